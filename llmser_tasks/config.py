@@ -1,0 +1,207 @@
+"""Every knob: its type, bounds, default and where the default comes from.
+
+The DAG's trigger form, the command line's options, the run's record in Postgres and the reference table in the docs
+are all made from these models (`parameters`), so a knob is described once, here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from llmser_tasks.errors import InputError
+
+Source = Literal["amazon-2014", "amazon-2018", "amazon-2023", "yelp"]
+Backbone = Literal["sasrec", "gru4rec", "bert4rec"]
+Loss = Literal["sampled-softmax", "bce"]
+Ablation = Literal["ccg", "snf", "arv", "rcs", "reason", "wd"]
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+
+
+class Section(BaseModel):
+    """A group of knobs: unknown names are refused, values do not change after they were checked."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Dataset(Section):
+    """Which dumps, and how they are filtered."""
+
+    name: Name = Field("sample", description="Name of the dataset: its folder in the artefact store, its rows in Postgres.")
+    source: Source = Field("amazon-2014", description="Format of the dumps. [design]")
+    reviews: str = Field("", description="Path of the review dump: JSON lines, plain, .gz, or Yelp's .tar.")
+    items: str = Field("", description="Path of the item dump (meta or business); inside the same .tar for Yelp.")
+    user_core: int = Field(3, ge=1, description="Users with fewer interactions are dropped. [released code]")
+    item_core: int = Field(3, ge=1, description="Items with fewer are dropped: 3 Fashion, Yelp; 5 Book, Beauty. [released code]")
+    iterate_core: bool = Field(False, description="Repeat the filter until nothing falls out (k-core). [released code: one pass]")
+    min_length: int = Field(3, ge=3, description="Users shorter than this after the filter are dropped. [released code]")
+    split: Literal["leave-one-out", "temporal"] = Field("leave-one-out", description="How test and validation are cut off. [paper]")
+    tail_threshold: int | None = Field(
+        None, ge=1, description="T: a user with n_u ≤ T is a tail user; empty: the 80th percentile of n_u. [paper: 3 Fashion]"
+    )
+    noun: str = Field("product", max_length=40, description="What one item is called in the prompts.")
+
+
+class Recommender(Section):
+    """The backbone and how it is trained; CCG, RCS, base and LLMSeR share it."""
+
+    backbone: Backbone = Field("sasrec", description="Sequential recommender. [paper]")
+    dimension: int = Field(64, ge=4, le=1024, description="d, width of embeddings and states. [released code]")
+    layers: int = Field(2, ge=1, le=12, description="Blocks (or GRU layers). [released code]")
+    heads: int = Field(1, ge=1, le=16, description="Attention heads. [released code]")
+    dropout: float = Field(0.5, ge=0, lt=1, description="[released code]")
+    max_length: int = Field(50, ge=2, le=1000, description="Longest sequence a model sees; the newest are kept. [80th percentile of Beauty is 10]")
+    loss: Loss = Field("sampled-softmax", description="The strong loss by default; bce is the paper's. [measured on Beauty]")
+    negatives: int = Field(1024, ge=1, description="Negatives shared by a batch (sampled-softmax) or drawn per position (bce; 1 in the paper).")
+    batch_size: int = Field(128, ge=1, description="Users per batch. [released code]")
+    learning_rate: float = Field(1e-3, gt=0, le=1, description="Adam, no weight decay. [released code]")
+    epochs: int = Field(200, ge=1, description="At most so many. [released code]")
+    patience: int = Field(20, ge=1, description="Epochs without a better validation NDCG@10 before training stops. [released code]")
+    held_out_users: float = Field(0.1, gt=0, lt=1, description="Share of users whose first item CCG never trains on: its early-stopping targets. [method]")
+
+
+class Augmentation(Section):
+    """Candidate pools and pseudo-prior items (SIA)."""
+
+    pool: int = Field(20, ge=1, le=99, description="N, CCG candidates per user. [released code]")
+    pseudo_items: int = Field(12, ge=1, le=99, description="M, pseudo-prior items kept. [paper's best on Fashion]")
+    fill: bool = Field(False, description="Fill a short answer from CCG order. [method: off]")
+    without: tuple[Ablation, ...] = Field((), description="Parts left out, as in the paper's Table 2: ccg, snf, arv, rcs, reason, wd.")
+
+
+class Reliability(Section):
+    """How far pseudo items are trusted (ARV) and weighted."""
+
+    reason_pool: int = Field(10, ge=1, le=99, description="H, RCS candidates per user. [released code]")
+    beta: float = Field(0.5, ge=0, le=1, description="β, weight decay of head users. [paper, Figure 5]")
+    forward_on_full: bool = Field(False, description="Train RCS on whole histories instead of masked ones. [paper's wording; method: off]")
+    encoder: str = Field("minilm", description="BERT that scores: minilm (embedded), a folder, or a hub name.")
+    enhance_inference: bool = Field(True, description="Pseudo items also feed inference. [paper; a probe gained by leaving them out]")
+
+
+class Llm(Section):
+    """The endpoint and how it is asked. Its address and key come from the connection, never from here."""
+
+    endpoint: str = Field("llmser_ranker", pattern=r"^[A-Za-z0-9_.-]{1,100}$", description="Airflow connection (or environment entry) of the OpenAI-compatible endpoint; llmser_ranker is the embedded one.")
+    users_per_batch: int = Field(512, ge=1, le=100_000, description="Users per mapped task; raised where a run would need more than 300 tasks.")
+    temperature: float = Field(0.0, ge=0, le=2, description="[method: deterministic]")
+    title_length: int = Field(160, ge=16, le=2000, description="Titles are cut to this many characters in a prompt.")
+    history_length: int = Field(50, ge=1, le=1000, description="Newest history items shown; only the oldest are dropped. [method]")
+    tolerated_failures: float = Field(0.0, ge=0, le=1, description="Share of users per batch that may stay unanswered for a passing reason before the batch fails.")
+
+
+class Evaluation(Section):
+    """Measuring and publishing."""
+
+    seeds: tuple[int, ...] = Field((42,), min_length=1, description="Base and LLMSeR are trained once per seed; CCG, RCS and shuffles use the first. [released code: 42, 43, 44]")
+    recommendations: int = Field(20, ge=1, le=1000, description="Items recommended to every user.")
+    sampled_negatives: int = Field(100, ge=1, description="Uniform negatives of the legacy protocol, fixed per seed. [released code]")
+
+
+class RunConfig(Section):
+    """One run: a dataset through the whole pipeline."""
+
+    dataset: Dataset = Dataset()
+    recommender: Recommender = Recommender()
+    augmentation: Augmentation = Augmentation()
+    reliability: Reliability = Reliability()
+    llm: Llm = Llm()
+    evaluation: Evaluation = Evaluation()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.augmentation.pseudo_items > self.augmentation.pool:
+            raise ValueError("pseudo_items (M) must not exceed pool (N)")
+        if self.recommender.dimension % self.recommender.heads:
+            raise ValueError("dimension must be divisible by heads")
+        return self
+
+    @property
+    def seed(self) -> int:
+        """The seed of everything that is done once per run."""
+        return self.evaluation.seeds[0]
+
+    def without(self, part: Ablation) -> bool:
+        return part in self.augmentation.without
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One knob as forms, options and docs see it."""
+
+    section: str
+    name: str
+    schema: Mapping[str, Any]  # JSON schema of the value
+    default: Any
+    description: str
+
+
+def parameters() -> Iterator[Parameter]:
+    """Every knob, in order. Leaf names are unique over all sections, so a form or command line can be flat."""
+    for section, field in RunConfig.model_fields.items():
+        model = field.annotation
+        assert isinstance(model, type) and issubclass(model, Section)
+        properties = model.model_json_schema()["properties"]
+        for name, leaf in model.model_fields.items():
+            yield Parameter(
+                section=section,
+                name="dataset" if (section, name) == ("dataset", "name") else name,
+                schema={k: v for k, v in properties[name].items() if k not in {"default", "description", "title"}},
+                default=leaf.default,
+                description=leaf.description or "",
+            )
+
+
+def from_flat(values: Mapping[str, Any]) -> RunConfig:
+    """Build a RunConfig from flat names (`dataset` is the dataset's name); absent names keep their defaults.
+
+    A dataset that ships as a preset, or has a file beside the presets, brings its own defaults for its section.
+
+    Raises:
+        InputError: a name is unknown or a value is out of bounds; the sentence names it.
+    """
+    sections: dict[str, dict[str, Any]] = {}
+    known = {p.name: p for p in parameters()}
+    for name, value in values.items():
+        if name not in known:
+            raise InputError(f"Unknown setting {name!r}; the settings are: {', '.join(known)}.")
+        parameter = known[name]
+        sections.setdefault(parameter.section, {})["name" if name == "dataset" else name] = value
+    try:
+        return RunConfig.model_validate(sections)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "settings"
+        raise InputError(f"Setting {where}: {first['msg']} (given: {first.get('input')!r}).") from None
+
+
+def to_flat(config: RunConfig) -> dict[str, Any]:
+    """The inverse of `from_flat`, JSON-ready."""
+    dump = config.model_dump(mode="json")
+    return {p.name: dump[p.section]["name" if p.name == "dataset" else p.name] for p in parameters()}
+
+
+def digest(value: Any) -> str:
+    """sha256 of a JSON-ready value, independent of key order."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
+
+
+def load_dataset_defaults(name: str, folders: list[Path]) -> dict[str, Any]:
+    """Defaults of a dataset file `NAME.json` (flat names), from the first folder that has one; else empty."""
+    for folder in folders:
+        path = folder / f"{name}.json"
+        if path.is_file():
+            try:
+                values = json.loads(path.read_text())
+            except json.JSONDecodeError as error:
+                raise InputError(f"Dataset file {path} is not JSON: {error}.") from None
+            if not isinstance(values, dict):
+                raise InputError(f"Dataset file {path} must hold one JSON object of settings.")
+            return values
+    return {}

@@ -1,0 +1,146 @@
+"""Histories: many users' item sequences in two flat arrays, the form in which every step reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int32]
+
+SCHEMA = pa.schema([("user", pa.int32()), ("items", pa.list_(pa.int32()))])
+
+
+@dataclass(frozen=True)
+class Histories:
+    """Sequences of users, oldest item first unless reversed.
+
+    Attributes:
+        users: (U,) user ids, ascending. A row number is never a user id.
+        offsets: (U + 1,) int64; user `users[i]` owns `items[offsets[i]:offsets[i + 1]]`.
+        items: (Σ n_u,) item ids ≥ 1; 0 is kept for padding.
+    """
+
+    users: Ints
+    offsets: NDArray[np.int64]
+    items: Ints
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    def __getitem__(self, row: int) -> Ints:
+        return self.items[self.offsets[row] : self.offsets[row + 1]]
+
+    def __iter__(self) -> Iterator[Ints]:
+        return (self[row] for row in range(len(self)))
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        return np.diff(self.offsets)
+
+    @classmethod
+    def of(cls, users: Sequence[int] | Ints, sequences: Sequence[Sequence[int] | Ints]) -> Histories:
+        """From Python sequences; rows are put into the users' order."""
+        order = np.argsort(np.asarray(users, dtype=np.int32), kind="stable")
+        rows = [np.asarray(sequences[i], dtype=np.int32) for i in order]
+        lengths = np.fromiter((len(row) for row in rows), dtype=np.int64, count=len(rows))
+        items = np.concatenate(rows) if rows else np.zeros(0, np.int32)
+        return cls(np.asarray(users, dtype=np.int32)[order], np.concatenate([[0], np.cumsum(lengths)]), items)
+
+    @classmethod
+    def read(cls, path: Path) -> Histories:
+        """Read a Parquet file with columns user:int32, items:list<int32>, sorted by user."""
+        table = pq.read_table(path, columns=["user", "items"]).combine_chunks()
+        return cls.from_arrow(table)
+
+    @classmethod
+    def from_arrow(cls, table: pa.Table) -> Histories:
+        if not table.num_rows:
+            return cls.of([], [])
+        users = table["user"].to_numpy().astype(np.int32, copy=False)
+        assert (np.diff(users) > 0).all(), "users must be ascending and unique"
+        lists = table["items"].combine_chunks()
+        lists = lists.chunk(0) if isinstance(lists, pa.ChunkedArray) else lists
+        offsets = lists.offsets.to_numpy().astype(np.int64)
+        items = lists.values.to_numpy(zero_copy_only=False)[offsets[0] : offsets[-1]].astype(np.int32)
+        return cls(users, offsets - offsets[0], items)
+
+    def to_arrow(self, extra: Mapping[str, Any] | None = None) -> pa.Table:
+        lists = pa.ListArray.from_arrays(pa.array(self.offsets, pa.int32()), pa.array(self.items, pa.int32()))
+        columns = {"user": pa.array(self.users, pa.int32()), "items": lists} | dict(extra or {})
+        return pa.table(columns)
+
+    def write(self, path: Path) -> None:
+        pq.write_table(self.to_arrow(), path)
+
+    def rows_of(self, users: Ints) -> NDArray[np.int64]:
+        """Row of each user; -1 where a user has none."""
+        rows = np.searchsorted(self.users, users)
+        rows = np.minimum(rows, max(len(self) - 1, 0))
+        found = self.users[rows] == users if len(self) else np.zeros(len(users), bool)
+        return np.where(found, rows, -1)
+
+    def select(self, keep: NDArray[np.bool_] | NDArray[np.int64]) -> Histories:
+        """A subset of rows (mask or ascending row numbers)."""
+        rows = np.flatnonzero(keep) if keep.dtype == bool else keep
+        lengths = self.lengths[rows]
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        source = np.repeat(self.offsets[rows] - offsets[:-1], lengths) + np.arange(offsets[-1])
+        return Histories(self.users[rows], offsets, self.items[source])
+
+    def reverse(self) -> Histories:
+        """Every sequence back to front (S_u^rev)."""
+        ends = np.repeat(self.offsets[1:] + self.offsets[:-1] - 1, self.lengths)
+        return Histories(self.users, self.offsets, self.items[ends - np.arange(len(self.items))])
+
+    def drop_last(self) -> Histories:
+        """Every non-empty sequence without its last item (the masked S_u)."""
+        keep = np.ones(len(self.items), dtype=bool)
+        keep[self.offsets[1:][self.lengths > 0] - 1] = False
+        lengths = np.maximum(self.lengths - 1, 0)
+        return Histories(self.users, np.concatenate([[0], np.cumsum(lengths)]), self.items[keep])
+
+    def last(self) -> Ints:
+        """(U,) last item of every sequence, 0 where it is empty."""
+        last = np.zeros(len(self), np.int32)
+        filled = self.lengths > 0
+        last[filled] = self.items[self.offsets[1:][filled] - 1]
+        return last
+
+    def then(self, later: Histories) -> Histories:
+        """Append `later`'s sequence to each of these users (those it does not know stay as they are)."""
+        rows = later.rows_of(self.users)
+        extra = np.where(rows >= 0, later.lengths[rows] if len(later) else 0, 0)
+        lengths = self.lengths + extra
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        items = np.empty(offsets[-1], np.int32)
+        _scatter(items, offsets[:-1], self)
+        known = rows >= 0
+        if known.any():
+            picked = later.items[_ranges(later.offsets[rows[known]], extra[known])]
+            items[_ranges((offsets[:-1] + self.lengths)[known], extra[known])] = picked
+        return Histories(self.users, offsets, items)
+
+    def after(self, earlier: Histories) -> Histories:
+        """Prepend `earlier`'s sequence to each of these users (S̃_u = pseudo-prior items, then S_u)."""
+        rows = earlier.rows_of(self.users)
+        empty = Histories(self.users, np.zeros(len(self) + 1, np.int64), np.zeros(0, np.int32))
+        prefix = empty.then(earlier) if (rows >= 0).any() else empty
+        return prefix.then(self)
+
+
+def _ranges(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Concatenated ranges [start, start + length)."""
+    ends = np.cumsum(lengths)
+    total = int(ends[-1]) if len(ends) else 0
+    return np.repeat(starts - (ends - lengths), lengths) + np.arange(total)
+
+
+def _scatter(target: Ints, starts: NDArray[np.int64], histories: Histories) -> None:
+    target[_ranges(starts, histories.lengths)] = histories.items
