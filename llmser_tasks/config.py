@@ -33,17 +33,29 @@ class Section(BaseModel):
 class Dataset(Section):
     """Which dumps, and how they are filtered."""
 
-    name: Name = Field("sample", description="Name of the dataset: its folder in the artefact store, its rows in Postgres.")
+    name: Name = Field(
+        "sample", description="Name of the dataset: its folder in the artefact store, its rows in Postgres."
+    )
     source: Source = Field("amazon-2014", description="Format of the dumps. [design]")
     reviews: str = Field("", description="Path of the review dump: JSON lines, plain, .gz, or Yelp's .tar.")
     items: str = Field("", description="Path of the item dump (meta or business); inside the same .tar for Yelp.")
     user_core: int = Field(3, ge=1, description="Users with fewer interactions are dropped. [released code]")
-    item_core: int = Field(3, ge=1, description="Items with fewer are dropped: 3 Fashion, Yelp; 5 Book, Beauty. [released code]")
-    iterate_core: bool = Field(False, description="Repeat the filter until nothing falls out (k-core). [released code: one pass]")
-    min_length: int = Field(3, ge=3, description="Users shorter than this after the filter are dropped. [released code]")
-    split: Literal["leave-one-out", "temporal"] = Field("leave-one-out", description="How test and validation are cut off. [paper]")
+    item_core: int = Field(
+        3, ge=1, description="Items with fewer are dropped: 3 Fashion, Yelp; 5 Book, Beauty. [released code]"
+    )
+    iterate_core: bool = Field(
+        False, description="Repeat the filter until nothing falls out (k-core). [released code: one pass]"
+    )
+    min_length: int = Field(
+        3, ge=3, description="Users shorter than this after the filter are dropped. [released code]"
+    )
+    split: Literal["leave-one-out", "temporal"] = Field(
+        "leave-one-out", description="How test and validation are cut off. [paper]"
+    )
     tail_threshold: int | None = Field(
-        None, ge=1, description="T: a user with n_u ≤ T is a tail user; empty: the 80th percentile of n_u. [paper: 3 Fashion]"
+        None,
+        ge=1,
+        description="T: a user with n_u ≤ T is a tail user; empty: the 80th percentile of n_u. [paper: 3 Fashion]",
     )
     noun: str = Field("product", max_length=40, description="What one item is called in the prompts.")
 
@@ -56,14 +68,32 @@ class Recommender(Section):
     layers: int = Field(2, ge=1, le=12, description="Blocks (or GRU layers). [released code]")
     heads: int = Field(1, ge=1, le=16, description="Attention heads. [released code]")
     dropout: float = Field(0.5, ge=0, lt=1, description="[released code]")
-    max_length: int = Field(50, ge=2, le=1000, description="Longest sequence a model sees; the newest are kept. [80th percentile of Beauty is 10]")
-    loss: Loss = Field("sampled-softmax", description="The strong loss by default; bce is the paper's. [measured on Beauty]")
-    negatives: int = Field(1024, ge=1, description="Negatives shared by a batch (sampled-softmax) or drawn per position (bce; 1 in the paper).")
+    max_length: int = Field(
+        50,
+        ge=2,
+        le=1000,
+        description="Longest sequence a model sees; the newest are kept. [80th percentile of Beauty is 10]",
+    )
+    loss: Loss = Field(
+        "sampled-softmax", description="The strong loss by default; bce is the paper's. [measured on Beauty]"
+    )
+    negatives: int = Field(
+        1024,
+        ge=1,
+        description="Negatives shared by a batch (sampled-softmax) or drawn per position (bce; 1 in the paper).",
+    )
     batch_size: int = Field(128, ge=1, description="Users per batch. [released code]")
     learning_rate: float = Field(1e-3, gt=0, le=1, description="Adam, no weight decay. [released code]")
     epochs: int = Field(200, ge=1, description="At most so many. [released code]")
-    patience: int = Field(20, ge=1, description="Epochs without a better validation NDCG@10 before training stops. [released code]")
-    held_out_users: float = Field(0.1, gt=0, lt=1, description="Share of users whose first item CCG never trains on: its early-stopping targets. [method]")
+    patience: int = Field(
+        20, ge=1, description="Epochs without a better validation NDCG@10 before training stops. [released code]"
+    )
+    held_out_users: float = Field(
+        0.1,
+        gt=0,
+        lt=1,
+        description="Share of users whose first item CCG never trains on: its early-stopping targets. [method]",
+    )
 
 
 class Augmentation(Section):
@@ -72,7 +102,9 @@ class Augmentation(Section):
     pool: int = Field(20, ge=1, le=99, description="N, CCG candidates per user. [released code]")
     pseudo_items: int = Field(12, ge=1, le=99, description="M, pseudo-prior items kept. [paper's best on Fashion]")
     fill: bool = Field(False, description="Fill a short answer from CCG order. [method: off]")
-    without: tuple[Ablation, ...] = Field((), description="Parts left out, as in the paper's Table 2: ccg, snf, arv, rcs, reason, wd.")
+    without: tuple[Ablation, ...] = Field(
+        (), description="Parts left out, as in the paper's Table 2: ccg, snf, arv, rcs, reason, wd."
+    )
 
 
 class Reliability(Section):
@@ -80,28 +112,51 @@ class Reliability(Section):
 
     reason_pool: int = Field(10, ge=1, le=99, description="H, RCS candidates per user. [released code]")
     beta: float = Field(0.5, ge=0, le=1, description="β, weight decay of head users. [paper, Figure 5]")
-    forward_on_full: bool = Field(False, description="Train RCS on whole histories instead of masked ones. [paper's wording; method: off]")
+    forward_on_full: bool = Field(
+        False, description="Train RCS on whole histories instead of masked ones. [paper's wording; method: off]"
+    )
     encoder: str = Field("minilm", description="BERT that scores: minilm (embedded), a folder, or a hub name.")
-    enhance_inference: bool = Field(True, description="Pseudo items also feed inference. [paper; a probe gained by leaving them out]")
+    enhance_inference: bool = Field(
+        True, description="Pseudo items also feed inference. [paper; a probe gained by leaving them out]"
+    )
 
 
 class Llm(Section):
     """The endpoint and how it is asked. Its address and key come from the connection, never from here."""
 
-    endpoint: str = Field("llmser_ranker", pattern=r"^[A-Za-z0-9_.-]{1,100}$", description="Airflow connection (or environment entry) of the OpenAI-compatible endpoint; llmser_ranker is the embedded one.")
-    users_per_batch: int = Field(512, ge=1, le=100_000, description="Users per mapped task; raised where a run would need more than 300 tasks.")
+    endpoint: str = Field(
+        "llmser_ranker",
+        pattern=r"^[A-Za-z0-9_.-]{1,100}$",
+        description="Airflow connection (or environment entry) of the OpenAI-compatible endpoint; llmser_ranker is the embedded one.",
+    )
+    users_per_batch: int = Field(
+        512, ge=1, le=100_000, description="Users per mapped task; raised where a run would need more than 300 tasks."
+    )
     temperature: float = Field(0.0, ge=0, le=2, description="[method: deterministic]")
     title_length: int = Field(160, ge=16, le=2000, description="Titles are cut to this many characters in a prompt.")
-    history_length: int = Field(50, ge=1, le=1000, description="Newest history items shown; only the oldest are dropped. [method]")
-    tolerated_failures: float = Field(0.0, ge=0, le=1, description="Share of users per batch that may stay unanswered for a passing reason before the batch fails.")
+    history_length: int = Field(
+        50, ge=1, le=1000, description="Newest history items shown; only the oldest are dropped. [method]"
+    )
+    tolerated_failures: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Share of users per batch that may stay unanswered for a passing reason before the batch fails.",
+    )
 
 
 class Evaluation(Section):
     """Measuring and publishing."""
 
-    seeds: tuple[int, ...] = Field((42,), min_length=1, description="Base and LLMSeR are trained once per seed; CCG, RCS and shuffles use the first. [released code: 42, 43, 44]")
+    seeds: tuple[int, ...] = Field(
+        (42,),
+        min_length=1,
+        description="Base and LLMSeR are trained once per seed; CCG, RCS and shuffles use the first. [released code: 42, 43, 44]",
+    )
     recommendations: int = Field(20, ge=1, le=1000, description="Items recommended to every user.")
-    sampled_negatives: int = Field(100, ge=1, description="Uniform negatives of the legacy protocol, fixed per seed. [released code]")
+    sampled_negatives: int = Field(
+        100, ge=1, description="Uniform negatives of the legacy protocol, fixed per seed. [released code]"
+    )
 
 
 class RunConfig(Section):

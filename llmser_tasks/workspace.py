@@ -66,7 +66,9 @@ class Workspace:
         """
         folder = self.root / artefact.path
         if not (folder / MANIFEST).is_file():
-            raise StorageError(f"Artefact {artefact.path} is missing below {self.root}; rerun the step {artefact.step}.")
+            raise StorageError(
+                f"Artefact {artefact.path} is missing below {self.root}; rerun the step {artefact.step}."
+            )
         return folder
 
     def manifest(self, artefact: Artefact) -> dict[str, Any]:
