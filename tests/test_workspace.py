@@ -112,7 +112,8 @@ def write(folder):
 
 workspace = Workspace(Path(sys.argv[1]))
 resumable = sys.argv[2] == "resume"
-a = workspace.produce("step", "d", write, inputs={}, config={}, packages=("llmser_tasks.sequences",), resumable=resumable)
+packages = ("llmser_tasks.sequences",)
+a = workspace.produce("step", "d", write, inputs={}, config={}, packages=packages, resumable=resumable)
 print((workspace.folder(a) / "x.parquet").read_text())
 """
 
