@@ -51,6 +51,15 @@ create table answers (
     check (content is not null or failure is not null)
 );
 
+-- The shared rate limit: one row per endpoint, updated in place by every process that asks it. Unlogged: it is worth
+-- nothing after a crash. Times are seconds since 1970 by this server's clock; the next free slot of each limit.
+create unlogged table endpoint_limits (
+    endpoint      text primary key,               -- name and URL
+    requests_at   double precision not null default 0,
+    tokens_at     double precision not null default 0,
+    blocked_until double precision not null default 0
+) with (fillfactor = 20);
+
 -- One row per mapped task: what a batch of users cost and how it ended.
 create table batches (
     run_id            text    not null references runs on delete cascade,

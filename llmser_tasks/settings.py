@@ -1,0 +1,52 @@
+"""What the environment decides: where things lie and which database is used."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from llmser_tasks.errors import StorageError
+from llmser_tasks.workspace import Workspace
+
+
+def home() -> Path:
+    """LLMSER_HOME, by default `.llmser` in the current folder: state, the embedded database and the artefacts."""
+    return Path(os.environ.get("LLMSER_HOME") or ".llmser").absolute()
+
+
+def workspace() -> Workspace:
+    """The artefact store: LLMSER_ARTEFACTS, by default `artefacts` below the home."""
+    return Workspace(Path(os.environ.get("LLMSER_ARTEFACTS") or home() / "artefacts").absolute())
+
+
+def database_url() -> str:
+    """URL of the warehouse: LLMSER_DATABASE_URL, or that of the embedded server if it runs.
+
+    Raises:
+        StorageError: there is neither.
+    """
+    from llmser_tasks.warehouse import embedded
+
+    if url := os.environ.get("LLMSER_DATABASE_URL"):
+        return url
+    server = embedded.running(home())
+    if server is None:
+        raise StorageError(f"No Postgres runs below {home()}; start it with `llmser up`, or set LLMSER_DATABASE_URL.")
+    return server.url
+
+
+@contextmanager
+def database() -> Iterator[str]:
+    """URL of the warehouse, migrated; the embedded server is started for the length of the block if need be."""
+    from llmser_tasks.warehouse import embedded
+    from llmser_tasks.warehouse.migrations import migrate
+
+    if url := os.environ.get("LLMSER_DATABASE_URL"):
+        migrate(url)
+        yield url
+        return
+    with embedded.on_demand(home()) as server:
+        migrate(server.url)
+        yield server.url

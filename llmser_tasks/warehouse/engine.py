@@ -1,0 +1,90 @@
+"""Connections to the warehouse, and what a person reads when there are none."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import Connection, Engine, create_engine
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
+
+from llmser_tasks.errors import StorageError
+
+SCHEMA = "llmser"
+
+
+def engine(url: str) -> Engine:
+    """The engine of this process for a URL: connections are checked before use, unqualified names mean `llmser`.
+
+    Raises:
+        StorageError: the URL is none of Postgres.
+    """
+    return _engine(url)
+
+
+@functools.cache
+def _engine(url: str) -> Engine:
+    return create_engine(
+        parsed(url),
+        pool_pre_ping=True,
+        pool_size=5,
+        max_overflow=15,
+        connect_args={
+            "options": f"-csearch_path={SCHEMA}",
+            "connect_timeout": 10,
+            "application_name": "llmser",
+            "keepalives_idle": 60,
+        },
+        hide_parameters=True,  # rows hold users' data and endpoints' answers; errors must not repeat them
+    )
+
+
+os.register_at_fork(after_in_child=_engine.cache_clear)  # a forked worker must not share its parent's connections
+
+
+def parsed(url: str) -> URL:
+    """The URL with the driver that the project ships."""
+    try:
+        made = make_url(url)
+    except ArgumentError:
+        made = None
+    if made is None or made.get_backend_name() not in {"postgresql", "postgres"}:
+        raise StorageError("LLMSER_DATABASE_URL must look like postgresql://user:password@host:port/database.")
+    return made.set(drivername="postgresql+psycopg2")
+
+
+def where(url: str) -> str:
+    """host:port/database of a URL, without user and password."""
+    made = parsed(url)
+    return f"{made.host or 'localhost'}:{made.port or 5432}/{made.database or ''}"
+
+
+@contextmanager
+def transaction(url: str) -> Iterator[Connection]:
+    """One transaction: committed at the end of the block, rolled back where it raises.
+
+    Raises:
+        StorageError: Postgres is down, full or refuses us.
+    """
+    with translated(url), engine(url).begin() as connection:
+        yield connection
+
+
+@contextmanager
+def translated(url: str) -> Iterator[None]:
+    """Turn the driver's errors about the server (never those about our SQL) into one sentence."""
+    try:
+        yield
+    except (OperationalError, InterfaceError) as error:
+        raise StorageError(
+            f"Postgres at {where(url)} cannot be used: {_said(error)}; "
+            "check that it runs and has space (`llmser doctor`), then rerun."
+        ) from None
+
+
+def _said(error: DBAPIError) -> str:
+    lines = [line.strip() for line in str(error.orig).splitlines() if line.strip()]
+    return lines[0].rstrip(".") if lines else type(error.orig).__name__

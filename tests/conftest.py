@@ -1,0 +1,79 @@
+"""What many tests need: a workspace, an own Postgres server, a fresh database on it."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg2
+import pytest
+from psycopg2 import sql
+
+from llmser_tasks.warehouse import embedded
+from llmser_tasks.warehouse.engine import engine
+from llmser_tasks.warehouse.migrations import migrate
+from llmser_tasks.workspace import Workspace
+
+TEMPLATE = "llmser_template"
+_numbers = itertools.count()
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    return Workspace(tmp_path / "artefacts")
+
+
+@pytest.fixture(scope="session")
+def short_folder() -> Iterator[Path]:
+    """A folder that other users may enter: as root, Postgres runs as one of them."""
+    folder = Path(tempfile.mkdtemp(prefix="llmser-tests-"))
+    folder.chmod(0o711)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres(short_folder: Path) -> Iterator[embedded.Server]:
+    """One embedded server for all tests, with a migrated template database."""
+    server = embedded.start(short_folder)
+    try:
+        _administer(server, f"create database {TEMPLATE} owner llmser")
+        migrate(server.url_of(TEMPLATE, "llmser"))
+        engine(server.url_of(TEMPLATE, "llmser")).dispose()
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def database_url(postgres: embedded.Server) -> Iterator[str]:
+    """URL of a fresh, migrated database."""
+    name = f"test_{os.getpid()}_{next(_numbers)}"
+    _administer(postgres, f"create database {name} template {TEMPLATE} owner llmser")
+    url = postgres.url_of(name, "llmser")
+    yield url
+    engine(url).dispose()
+    _administer(postgres, f"drop database {name} with (force)")
+
+
+@pytest.fixture
+def empty_database_url(postgres: embedded.Server) -> Iterator[str]:
+    """URL of a database without any schema."""
+    name = f"empty_{os.getpid()}_{next(_numbers)}"
+    _administer(postgres, f"create database {name} owner llmser")
+    url = postgres.url_of(name, "llmser")
+    yield url
+    engine(url).dispose()
+    _administer(postgres, f"drop database {name} with (force)")
+
+
+def _administer(server: embedded.Server, statement: str) -> None:
+    connection = psycopg2.connect(server.url_of("postgres").replace("+psycopg2", ""))
+    connection.autocommit = True
+    with connection.cursor() as cursor:
+        cursor.execute(sql.SQL(statement))
+    connection.close()
