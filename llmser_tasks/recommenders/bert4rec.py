@@ -1,0 +1,65 @@
+"""BERT4Rec (Sun et al., 2019): self-attention in both directions, trained to fill in masked items."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from llmser_tasks.config import Recommender
+from llmser_tasks.recommenders.model import Examples, Model, initialise
+from llmser_tasks.recommenders.transformer import Block, positions_from_end
+
+MASK_PROBABILITY = 0.3  # of an item, in a sequence that is masked at random
+LAST_ONLY_PROBABILITY = 0.5  # of a sequence having its last item masked and no other, which is what inference asks
+
+
+class BERT4Rec(Model):
+    """The mask token is id I + 1. L(S_u) is the sum over the masked positions of S_u.
+
+    At inference a mask stands behind the context, so the position table has one row more than the longest context.
+    """
+
+    def __init__(self, config: Recommender, items: int) -> None:
+        super().__init__(config, items, extra_tokens=1)
+        width = config.dimension
+        self.mask_token = items + 1
+        self.position_embedding = nn.Embedding(config.max_length + 1, width)
+        self.dropout = nn.Dropout(config.dropout)
+        self.blocks = nn.ModuleList(
+            Block(width, config.heads, 4 * width, nn.GELU(), config.dropout) for _ in range(config.layers)
+        )
+        self.norm = nn.LayerNorm(width)
+        initialise(self, 0.02)
+
+    def states(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+        places = positions_from_end(lengths, tokens.shape[1], self.max_length + 1)
+        x = self.item_embedding(tokens) * self.config.dimension**0.5 + self.position_embedding(places)
+        x = self.dropout(x)
+        real = torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]
+        for block in self.blocks:
+            x = block(x, real[:, None, None, :])
+        states: Tensor = self.norm(x)
+        return states
+
+    def examples(self, tokens: Tensor, lengths: Tensor, generator: torch.Generator) -> Examples:
+        """Mask the last item of about half of the rows, and of the others each item with a fixed probability.
+
+        At least one item is masked and at least one stays visible.
+        """
+        chance = torch.rand(tokens.shape, generator=generator, device=tokens.device)
+        last_only = torch.rand(len(tokens), generator=generator, device=tokens.device) < LAST_ONLY_PROBABILITY
+        places = torch.arange(tokens.shape[1], device=tokens.device)
+        real = places < lengths[:, None]
+        last = places == lengths[:, None] - 1
+        chance = chance.masked_fill(~real, 2.0)
+        masked = chance < MASK_PROBABILITY
+        masked |= places == chance.argmin(1)[:, None]  # at least this one
+        masked &= places != chance.masked_fill(~real, -1.0).argmax(1)[:, None]  # never this one
+        masked = torch.where(last_only[:, None], last, masked) & real & (lengths >= 2)[:, None]
+        return Examples(tokens.masked_fill(masked, self.mask_token), lengths, masked, tokens)
+
+    def next_state(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+        rows = torch.arange(len(tokens), device=tokens.device)
+        shown = torch.cat([tokens, tokens.new_zeros(len(tokens), 1)], dim=1)
+        shown[rows, lengths] = self.mask_token
+        return self.states(shown, lengths + 1)[rows, lengths]

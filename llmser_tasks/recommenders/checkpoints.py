@@ -1,0 +1,117 @@
+"""Checkpoints: tensors in safetensors files, which cannot carry code, replaced atomically.
+
+`.checkpoint.safetensors` is where a killed training goes on: weights, Adam's moments and a JSON state. Random draws
+need no place in it, because every epoch's follow from the seed and the epoch's number.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load as read_tensors
+from safetensors.torch import save as tensors_to_bytes
+from torch import Tensor
+
+from llmser_tasks.config import Recommender
+from llmser_tasks.errors import StorageError
+from llmser_tasks.recommenders.backbones import make_model
+from llmser_tasks.recommenders.model import Model
+from llmser_tasks.workspace import write_json
+
+WEIGHTS = "model.safetensors"
+DESCRIPTION = "config.json"
+CHECKPOINT = ".checkpoint.safetensors"
+
+STATE = "state.json"  # name of the tensor that holds the JSON state's bytes
+
+
+def save_weights(folder: Path, model: Model) -> None:
+    """Write the model's weights; a reader sees the former file or the whole new one."""
+    _write(folder / WEIGHTS, dict(model.state_dict()))
+
+
+def save_description(folder: Path, config: Recommender, items: int, facts: Mapping[str, Any]) -> None:
+    """Write what `load` needs to rebuild the model (its settings and number of items), and facts about its training."""
+    write_json(folder / DESCRIPTION, {"recommender": config.model_dump(mode="json"), "items": items, **facts})
+
+
+def load(folder: Path, device: str | None = None) -> Model:
+    """The finished model of a folder, ready to score, on `device` (default: CUDA where there is one).
+
+    Raises:
+        StorageError: the folder holds no model or a damaged one.
+    """
+    try:
+        description = json.loads((folder / DESCRIPTION).read_text())
+        model = make_model(Recommender.model_validate(description["recommender"]), int(description["items"]))
+        model.load_state_dict(read_tensors((folder / WEIGHTS).read_bytes()))
+    except (OSError, ValueError, KeyError, TypeError, ValidationError, SafetensorError, RuntimeError) as error:
+        raise StorageError(
+            f"{folder} holds no usable model ({type(error).__name__}); delete the folder and rerun the training."
+        ) from error
+    return model.to(pick_device(device)).eval()
+
+
+def pick_device(device: str | None) -> torch.device:
+    """The named device, or CUDA where there is one, or the CPU."""
+    return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def save_checkpoint(folder: Path, model: Model, optimiser: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
+    """Write everything that training needs to go on after the epoch that just ended."""
+    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    for parameter, values in optimiser.state_dict()["state"].items():
+        tensors |= {f"optimiser.{parameter}.{name}": tensor for name, tensor in values.items()}
+    tensors[STATE] = torch.from_numpy(np.frombuffer(json.dumps(state).encode(), np.uint8).copy())
+    _write(folder / CHECKPOINT, tensors)
+
+
+def restore_checkpoint(
+    folder: Path, model: Model, optimiser: torch.optim.Optimizer, signature: str
+) -> dict[str, Any] | None:
+    """Put a killed training's weights and moments back; its state, or None where there is nothing that fits.
+
+    Args:
+        signature: must equal the state's own "signature", else the checkpoint belongs to another training.
+    """
+    path = folder / CHECKPOINT
+    if not path.is_file():
+        return None
+    try:
+        tensors = read_tensors(path.read_bytes())
+    except SafetensorError:
+        return None  # damaged from outside, as it is never left half-written: train from the start
+    state: dict[str, Any] = json.loads(tensors.pop(STATE).numpy().tobytes())
+    if state["signature"] != signature:
+        return None
+    model.load_state_dict(
+        {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
+    )
+    moments: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        if name.startswith("optimiser."):
+            _, parameter, moment = name.split(".")
+            moments.setdefault(int(parameter), {})[moment] = tensor
+    optimiser.load_state_dict(optimiser.state_dict() | {"state": moments})
+    return state
+
+
+def remove_checkpoint(folder: Path) -> None:
+    (folder / CHECKPOINT).unlink(missing_ok=True)
+
+
+def _write(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    temporary = path.with_name(f".{path.name}.partial")
+    with temporary.open("wb") as file:
+        file.write(tensors_to_bytes({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}))
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)

@@ -1,0 +1,28 @@
+"""GRU4Rec (Hidasi, 2015): a recurrent state that each item updates."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from llmser_tasks.config import Recommender
+from llmser_tasks.recommenders.model import CausalModel, initialise
+
+
+class GRU4Rec(CausalModel):
+    """Padding stands on the right, behind every state that is read."""
+
+    def __init__(self, config: Recommender, items: int) -> None:
+        super().__init__(config, items)
+        width = config.dimension
+        self.dropout = nn.Dropout(config.dropout)
+        between = config.dropout if config.layers > 1 else 0.0  # the GRU drops out between its layers alone
+        self.gru = nn.GRU(width, width, config.layers, batch_first=True, dropout=between)
+        self.out = nn.Linear(width, width)
+        self.norm = nn.LayerNorm(width)
+        initialise(self, 0.02)
+
+    def states(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+        del lengths  # padding comes last, so nothing that is read depends on it
+        hidden, _ = self.gru(self.dropout(self.item_embedding(tokens) * self.config.dimension**0.5))
+        states: Tensor = self.norm(self.out(self.dropout(hidden)))
+        return states

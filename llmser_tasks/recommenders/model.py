@@ -1,0 +1,106 @@
+"""The interface that all backbones share."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from llmser_tasks.config import Recommender
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What a model is to predict in a batch.
+
+    Attributes:
+        tokens: (B, L) what the model is shown, padded with 0 on the right.
+        lengths: (B,) how much of each row is real.
+        predict: (B, L) bool, the positions that have a loss.
+        positives: (B, L) the item each of these should predict.
+    """
+
+    tokens: Tensor
+    lengths: Tensor
+    predict: Tensor
+    positives: Tensor
+
+    def select(self, rows: Tensor) -> Examples:
+        """Some rows, trimmed again to their longest."""
+        lengths = self.lengths[rows]
+        longest = int(lengths.max()) if len(rows) else 0
+        return Examples(
+            self.tokens[rows, :longest], lengths, self.predict[rows, :longest], self.positives[rows, :longest]
+        )
+
+
+class Model(nn.Module, ABC):
+    """A sequential recommender: it turns the items a user had into a state whose dot products with the item embeddings
+    score every item as the next one. Input and output embeddings are tied.
+
+    Attributes:
+        items: I; item ids are 1 … I, 0 is padding.
+        max_length: most items of a context that are looked at; the newest are kept.
+    """
+
+    def __init__(self, config: Recommender, items: int, extra_tokens: int = 0) -> None:
+        super().__init__()
+        self.config = config
+        self.items = items
+        self.max_length = config.max_length
+        self.item_embedding = nn.Embedding(items + 1 + extra_tokens, config.dimension, padding_idx=0)
+
+    @property
+    def table(self) -> Tensor:
+        """(I + 1, d) embeddings of padding and items."""
+        return self.item_embedding.weight[: self.items + 1]
+
+    @property
+    def device(self) -> torch.device:
+        return self.item_embedding.weight.device
+
+    @abstractmethod
+    def states(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+        """(B, L, d) state at every position of right-padded tokens (B, L)."""
+
+    @abstractmethod
+    def examples(self, tokens: Tensor, lengths: Tensor, generator: torch.Generator) -> Examples:
+        """What to learn from sequences (B, L) of up to max_length + 1 items; a row of fewer than two teaches nothing"""
+
+    @abstractmethod
+    def next_state(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+        """(B, d) state that scores the item after each non-empty row of up to max_length items."""
+
+    def encode(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+        """`next_state`, defined for empty rows too: a state of zeros, which prefers nothing."""
+        return self.next_state(tokens, lengths.clamp(min=1)).masked_fill((lengths == 0)[:, None], 0.0)
+
+
+class CausalModel(Model):
+    """A model whose state at t depends on items 0 … t alone, so that each state learns to predict the item at t + 1."""
+
+    def examples(self, tokens: Tensor, lengths: Tensor, generator: torch.Generator) -> Examples:
+        del generator  # nothing is drawn
+        shown = (lengths - 1).clamp(min=0)
+        inputs, positives = tokens[:, :-1], tokens[:, 1:]
+        places = torch.arange(inputs.shape[1], device=tokens.device)
+        predict = places < shown[:, None]
+        return Examples(inputs.masked_fill(~predict, 0), shown, predict, positives)
+
+    def next_state(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+        rows = torch.arange(len(tokens), device=tokens.device)
+        return self.states(tokens, lengths)[rows, lengths - 1]
+
+
+def initialise(model: nn.Module, deviation: float) -> None:
+    """Normal weights, zero biases, unit norms; the padding row stays zero."""
+    for module in model.modules():
+        if isinstance(module, nn.Linear | nn.Embedding):
+            nn.init.normal_(module.weight, std=deviation)
+        if isinstance(module, nn.Linear):
+            nn.init.zeros_(module.bias)
+        if isinstance(module, nn.Embedding) and module.padding_idx is not None:
+            with torch.no_grad():
+                module.weight[module.padding_idx].zero_()

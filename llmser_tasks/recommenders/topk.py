@@ -1,0 +1,130 @@
+"""Scoring with a trained model: top-k items and ranks for all users, in chunks that bound memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from llmser_tasks.progress import Progress, silent
+from llmser_tasks.recommenders.batches import Sequences
+from llmser_tasks.recommenders.model import Model
+from llmser_tasks.recommenders.threads import pinned_threads
+from llmser_tasks.sequences.histories import Histories
+
+SCORES = 1 << 23  # scores held at once: 32 MB of floats
+TOKENS = 1 << 16  # tokens encoded at once
+
+Ints = NDArray[np.int32]
+Floats = NDArray[np.float32]
+
+
+@torch.inference_mode()
+def top_k(
+    model: Model, contexts: Histories, k: int, exclude: Histories, progress: Progress = silent
+) -> tuple[Ints, Floats]:
+    """The k likeliest next items of every context.
+
+    Args:
+        exclude: items that must not be recommended, by user; users it does not know have nothing excluded.
+
+    Returns:
+        items (U, k) likeliest first, equal scores by ascending id, and their scores (U, k). Where fewer than k items
+        are left, the rest is item 0 with score -inf. An empty context scores every item 0.
+    """
+    items = np.zeros((len(contexts), k), np.int32)
+    scores = np.full((len(contexts), k), -np.inf, np.float32)
+    width = min(k, model.items)
+    with pinned_threads():
+        for rows, block in _score_blocks(model, contexts, exclude):
+            best, found = block.topk(width, dim=1)
+            order = found.sort(dim=1)[1]  # by id, then stably by score: equal scores stand in id order
+            best, found = best.gather(1, order), found.gather(1, order)
+            order = best.sort(dim=1, descending=True, stable=True)[1]
+            best, found = best.gather(1, order), found.gather(1, order) + 1
+            scores[rows, :width] = best.cpu().numpy()
+            items[rows, :width] = torch.where(best == -torch.inf, 0, found).cpu().numpy()
+            progress(rows.stop, len(contexts), "users")
+    return items, scores
+
+
+@torch.inference_mode()
+def ranks(model: Model, contexts: Histories, targets: Ints, exclude: Histories) -> Ints:
+    """(U,) 1-based rank of each target among all items but the excluded. The target itself is never excluded.
+
+    Every other item that scores the same as the target, or not a number, stands before it.
+    """
+    result = np.zeros(len(contexts), np.int32)
+    wanted = torch.from_numpy(targets.astype(np.int64) - 1).to(model.device)
+    with pinned_threads():
+        for rows, block in _score_blocks(model, contexts, exclude, keep=wanted):
+            target = block.gather(1, wanted[rows, None])
+            below = torch.count_nonzero(block < target, dim=1)
+            result[rows] = (model.items - below).cpu().numpy()
+    return result
+
+
+@torch.inference_mode()
+def sampled_ranks(model: Model, contexts: Histories, targets: Ints, negatives: Ints) -> Ints:
+    """(U,) 1-based rank of each target among itself and its row of `negatives` (U, n); ties count against the model.
+
+    A negative that is 0 (there were too few) or the target itself is passed over.
+    """
+    result = np.ones(len(contexts), np.int32)
+    step = max(1, SCORES // max(1, negatives.shape[1] * model.config.dimension))
+    with pinned_threads():
+        states = encode(model, contexts)
+        for start in range(0, len(contexts), step):
+            rows = slice(start, start + step)
+            target = torch.from_numpy(targets[rows].astype(np.int64)).to(model.device)[:, None]
+            others = torch.from_numpy(negatives[rows].astype(np.int64)).to(model.device)
+            candidates = torch.cat([target, others], dim=1)
+            scores = torch.bmm(model.table[candidates], states[rows, :, None])[:, :, 0]
+            counts = (others != 0) & (others != target)
+            result[rows] += (counts & ~(scores[:, 1:] < scores[:, :1])).sum(1).cpu().numpy().astype(np.int32)
+    return result
+
+
+@torch.inference_mode()
+def encode(model: Model, contexts: Histories) -> Tensor:
+    """(U, d) state of every context, on the model's device."""
+    was_training = model.training
+    model.eval()
+    sequences = Sequences.of(contexts, model.device)
+    lengths = np.minimum(contexts.lengths, model.max_length)
+    order = np.argsort(lengths, kind="stable")
+    states = torch.empty(len(contexts), model.config.dimension, device=model.device)
+    step = max(1, TOKENS // model.max_length)
+    for start in range(0, len(order), step):  # rows of like length together
+        rows = torch.from_numpy(order[start : start + step]).to(model.device)
+        states[rows] = model.encode(*sequences.gather(rows, model.max_length))
+    model.train(was_training)
+    return states
+
+
+def _score_blocks(
+    model: Model, contexts: Histories, exclude: Histories, keep: Tensor | None = None
+) -> Iterator[tuple[slice, Tensor]]:
+    """Scores of items 1 … I for blocks of users: (rows, (B, I)), -inf where excluded unless it is `keep` (U,)."""
+    states = encode(model, contexts)
+    rows_excluded = exclude.rows_of(contexts.users)
+    known = rows_excluded >= 0
+    excluded = exclude.select(rows_excluded[known])
+    counts = np.zeros(len(contexts), np.int64)
+    counts[known] = excluded.lengths
+    ends = np.concatenate([[0], np.cumsum(counts)])
+    items = model.table[1:].T
+    step = max(1, SCORES // max(1, model.items))
+    for start in range(0, len(contexts), step):
+        rows = slice(start, min(start + step, len(contexts)))
+        block = states[rows] @ items
+        kept = None if keep is None else block.gather(1, keep[rows, None])
+        owner = np.repeat(np.arange(rows.stop - start), counts[rows])
+        column = excluded.items[ends[start] : ends[rows.stop]].astype(np.int64) - 1
+        block[torch.from_numpy(owner).to(block.device), torch.from_numpy(column).to(block.device)] = -torch.inf
+        if keep is not None and kept is not None:
+            block.scatter_(1, keep[rows, None], kept)
+        yield rows, block
