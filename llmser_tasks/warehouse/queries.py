@@ -1,0 +1,114 @@
+"""What `llmser show` and `llmser export` read: one query a name, streamed, with the dump's own user and item ids."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import text
+
+from llmser_tasks.errors import InputError
+from llmser_tasks.warehouse.engine import engine, transaction, translated
+
+CHUNK = 2000  # rows fetched at once
+
+QUERIES = {
+    "table1": (
+        'select protocol, model, user_group, seeds, users, "H@10", "N@10", "H@20", "N@20", "MRR"'
+        " from table1 where run_id = :run order by protocol, user_group, model"
+    ),
+    "tail-report": (
+        "select protocol, user_group, users, base, llmser, difference, p_holm"
+        " from tail_report where run_id = :run order by protocol, user_group"
+    ),
+    "metrics": (
+        "select model, seed, protocol, user_group, metric, value, users"
+        " from metrics where run_id = :run order by protocol, user_group, metric, model, seed"
+    ),
+    "comparisons": (
+        "select protocol, user_group, metric, base, llmser, difference, low, high, p, p_holm"
+        " from comparisons where run_id = :run order by protocol, user_group, metric"
+    ),
+    "pseudo-items": (
+        "select user_id, position, item_id, title, source"
+        " from pseudo_items, unnest(item_ids, titles, sources) with ordinality"
+        " as listed (item_id, title, source, position)"
+        " where run_id = :run order by user_id, position"
+    ),
+    "reliability": (
+        "select user_id, n, masked_item, masked_title, named_item, named_title, source, omega, alpha, reason,"
+        " encoder_hash from reliability where run_id = :run order by user_id"
+    ),
+    "recommendations": (
+        "select user_id, rank, item_id, score from recommended_items where run_id = :run order by user_id, rank"
+    ),
+    "answers": (
+        "select p.user_id, p.step, p.item_ids, p.sources, p.reason, a.model, a.answered_by, a.prompt_version,"
+        " a.content, a.failure, a.finish_reason, a.prompt_tokens, a.completion_tokens, a.cost, a.attempts,"
+        " a.latency_ms, a.created_at, p.question_key"
+        " from picks p left join answers a using (question_key)"
+        " where p.run_id = :run order by p.step, p.user_id"
+    ),
+    "steps": (
+        "select step, part, state, done, total, unit, note, peak_mib,"
+        " extract(epoch from coalesce(finished_at, updated_at) - started_at)::float8 as seconds, started_at, summary"
+        " from steps where run_id = :run order by started_at, step, part"
+    ),
+    "batches": (
+        "select step, batch, label, users, answered, calls, failed, prompt_tokens, completion_tokens, cost, state,"
+        " message, updated_at from batches where run_id = :run order by step, batch"
+    ),
+    "runs": (
+        "select run_id, dataset, state, synthetic, started_at, finished_at, message, code_version, config"
+        " from runs order by started_at desc, run_id"
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A result as it streams in.
+
+    Attributes:
+        columns: names.
+        types: Postgres' type numbers (OIDs), one per column.
+        rows: to be read once, inside the block that gave them.
+    """
+
+    columns: Sequence[str]
+    types: Sequence[Any]
+    rows: Iterator[Sequence[Any]]
+
+
+@contextmanager
+def read(url: str, what: str, run_id: str) -> Iterator[Rows]:
+    """Stream what a name of QUERIES holds for a run (`runs` ignores the run); memory does not grow with it.
+
+    Raises:
+        InputError: no such name.
+        StorageError: Postgres is down.
+    """
+    if what not in QUERIES:
+        raise InputError(f"There is nothing called {what!r} to show; there are: {', '.join([*QUERIES, 'report'])}.")
+    with translated(url), engine(url).connect() as connection:
+        result = connection.execution_options(stream_results=True, yield_per=CHUNK).execute(
+            text(QUERIES[what]), {"run": run_id} if ":run" in QUERIES[what] else {}
+        )
+        assert result.cursor is not None
+        description = result.cursor.description or ()
+        yield Rows([column[0] for column in description], [column[1] for column in description], iter(result))
+
+
+def report(url: str, run_id: str) -> str:
+    """The HTML report of a run.
+
+    Raises:
+        InputError: it has none (yet).
+    """
+    with transaction(url) as connection:
+        html = connection.scalar(text("select html from reports where run_id = :run"), {"run": run_id})
+    if html is None:
+        raise InputError(f"Run {run_id} has no report; it has one once it succeeded.")
+    return str(html)

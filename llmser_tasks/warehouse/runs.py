@@ -1,0 +1,113 @@
+"""Runs: one row each, from start to its end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from llmser_tasks import __version__
+from llmser_tasks.errors import InputError
+from llmser_tasks.warehouse.engine import transaction
+from llmser_tasks.warehouse.rows import storable, storable_json
+
+
+@dataclass(frozen=True)
+class RunRow:
+    """A run as recorded. `config` holds flat names, see `config.from_flat`."""
+
+    run_id: str
+    dataset: str
+    config: dict[str, Any]
+    state: str
+    synthetic: bool
+    message: str | None
+    started_at: datetime
+    finished_at: datetime | None
+
+
+def create(url: str, run_id: str, dataset: str, config: Mapping[str, Any], *, synthetic: bool = False) -> None:
+    """Insert the run; one that is there already (a rerun) is set back to running.
+
+    Raises:
+        InputError: it is there with other settings.
+    """
+    given = {"run": run_id, "dataset": dataset, "config": storable_json(config), "synthetic": synthetic}
+    with transaction(url) as connection:
+        same = connection.scalar(
+            text(
+                "insert into runs (run_id, dataset, config, synthetic, code_version)"
+                " values (:run, :dataset, cast(:config as jsonb), :synthetic, :version)"
+                " on conflict (run_id) do update set run_id = excluded.run_id"
+                " returning config = cast(:config as jsonb)"
+            ),
+            given | {"version": __version__},
+        )
+        if not same:
+            raise InputError(f"Run {run_id} exists with other settings; choose another run id.")
+        connection.execute(
+            text("update runs set state = 'running', message = null, finished_at = null where run_id = :run"), given
+        )
+
+
+def load(url: str, run_id: str) -> RunRow:
+    """The run of this id.
+
+    Raises:
+        InputError: there is none.
+    """
+    with transaction(url) as connection:
+        row = connection.execute(
+            text(
+                "select run_id, dataset, config, state, synthetic, message, started_at, finished_at"
+                " from runs where run_id = :run"
+            ),
+            {"run": storable(run_id)},
+        ).one_or_none()
+    if row is None:
+        raise InputError(f"There is no run {run_id!r}; `llmser show runs` lists them.")
+    return RunRow(*row)
+
+
+def latest(url: str, dataset: str | None = None) -> RunRow:
+    """The run started last, of all or of one dataset.
+
+    Raises:
+        InputError: there is none yet.
+    """
+    with transaction(url) as connection:
+        run_id = connection.scalar(
+            text(
+                "select run_id from runs where dataset = coalesce(cast(:dataset as text), dataset)"
+                " order by started_at desc, run_id desc limit 1"
+            ),
+            {"dataset": dataset},
+        )
+    if run_id is None:
+        raise InputError("There is no run yet; start one with `llmser run` or `llmser trigger`.")
+    return load(url, run_id)
+
+
+def mark_synthetic(connection: Connection, run_id: str) -> None:
+    """Note that the run's dumps were made up (the sample)."""
+    connection.execute(text("update runs set synthetic = true where run_id = :run"), {"run": run_id})
+
+
+def finish(connection: Connection, run_id: str) -> None:
+    """Mark the run as succeeded, in the transaction that publishes its results."""
+    connection.execute(
+        text("update runs set state = 'succeeded', message = null, finished_at = now() where run_id = :run"),
+        {"run": run_id},
+    )
+
+
+def fail(url: str, run_id: str, message: str) -> None:
+    """Mark the run as failed, with the sentence that people read."""
+    with transaction(url) as connection:
+        connection.execute(
+            text("update runs set state = 'failed', message = :message, finished_at = now() where run_id = :run"),
+            {"run": run_id, "message": storable(message)},
+        )
