@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from llmser_tasks.config import Recommender
+from llmser_tasks.recommenders.dropout import Dropout
 from llmser_tasks.recommenders.model import Examples, Model, initialise
 from llmser_tasks.recommenders.transformer import Block, positions_from_end
 
@@ -24,7 +25,7 @@ class BERT4Rec(Model):
         width = config.dimension
         self.mask_token = items + 1
         self.position_embedding = nn.Embedding(config.max_length + 1, width)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(
             Block(width, config.heads, 4 * width, nn.GELU(), config.dropout) for _ in range(config.layers)
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from llmser_tasks.config import Recommender
+from llmser_tasks.recommenders.dropout import Dropout
 from llmser_tasks.recommenders.model import CausalModel, initialise
 
 
@@ -14,7 +15,7 @@ class GRU4Rec(CausalModel):
     def __init__(self, config: Recommender, items: int) -> None:
         super().__init__(config, items)
         width = config.dimension
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         between = config.dropout if config.layers > 1 else 0.0  # the GRU drops out between its layers alone
         self.gru = nn.GRU(width, width, config.layers, batch_first=True, dropout=between)
         self.out = nn.Linear(width, width)

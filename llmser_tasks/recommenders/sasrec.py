@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from llmser_tasks.config import Recommender
+from llmser_tasks.recommenders.dropout import Dropout
 from llmser_tasks.recommenders.model import CausalModel, initialise
 from llmser_tasks.recommenders.transformer import Block, positions_from_end
 
@@ -16,7 +17,7 @@ class SASRec(CausalModel):
         super().__init__(config, items)
         width = config.dimension
         self.position_embedding = nn.Embedding(config.max_length, width)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(
             Block(width, config.heads, width, nn.ReLU(), config.dropout) for _ in range(config.layers)
         )

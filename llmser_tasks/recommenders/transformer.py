@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from llmser_tasks.recommenders.dropout import Dropout
+
 
 class Block(nn.Module):
     """x + attention(norm(x)), then x + feed_forward(norm(x))."""
@@ -18,9 +20,9 @@ class Block(nn.Module):
         self.attention_out = nn.Linear(dimension, dimension)
         self.feed_forward_norm = nn.LayerNorm(dimension)
         self.feed_forward = nn.Sequential(
-            nn.Linear(dimension, inner), activation, nn.Dropout(dropout), nn.Linear(inner, dimension)
+            nn.Linear(dimension, inner), activation, Dropout(dropout), nn.Linear(inner, dimension)
         )
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, keys: Tensor | None) -> Tensor:
         """x (B, L, d); keys: (B, 1, 1, L) bool, which tokens may be looked at, or None for causal attention."""
