@@ -1,0 +1,120 @@
+"""Dumps → interactions, users, items, a quarantine and a report.
+
+The rules, in the order in which they apply to a line:
+
+1. A blank line is skipped and counted.
+2. A line that cannot be used (no JSON, a field missing, no id, no time) goes to quarantine.parquet with its number and
+   the reason. Ids are 1 to 200 printable characters. A missing rating or number of stars is no reason: it passes.
+3. Exact duplicates (same user, item and time) collapse to the first line; its rating counts. The same item bought
+   again at another time stays.
+4. A rating of 0 or less drops the interaction.
+5. Core filter: users with fewer than `user_core` interactions and items with fewer than `item_core` fall out, on
+   counts taken once (users and items at the same time); with `iterate_core`, until nothing falls out any more.
+   An interaction that misses both counts as `user_core`.
+6. Users shorter than `min_length` afterwards fall out.
+
+Interactions are sorted by user and time; ties in time keep the order of lines in the dump. Users are numbered from 0 in
+order of their ids, items from 1 (0 is padding). An item's title is the first of its lines' that `text.clean_title`
+can make something of; a reviewed item without any has a null title and stays.
+
+A dataset is synthetic when all of its users' ids begin with `SYN-`, as those of `llmser_tasks.sample` do: the mark
+travels with the data itself.
+
+Memory does not grow with the dump: lines are read in blocks, everything sorted or grouped spills to disk.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from llmser_tasks.config import Dataset
+from llmser_tasks.errors import InputError
+from llmser_tasks.ingest import dumps, filtering, reading, report, writing
+from llmser_tasks.ingest.dumps import Dump, Identity
+from llmser_tasks.ingest.sources import SOURCES
+from llmser_tasks.progress import Progress, silent
+from llmser_tasks.workspace import Artefact, Workspace, write_json
+
+__all__ = ["ingest"]
+
+
+def ingest(workspace: Workspace, dataset: Dataset, progress: Progress = silent) -> Artefact:
+    """Read a dataset's dumps into interactions.parquet, users.parquet, items.parquet, quarantine.parquet, report.json.
+
+    The result depends on the dumps' bytes and the filter's settings; where it exists, it is kept.
+
+    Raises:
+        InputError: a dump is missing, empty, damaged, of another format, without titles, or nothing is left of it.
+        StorageError: the disk is full or not writable.
+    """
+    source = SOURCES[dataset.source]
+    reviews, items = _dumps(dataset)
+    identities = {dump.path: dumps.identify(dump.path, progress) for dump in (reviews, items)}
+
+    def write(folder: Path) -> dict[str, Any]:
+        return _write(folder, dataset, reviews, items, identities, progress)
+
+    return workspace.produce(
+        "ingest",
+        dataset.name,
+        write,
+        inputs={"reviews": identities[reviews.path].sha256, "items": identities[items.path].sha256},
+        config=dataset.model_dump(include={"user_core", "item_core", "iterate_core", "min_length"})
+        | {"source": source.name},
+        packages=("llmser_tasks.ingest", "llmser_tasks.text"),
+    )
+
+
+def _dumps(dataset: Dataset) -> tuple[Dump, Dump]:
+    """The two dumps to read; for Yelp both may be in one .tar."""
+    source = SOURCES[dataset.source]
+    if not dataset.reviews:
+        raise InputError(f"Dataset {dataset.name} names no review dump; set reviews to its path.")
+    both = not dataset.items and source.item_member is not None
+    if not dataset.items and not both:
+        raise InputError(f"Dataset {dataset.name} names no item dump, which has the titles; set items to its path.")
+    reviews = Path(dataset.reviews).expanduser()
+    items = reviews if both else Path(dataset.items).expanduser()
+    dumps.check(reviews, "review")
+    dumps.check(items, "item")
+    return Dump(reviews, source.review_member), Dump(items, source.item_member)
+
+
+def _write(
+    folder: Path, dataset: Dataset, reviews: Dump, items: Dump, identities: dict[Path, Identity], progress: Progress
+) -> dict[str, Any]:
+    source = SOURCES[dataset.source]
+    work = folder / "work"
+    work.mkdir()
+    with reading.Table(folder / "quarantine.parquet", reading.QUARANTINE) as quarantine:
+        with reading.Table(work / "reviews.parquet", reading.REVIEWS) as rows:
+            read = reading.read_reviews(reviews, source, rows, quarantine, progress)
+        with reading.Table(work / "meta.parquet", reading.ITEMS) as rows:
+            read_items = reading.read_items(items, source, rows, quarantine, progress)
+    for path, identity in identities.items():
+        if not dumps.unchanged(path, identity):
+            raise InputError(f"{path} was changed while it was read; rerun once it is complete.")
+    with filtering.database(work) as connection:
+        filtering.view(connection, "reviews", work / "reviews.parquet")
+        filtering.view(connection, "meta", work / "meta.parquet")
+        progress(read.lines, read.lines, "lines", "removing duplicates, filtering")
+        counts = filtering.select(connection, dataset)
+        if not counts.kept:
+            raise report.nothing_left(dataset, read, counts)
+        progress(read.lines, read.lines, "lines", "sorting")
+        writing.write(connection, folder)
+        facts = report.facts(connection, dataset, read, read_items, counts)
+    if not facts["titles"]["with_title"]:
+        raise InputError(
+            f"None of the {counts.kept_items:,} items left has a title in {items.path}, and the LLM steps need titles; "
+            f"check that it is the item dump of {reviews.path.name}."
+        )
+    shutil.rmtree(work)
+    files = {
+        role: {"name": dump.path.name, "bytes": identities[dump.path].bytes, "sha256": identities[dump.path].sha256}
+        for role, dump in (("reviews", reviews), ("items", items))
+    }
+    write_json(folder / "report.json", facts | {"files": files})
+    return report.summary(facts)

@@ -1,0 +1,19 @@
+"""Amazon reviews, edition of 2018: JSON lines for reviews and items.
+
+https://cseweb.ucsd.edu/~jmcauley/datasets/amazon_v2/
+"""
+
+from __future__ import annotations
+
+from llmser_tasks.ingest.source import Source, json_only, seconds
+
+SOURCE = Source(
+    name="amazon-2018",
+    user="reviewerID",
+    item="asin",
+    time="unixReviewTime",
+    rating="overall",
+    title="title",
+    milliseconds=seconds,
+    lenient=json_only,
+)

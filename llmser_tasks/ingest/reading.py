@@ -1,0 +1,142 @@
+"""From lines to typed rows: what can be used goes to Parquet in the dump's order, what cannot to the quarantine."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from llmser_tasks.errors import InputError
+from llmser_tasks.ingest.dumps import TOO_LONG, Dump, Lines
+from llmser_tasks.ingest.source import Source, Unusable
+from llmser_tasks.ingest.sources import advice
+from llmser_tasks.progress import Progress
+
+ROWS = 1 << 16  # rows per Parquet row group: what is held in memory
+HOPELESS = 10_000  # lines without a usable one before it is called the wrong format
+QUARANTINE = pa.schema([("file", pa.string()), ("line", pa.int64()), ("reason", pa.string()), ("text", pa.string())])
+REVIEWS = pa.schema(
+    [
+        ("user_id", pa.string()),
+        ("item_id", pa.string()),
+        ("timestamp", pa.int64()),
+        ("rating", pa.float32()),
+        ("line", pa.int64()),
+    ]
+)
+ITEMS = pa.schema([("item_id", pa.string()), ("title", pa.string()), ("line", pa.int64())])
+
+
+class Table:
+    """A Parquet file that rows are appended to; a row group is written whenever ROWS are there."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self._schema = schema
+        self._writer = pq.ParquetWriter(path, schema)
+        self._rows: list[tuple[Any, ...]] = []
+
+    def extend(self, rows: Iterable[tuple[Any, ...]]) -> None:
+        self._rows.extend(rows)
+        while len(self._rows) >= ROWS:
+            self._write(self._rows[:ROWS])
+            del self._rows[:ROWS]
+
+    def _write(self, rows: list[tuple[Any, ...]]) -> None:
+        columns = zip(*rows, strict=True)
+        arrays = [pa.array(column, kind) for column, kind in zip(columns, self._schema.types, strict=True)]
+        self._writer.write_batch(pa.record_batch(arrays, schema=self._schema))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if kind is None and self._rows:
+            self._write(self._rows)
+        self._writer.close()
+
+
+@dataclass
+class Read:
+    """What became of a dump's lines: `lines` = `rows` + `blank` + the quarantined."""
+
+    lines: int = 0
+    rows: int = 0
+    blank: int = 0
+    quarantined: Counter[str] = field(default_factory=Counter)
+
+
+def read_reviews(dump: Dump, source: Source, rows: Table, quarantine: Table, progress: Progress) -> Read:
+    """Append a dump's reviews: (user_id, item_id, timestamp in ms, rating or None, line from 1)."""
+    return _read(dump, source, "review", source.review, rows, quarantine, progress)
+
+
+def read_items(dump: Dump, source: Source, rows: Table, quarantine: Table, progress: Progress) -> Read:
+    """Append an item dump's lines: (item_id, clean title or None, line from 1)."""
+    return _read(dump, source, "item", source.item_row, rows, quarantine, progress)
+
+
+def _read(
+    dump: Dump,
+    source: Source,
+    what: str,
+    row: Callable[[Any], tuple[Any, ...]],
+    table: Table,
+    quarantine: Table,
+    progress: Progress,
+) -> Read:
+    read = Read()
+    loads, lenient, broken = orjson.loads, source.lenient, orjson.JSONDecodeError
+    lines = Lines(dump)
+    first = b""  # first line that is not blank
+    for block in lines:
+        good: list[tuple[Any, ...]] = []
+        bad: list[tuple[str, int, str, str]] = []
+        for number, line in enumerate(block, read.lines + 1):
+            try:
+                try:
+                    record = loads(line)
+                except broken:
+                    if not (line := line.strip().removeprefix(b"\xef\xbb\xbf")):
+                        read.blank += 1
+                        continue
+                    if line.endswith(TOO_LONG):
+                        raise Unusable("longer than 16 MiB") from None
+                    record = lenient(line)
+                good.append((*row(record), number))
+            except Unusable as reason:
+                first = first or line[:4096]
+                bad.append((lines.name, number, str(reason), _excerpt(line)))
+        table.extend(good)
+        quarantine.extend(bad)
+        read.lines += len(block)
+        read.rows += len(good)
+        read.quarantined.update(reason for _, _, reason, _ in bad)
+        progress(lines.position, lines.size, "bytes", f"{read.lines:,} {what} lines")
+        if not read.rows and read.lines >= HOPELESS:
+            break
+    if not read.rows:
+        raise _nothing_usable(dump, source, what, read, first)
+    return read
+
+
+def _excerpt(line: bytes) -> str:
+    text = line[:800].decode("utf-8", errors="replace")[:200]
+    return "".join(c if c.isprintable() else "\ufffd" for c in text)
+
+
+def _nothing_usable(dump: Dump, source: Source, what: str, read: Read, first: bytes) -> InputError:
+    if not read.quarantined:
+        return InputError(f"{dump.path} has no line with anything in it; fetch it again.")
+    fields = source.review_fields if what == "review" else source.item_fields
+    reasons = "; ".join(f"{count:,} × {reason}" for reason, count in read.quarantined.most_common(3))
+    return InputError(
+        f"No line of {dump.path} is a {source.name} {what} with the fields {', '.join(fields)} "
+        f"(of the {read.lines:,} read: {reasons}). {advice(first, source, what)}"
+    )

@@ -1,0 +1,145 @@
+"""What the ingest report says, and the proof that every line is accounted for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import duckdb
+
+from llmser_tasks.config import Dataset
+from llmser_tasks.errors import InputError
+from llmser_tasks.ingest.filtering import Counts
+from llmser_tasks.ingest.reading import Read
+
+SYNTHETIC = "SYN-"  # what every user id of a synthetic dump begins with
+SHORT = 8  # the paper's Figure 1: above 80 % of users are shorter than this
+
+
+def facts(
+    connection: duckdb.DuckDBPyConnection, dataset: Dataset, reviews: Read, items: Read, counts: Counts
+) -> dict[str, Any]:
+    """Everything but the files, from tables `kept`, `users`, `items`, `titles`.
+
+    Counts `before` are of usable lines, duplicates included, as a dump's own description counts; `distinct` is what
+    the filter saw. Density is interactions / (users × items). Lengths are interactions per user, held-out ones
+    included; p80 is the smallest length that at least 80 % of users do not exceed.
+    """
+    one = connection.execute(
+        "select (select count(*) from titles where title is not null), (select count(distinct title) from titles), "
+        "(select sum(lines) from titles), (select count(*) from titles), "
+        "(select count(*) from users where n > 0 and not starts_with(user_id, ?)), "
+        "(select count(*) from (select 1 from kept group by user_id, timestamp having count(*) > 1)), "
+        "(select count(*) - (select count(*) from (select distinct user_id, item_id from kept)) from kept)",
+        [SYNTHETIC],
+    ).fetchone()
+    assert one is not None
+    with_title, different_titles, used_lines, found, real_users, ties, repeats = (int(value or 0) for value in one)
+    lengths = dict(connection.execute("select n, count(*) from users where n > 0 group by n order by n").fetchall())
+    report: dict[str, Any] = {
+        "dataset": dataset.name,
+        "source": dataset.source,
+        "synthetic": real_users == 0,
+        "before": {
+            "users": counts.users,
+            "items": counts.items,
+            "interactions": counts.lines,
+            "distinct": counts.distinct,
+        },
+        "after": {
+            "users": counts.kept_users,
+            "items": counts.kept_items,
+            "interactions": counts.kept,
+            "density": counts.kept / (counts.kept_users * counts.kept_items),
+        },
+        "lengths": _lengths(lengths) | {"histogram": [[length, users] for length, users in lengths.items()]},
+        "titles": {
+            "with_title": with_title,
+            "coverage": with_title / counts.kept_items,
+            "different": different_titles,
+            "no_line": counts.kept_items - found,
+        },
+        "repeat_purchases": repeats,
+        "ties_in_time": ties,
+        "core_rounds": counts.rounds,
+        "lines": {
+            "reviews": {
+                "read": reviews.lines,
+                "kept": counts.kept,
+                "duplicates": counts.lines - counts.distinct,
+                "filtered": {"blank": reviews.blank} | counts.filtered,
+                "quarantined": dict(sorted(reviews.quarantined.items())),
+            },
+            "items": {
+                "read": items.lines,
+                "kept": found,
+                "duplicates": used_lines - found,
+                "filtered": {"blank": items.blank, "item_not_kept": items.rows - used_lines},
+                "quarantined": dict(sorted(items.quarantined.items())),
+            },
+        },
+    }
+    for name, lines in report["lines"].items():
+        reconcile(name, lines)
+    return report
+
+
+def reconcile(name: str, lines: Mapping[str, Any]) -> None:
+    """lines read = kept + duplicates + filtered + quarantined, or ingest has a defect and must not go on."""
+    accounted = (
+        lines["kept"] + lines["duplicates"] + sum(lines["filtered"].values()) + sum(lines["quarantined"].values())
+    )
+    if lines["read"] != accounted:
+        raise AssertionError(f"{name}: {lines['read']} lines read, {accounted} accounted for: {lines}")
+
+
+def _lengths(histogram: Mapping[int, int]) -> dict[str, Any]:
+    users = sum(histogram.values())
+
+    def quantile(share: float) -> int:
+        seen = 0
+        for length, count in histogram.items():
+            seen += count
+            if seen >= share * users:
+                return length
+        return 0
+
+    return {
+        "min": min(histogram),
+        "median": quantile(0.5),
+        "p80": quantile(0.8),
+        "max": max(histogram),
+        "mean": round(sum(length * count for length, count in histogram.items()) / users, 3),
+        "shorter_than_8": sum(count for length, count in histogram.items() if length < SHORT) / users,
+    }
+
+
+def summary(report: Mapping[str, Any]) -> dict[str, Any]:
+    """The part that the manifest and the steps table keep."""
+    reviews = report["lines"]["reviews"]
+    return {
+        **{key: report[key] for key in ("synthetic", "source", "before", "after", "titles")},
+        "lengths": {key: value for key, value in report["lengths"].items() if key != "histogram"},
+        "lines": reviews | {"quarantined": sum(reviews["quarantined"].values())},
+    }
+
+
+def nothing_left(dataset: Dataset, reviews: Read, counts: Counts) -> InputError:
+    """One sentence: how many were left after each stage, and which knob to turn."""
+    left = counts.distinct
+    stages = [f"{reviews.lines:,} lines", f"{counts.lines:,} usable", f"{left:,} without duplicates"]
+    for knob, dropped in counts.filtered.items():
+        left -= dropped
+        value = "" if knob == "rating" else f" ≥ {getattr(dataset, knob)}"
+        stages.append(f"{left:,} after {knob}{value}")
+    hints = {
+        "rating": "no rating is above 0: check that it is the review dump",
+        "user_core": "lower user_core or take a larger dump",
+        "item_core": "lower item_core or take a larger dump",
+        "min_length": "every user is shorter than min_length: lower the cores or take a larger dump",
+    }
+    hint = hints[max(hints, key=lambda knob: counts.filtered[knob])]
+    return InputError(
+        f"Nothing is left of dataset {dataset.name} ({counts.users:,} users, {counts.items:,} items): "
+        f"{' → '.join(stages)}; {hint}."
+    )

@@ -1,0 +1,113 @@
+"""What one format of dump looks like, and how a line of it becomes a row."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from llmser_tasks.text import clean_title
+
+Review = tuple[str, str, int, float | None]  # user id, item id, milliseconds UTC, rating
+Item = tuple[str, str | None]  # item id, title
+
+LONGEST_ID = 200
+LATEST = 4_102_444_800_000  # 2100-01-01 in milliseconds; beyond it a time stands in the wrong unit
+
+
+class Unusable(ValueError):
+    """A line that cannot be used; the message is the reason written to the quarantine."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Fields and rules of one format.
+
+    Attributes:
+        user, item, time, rating: names of a review's fields; a missing rating passes.
+        title: the item dump's field; its id field is `item`.
+        milliseconds: turns the time field's value into milliseconds UTC, or raises ValueError.
+        lenient: reads a line that is no strict JSON, or raises Unusable.
+        review_member, item_member: how the files inside a .tar end; None where the format has no .tar.
+    """
+
+    name: str
+    user: str
+    item: str
+    time: str
+    rating: str
+    title: str
+    milliseconds: Callable[[Any], int]
+    lenient: Callable[[bytes], Any]
+    review_member: str | None = None
+    item_member: str | None = None
+
+    @property
+    def review_fields(self) -> tuple[str, ...]:
+        return (self.user, self.item, self.time)
+
+    @property
+    def item_fields(self) -> tuple[str, ...]:
+        return (self.item, self.title)
+
+    def review(self, record: Any) -> Review:
+        """One row of interactions from a parsed line."""
+        if type(record) is not dict:
+            raise Unusable("not an object")
+        user = _identifier(record, self.user)
+        item = _identifier(record, self.item)
+        try:
+            time = self.milliseconds(record[self.time])
+        except KeyError:
+            raise Unusable(f"{self.time} is missing") from None
+        except (ValueError, TypeError, OverflowError):
+            raise Unusable(f"{self.time} is not a time") from None
+        if not 0 <= time < LATEST:
+            raise Unusable(f"{self.time} is outside 1970–2100")
+        rating = record.get(self.rating)
+        return user, item, time, None if rating is None else _number(rating, self.rating)
+
+    def item_row(self, record: Any) -> Item:
+        """One row of items from a parsed line; a title without readable text is None."""
+        if type(record) is not dict:
+            raise Unusable("not an object")
+        return _identifier(record, self.item), clean_title(record.get(self.title))
+
+
+def json_only(line: bytes) -> Any:
+    """JSON as Python's own parser takes it: also NaN and lone surrogates, which dumps hold and strict JSON forbids."""
+    try:
+        return json.loads(line.decode("utf-8", errors="surrogatepass"))
+    except (ValueError, RecursionError):
+        raise Unusable("not JSON") from None
+
+
+def seconds(value: Any) -> int:
+    return int(value) * 1000
+
+
+def milliseconds(value: Any) -> int:
+    return int(value)
+
+
+def _identifier(record: dict[Any, Any], field: str) -> str:
+    value = record.get(field)
+    if type(value) is int:
+        value = str(value)
+    if type(value) is not str:
+        raise Unusable(f"{field} is missing" if value is None else f"{field} is not an id")
+    if not 0 < len(value) <= LONGEST_ID or not value.isprintable():
+        raise Unusable(f"{field} is not an id")
+    return value
+
+
+def _number(value: Any, field: str) -> float | None:
+    if isinstance(value, list | dict):
+        raise Unusable(f"{field} is not a number")
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        raise Unusable(f"{field} is not a number") from None
+    return None if math.isnan(number) else number

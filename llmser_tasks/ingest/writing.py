@@ -1,0 +1,75 @@
+"""The final Parquet files: integer ids given in order of the dump's ids, rows in a fixed order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from llmser_tasks.ingest.filtering import batches, view
+
+USERS = pa.schema([("user", pa.int32()), ("user_id", pa.string()), ("interactions", pa.int32())])
+ITEMS = pa.schema([("item", pa.int32()), ("item_id", pa.string()), ("title", pa.string())])
+INTERACTIONS = pa.schema(
+    [
+        ("user", pa.int32()),
+        ("item", pa.int32()),
+        ("timestamp", pa.int64()),
+        ("rating", pa.float32()),
+        ("line", pa.int64()),
+    ]
+)
+
+
+def write(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
+    """Write users, items and interactions from tables `kept`, `users`, `items` and view `meta`.
+
+    Users get 0 … U-1 in order of user_id, items 1 … I in order of item_id (both by code point); interactions are
+    sorted by user, timestamp, line of the dump.
+    """
+    connection.execute(
+        "create table titles as select item_id, arg_min(title, line) as title, count(*) as lines "
+        "from meta semi join items using (item_id) group by item_id"
+    )  # arg_min passes over missing titles: the first usable one wins
+    _write(
+        folder / "users.parquet",
+        USERS,
+        _numbered(batches(connection, "select user_id, n from users where n > 0 order by user_id"), 0),
+    )
+    _write(
+        folder / "items.parquet",
+        ITEMS,
+        _numbered(
+            batches(connection, "select item_id, title from items left join titles using (item_id) order by item_id"), 1
+        ),
+    )
+    view(connection, "user_numbers", folder / "users.parquet")
+    view(connection, "item_numbers", folder / "items.parquet")
+    _write(
+        folder / "interactions.parquet",
+        INTERACTIONS,
+        batches(
+            connection,
+            'select u."user", i.item, k.timestamp, k.rating, k.line from kept k join user_numbers u using (user_id) '
+            'join item_numbers i using (item_id) order by u."user", k.timestamp, k.line',
+        ),
+    )
+
+
+def _numbered(rows: Iterator[pa.RecordBatch], start: int) -> Iterator[pa.RecordBatch]:
+    """Put a running number before each row."""
+    for batch in rows:
+        numbers = pa.array(np.arange(start, start + batch.num_rows), pa.int32())
+        yield pa.record_batch([numbers, *batch.columns], names=["number", *batch.schema.names])
+        start += batch.num_rows
+
+
+def _write(path: Path, schema: pa.Schema, rows: Iterator[pa.RecordBatch]) -> None:
+    with pq.ParquetWriter(path, schema) as writer:
+        for batch in rows:
+            columns = [column.cast(kind) for column, kind in zip(batch.columns, schema.types, strict=True)]
+            writer.write_batch(pa.record_batch(columns, schema=schema))
