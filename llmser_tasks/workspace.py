@@ -128,7 +128,12 @@ class Workspace:
                     shutil.rmtree(partial)
                 partial.mkdir(exist_ok=True)
                 started = time.monotonic()
-                summary = write(partial)
+                try:
+                    summary = write(partial)
+                except BaseException:
+                    if not resumable:  # what a failure leaves is of no use, and may be what fills the disk
+                        shutil.rmtree(partial, ignore_errors=True)
+                    raise
                 content = content_digest(partial)
                 write_json(
                     partial / MANIFEST,
