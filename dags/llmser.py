@@ -1,0 +1,348 @@
+"""One run of this DAG takes one dataset through the whole of LLMSeR: from raw dumps to metrics and recommendations.
+
+Wiring only. Every task calls the function of the same name in `llmser_tasks.pipeline`, passes references to artefacts
+(never data), and returns references. A step whose inputs, settings and code are unchanged ends at once and says so;
+it ends as *success*, because Airflow's skipped state would spread to the steps below it.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+import os
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+from airflow.sdk import DAG, ExceptionRetryPolicy, Param, RetryAction, RetryRule, TriggerRule, task
+
+import llmser_tasks
+from llmser_tasks.services import form
+
+if TYPE_CHECKING:
+    from llmser_tasks.pipeline import Run
+
+    from llmser_tasks.llm.endpoint import Endpoint
+
+Refs = Any  # dict of name → Artefact.reference() when a task runs, Airflow's XComArg while the DAG is wired
+Options = dict[str, Any]
+P = ParamSpec("P")
+R = TypeVar("R")
+
+LLM_ERRORS = "llmser_tasks.llm.errors."
+PATIENT_WITH_THE_ENDPOINT = ExceptionRetryPolicy(
+    rules=[
+        RetryRule(
+            exception=[LLM_ERRORS + "EndpointFatal", "llmser_tasks.errors.InputError"],
+            action=RetryAction.FAIL,
+            reason="A person has to act first: the key, the quota, the address or a setting.",
+        ),
+        RetryRule(
+            exception=LLM_ERRORS + "RateLimited",
+            retry_delay=timedelta(seconds=60),
+            reason="The endpoint's limit; only the users without an answer are asked again.",
+        ),
+        RetryRule(
+            exception=[LLM_ERRORS + "Retriable", LLM_ERRORS + "Refused", "llmser_tasks.errors.StorageError"],
+            retry_delay=timedelta(seconds=20),
+            reason="A passing failure; only the users without an answer are asked again.",
+        ),
+    ],
+)
+LLM: Options = {
+    "pool": "llm",
+    "retries": 3,
+    "retry_delay": timedelta(seconds=20),
+    "retry_policy": PATIENT_WITH_THE_ENDPOINT,
+}
+TRAINING: Options = {  # checkpoints resume, so a retry loses little
+    "pool": "gpu",
+    "queue": "gpu",
+    "retries": 1,
+    "retry_delay": timedelta(seconds=5),
+}
+DATABASE: Options = {"retries": 2, "retry_delay": timedelta(seconds=15)}
+
+
+def plainly(step: Callable[P, R]) -> Callable[P, R]:
+    """What the user has to mend fails at once, without retries, and is told in one sentence."""
+
+    @functools.wraps(step)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        from airflow.sdk.exceptions import AirflowFailException
+
+        from llmser_tasks.errors import InputError
+
+        try:
+            return step(*args, **kwargs)
+        except InputError as error:
+            raise AirflowFailException(str(error)) from None
+
+    return wrapped
+
+
+def load() -> Run:
+    """The run as the task `start` noted it."""
+    from airflow.sdk import get_current_context
+
+    from llmser_tasks import pipeline, settings
+
+    run_id = get_current_context()["run_id"]
+    return pipeline.load(run_id, workspace=settings.workspace(), database_url=settings.database_url())
+
+
+def endpoint(run: Run) -> Endpoint:
+    """The Airflow connection that the run names; its password is the key."""
+    from airflow.sdk import Connection
+    from airflow.sdk.exceptions import AirflowNotFoundException
+
+    from llmser_tasks.llm.endpoint import Endpoint
+    from llmser_tasks.services.connections import endpoint_url
+
+    name = run.config.llm.endpoint
+    try:
+        connection = Connection.get(name)
+    except AirflowNotFoundException:
+        return Endpoint.from_environment(name)
+    url = endpoint_url(connection.host, connection.port, connection.schema)
+    return Endpoint.from_mapping(name, url, connection.password, connection.extra_dejson)
+
+
+def failed(context: Any) -> None:
+    """Note in the warehouse that the run failed, and why, in the words of the task that failed."""
+    from llmser_tasks import pipeline, settings
+
+    sentence = str(context.get("exception") or "") or f"The run failed: {context.get('reason') or 'see its tasks'}."
+    pipeline.fail(context["run_id"], sentence, database_url=settings.database_url())
+
+
+@task
+@plainly
+def start() -> Any:
+    """Check the settings, note the run in Postgres, and hand out its seeds.
+
+    The settings are the form's; empty fields of the dataset come from the dataset's file.
+    """
+    from airflow.sdk import get_current_context
+
+    from llmser_tasks import pipeline, settings
+
+    context = get_current_context()
+    entered = form.values(context["params"])
+    run = pipeline.start(
+        context["run_id"], entered, workspace=settings.workspace(), database_url=settings.database_url()
+    )
+    return list(run.config.evaluation.seeds)
+
+
+@task
+@plainly
+def ingest() -> Refs:
+    """Read the dumps into typed, sorted tables of interactions and items.
+
+    Lines that cannot be used go to a quarantine file with their number and the reason; the report adds up:
+    lines read = kept + filtered + quarantined. Then the core filter drops rare users and items.
+    """
+    from llmser_tasks import pipeline
+
+    return pipeline.ingest(load())
+
+
+@task
+@plainly
+def sequences(ingested: Refs) -> Refs:
+    """Cut every user's history into training history S_u, validation and test items.
+
+    They become separate artefacts, so that nothing up to the weights α can even name a held-out item.
+    """
+    from llmser_tasks import pipeline
+
+    return ingested | pipeline.sequences(load(), ingested)
+
+
+@task(**TRAINING)
+@plainly
+def train_reverse(sequenced: Refs) -> Refs:
+    """CCG: train the backbone on *reversed* histories and let it propose N items that may have come before each.
+
+    The pool R_u is in rank order; items of the user's history are left out.
+    """
+    from llmser_tasks import pipeline
+
+    return sequenced | pipeline.train_reverse(load(), sequenced)
+
+
+@task(**TRAINING)
+@plainly
+def train_forward(sequenced: Refs) -> Refs:
+    """RCS: train the backbone forward on histories whose last item is masked.
+
+    It has therefore not memorised the item that it later helps to guess.
+    """
+    from llmser_tasks import pipeline
+
+    return sequenced | pipeline.train_forward(load(), sequenced)
+
+
+@task
+@plainly
+def plan_batches(reversed_: Refs, forward: Refs) -> Any:
+    """Divide the users into batches: one mapped task each, at most 300 of them."""
+    from llmser_tasks import pipeline
+
+    return pipeline.plan_batches(load(), reversed_ | forward)
+
+
+@task(**LLM, map_index_template="{{ task.op_kwargs['batch']['label'] }}")
+@plainly
+def snf(refs: Refs, batch: Any) -> Any:
+    """SNF: the LLM reads a user's titles and the N candidates and picks the M it believes in.
+
+    Answers are kept one by one, so a cleared batch asks only for the users that have none. To rerun failed batches:
+    filter the mapped tasks by *failed*, tick them, *Clear*.
+    """
+    from llmser_tasks import pipeline
+
+    run = load()
+    return pipeline.snf(run, refs, batch, endpoint(run))
+
+
+@task(**DATABASE, trigger_rule=TriggerRule.NONE_FAILED)
+@plainly
+def pseudo_items(refs: Refs) -> Refs:
+    """Turn the answers into pseudo-prior items, set before each history: the enhanced sequence S̃_u.
+
+    The likeliest item stands next to the first real one.
+    """
+    from llmser_tasks import pipeline
+
+    return refs | pipeline.pseudo(load(), refs)
+
+
+@task(**TRAINING)
+@plainly
+def reason_pools(forward: Refs, pseudo: Refs) -> Refs:
+    """RCS: the forward model's H likeliest items for the masked item of each user."""
+    from llmser_tasks import pipeline
+
+    refs = forward | pseudo
+    return refs | pipeline.reason_pools(load(), refs)
+
+
+@task
+@plainly
+def plan(refs: Refs) -> Any:
+    """Divide the users into batches again, for the second round of questions."""
+    from llmser_tasks import pipeline
+
+    return pipeline.plan_batches(load(), refs)
+
+
+@task(**LLM, map_index_template="{{ task.op_kwargs['batch']['label'] }}")
+@plainly
+def reason(refs: Refs, batch: Any) -> Any:
+    """Reason: the LLM reads the enhanced, masked sequence and names the masked item among the H candidates.
+
+    Kept and rerun like SNF's answers.
+    """
+    from llmser_tasks import pipeline
+
+    run = load()
+    return pipeline.reason(run, refs, batch, endpoint(run))
+
+
+@task(**DATABASE, trigger_rule=TriggerRule.NONE_FAILED)
+@plainly
+def reliability(refs: Refs) -> Refs:
+    """ARV: how close the named title is to the masked one, as a cosine of BERT embeddings: ω_u.
+
+    Weight decay makes it α_u: ω_u for tail users (n_u ≤ T), β·ω_u above. No usable answer means α_u = 0.
+    """
+    from llmser_tasks import pipeline
+
+    return refs | pipeline.reliability(load(), refs)
+
+
+@task(**TRAINING, map_index_template="seed {{ task.op_kwargs['seed'] }}")
+@plainly
+def train_base(sequenced: Refs, seed: Any) -> Refs:
+    """The backbone alone, on plain histories: what LLMSeR is measured against."""
+    from llmser_tasks import pipeline
+
+    return pipeline.train_base(load(), sequenced, seed)
+
+
+@task(**TRAINING, map_index_template="seed {{ task.op_kwargs['seed'] }}")
+@plainly
+def train_weighted(refs: Refs, seed: Any) -> Refs:
+    """DCT (Eq. 9): the backbone on plain and enhanced histories, weighted per user by 1 − α_u and α_u."""
+    from llmser_tasks import pipeline
+
+    return pipeline.train_weighted(load(), refs, seed)
+
+
+@task(**DATABASE)
+@plainly
+def evaluate(refs: Refs, bases: Any, weighted: Any) -> Refs:
+    """Rank every item for every user: base, LLMSeR, popularity and co-occurrence, by user and item groups."""
+    from llmser_tasks import pipeline
+
+    refs = functools.reduce(operator.or_, [*bases, *weighted], refs)
+    return refs | pipeline.evaluate(load(), refs)
+
+
+@task(**DATABASE)
+@plainly
+def publish(refs: Refs) -> None:
+    """Write metrics, recommendations and the report to Postgres, in one transaction."""
+    from llmser_tasks import pipeline
+
+    pipeline.publish(load(), refs)
+
+
+def datasets() -> list[str]:
+    """Names the form offers."""
+    home = Path(os.environ.get("LLMSER_HOME") or ".llmser")
+    return form.dataset_names(Path(llmser_tasks.__file__).parent / "datasets", home / "datasets")
+
+
+with DAG(
+    dag_id="llmser",
+    dag_display_name="LLMSeR",
+    description="One dataset: dumps → augmented, weighted recommender → metrics and recommendations in Postgres",
+    doc_md=__doc__
+    + """
+Trigger it with a dataset. Fields of the section *Dataset* may stay empty: the dataset's file (or a general default)
+fills them. Two runs of one dataset at once are safe: they share finished artefacts and wait for each other's locks.
+When a batch of LLM questions fails, clear just that mapped task; everything below it goes on by itself.
+""",
+    schedule=None,
+    catchup=False,
+    is_paused_upon_creation=False,
+    max_active_runs=4,
+    params={name: Param(**field) for name, field in form.fields(datasets())},
+    default_args={"on_failure_callback": failed},
+    on_failure_callback=failed,
+    tags=["recommendation"],
+) as dag:
+    seeds = start()
+    ingested = ingest()
+    seeds >> ingested
+    sequenced = sequences(ingested=ingested)
+
+    # References grow along the way: each step hands on what it was given and adds its own.
+    reverse = train_reverse(sequenced=sequenced)
+    forward = train_forward(sequenced=sequenced)
+    answers = snf.partial(refs=reverse).expand(batch=plan_batches(reversed_=reverse, forward=forward))
+    pseudo = pseudo_items(refs=reverse)
+    answers >> pseudo
+
+    pools = reason_pools(forward=forward, pseudo=pseudo)
+    named = reason.partial(refs=pools).expand(batch=plan(refs=pools))
+    scored = reliability(refs=pools)
+    named >> scored
+
+    bases = train_base.partial(sequenced=sequenced).expand(seed=seeds)
+    weighted = train_weighted.partial(refs=scored).expand(seed=seeds)
+    publish(refs=evaluate(refs=scored, bases=bases, weighted=weighted))

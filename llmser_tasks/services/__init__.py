@@ -1,0 +1,1 @@
+"""The project's own Postgres, embedding ranker and Airflow on this machine: `up`, `down`, `demo`, `trigger`."""

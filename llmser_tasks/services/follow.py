@@ -1,0 +1,222 @@
+"""A run as a person follows it in a terminal: which step, how far, how fast, how long still."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from llmser_tasks.errors import StorageError
+from llmser_tasks.services import airflow_api
+from llmser_tasks.warehouse import queries
+from llmser_tasks.warehouse.steps import describe, duration
+
+TITLES = {  # task → what it does, in the order of the DAG
+    "start": "Check the settings",
+    "ingest": "Read the dumps",
+    "sequences": "Cut histories, validation, test",
+    "train_reverse": "Train backwards, propose candidates (CCG)",
+    "train_forward": "Train forwards on masked histories (RCS)",
+    "train_base": "Train the base recommender",
+    "plan_batches": "Plan the batches",
+    "snf": "Ask which candidates fit (SNF)",
+    "pseudo_items": "Write pseudo-prior items",
+    "reason_pools": "Propose masked items (RCS)",
+    "plan": "Plan the batches",
+    "reason": "Ask for the masked item (Reason)",
+    "reliability": "Compare titles, weigh users (ARV)",
+    "train_weighted": "Train the weighted recommender (DCT)",
+    "evaluate": "Evaluate",
+    "publish": "Publish to Postgres",
+}
+STEPS = {"pseudo_items": "pseudo"}  # where the step in the warehouse is called otherwise than the task
+HIDDEN = {"plan_batches", "plan"}
+OVER = {"success", "failed"}
+LOOK_EVERY_S = 1.0
+LINE_EVERY_S = 15.0
+
+
+@dataclass
+class Line:
+    """One task of the run, its mapped instances together."""
+
+    task: str
+    states: Counter[str] = field(default_factory=Counter)
+    started: datetime | None = None
+    ended: datetime | None = None
+    done: int = 0
+    total: int = 0
+    unit: str = ""
+    note: str = ""
+    unchanged: bool = False
+
+    @property
+    def state(self) -> str:
+        for state in ("failed", "upstream_failed", "running", "up_for_retry", "queued", "restarting"):
+            if self.states[state]:
+                return state
+        if self.states and all(state in {"success", "skipped"} for state in self.states):
+            return "success"
+        return "running" if self.states["success"] else "waiting"
+
+    @property
+    def seconds(self) -> float:
+        """Since it started, until it ended."""
+        if self.started is None:
+            return 0.0
+        until = self.ended if self.ended and self.state == "success" else datetime.now(UTC)
+        return (until - self.started).total_seconds()
+
+    @property
+    def text(self) -> str:
+        """How far it is."""
+        if self.unchanged:
+            return "unchanged, skipped"
+        if self.state == "up_for_retry":
+            return "failed, will be tried again"
+        parts = []
+        instances = sum(self.states.values())
+        if instances > 1:
+            parts.append(f"{self.states['success']} of {instances} tasks")
+        if self.unit:
+            rate = self.done / self.seconds if self.seconds > 1 and self.state == "running" else None
+            parts.append(describe(self.done, self.total or None, self.unit, self.note, rate))
+        return ", ".join(parts)
+
+
+def lines(tasks: Sequence[Mapping[str, Any]], steps: Sequence[Mapping[str, Any]]) -> list[Line]:
+    """Task instances of Airflow and step rows of the warehouse, put together, in the order of the DAG."""
+    found = {task: Line(task) for task in TITLES}
+    for instance in tasks:
+        line = found.setdefault(instance["task_id"], Line(instance["task_id"]))
+        line.states[instance["state"] or "waiting"] += 1
+        for name, better in (("start_date", min), ("end_date", max)):
+            if instance[name]:
+                at = datetime.fromisoformat(instance[name])
+                attribute = "started" if name == "start_date" else "ended"
+                known = getattr(line, attribute)
+                setattr(line, attribute, at if known is None else better(known, at))
+    for task, line in found.items():
+        rows = [row for row in steps if row["step"] == STEPS.get(task, task)]
+        line.unchanged = bool(rows) and all(row["state"] == "unchanged" for row in rows)
+        counted = [row for row in rows if row["unit"]]
+        if counted:
+            line.unit = counted[-1]["unit"]
+            line.note = counted[-1]["note"] or ""
+            line.done = sum(row["done"] or 0 for row in counted)
+            line.total = sum(row["total"] or 0 for row in counted)
+    return [line for task, line in found.items() if task not in HIDDEN]
+
+
+def follow(
+    client: httpx.Client,
+    run_id: str,
+    database_url: str,
+    console: Console,
+    watch: Callable[[], None] = lambda: None,
+) -> bool:
+    """Show the run until it is over; True where it succeeded.
+
+    On a terminal the view is redrawn in place; elsewhere a line appears when a step starts, moves on or ends.
+    """
+    began = time.monotonic()
+    if not console.is_terminal:
+        return _watch_run(client, run_id, database_url, watch, _Plain(console).show)
+    with Live(console=console, refresh_per_second=4) as live:
+
+        def show(current: list[Line]) -> None:
+            live.update(_view(current, time.monotonic() - began))
+
+        return _watch_run(client, run_id, database_url, watch, show)
+
+
+def _watch_run(
+    client: httpx.Client, run_id: str, database_url: str, watch: Callable[[], None], show: Callable[[list[Line]], None]
+) -> bool:
+    while True:
+        watch()
+        try:
+            state = airflow_api.run(client, run_id)["state"]
+            tasks = airflow_api.task_instances(client, run_id)
+        except httpx.TransportError:  # the API server is being started again
+            time.sleep(LOOK_EVERY_S)
+            continue
+        show(lines(tasks, _steps(database_url, run_id)))
+        if state in OVER:
+            return bool(state == "success")
+        time.sleep(LOOK_EVERY_S)
+
+
+def _steps(database_url: str, run_id: str) -> list[dict[str, Any]]:
+    try:
+        with queries.read(database_url, "steps", run_id) as found:
+            return [dict(zip(found.columns, row, strict=True)) for row in found.rows]
+    except StorageError:  # away for a moment; the next look may succeed
+        return []
+
+
+MARKS = {
+    "success": ("✔", "green"),
+    "running": ("▶", "cyan"),
+    "failed": ("✘", "red"),
+    "upstream_failed": ("✘", "red"),
+    "up_for_retry": ("↻", "yellow"),
+    "queued": ("·", "dim"),
+    "waiting": ("·", "dim"),
+}
+
+
+def _view(current: list[Line], elapsed: float) -> Group:
+    table = Table.grid(padding=(0, 1))
+    for line in current:
+        mark, style = MARKS.get(line.state, ("·", "dim"))
+        bar: Any = ""
+        if line.state == "running" and line.total:
+            bar = ProgressBar(total=line.total, completed=line.done, width=16)
+        took = duration(line.seconds) if line.started else ""
+        table.add_row(
+            Text(mark, style=style),
+            Text(TITLES.get(line.task, line.task), style="" if line.started else "dim"),
+            bar,
+            Text(line.text, style="dim"),
+            Text(took, style="dim", justify="right"),
+        )
+    over = sum(line.state == "success" for line in current)
+    step = min(over + 1, len(current))
+    return Group(table, Text(f"Step {step} of {len(current)}, {duration(elapsed)} so far", "bold"))
+
+
+class _Plain:
+    """Lines for logs and pipes."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.states: dict[str, str] = {}
+        self.printed = 0.0
+
+    def show(self, current: list[Line]) -> None:
+        due = time.monotonic() - self.printed > LINE_EVERY_S
+        for number, line in enumerate(current, start=1):
+            changed = self.states.get(line.task, "waiting") != line.state
+            if line.state in {"waiting", "queued"} or not (changed or (due and line.state == "running")):
+                continue
+            self.states[line.task] = line.state
+            self.printed = time.monotonic()
+            took = f" ({duration(line.seconds)})" if line.state == "success" else ""
+            text = f": {line.text}" if line.text else ""
+            self.console.print(
+                f"[{number}/{len(current)}] {TITLES.get(line.task, line.task)}: {line.state}{took}{text}",
+                markup=False,
+                highlight=False,
+                soft_wrap=True,
+            )

@@ -1,0 +1,157 @@
+"""What the command line calls: bring the services up, take them down, run the demonstration, start a run."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from rich.console import Console
+
+from llmser_tasks.errors import InputError, LlmserError
+from llmser_tasks.services import airflow_api, results, stack
+from llmser_tasks.services.environment import ADMIN
+from llmser_tasks.services.follow import follow
+from llmser_tasks.services.stack import Stack, Watch
+
+DEMO_RUN = "demo"
+DEMO_USERS = 1200
+DEMO_SEED = 7
+
+
+class RunFailed(LlmserError):
+    """A run that was waited for did not succeed."""
+
+
+class _Stopped(BaseException):
+    """Somebody pressed Ctrl-C or asked the process to end."""
+
+
+def up(home: Path, console: Console | None = None) -> None:
+    """Start the services and keep them up until Ctrl-C or SIGTERM.
+
+    Raises:
+        AlreadyRunning: they are up; the sentence says where.
+    """
+    console = console or Console()
+    with _until_stopped(console), stack.running(home, _say(console)) as (here, watch):
+        _show_login(here, console)
+        console.print("Ctrl-C stops everything.")
+        _stay(watch)
+
+
+def down(home: Path) -> bool:
+    """Stop the services of this home; False where none ran."""
+    return stack.down(home)
+
+
+def trigger(
+    home: Path, values: Mapping[str, Any], wait: bool = False, console: Console | None = None, run_id: str | None = None
+) -> str:
+    """Start a run on the services that are up; returns its id.
+
+    Raises:
+        InputError: the services are down, or a value is refused.
+        RunFailed: it was waited for and failed.
+    """
+    console = console or Console(stderr=True)
+    here = stack.attached(home)
+    if here is None:
+        raise InputError(f"The services of {home} are not up; start them with `llmser up` in another terminal.")
+    with here.client() as client:
+        started = airflow_api.trigger(client, values, run_id)
+        if wait and not follow(client, started, here.addresses.warehouse, console):
+            raise RunFailed(f"Run {started} failed; its tasks and their logs: {_page(here, started)}.")
+    return started
+
+
+def demo(home: Path, wait: bool = True, console: Console | None = None) -> None:
+    """The whole pipeline on sample dumps, with its figures at the end; the page stays up until Ctrl-C.
+
+    Args:
+        wait: without it, everything is stopped once the figures are printed.
+
+    Raises:
+        RunFailed: the run did not succeed.
+    """
+    console = console or Console()
+    with _until_stopped(console):
+        already = stack.attached(home)
+        context = nullcontext((already, _no_watch)) if already else stack.running(home, _say(console))
+        values = _write_sample(home, console)
+        with context as (here, watch):
+            _show_login(here, console)
+            with here.client() as client:
+                run_id = _demo_run(client, values)
+                console.print(f"Run {run_id}: {_page(here, run_id)}", highlight=False, soft_wrap=True)
+                succeeded = follow(client, run_id, here.addresses.warehouse, console, watch)
+            if not succeeded:
+                raise RunFailed(f"The run failed; its tasks and their logs: {_page(here, run_id)}.")
+            results.show(here.addresses.warehouse, run_id, console)
+            report = results.save_report(here.addresses.warehouse, run_id, here.home)
+            console.print(f"Report: {report}", highlight=False, soft_wrap=True)
+            _show_login(here, console)
+            if wait and not already:
+                console.print("Ctrl-C stops everything.")
+                _stay(watch)
+
+
+def _demo_run(client: Any, values: Mapping[str, Any]) -> str:
+    """A new run, or the unfinished one that an earlier demonstration left."""
+    for earlier in airflow_api.runs(client, ("running", "queued")):
+        if str(earlier["dag_run_id"]).startswith(f"{DEMO_RUN}__"):
+            return str(earlier["dag_run_id"])
+    return airflow_api.trigger(client, values, f"{DEMO_RUN}__{datetime.now(UTC):%Y-%m-%dT%H-%M-%S}")
+
+
+def _write_sample(home: Path, console: Console) -> dict[str, Any]:
+    raise NotImplementedError
+
+
+def _page(here: Stack, run_id: str) -> str:
+    return f"{here.url}/dags/{airflow_api.DAG}/runs/{run_id}"
+
+
+def _show_login(here: Stack, console: Console) -> None:
+    console.print(f"Airflow: {here.url}  user: {ADMIN}  password: {here.password}", highlight=False, soft_wrap=True)
+
+
+def _say(console: Console) -> stack.Say:
+    began = time.monotonic()
+    return lambda line: console.print(f"{time.monotonic() - began:4.0f} s  {line}", highlight=False, soft_wrap=True)
+
+
+def _no_watch() -> None:
+    """Another process looks after the services."""
+
+
+def _stay(watch: Watch) -> None:
+    while True:
+        watch()
+        time.sleep(1)
+
+
+@contextmanager
+def _until_stopped(console: Console) -> Iterator[None]:
+    """Ctrl-C, SIGTERM and a closed terminal end the block; while it winds up, further ones are not heard."""
+    watched = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        for number in watched:
+            signal.signal(number, signal.SIG_IGN)
+        console.print("Stopping …")
+        raise _Stopped
+
+    before = {number: signal.signal(number, stop) for number in watched}
+    try:
+        yield
+    except _Stopped:
+        console.print("Stopped.")
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,60 @@
+"""A finished run's figures in a terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from llmser_tasks.warehouse import queries, runs
+
+MODELS = {"popularity": "popularity", "cooccurrence": "co-occurrence", "base": "base", "llmser": "LLMSeR"}
+
+
+def _rows(database_url: str, what: str, run_id: str) -> list[dict[str, Any]]:
+    with queries.read(database_url, what, run_id) as found:
+        return [dict(zip(found.columns, row, strict=True)) for row in found.rows]
+
+
+def show(database_url: str, run_id: str, console: Console) -> None:
+    """Print base against LLMSeR per user group, and every model over all users (full ranking)."""
+    run = runs.load(database_url, run_id)
+    warning = "SYNTHETIC sample data: no finding about real users. " if run.synthetic else ""
+    if run.config.get("endpoint") == "llmser_ranker":
+        warning += "Answers by the embedding-ranker, which is no LLM."
+    groups = Table(title=f"Base against LLMSeR, NDCG@10, full ranking, {run.dataset}", caption=warning or None)
+    for name in ("group", "users", "base", "LLMSeR", "difference", "p (Holm)"):
+        groups.add_column(name, justify="left" if name == "group" else "right")
+    for row in _rows(database_url, "tail-report", run_id):
+        if row["protocol"] != "full":
+            continue
+        change = f"{100 * row['difference'] / row['base']:+.1f} %" if row["base"] else "–"
+        p = "" if row["p_holm"] is None else f"{row['p_holm']:.3f}"
+        groups.add_row(
+            row["user_group"], f"{row['users']:,}", f"{row['base']:.4f}", f"{row['llmser']:.4f}", change, p
+        )
+    models = Table(title="All users, full ranking")
+    for name in ("model", "H@10", "N@10", "H@20", "N@20", "MRR"):
+        models.add_column(name, justify="left" if name == "model" else "right")
+    found = {
+        row["model"]: row
+        for row in _rows(database_url, "table1", run_id)
+        if row["protocol"] == "full" and row["user_group"] == "all"
+    }
+    for model, title in MODELS.items():
+        if model in found:
+            metrics = [found[model][name] for name in ("H@10", "N@10", "H@20", "N@20", "MRR")]
+            models.add_row(title, *("" if value is None else f"{value:.4f}" for value in metrics))
+    console.print(models)
+    console.print(groups)
+
+
+def save_report(database_url: str, run_id: str, home: Path) -> Path:
+    """Write the run's HTML report below the home; returns its path."""
+    folder = home / "reports"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{''.join(c if c.isalnum() or c in '._-' else '-' for c in run_id)}.html"
+    path.write_text(queries.report(database_url, run_id))
+    return path
