@@ -28,18 +28,20 @@ def workspace(tmp_path: Path) -> Workspace:
 
 
 @pytest.fixture(scope="session")
-def short_folder() -> Iterator[Path]:
+def open_folder() -> Iterator[Path]:
     """A folder that other users may enter: as root, Postgres runs as one of them."""
-    folder = Path(tempfile.mkdtemp(prefix="llmser-tests-"))
+    in_memory = Path("/dev/shm")
+    roomy = in_memory.is_dir() and shutil.disk_usage(in_memory).free > 2 << 30
+    folder = Path(tempfile.mkdtemp(prefix="llmser-tests-", dir=in_memory if roomy else None))
     folder.chmod(0o711)
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
-def postgres(short_folder: Path) -> Iterator[embedded.Server]:
+def postgres(open_folder: Path) -> Iterator[embedded.Server]:
     """One embedded server for all tests, with a migrated template database."""
-    server = embedded.start(short_folder)
+    server = embedded.start(open_folder)
     try:
         _administer(server, f"create database {TEMPLATE} owner llmser")
         migrate(server.url_of(TEMPLATE, "llmser"))

@@ -322,30 +322,31 @@ def _initialise(home: Path, user: User, binaries: Path) -> None:
         )
     passwords = _passwords(home)
     place = folder if _reaches(user, folder) else _shared_folder("data-")
-    partial, password_file = place / "data.partial", place / "initdb.password"
+    for left in place.glob("partial-*"):
+        shutil.rmtree(left, ignore_errors=True)  # an initdb whose parent was killed may still write there
     try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(mode=0o700)
-        password_file.unlink(missing_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix="partial-", dir=place))
+        password_file = partial / "password"
         password_file.touch(mode=0o600)
         password_file.write_text(passwords[ADMIN])
         if user is not None:
             os.chown(partial, user.pw_uid, user.pw_gid)
             os.chown(password_file, user.pw_uid, user.pw_gid)
         code, output = _run(
-            user, binaries / "initdb", "-D", partial, f"--username={ADMIN}", f"--pwfile={password_file}",
+            user, binaries / "initdb", "-D", partial / "data", f"--username={ADMIN}", f"--pwfile={password_file}",
             "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--locale-provider=builtin",
             "--builtin-locale=C.UTF-8",
         )  # fmt: skip
         if code != 0:
             raise StorageError(f"Cannot make the database below {place}: {_reason(output)}")
-        partial.rename(place / "data")
+        (partial / "data").rename(place / "data")
         if place != folder:
             (folder / "data").symlink_to(place / "data")
     except OSError as error:
         raise StorageError(f"Cannot make the database below {place}: {error.strerror or error}.") from None
     finally:
-        password_file.unlink(missing_ok=True)
+        for left in place.glob("partial-*"):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 # --- starting and stopping ----------------------------------------------------------------------------------------
@@ -356,15 +357,27 @@ def _start(home: Path, port: int | None) -> Server:
     user = _user(data)
     if not data.exists():
         _initialise(home, user, _binaries(user))
-    if _postmaster(data) is None:
+    attached = _postmaster(data) is not None
+    if not attached:
         _clear_stale(data.resolve())
         _launch(home, _user(data), port)
+    try:
+        server = _ready(home)
+        _prepare(server)
+    except StorageError:
+        if attached and _postmaster(data) is None:  # what we attached to was just dying
+            return _start(home, port)
+        raise
+    return server
+
+
+def _ready(home: Path) -> Server:
+    """Wait for the server to be ready."""
     deadline = time.monotonic() + PATIENCE_S
     while (server := running(home)) is None:
-        if _postmaster(data) is None or time.monotonic() > deadline:
+        if _postmaster(_folder(home) / "data") is None or time.monotonic() > deadline:
             raise StorageError(f"Postgres below {home} stopped while it started; see {_folder(home) / 'log'}.")
         time.sleep(0.02)
-    _prepare(server)
     return server
 
 
@@ -381,6 +394,7 @@ def _launch(home: Path, user: User, port: int | None) -> None:
             child = _popen(user, [
                 _binaries(user) / "postgres", "-D", data, "-p", str(chosen), "-c", "listen_addresses=127.0.0.1",
                 "-c", "unix_socket_directories=", "-c", "max_connections=200", "-c", "logging_collector=off",
+                "-c", "log_min_error_statement=panic",  # statements hold users' data; the log tells the error alone
             ], output.fileno())  # fmt: skip
         _children[child.pid] = child
         while child.poll() is None and time.monotonic() < deadline:
@@ -396,7 +410,9 @@ def _launch(home: Path, user: User, port: int | None) -> None:
         with log_file.open("rb") as written:
             written.seek(before)
             said = written.read().decode(errors="replace")
-        taken = "Address already in use" in said and port is None
+        taken = "Address already in use" in said
+        if taken and port is not None:
+            raise StorageError(f"Port {port} of 127.0.0.1 is taken; choose another one, or none.")
         lingering = "shared memory block" in said
         if not (taken or lingering) or time.monotonic() > deadline:
             raise StorageError(f"Postgres below {home} does not start: {_reason(said)}")
@@ -450,16 +466,17 @@ def _prepare(server: Server) -> None:
             answering = cursor.fetchone()
             if answering is None or Path(answering[0]) != server.data:
                 raise StorageError(f"Another Postgres answers at 127.0.0.1:{server.port}; stop it and try again.")
-            cursor.execute("select rolname from pg_roles union all select datname from pg_database")
-            names = [name for (name,) in cursor.fetchall()]
+            cursor.execute("select rolname from pg_roles")
+            roles = {name for (name,) in cursor.fetchall()}
+            cursor.execute("select datname from pg_database")
+            databases = {name for (name,) in cursor.fetchall()}
             for name in DATABASES:
                 identifier = sql.Identifier(name)
-                if names.count(name) == 2:
-                    continue
-                if name not in names:  # only the hash travels, so no log can hold the password
+                if name not in roles:  # only the hash travels, so no log can hold the password
                     hashed = encrypt_password(server.passwords[name], name, connection, "scram-sha-256")
                     cursor.execute(sql.SQL("create role {} login password %s").format(identifier), [hashed])
-                cursor.execute(sql.SQL("create database {} owner {}").format(identifier, identifier))
+                if name not in databases:
+                    cursor.execute(sql.SQL("create database {} owner {}").format(identifier, identifier))
                 cursor.execute(sql.SQL("revoke all on database {} from public").format(identifier))
     except psycopg2.Error as error:
         said = str(error).strip().splitlines() or ["no answer"]

@@ -7,9 +7,11 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import psycopg2
+from psycopg2.errors import InsufficientPrivilege
 from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from llmser_tasks.errors import StorageError
 
@@ -49,7 +51,7 @@ def parsed(url: str) -> URL:
     """The URL with the driver that the project ships."""
     try:
         made = make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         made = None
     if made is None or made.get_backend_name() not in {"postgresql", "postgres"}:
         raise StorageError("LLMSER_DATABASE_URL must look like postgresql://user:password@host:port/database.")
@@ -78,13 +80,12 @@ def translated(url: str) -> Iterator[None]:
     """Turn the driver's errors about the server (never those about our SQL) into one sentence."""
     try:
         yield
-    except (OperationalError, InterfaceError) as error:
+    except (DBAPIError, psycopg2.Error) as error:
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        if not isinstance(cause, (psycopg2.OperationalError, psycopg2.InterfaceError, InsufficientPrivilege)):
+            raise
+        said = [line.strip() for line in str(cause).splitlines() if line.strip()] or [type(cause).__name__]
         raise StorageError(
-            f"Postgres at {where(url)} cannot be used: {_said(error)}; "
+            f"Postgres at {where(url)} cannot be used: {said[0].rstrip('.')}; "
             "check that it runs and has space (`llmser doctor`), then rerun."
         ) from None
-
-
-def _said(error: DBAPIError) -> str:
-    lines = [line.strip() for line in str(error.orig).splitlines() if line.strip()]
-    return lines[0].rstrip(".") if lines else type(error.orig).__name__

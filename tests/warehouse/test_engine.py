@@ -1,0 +1,99 @@
+"""Connections: what people read when there is none, and what they never read."""
+
+from __future__ import annotations
+
+import os
+import traceback
+
+import pytest
+from psycopg2.errors import DiskFull
+from sqlalchemy import text
+from sqlalchemy.exc import OperationalError, ProgrammingError
+
+from llmser_tasks.errors import StorageError
+from llmser_tasks.warehouse import embedded
+from llmser_tasks.warehouse.engine import engine, transaction, translated, where
+
+SECRET = "planted-password-41"
+
+
+def test_postgres_down_is_one_sentence_without_the_password() -> None:
+    port = embedded._free_port()
+    with pytest.raises(StorageError) as caught, transaction(f"postgresql://me:{SECRET}@127.0.0.1:{port}/llmser"):
+        pass
+    assert f"Postgres at 127.0.0.1:{port}/llmser cannot be used: " in str(caught.value)
+    assert "Connection refused" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_wrong_password_is_told_without_it(postgres: embedded.Server) -> None:
+    url = f"postgresql://llmser:{SECRET}@127.0.0.1:{postgres.port}/llmser"
+    with pytest.raises(StorageError, match='password authentication failed for user "llmser"') as caught:
+        transaction(url).__enter__()
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
+    assert SECRET not in repr(engine(url))
+
+
+@pytest.mark.parametrize(
+    "url", [f"me:{SECRET}@host", f"mysql://me:{SECRET}@host/db", "", f"postgresql://me:{SECRET}@h:x/d"]
+)
+def test_what_is_no_url_of_postgres_is_refused_without_repeating_it(url: str) -> None:
+    with pytest.raises(StorageError, match="must look like postgresql://") as caught:
+        engine(url)
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
+
+
+def test_where_names_the_server_alone() -> None:
+    assert where(f"postgresql://me:{SECRET}@db.example:6000/warehouse") == "db.example:6000/warehouse"
+    assert where("postgres://db.example/warehouse") == "db.example:5432/warehouse"
+
+
+def test_errors_in_sql_are_no_matter_of_storage(database_url: str) -> None:
+    with pytest.raises(ProgrammingError), transaction(database_url) as connection:
+        connection.execute(text("select * from nowhere"))
+
+
+def test_a_connection_that_died_in_the_pool_is_replaced(database_url: str, postgres: embedded.Server) -> None:
+    with transaction(database_url) as connection:
+        pid = connection.scalar(text("select pg_backend_pid()"))
+    with transaction(postgres.url_of("llmser", embedded.ADMIN)) as admin:
+        admin.execute(text("select pg_terminate_backend(:pid)"), {"pid": pid})
+    with transaction(database_url) as connection:
+        assert connection.scalar(text("select 1")) == 1
+
+
+def test_a_server_that_goes_away_within_a_transaction_is_told(database_url: str, postgres: embedded.Server) -> None:
+    with pytest.raises(StorageError, match="cannot be used"), transaction(database_url) as connection:
+        pid = connection.scalar(text("select pg_backend_pid()"))
+        with transaction(postgres.url_of("llmser", embedded.ADMIN)) as admin:
+            admin.execute(text("select pg_terminate_backend(:pid)"), {"pid": pid})
+        connection.execute(text("select 1"))
+
+
+def test_a_forked_worker_does_not_share_connections(database_url: str) -> None:
+    with transaction(database_url) as connection:
+        mine = connection.scalar(text("select pg_backend_pid()"))
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        with transaction(database_url) as connection:
+            os.write(writer, str(connection.scalar(text("select pg_backend_pid()"))).encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    theirs = int(os.read(reader, 20))
+    os.close(reader)
+    os.close(writer)
+    with transaction(database_url) as connection:
+        assert connection.scalar(text("select pg_backend_pid()")) == mine != theirs
+
+
+@pytest.mark.parametrize("wrapped", [True, False])  # by SQLAlchemy, or raised by COPY on the driver's cursor
+def test_a_full_disk_is_one_sentence(wrapped: bool) -> None:
+    cause = DiskFull("could not extend file: No space left on device\nHINT: Check free disk space.")
+    error = OperationalError("copy answers", {}, cause) if wrapped else cause
+    with (
+        pytest.raises(StorageError, match=r"at h:5432/d cannot be used: .*No space left on device; check that it runs"),
+        translated("postgresql://me@h/d"),
+    ):
+        raise error
