@@ -1,0 +1,120 @@
+"""Two counters that every model has to beat: popularity and co-occurrence. Nothing is learned.
+
+Ranks follow the rules of the trained models: the history is excluded, the target never is, and every other item with
+the same score stands before it, so a target that a counter knows nothing about comes last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from llmser_tasks.progress import Progress, silent
+from llmser_tasks.sequences.histories import Histories
+
+Ints = NDArray[np.int32]
+Counts = NDArray[np.int64]
+
+USERS_AT_ONCE = 512
+WINDOW = 50  # pairs further apart than this in a history are not counted: a very long history stays affordable
+
+
+def popularity(training: Histories, items: int) -> Counts:
+    """(I + 1,) training interactions of every item; entry 0 is padding."""
+    return np.bincount(training.items, minlength=items + 1)
+
+
+def popularity_ranks(counts: Counts, contexts: Histories, targets: Ints) -> Ints:
+    """(U,) full-ranking rank of each target by popularity.
+
+    Items at least as popular as the target are counted once for all users; those in a user's context are taken off.
+    """
+    ascending = np.sort(counts[1:])
+    wanted = counts[targets]
+    ranks = len(ascending) - np.searchsorted(ascending, wanted, side="left")
+    rows, seen = distinct(contexts)
+    before = (counts[seen] >= wanted[rows]) & (seen != targets[rows])
+    ranks = ranks - np.bincount(rows[before], minlength=len(targets))
+    return np.asarray(ranks, np.int32)
+
+
+def popularity_sampled_ranks(counts: Counts, targets: Ints, negatives: Ints) -> Ints:
+    """(U,) rank of each target among its negatives (U, n), 0 where there is none, by popularity."""
+    before = (counts[negatives] >= counts[targets][:, None]) & (negatives > 0)
+    return np.asarray(1 + before.sum(axis=1), np.int32)
+
+
+def cooccurrence(training: Histories, items: int) -> sp.csr_matrix:
+    """(I + 1, I + 1) how often two items stand in one user's training history, at most `WINDOW` apart.
+
+    Symmetric; an item bought twice does not go with itself.
+    """
+    total = sp.csr_matrix((items + 1, items + 1), dtype=np.float32)
+    rows = np.repeat(np.arange(len(training)), training.lengths)
+    for distance in range(1, min(WINDOW, int(training.lengths.max(initial=1)) - 1) + 1):
+        first, second = training.items[:-distance], training.items[distance:]
+        pair = (rows[:-distance] == rows[distance:]) & (first != second)
+        ones = np.ones(int(pair.sum()), np.float32)
+        total = total + sp.csr_matrix((ones, (first[pair], second[pair])), shape=total.shape)
+    return (total + total.T).tocsr()
+
+
+def cooccurrence_ranks(
+    matrix: sp.csr_matrix, contexts: Histories, targets: Ints, negatives: dict[int, Ints], progress: Progress = silent
+) -> tuple[Ints, dict[int, Ints]]:
+    """Rank each target by its co-occurrences with the context's items, summed over them.
+
+    Args:
+        negatives: per seed (U, n), 0 where there is none.
+
+    Returns:
+        Full-ranking ranks (U,), and per seed the ranks among the negatives (U,).
+    """
+    items = matrix.shape[0] - 1
+    full = np.empty(len(targets), np.int32)
+    sampled = {seed: np.empty(len(targets), np.int32) for seed in negatives}
+    for chunk, scores in _scores(matrix, contexts):
+        wanted, rows = targets[chunk], np.arange(scores.shape[0])
+        target_score = _at(scores, rows[:, None], wanted[:, None])[:, 0]
+        owners = np.repeat(rows, np.diff(scores.indptr))
+        before = np.bincount(owners[scores.data >= target_score[owners]], minlength=len(rows))
+        before[target_score == 0] = items  # all others are tied with a target that no item of the context knows
+        before -= 1  # the target itself
+        owner, seen = distinct(contexts.select(np.arange(chunk.start, chunk.stop)))
+        known = seen != wanted[owner]
+        owner, seen = owner[known], seen[known]
+        excluded = _at(scores, owner[:, None], seen[:, None])[:, 0] >= target_score[owner]
+        full[chunk] = 1 + before - np.bincount(owner[excluded], minlength=len(rows))
+        for seed, drawn in negatives.items():
+            tied = _at(scores, rows[:, None], drawn[chunk]) >= target_score[:, None]
+            sampled[seed][chunk] = 1 + (tied & (drawn[chunk] > 0)).sum(axis=1)
+        progress(chunk.stop, len(targets), "users", "co-occurrence")
+    return full, sampled
+
+
+def distinct(contexts: Histories) -> tuple[NDArray[np.int64], Ints]:
+    """Row and item of every context entry, each pair once."""
+    rows = np.repeat(np.arange(len(contexts)), contexts.lengths)
+    order = np.lexsort((contexts.items, rows))
+    rows, seen = rows[order], contexts.items[order]
+    fresh = np.ones(len(rows), bool)
+    fresh[1:] = (rows[1:] != rows[:-1]) | (seen[1:] != seen[:-1])
+    return rows[fresh], seen[fresh]
+
+
+def _scores(matrix: sp.csr_matrix, contexts: Histories) -> Iterator[tuple[slice, sp.csr_matrix]]:
+    """Sparse scores (users, I + 1) of a few users at a time; every stored score is > 0."""
+    for first in range(0, len(contexts), USERS_AT_ONCE):
+        chunk = slice(first, min(first + USERS_AT_ONCE, len(contexts)))
+        rows, seen = distinct(contexts.select(np.arange(chunk.start, chunk.stop)))
+        shape = (chunk.stop - chunk.start, matrix.shape[0])
+        yield chunk, sp.csr_matrix((np.ones(len(rows), np.float32), (rows, seen)), shape=shape) @ matrix
+
+
+def _at(scores: sp.csr_matrix, rows: NDArray[np.int64], items: Ints) -> NDArray[np.float32]:
+    """Scores at (row, item), shaped like `items`."""
+    picked = scores[np.broadcast_to(rows, items.shape).ravel(), items.ravel()]
+    return np.asarray(picked, np.float32).reshape(items.shape)

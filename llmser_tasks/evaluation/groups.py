@@ -1,0 +1,52 @@
+"""Who is counted together: tail and head users, tail and head items, users of one length."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int32]
+Mask = NDArray[np.bool_]
+
+HEAD_ITEMS = 0.2  # the share of the catalogue that counts as head
+LENGTHS = ((1, 1), (2, 2), (3, 3), (4, 5), (6, 9), (10, None))
+
+
+def groups(n: NDArray[np.int64], targets: Ints, counts: NDArray[np.int64], tail_threshold: int) -> dict[str, Mask]:
+    """Every non-empty group as a mask over the evaluated users.
+
+    Tail users have n_u ≤ T. A target is a head item when it is one of the 20 % of the catalogue's items with the most
+    training interactions. Groups by length share the users out by n_u.
+
+    Args:
+        n: (U,) n_u, length of the training history: the validation and test items do not count.
+        targets: (U,) held-out items.
+        counts: (I + 1,) training interactions of every item; entry 0 is padding.
+    """
+    tail = n <= tail_threshold
+    head_item = head_items(counts)[targets]
+    found = {
+        "all": np.ones(len(n), bool),
+        "tail users": tail,
+        "head users": ~tail,
+        "tail items": ~head_item,
+        "head items": head_item,
+    }
+    for low, high in LENGTHS:
+        found[_label(low, high)] = (n >= low) & (n <= (high if high is not None else n))
+    return {name: users for name, users in found.items() if users.any()}
+
+
+def head_items(counts: NDArray[np.int64]) -> Mask:
+    """(I + 1,) whether an item is among the top 20 % by training count; equal counts by item id, never with 0."""
+    items = len(counts) - 1
+    best = np.argsort(-counts[1:], kind="stable")[: round(HEAD_ITEMS * items)] + 1
+    head = np.zeros(items + 1, bool)
+    head[best] = True
+    return head & (counts > 0)
+
+
+def _label(low: int, high: int | None) -> str:
+    if high is None:
+        return f"n≥{low}"
+    return f"n={low}" if low == high else f"n={low}–{high}"
