@@ -1,0 +1,266 @@
+"""From a reply to candidates: the ladder strict → repaired → id pattern → title → unusable.
+
+A rung that recognises an answer decides; what it cannot use is dropped, never guessed. Nothing but a candidate of the
+question can come out, each at most once. Free text is accepted only where it cannot mean the opposite: "anything but
+c03" names c03 too.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import json_repair
+import orjson
+from rapidfuzz.fuzz import ratio
+from rapidfuzz.utils import default_process
+
+from llmser_tasks.llm.prompts import Question
+
+Source = Literal["strict", "repaired", "id-pattern", "fuzzy"]
+
+LONGEST = 20_000  # characters read of a reply; the longest honest one has a few hundred
+SIMILAR = 90.0  # rapidfuzz ratio; looser scorers accepted almost every title that was not in the list
+
+_ID = re.compile(r"c([0-9]{2})")
+_IN_TEXT = re.compile(r"(?<!\w)c([0-9]{2})(?!\w)")
+_ONLY_IDS = re.compile(r"(?:[\W_]*c[0-9]{2}(?!\w))+[\W_]*")
+_LABELLED = re.compile(r"c([0-9]{2})\s*[:.)(|,–—-]\s*(.*)", re.S)
+_LINE = re.compile(r"[\s>*#•·–-]*(?:[0-9]{1,2}\s*[.):]\s*)?[\s\"'`*_\[(-]*c([0-9]{2})(?!\w)(.*)")
+_RANGE = re.compile(r"c[0-9]{2}\s*(?:-|–|—|to|through|…|\.\.+)\s*c[0-9]{2}")
+_BULLET = re.compile(r"^[\s>*#•·–-]*(?:[0-9]{1,2}\s*[.):]\s+)?")
+_QUOTED = re.compile(r"\"([^\"\n]{3,})\"|“([^”\n]{3,})”|\*\*([^*\n]{3,})\*\*|«([^»\n]{3,})»")
+_KEY = re.compile(r"[\"']?\b(?:picks|item)[\"']?\s*:\s*(?=[\[\"'{])")
+_FENCE = re.compile(r"^```[a-z]*\s*|\s*```$", re.I)
+_NUMBERS = re.compile(r"[0-9]+|\b[ivx]+\b")
+_REVERSES = re.compile(
+    r"\b(?:not|no|never|none|neither|nor|cannot|except|exclud\w*|avoid\w*|reject\w*|instead|rather|unlikely|least|worst"
+    r"|without|ignor\w*|other than|anything but|wrong|irrelevant|remov\w*|discard\w*|skip\w*|drop\w*|unsuitable"
+    r"|dislike\w*|noise|noisy|between|compar\w*|consider\w*|versus|vs|or|if|unless|could|might|nicht|kein\w*|sin|pas|sauf)\b"
+    r"|n['’]t\b|[不非除没無未]",
+    re.I,
+)
+
+
+@dataclass(frozen=True)
+class Pick:
+    """One usable candidate: its 0-based place in the order shown, and the rung that found it."""
+
+    index: int
+    source: Source
+
+
+def parse(content: str, question: Question, finish_reason: str | None = "stop") -> list[Pick]:
+    """The candidates that a reply names, likeliest first, at most `question.picks`; empty where none is usable.
+
+    Args:
+        finish_reason: "length" says that the reply was cut off: its last piece then counts only if it is a whole id.
+    """
+    text = _spoken(content[:LONGEST])
+    if not text:
+        return []
+    cut_off = finish_reason == "length" or len(content) > LONGEST
+    choices = _Choices(question)
+    found = _from_json(text, choices, strict=text == content.strip())
+    if found is None:
+        found = _from_broken_json(text, choices)
+    if found is None:
+        found = _from_ids(text, choices, cut_off)
+    if found is None:
+        found = _from_titles(text, choices, cut_off)
+    unique = {pick.index: pick for pick in reversed(found or [])}
+    ordered = sorted(unique.values(), key=(found or []).index)
+    return ordered[: question.picks]
+
+
+class _Choices:
+    """The question's candidates, as the rungs look them up."""
+
+    def __init__(self, question: Question) -> None:
+        self.question = question
+        self.picks = question.picks
+        self.count = len(question.choices)
+
+    def by_number(self, digits: str) -> int | None:
+        return int(digits) - 1 if 1 <= int(digits) <= self.count else None
+
+    def by_title(self, text: str) -> int | None:
+        """The one candidate whose title this is, but for small slips; numbers must agree."""
+        wanted = default_process(text)
+        if len(wanted) < 2:
+            return None
+        titles = [default_process(title) for title in self.question.choices]
+        exact = [i for i, title in enumerate(titles) if title == wanted]
+        if exact:
+            return exact[0] if len(exact) == 1 else None
+        numbers = _NUMBERS.findall(wanted)
+        close = [
+            i
+            for i, title in enumerate(titles)
+            if title and ratio(wanted, title) >= SIMILAR and _NUMBERS.findall(title) == numbers
+        ]
+        return close[0] if len(close) == 1 else None
+
+    def id_like_titles(self) -> set[str]:
+        """Numbers that stand in some title as an id would: such a mention in free text may mean the title."""
+        shown = " ".join(str(message["content"]) for message in self.question.messages if message["role"] == "user")
+        shown = re.sub(r'"id":"c[0-9]{2}"', "", shown) + " ".join(self.question.choices)
+        return set(_IN_TEXT.findall(shown))
+
+
+def _spoken(content: str) -> str:
+    """The reply without its thinking and code fence; nothing where it ended while still thinking."""
+    before, closed, after = content.rpartition("</think>")
+    text = after if closed else before or content
+    if not closed and "<think>" in text:
+        return ""
+    return _FENCE.sub("", text.strip()).strip()
+
+
+def _from_json(text: str, choices: _Choices, strict: bool) -> list[Pick] | None:
+    """A reply that is one whole JSON value."""
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
+    asked = "item" if choices.picks == 1 else "picks"
+    if strict and isinstance(value, dict) and list(value) == [asked]:
+        return _elements(value[asked], choices, "strict")
+    if isinstance(value, dict):
+        answers = list(_answers_in(value))
+        if not answers and len(value) == 1:
+            name, only = next(iter(value.items()))
+            if name not in {"candidates", "history", "error"} and not _REVERSES.search(name.replace("_", " ")):
+                answers = [only]
+        return _elements(answers[-1], choices, "repaired") if answers else []
+    if isinstance(value, list | str):
+        return _elements(value, choices, "repaired")
+    return []
+
+
+def _answers_in(value: Any, depth: int = 0) -> Iterator[Any]:
+    """Values under the answer's keys at any depth, in order."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            if name in {"picks", "item"}:
+                yield inner
+            elif depth < 5:
+                yield from _answers_in(inner, depth + 1)
+
+
+def _from_broken_json(text: str, choices: _Choices) -> list[Pick] | None:
+    """JSON inside prose, cut off, or slightly wrong. Of several answers the last counts: models correct themselves."""
+    starts = [match.end() for match in _KEY.finditer(text)]
+    if starts:
+        tail = text[starts[-1] :]
+    elif text.startswith("[") and not text.partition("]")[2].strip():
+        tail = text
+    else:
+        return None
+    try:
+        value, _ = json.JSONDecoder().raw_decode(tail)
+        return _elements(value, choices, "repaired")
+    except (ValueError, RecursionError):
+        pass
+    inner, closed, _ = tail.partition("]") if tail.startswith("[") else (tail.partition("\n")[0], "", "")
+    try:
+        value = json_repair.loads(inner + closed)
+    except (ValueError, RecursionError):
+        return []
+    return _elements(value, choices, "repaired", whole=bool(closed))
+
+
+def _elements(value: Any, choices: _Choices, source: Source, whole: bool = True) -> list[Pick]:
+    """Picks from an answer's value: an id, a title, an object with an id, or a list of them."""
+    elements = value if isinstance(value, list) else [value]
+    picks: list[Pick] = []
+    for place, element in enumerate(elements):
+        may_be_title = whole or place < len(elements) - 1
+        if isinstance(element, dict):
+            named, title = element.get("id"), element.get("title")
+            if source == "strict":
+                source = "repaired"
+            if isinstance(named, str) and isinstance(title, str):
+                element = f"{named}: {title}"
+            else:
+                element = named if isinstance(named, str) else title
+        if isinstance(element, str):
+            picks += _element(element.strip(), choices, source, may_be_title)
+    return picks
+
+
+def _element(text: str, choices: _Choices, source: Source, may_be_title: bool) -> list[Pick]:
+    if match := _ID.fullmatch(text):
+        index = choices.by_number(match[1])
+        return [Pick(index, source)] if index is not None else []
+    if _ONLY_IDS.fullmatch(text):
+        indexes = [choices.by_number(digits) for digits in _IN_TEXT.findall(text)]
+        return [] if _RANGE.search(text) else [Pick(i, "id-pattern") for i in indexes if i is not None]
+    if match := _LABELLED.fullmatch(text):
+        index = choices.by_number(match[1])
+        return [Pick(index, "id-pattern")] if index is not None and _agrees(index, match[2], choices) else []
+    index = choices.by_title(text) if may_be_title else None
+    return [Pick(index, "fuzzy")] if index is not None else []
+
+
+def _agrees(index: int, label: str, choices: _Choices) -> bool:
+    """Whether what stands beside an id speaks of the same candidate and takes nothing back."""
+    named = choices.by_title(label.strip(" \"'*_()[]"))
+    if named is not None:
+        return named == index
+    return not _REVERSES.search(label) and not _IN_TEXT.search(label)
+
+
+def _from_ids(text: str, choices: _Choices, cut_off: bool) -> list[Pick] | None:
+    """Ids in free text: a list of them, one a line with its title, or a sentence naming no more than wanted."""
+    if not _IN_TEXT.search(text):
+        return None
+    if _RANGE.search(text):
+        return []
+    ambiguous = choices.id_like_titles()
+
+    def picks(numbers: list[str]) -> list[Pick]:
+        indexes = [choices.by_number(number) for number in numbers if number not in ambiguous]
+        return [Pick(i, "id-pattern") for i in indexes if i is not None]
+
+    if _ONLY_IDS.fullmatch(text):
+        return picks(_IN_TEXT.findall(text))
+    lines = [line for line in text.splitlines() if line.strip()]
+    matches = [_LINE.match(line) for line in lines]
+    rest = [line for line, match in zip(lines, matches, strict=True) if match is None]
+    if not any(_IN_TEXT.search(line) or _REVERSES.search(line) for line in rest) and len(matches) - len(rest) > 1:
+        agreeing = []
+        for match in matches:
+            index = choices.by_number(match[1]) if match else None
+            if match and index is not None and _agrees(index, match[2].strip(" \t:.)|,–—-\"'`*_]"), choices):
+                agreeing.append(match[1])
+        return picks(agreeing)
+    numbers = _IN_TEXT.findall(text)
+    if cut_off or len(set(numbers)) > choices.picks or _REVERSES.search(text):
+        return []
+    return picks(numbers)
+
+
+def _from_titles(text: str, choices: _Choices, cut_off: bool) -> list[Pick] | None:
+    """Titles in free text, one a line or in quotation marks."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    if cut_off:
+        lines = lines[:-1]
+    found: list[int] = []
+    rest: list[str] = []
+    for line in lines:
+        index = choices.by_title(_BULLET.sub("", line).strip(" \t.,;\"'`*_[]"))
+        if index is not None:
+            found.append(index)
+            continue
+        for match in _QUOTED.finditer(line):
+            index = choices.by_title(next(group for group in match.groups() if group))
+            if index is not None:
+                found.append(index)
+        rest.append(_QUOTED.sub("", line))
+    if any(_REVERSES.search(line) for line in rest) or (rest and len(set(found)) > choices.picks):
+        return []
+    return [Pick(index, "fuzzy") for index in found]

@@ -1,0 +1,329 @@
+"""One question over the wire: the request, the response, and the retries between them.
+
+httpx' own connection pool collapses beyond some sixteen connections (every request scans all of them), so its API
+runs on aiohttp's transport.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import random
+import ssl
+import time
+from dataclasses import dataclass, replace
+from functools import cache
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+import httpx
+import orjson
+from httpx_aiohttp import HttpxAiohttpClient
+
+from llmser_tasks import __version__
+from llmser_tasks.llm.breaker import Breaker, Stopped
+from llmser_tasks.llm.endpoint import Endpoint
+from llmser_tasks.llm.errors import (
+    ContentFiltered,
+    FormatRefused,
+    RateLimited,
+    Refused,
+    Retriable,
+    Timeout,
+    Unavailable,
+    Unreachable,
+    classify,
+)
+from llmser_tasks.llm.prompts import Question, answer_schema
+from llmser_tasks.llm.ratelimit import Limiter
+from llmser_tasks.text import clean_title
+
+logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs a line per request, at INFO
+
+ATTEMPTS = 5  # per question; with the waits below a blip of 10 s is ridden out, and a rerun mends the rest
+BACKOFF_S = 0.5  # before the first retry, doubled before each further one
+RATE_BACKOFF_S = 2.0  # the same after a 429 that names no time: slower, because haste is what it complains of
+LONGEST_BACKOFF_S = 20.0
+PATIENCE_S = 120.0  # an endpoint that asks for a longer pause ends the batch: a worker should not sleep in its slot
+CONNECT_S = 10.0
+LARGEST_RESPONSE = 4 << 20  # bytes; an answer has some hundred
+FORMATS = ("json_schema", "json_object", "plain")
+
+_random = random.SystemRandom()
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What an endpoint said. `content` may be anything, also empty; `answers.parse` makes sense of it."""
+
+    content: str
+    finish_reason: str | None
+    answered_by: str | None
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    attempts: int
+    latency_ms: int  # of the attempt that succeeded
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How an endpoint wants to be asked. None of this changes the question, so it is no part of its key."""
+
+    response_format: str = "json_schema"
+    length: str = "max_tokens"
+    temperature: bool = True
+
+    def simpler(self, refusal: Refused) -> Dialect | None:
+        """What to try after a refusal; None where nothing is left."""
+        said = str(refusal)
+        if "max_completion_tokens" in said and self.length == "max_tokens":
+            return replace(self, length="max_completion_tokens")
+        if "temperature" in said and self.temperature:
+            return replace(self, temperature=False)
+        level = FORMATS.index(self.response_format)
+        return replace(self, response_format=FORMATS[level + 1]) if level + 1 < len(FORMATS) else None
+
+
+_spoken: dict[tuple[str, str], Dialect] = {}  # what worked, per URL and model, for the life of this process
+
+
+class Client:
+    """Asks one endpoint; to be used inside one event loop."""
+
+    def __init__(self, endpoint: Endpoint, limiter: Limiter, breaker: Breaker) -> None:
+        self._endpoint = endpoint
+        self._limiter = limiter
+        self._breaker = breaker
+        self.calls = 0  # requests sent
+        headers = {
+            "content-type": "application/json",
+            "accept": "application/json",
+            "accept-encoding": "identity",
+            "user-agent": f"llmser/{__version__}",
+        }
+        if endpoint.key:
+            headers["authorization"] = f"Bearer {endpoint.key}"
+        self._http = HttpxAiohttpClient(
+            verify=_tls(),
+            trust_env=not endpoint.is_local,  # a proxy, but never between us and this machine
+            headers=headers,
+            timeout=httpx.Timeout(endpoint.timeout_s, connect=min(CONNECT_S, endpoint.timeout_s)),
+            limits=httpx.Limits(
+                max_connections=endpoint.max_concurrency,
+                max_keepalive_connections=endpoint.max_concurrency,
+                keepalive_expiry=30.0,
+            ),
+            follow_redirects=False,  # one could carry the key to another host
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._http.aclose()
+
+    async def ask(self, question: Question) -> Reply:
+        """Ask until there is a reply, or no sense in asking on.
+
+        Raises:
+            Retriable: a later run may get an answer.
+            QuestionFatal: nobody ever will.
+            EndpointFatal: nobody will get any answer here until a person does something.
+            Refused: the endpoint refuses the request and does not say why.
+            StorageError: the shared rate limit cannot be kept.
+        """
+        place = (self._endpoint.url, self._endpoint.model)
+        dialect = _spoken.get(place, Dialect())
+        attempt = 1
+        while True:
+            try:
+                reply = await self._once(question, dialect, attempt)
+            except Refused as refusal:
+                unproven = place not in _spoken
+                simpler = dialect.simpler(refusal) if unproven or isinstance(refusal, FormatRefused) else None
+                if simpler is None:
+                    self._breaker.failed(refusal, final=True)
+                    raise
+                dialect = simpler
+            except Stopped:
+                raise
+            except Retriable as error:
+                self._breaker.failed(error, final=attempt == ATTEMPTS)
+                if attempt == ATTEMPTS:
+                    raise
+                await self._wait_after(error, attempt)
+                attempt += 1
+            else:
+                self._breaker.succeeded()
+                _spoken[place] = dialect
+                return reply
+
+    async def _wait_after(self, error: Retriable, attempt: int) -> None:
+        """Wait as long as the endpoint asks, and let everyone else wait too; else exponentially, with jitter."""
+        if error.retry_after is not None and error.retry_after > PATIENCE_S:
+            await self._limiter.block(error.retry_after)
+            self._breaker.trip(
+                Stopped(
+                    f"{error} It asks for a pause of {error.retry_after:.0f} s, so the batch stopped; rerun it then."
+                )
+            )
+            raise error
+        if error.retry_after:
+            await self._limiter.block(error.retry_after)
+            return
+        first = RATE_BACKOFF_S if isinstance(error, RateLimited) else BACKOFF_S
+        longest = min(first * 2.0 ** (attempt - 1), LONGEST_BACKOFF_S)
+        await self._breaker.pause(_random.uniform(longest / 2, longest))
+
+    async def _once(self, question: Question, dialect: Dialect, attempt: int) -> Reply:
+        """One request.
+
+        Raises:
+            LlmError: it brought no reply.
+        """
+        body = _body(self._endpoint.model, question, dialect)
+        reserved = self._limiter.estimate(len(body), question.max_tokens) if self._limiter.limited else 0
+        await self._limiter.wait(reserved)
+        self._breaker.check()
+        self.calls += 1
+        started = time.monotonic()
+        status, headers, raw = await self._post(body)
+        if status != 200:
+            raise classify(self._endpoint, status, headers, raw)
+        reply = self._read(headers, raw, attempt, int((time.monotonic() - started) * 1000))
+        if reserved and reply.prompt_tokens is not None:
+            used = reply.prompt_tokens + (reply.completion_tokens or 0)
+            self._limiter.settle(reserved, used, len(body), reply.prompt_tokens)
+        return reply
+
+    async def _post(self, body: bytes) -> tuple[int, httpx.Headers, bytes]:
+        """Status, headers and body of the response, or the error class of what kept it away.
+
+        The driver's exceptions are not chained: they carry the request, and that carries the key.
+        """
+        endpoint, problem = self._endpoint, None
+        try:
+            async with asyncio.timeout(endpoint.timeout_s):
+                request = self._http.build_request("POST", endpoint.chat_url, content=body)
+                response = await self._http.send(request, stream=True)
+                try:
+                    return response.status_code, response.headers, await _content(response)
+                finally:
+                    await response.aclose()
+        except TimeoutError:
+            pass
+        except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
+            problem = error.__cause__ if isinstance(error.__cause__, aiohttp.ClientError) else error
+        where = f"LLM endpoint {endpoint.name} at {endpoint.url}"
+        if problem is None or (
+            isinstance(problem, aiohttp.ServerTimeoutError) and not isinstance(problem, aiohttp.ConnectionTimeoutError)
+        ):
+            raise Timeout(f"{where} did not answer within {endpoint.timeout_s:g} s.")
+        if isinstance(problem, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
+            detail = clean_title(str(problem), 160) or type(problem).__name__
+            raise Unreachable(
+                f"{where} cannot be reached ({detail}); check that it runs, that the URL is right, and that no "
+                "firewall or proxy stands between."
+            )
+        raise Unavailable(f"{where} broke off its response ({type(problem).__name__}).")
+
+    def _read(self, headers: httpx.Headers, raw: bytes, attempt: int, latency_ms: int) -> Reply:
+        parsed = _json(raw)
+        choices = parsed.get("choices") if isinstance(parsed, dict) else None
+        choice = choices[0] if isinstance(choices, list) and choices else None
+        message = choice.get("message") if isinstance(choice, dict) else None
+        if not isinstance(parsed, dict) or not isinstance(choice, dict) or not isinstance(message, dict):
+            if isinstance(parsed, dict) and "error" in parsed:
+                raise classify(self._endpoint, 200, headers, raw)
+            raise Unavailable(
+                f"LLM endpoint {self._endpoint.name} ({self._endpoint.url}) answered 200 with something that is no "
+                "chat completion; check that its URL ends with the version (…/v1)."
+            )
+        content = _text(message.get("content"))
+        finish = choice.get("finish_reason")
+        if not content and (finish in {"content_filter", "sensitive"} or message.get("refusal")):
+            raise ContentFiltered(f"LLM endpoint {self._endpoint.name} withheld its answer (content filter).")
+        if finish == "network_error":  # GLM's word for an answer that broke off inside its own house
+            raise Unavailable(f"LLM endpoint {self._endpoint.name} reports a network error of its own.")
+        usage = parsed.get("usage")
+        usage = usage if isinstance(usage, dict) else {}
+        return Reply(
+            content=content,
+            finish_reason=_short(finish),
+            answered_by=_short(parsed.get("model")),
+            prompt_tokens=_count(usage.get("prompt_tokens")),
+            completion_tokens=_count(usage.get("completion_tokens")),
+            attempts=attempt,
+            latency_ms=latency_ms,
+        )
+
+
+def _body(model: str, question: Question, dialect: Dialect) -> bytes:
+    body: dict[str, Any] = {
+        "model": model,
+        "messages": question.messages,
+        dialect.length: question.max_tokens,
+    }
+    if dialect.temperature:
+        body["temperature"] = question.temperature
+    if dialect.response_format == "json_schema":
+        body["response_format"] = orjson.Fragment(_schema_format(len(question.choices), question.picks))
+    elif dialect.response_format == "json_object":
+        body["response_format"] = {"type": "json_object"}
+    return orjson.dumps(body)
+
+
+@cache
+def _schema_format(choices: int, picks: int) -> bytes:
+    """At most 99 × 99 of them; a run has two."""
+    schema = {"name": "answer", "strict": True, "schema": answer_schema(choices, picks)}
+    return orjson.dumps({"type": "json_schema", "json_schema": schema})
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    """One for all: making one takes some 20 ms."""
+    return httpx.create_ssl_context()
+
+
+async def _content(response: httpx.Response) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    async for part in response.aiter_bytes():
+        parts.append(part)
+        size += len(part)
+        if size > LARGEST_RESPONSE:
+            raise httpx.ReadError("the response is larger than any answer")
+    return b"".join(parts)
+
+
+def _json(raw: bytes) -> Any:
+    try:
+        return orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        pass
+    try:  # an answer may hold half a surrogate pair, which orjson refuses; it was paid for
+        return json.loads(raw.decode(errors="replace"))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _text(content: Any) -> str:
+    """A message's content as storable text; some servers send it in parts."""
+    if isinstance(content, list):
+        content = "".join(p["text"] for p in content if isinstance(p, dict) and isinstance(p.get("text"), str))
+    if not isinstance(content, str):
+        return ""
+    return content.encode(errors="replace").decode().replace("\0", "")
+
+
+def _short(value: Any) -> str | None:
+    return clean_title(value, 200) if isinstance(value, str) else None
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31 else None

@@ -1,0 +1,149 @@
+"""An OpenAI-compatible endpoint: where it is, what it is asked for, how fast and at what price."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from ipaddress import ip_address
+from typing import Any, Self, get_type_hints
+from urllib.parse import urlsplit
+
+from llmser_tasks.errors import InputError
+
+RANKER = "llmser_ranker"  # name of the embedded endpoint
+RANKER_MODEL = "embedding-ranker"
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where and how to ask. The key shows in no repr, message or log.
+
+    Attributes:
+        name: Airflow connection, or what stands for it.
+        url: up to and including the version, such as https://api.openai.com/v1.
+        max_concurrency: requests in flight per process.
+        requests_per_minute, tokens_per_minute: shared by all processes that use one warehouse; None: no such limit.
+        price_per_million_prompt, price_per_million_completion: of a million tokens, in any one currency; None: unknown.
+        timeout_s: seconds one request may take in all.
+
+    Raises:
+        InputError: a value cannot be used; the sentence names the endpoint and the field, never the key.
+    """
+
+    name: str
+    url: str
+    model: str
+    key: str | None = field(default=None, repr=False)
+    max_concurrency: int = 64
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    price_per_million_prompt: float | None = None
+    price_per_million_completion: float | None = None
+    timeout_s: float = 60.0
+
+    def __post_init__(self) -> None:
+        url = self.url.strip().rstrip("/")
+        object.__setattr__(self, "url", url)
+        try:
+            parts = urlsplit(url)
+            usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            usable = False
+        if not usable or parts.username or parts.query or parts.fragment or any(c.isspace() for c in url):
+            raise InputError(
+                f"LLM endpoint {self.name}: its URL must look like https://host/v1, without user, password or query; "
+                "correct the connection (the key belongs into its password)."
+            )
+        if not self.model.strip():
+            raise InputError(f'LLM endpoint {self.name}: no model is named; set "model" in the connection\'s extra.')
+        if self.key is not None and not (self.key.isascii() and self.key.isprintable() and self.key.strip()):
+            raise InputError(
+                f"LLM endpoint {self.name}: its key is empty or holds characters that no key has; enter it again."
+            )
+        for name in ("max_concurrency", "requests_per_minute", "tokens_per_minute", "timeout_s"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise InputError(f"LLM endpoint {self.name}: {name} must be above 0 (given: {value}).")
+        for name in ("price_per_million_prompt", "price_per_million_completion"):
+            value = getattr(self, name)
+            if value is not None and not value >= 0:
+                raise InputError(f"LLM endpoint {self.name}: {name} must not be negative (given: {value}).")
+
+    @classmethod
+    def from_mapping(cls, name: str, url: str, key: str | None, extra: Mapping[str, Any]) -> Self:
+        """From a connection's fields: its password is the key, its extra holds the model and the rest.
+
+        Raises:
+            InputError: `extra` names something unknown or a value has the wrong type.
+        """
+        types = {f: t for f, t in get_type_hints(cls).items() if f not in {"name", "url", "key"}}
+        values: dict[str, Any] = {}
+        for field_name, value in extra.items():
+            if field_name not in types:
+                raise InputError(
+                    f"LLM endpoint {name}: unknown setting {field_name!r} in its extra; known are: {', '.join(types)}."
+                )
+            values[field_name] = _typed(name, field_name, types[field_name], value)
+        values.setdefault("model", RANKER_MODEL if name == RANKER else "")
+        return cls(name=name, url=url, key=key or None, **values)
+
+    @classmethod
+    def from_environment(cls, name: str) -> Self:
+        """From LLMSER_LLM_URL, LLMSER_LLM_KEY, LLMSER_LLM_MODEL, LLMSER_LLM_MAX_CONCURRENCY and so on; the embedded
+        ranker from LLMSER_RANKER_URL.
+
+        Raises:
+            InputError: the variable that holds the URL is not set.
+        """
+        variable = "LLMSER_RANKER_URL" if name == RANKER else "LLMSER_LLM_URL"
+        url = os.environ.get(variable)
+        if not url:
+            raise InputError(f"LLM endpoint {name} has no address: set {variable}, or define the connection {name}.")
+        if name == RANKER:
+            return cls.from_mapping(name, url, None, {})
+        extra = {
+            f.name: value
+            for f in fields(cls)
+            if f.name not in {"name", "url", "key"} and (value := os.environ.get(f"LLMSER_LLM_{f.name.upper()}"))
+        }
+        return cls.from_mapping(name, url, os.environ.get("LLMSER_LLM_KEY"), extra)
+
+    @property
+    def chat_url(self) -> str:
+        return f"{self.url}/chat/completions"
+
+    @property
+    def is_local(self) -> bool:
+        """On this machine, so that no proxy stands between."""
+        host = urlsplit(self.url).hostname or ""
+        try:
+            return ip_address(host).is_loopback
+        except ValueError:
+            return host == "localhost"
+
+    def cost(self, prompt_tokens: int | None, completion_tokens: int | None) -> float | None:
+        """Price of one call; None where a price or the usage is not known."""
+        prices = (self.price_per_million_prompt, self.price_per_million_completion)
+        tokens = (prompt_tokens, completion_tokens)
+        if None in prices or None in tokens:
+            return None
+        return sum(p * t for p, t in zip(prices, tokens, strict=True) if p is not None and t is not None) / 1e6
+
+
+def _typed(endpoint: str, name: str, wanted: Any, value: Any) -> Any:
+    """A connection's extra is typed by hand and the environment holds only text, so "64" counts as 64."""
+    if wanted is str:
+        return str(value)
+    optional = wanted not in {int, float}
+    if optional and value is None:
+        return None
+    try:
+        number = float(value)
+        if wanted is float or wanted == float | None:
+            return number
+        if number == int(number):
+            return int(number)
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise InputError(f"LLM endpoint {endpoint}: {name} must be a number (given: {value!r}).")

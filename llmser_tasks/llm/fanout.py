@@ -1,0 +1,254 @@
+"""Many questions at once: only what the ledger does not hold, each distinct one once, everything paid for kept."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from llmser_tasks.errors import StorageError
+from llmser_tasks.llm import ledger
+from llmser_tasks.llm.breaker import Breaker, Stopped
+from llmser_tasks.llm.client import Client
+from llmser_tasks.llm.endpoint import Endpoint
+from llmser_tasks.llm.errors import EndpointFatal, QuestionFatal, Refused, Retriable
+from llmser_tasks.llm.ledger import Entry
+from llmser_tasks.llm.prompts import Question
+from llmser_tasks.llm.ratelimit import Limiter
+from llmser_tasks.progress import Progress, silent
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A reply as it stands in the ledger; `answers.parse` says which candidates it names."""
+
+    key: str
+    content: str
+    finish_reason: str | None
+    answered_by: str | None
+    from_ledger: bool  # not paid for by this call
+
+
+@dataclass(frozen=True)
+class Failure:
+    """No reply. `retriable`: a rerun asks again; otherwise the ledger holds the failure and nobody will."""
+
+    key: str
+    kind: str  # "timeout", "rate limit", "content-filter", …: see llm.errors
+    retriable: bool
+    message: str
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """What became of each question, in the order asked, and what this call cost.
+
+    Attributes:
+        distinct: different questions among them.
+        from_ledger: distinct questions that were settled before.
+        asked: distinct questions that were sent, answered or not.
+        calls: requests sent, retries included.
+        prompt_tokens, completion_tokens: as far as the endpoint reported them.
+        cost: None where no price is known.
+        stopped: why the batch was given up early, in one sentence; None where it was not.
+    """
+
+    results: tuple[Answer | Failure, ...]
+    distinct: int
+    from_ledger: int
+    asked: int
+    calls: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost: float | None
+    seconds: float
+    stopped: str | None = None
+
+    def __iter__(self) -> Iterator[Answer | Failure]:
+        return iter(self.results)
+
+    def __len__(self) -> int:
+        return len(self.results)
+
+    @property
+    def unanswered(self) -> int:
+        """Questions that a rerun will ask."""
+        return sum(isinstance(r, Failure) and r.retriable for r in self.results)
+
+    def complaint(self) -> str | None:
+        """Why questions stay unanswered, in a sentence or two; None where a rerun has nothing to do."""
+        kinds = Counter(r.kind for r in self.results if isinstance(r, Failure) and r.retriable)
+        if not kinds:
+            return None
+        counted = ", ".join(f"{number} × {kind}" for kind, number in kinds.most_common())
+        sample = next(
+            r.message for r in self.results if isinstance(r, Failure) and r.kind == kinds.most_common(1)[0][0]
+        )
+        return (
+            f"{kinds.total()} of {len(self.results)} unanswered: {counted}; a rerun asks only for these. "
+            f"{self.stopped or sample}"
+        )
+
+
+@dataclass
+class _Tally:
+    """What a running call has done so far."""
+
+    total: int
+    done: int = 0
+    asked: int = 0
+    settled: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost: float | None = None
+    started: float = field(default_factory=time.monotonic)
+
+    def count(self, outcome: Entry | Failure) -> None:
+        self.done += 1
+        self.asked += not (isinstance(outcome, Failure) and outcome.kind == Stopped.kind)
+        if isinstance(outcome, Entry):
+            self.settled += 1
+            self.prompt_tokens += outcome.prompt_tokens or 0
+            self.completion_tokens += outcome.completion_tokens or 0
+            if outcome.cost is not None:
+                self.cost = (self.cost or 0.0) + outcome.cost
+
+    def note(self) -> str:
+        rate = self.settled / max(time.monotonic() - self.started, 1e-3)
+        parts = [f"{rate:,.0f} answers/s", f"{self.prompt_tokens + self.completion_tokens:,} tokens"]
+        if self.cost is not None:
+            parts.append(f"cost {self.cost:,.4f}")
+        return ", ".join(parts)
+
+
+def answer(
+    endpoint: Endpoint, questions: Sequence[Question], database_url: str, progress: Progress = silent
+) -> Outcomes:
+    """Answer every question from the ledger, or else from the endpoint, at most `max_concurrency` at a time.
+
+    Answers are committed while others are still waited for, and in any case before this returns or raises, so a
+    killed or failed batch pays again for little or nothing.
+
+    Raises:
+        EndpointFatal: the key is refused, the quota is used up, or there is nothing of the kind at this address.
+        StorageError: Postgres is down.
+    """
+    keys = [question.key(endpoint.model) for question in questions]
+    distinct = dict(zip(keys, questions, strict=True))
+    settled = ledger.known(database_url, list(distinct))
+    missing = {key: question for key, question in distinct.items() if key not in settled}
+    results: dict[str, Answer | Failure] = {key: _result(entry, from_ledger=True) for key, entry in settled.items()}
+    tally = _Tally(total=len(distinct), done=len(settled))
+    progress(tally.done, tally.total, "questions", "from the ledger" if settled else "")
+    writer = ledger.Writer(database_url)
+    calls, stopped = 0, None
+    if missing:
+        try:
+            calls, stopped = asyncio.run(_ask_all(endpoint, missing, database_url, writer, results, tally, progress))
+        finally:
+            writer.flush()
+    if writer.answered_first:
+        for key, entry in ledger.known(database_url, list(writer.answered_first)).items():
+            results[key] = _result(entry, from_ledger=True)
+    return Outcomes(
+        results=tuple(results[key] for key in keys),
+        distinct=len(distinct),
+        from_ledger=len(settled),
+        asked=tally.asked,
+        calls=calls,
+        prompt_tokens=tally.prompt_tokens,
+        completion_tokens=tally.completion_tokens,
+        cost=tally.cost,
+        seconds=time.monotonic() - tally.started,
+        stopped=stopped,
+    )
+
+
+async def _ask_all(
+    endpoint: Endpoint,
+    missing: dict[str, Question],
+    database_url: str,
+    writer: ledger.Writer,
+    results: dict[str, Answer | Failure],
+    tally: _Tally,
+    progress: Progress,
+) -> tuple[int, str | None]:
+    """A fixed number of workers take one question after the other, so memory does not grow with their number.
+
+    Returns:
+        Requests sent, and why the batch was stopped early.
+    """
+    waiting = iter(missing.items())
+    breaker = Breaker(endpoint)
+
+    async def work(client: Client) -> None:
+        for key, question in waiting:
+            if breaker.cause is not None:
+                results[key] = Failure(key, Stopped.kind, True, str(breaker.cause))
+                continue
+            try:
+                entry = await _ask_one(endpoint, client, key, question)
+                results[key] = _result(entry, from_ledger=False) if isinstance(entry, Entry) else entry
+                tally.count(entry)
+                if isinstance(entry, Entry) and writer.add(entry):
+                    await writer.write()
+            except (EndpointFatal, StorageError) as error:
+                results.setdefault(key, Failure(key, Stopped.kind, True, str(error)))
+                breaker.trip(error)
+            progress(tally.done, tally.total, "questions", tally.note())
+
+    async def write_in_time() -> None:
+        try:
+            await writer.keep_writing()
+        except StorageError as error:
+            breaker.trip(error)
+
+    async with Limiter(endpoint, database_url, breaker) as limiter, Client(endpoint, limiter, breaker) as client:
+        clock = asyncio.create_task(write_in_time())
+        workers = [asyncio.create_task(work(client)) for _ in range(min(endpoint.max_concurrency, len(missing)))]
+        try:
+            await asyncio.gather(*workers)
+        finally:
+            for task in (clock, *workers):
+                task.cancel()
+            await asyncio.gather(clock, *workers, return_exceptions=True)
+    if isinstance(breaker.cause, EndpointFatal | StorageError):
+        raise breaker.cause
+    return client.calls, str(breaker.cause) if breaker.cause else None
+
+
+async def _ask_one(endpoint: Endpoint, client: Client, key: str, question: Question) -> Entry | Failure:
+    """The ledger's row for a question that is settled, one way or the other, or why it is not."""
+    row = Entry(
+        question_key=key,
+        step=question.step,
+        prompt_version=question.prompt_version,
+        model=endpoint.model,
+        attempts=1,
+    )
+    try:
+        reply = await client.ask(question)
+    except QuestionFatal as error:
+        return replace(row, failure=error.kind)
+    except (Retriable, Refused) as error:
+        return Failure(key, error.kind, True, str(error))
+    return replace(
+        row,
+        attempts=reply.attempts,
+        answered_by=reply.answered_by,
+        content=reply.content,
+        finish_reason=reply.finish_reason,
+        prompt_tokens=reply.prompt_tokens,
+        completion_tokens=reply.completion_tokens,
+        cost=endpoint.cost(reply.prompt_tokens, reply.completion_tokens),
+        latency_ms=reply.latency_ms,
+    )
+
+
+def _result(entry: Entry, from_ledger: bool) -> Answer | Failure:
+    if entry.content is None:
+        kind = entry.failure or "failed"
+        return Failure(entry.question_key, kind, False, f"The endpoint refuses this question for good ({kind}).")
+    return Answer(entry.question_key, entry.content, entry.finish_reason, entry.answered_by, from_ledger)
