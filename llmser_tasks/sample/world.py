@@ -130,7 +130,7 @@ def careers(world: World, users: int, years: float, whole_days: bool, random: np
 def draw_lengths(users: int, random: np.random.Generator) -> Numbers:
     """n ≥ 3 with P(n ≥ 3 + x) = (1 + x / 2.2)^-1.6, and a share of fleeting users with one or two."""
     tail = 3 + np.floor((random.random(users) ** (-1 / 1.6) - 1) * 2.2)
-    lengths = np.minimum(tail, LONGEST).astype(np.int64)
+    lengths: Numbers = np.minimum(tail, LONGEST).astype(np.int64)
     fleeting = random.random(users) < FLEETING
     lengths[fleeting] = random.integers(1, 3, fleeting.sum())
     return lengths
