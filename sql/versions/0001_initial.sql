@@ -84,8 +84,8 @@ create table picks (
     run_id       text    not null references runs on delete cascade,
     step         text    not null,                -- snf | reason
     user_id      text    not null,
-    question_key text    not null,                -- → answers
-    shuffle_seed bigint  not null,                -- order in which the candidates were shown
+    question_key text,                            -- → answers; null: there was nothing to ask, see reason
+    shuffle_seed bigint,                          -- order in which the candidates were shown
     item_ids     text[]  not null,                -- likeliest first
     sources      text[]  not null,                -- per pick: strict | repaired | id-pattern | fuzzy | fill
     reason       text,                            -- why nothing was usable

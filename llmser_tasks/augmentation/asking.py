@@ -1,0 +1,182 @@
+"""Asking an LLM about a batch of users, for SNF and for Reason alike.
+
+Answers live in the ledger, one row per distinct question, committed as they arrive; what was made of them lives in
+`picks`, one row per user; what the batch cost lives in `batches`. So a batch that is killed, fails half-way or is
+cleared asks only for what the ledger does not hold.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import orjson
+
+from llmser_tasks.augmentation.catalogue import Catalogue
+from llmser_tasks.augmentation.picks import Pick, write_picks
+from llmser_tasks.errors import LlmserError
+from llmser_tasks.llm.answers import parse
+from llmser_tasks.llm.endpoint import Endpoint
+from llmser_tasks.llm.errors import Retriable
+from llmser_tasks.llm.fanout import Answer, Failure, answer
+from llmser_tasks.llm.prompts import Question
+from llmser_tasks.progress import Progress, silent
+from llmser_tasks.sequences.histories import Histories
+from llmser_tasks.warehouse import batches
+from llmser_tasks.warehouse.engine import transaction
+
+NO_USABLE_ANSWER = "no usable answer"
+MOST_TASKS = 300  # more mapped tasks than that cost the scheduler more than they bring
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Users `first` to `last`, both included, as rows of the training histories."""
+
+    batch: int
+    first: int
+    last: int
+    label: str
+
+    @property
+    def users(self) -> int:
+        return self.last - self.first + 1
+
+    def of(self, sequences: Histories) -> Histories:
+        """This batch's rows of an artefact that has one row per training user."""
+        return sequences.select(np.arange(self.first, self.last + 1))
+
+
+@dataclass(frozen=True)
+class Inquiry:
+    """What one user is asked, or why nothing is.
+
+    Attributes:
+        candidates: item ids in the order in which they were given to `build_question`.
+        reason: why there is nothing to ask; None where there is a question.
+    """
+
+    user: int
+    question: Question | None
+    candidates: Sequence[int] = ()
+    reason: str | None = None
+
+
+class Unanswered(Retriable):
+    """More users of a batch than tolerated have no answer for a passing reason."""
+
+    kind = "unanswered"
+
+
+def plan(users: int, users_per_batch: int) -> list[Batch]:
+    """Cut rows 0 … users-1 into batches of `users_per_batch`, larger ones where that would make more than 300."""
+    size = max(users_per_batch, -(-users // MOST_TASKS))
+    firsts = range(0, users, size)
+    return [
+        Batch(number, first, min(first + size, users) - 1, f"users {first}–{min(first + size, users) - 1}")
+        for number, first in enumerate(firsts)
+    ]
+
+
+def shuffle_seed(seed: int, step: str, history: Iterable[int], candidates: Iterable[int]) -> int:
+    """Seed of the order in which candidates are shown: a user's own, and the same for users with the same question, so
+    that these share one call."""
+    basis = orjson.dumps([seed, step, list(map(int, history)), list(map(int, candidates))])
+    return int.from_bytes(hashlib.sha256(basis).digest()[:6])
+
+
+def ask(
+    step: str,
+    batch: Batch,
+    inquiries: Sequence[Inquiry],
+    *,
+    run_id: str,
+    catalogue: Catalogue,
+    endpoint: Endpoint,
+    database_url: str,
+    tolerated: float,
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Ask what the ledger cannot answer, write the users' picks and the batch's row.
+
+    Args:
+        tolerated: share of the batch's users that may stay without an answer for a passing reason.
+
+    Returns:
+        What happened, small and JSON-ready: users, answered, calls, from_ledger, failed, tokens, cost, sources.
+
+    Raises:
+        Unanswered: more than that are without one. What was answered is safe; a rerun asks only for the rest.
+        EndpointFatal: the endpoint cannot be used until a person does something; here too, answers are safe.
+        StorageError: Postgres is down.
+    """
+    attempt = partial(batches.record, database_url, run_id, step, batch.batch, batch.label, batch.users)
+    attempt(state="running")
+    asked = [inquiry for inquiry in inquiries if inquiry.question is not None]
+    questions = [inquiry.question for inquiry in asked if inquiry.question is not None]
+    try:
+        outcomes = answer(endpoint, questions, database_url, progress)
+    except LlmserError as error:
+        attempt(state="failed", message=str(error))
+        raise
+    failed = outcomes.unanswered
+    complaint = outcomes.complaint() if failed > tolerated * batch.users else None
+    picks = [Pick(i.user, None, None, (), (), i.reason) for i in inquiries if i.question is None]
+    for inquiry, result in zip(asked, outcomes, strict=True):
+        if complaint is None or not _is_open(result):
+            picks.append(_pick(inquiry, result))
+    with transaction(database_url) as connection:
+        write_picks(connection, run_id, step, picks, catalogue)
+    attempt(
+        state="done" if complaint is None else "failed",
+        answered=batch.users - failed,
+        failed=failed,
+        calls=outcomes.calls,
+        prompt_tokens=outcomes.prompt_tokens,
+        completion_tokens=outcomes.completion_tokens,
+        cost=outcomes.cost,
+        message=complaint,
+    )
+    if complaint is not None:
+        raise Unanswered(complaint)
+    return {
+        "users": batch.users,
+        "answered": batch.users - failed,
+        "failed": failed,
+        "distinct": outcomes.distinct,
+        "from_ledger": outcomes.from_ledger,
+        "calls": outcomes.calls,
+        "prompt_tokens": outcomes.prompt_tokens,
+        "completion_tokens": outcomes.completion_tokens,
+        "cost": outcomes.cost,
+        "picks": sum(len(pick.items) for pick in picks),
+        "without_picks": dict(Counter(pick.reason for pick in picks if pick.reason)),
+        "sources": dict(Counter(source for pick in picks for source in pick.sources)),
+    }
+
+
+def _is_open(result: Answer | Failure) -> bool:
+    """A rerun will ask again."""
+    return isinstance(result, Failure) and result.retriable
+
+
+def _pick(inquiry: Inquiry, result: Answer | Failure) -> Pick:
+    question = inquiry.question
+    assert question is not None
+    if isinstance(result, Failure):
+        reason = f"unanswered: {result.kind}" if result.retriable else result.kind
+        return Pick(inquiry.user, result.key, question.shuffle_seed, (), (), reason)
+    parsed = parse(result.content, question, result.finish_reason)
+    return Pick(
+        inquiry.user,
+        result.key,
+        question.shuffle_seed,
+        [inquiry.candidates[question.order[pick.index]] for pick in parsed],
+        [pick.source for pick in parsed],
+        None if parsed else NO_USABLE_ANSWER,
+    )

@@ -1,0 +1,448 @@
+"""One function per task of the DAG, and `run_all`, which calls them in order in one process.
+
+Each takes references to artefacts (`refs`: name → `Artefact.reference()`) and returns those it made, small and
+JSON-ready; each keeps its row in `steps`, where people follow it. A step whose result is there already says so.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from llmser_tasks import config, evaluation, settings
+from llmser_tasks import ingest as ingestion
+from llmser_tasks import sequences as splitting
+from llmser_tasks.augmentation import asking, ccg
+from llmser_tasks.augmentation import pseudo as pseudo_prior
+from llmser_tasks.augmentation import snf as noise_filter
+from llmser_tasks.augmentation.catalogue import Catalogue
+from llmser_tasks.augmentation.picks import Picks
+from llmser_tasks.config import RunConfig
+from llmser_tasks.encoder import Encoder
+from llmser_tasks.errors import InputError, LlmserError
+from llmser_tasks.llm.endpoint import RANKER, Endpoint
+from llmser_tasks.reliability import dct, rcs, record, score
+from llmser_tasks.reliability import reason as reasoning
+from llmser_tasks.warehouse import runs
+from llmser_tasks.warehouse.engine import transaction
+from llmser_tasks.warehouse.steps import Recorder, recorded
+from llmser_tasks.workspace import Artefact, Workspace
+
+log = logging.getLogger(__name__)
+
+Reference = dict[str, Any]
+Refs = Mapping[str, Reference]
+Made = dict[str, Reference]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as its tasks see it."""
+
+    run_id: str
+    config: RunConfig
+    workspace: Workspace
+    database_url: str
+
+    @property
+    def dataset(self) -> str:
+        return self.config.dataset.name
+
+
+# Start and end -------------------------------------------------------------------------------------------------------
+
+
+def start(run_id: str, values: Mapping[str, Any], *, workspace: Workspace, database_url: str) -> Run:
+    """Check the settings (flat names; the dataset's file fills what is not given) and note the run.
+
+    Raises:
+        InputError: a setting is unknown or out of bounds, or the run exists with others.
+    """
+    name = str(values.get("dataset", RunConfig().dataset.name))
+    folders = [settings.home() / "datasets", Path(__file__).parent / "datasets"]
+    made = config.from_flat(config.load_dataset_defaults(name, folders) | dict(values))
+    runs.create(database_url, run_id, made.dataset.name, config.to_flat(made))
+    return Run(run_id, made, workspace, database_url)
+
+
+def load(run_id: str, *, workspace: Workspace, database_url: str) -> Run:
+    """The run as `start` noted it.
+
+    Raises:
+        InputError: there is none.
+    """
+    row = runs.load(database_url, run_id)
+    return Run(run_id, config.from_flat(row.config), workspace, database_url)
+
+
+def fail(run_id: str, message: str, *, database_url: str) -> None:
+    """Note that the run failed, and why."""
+    runs.fail(database_url, run_id, message)
+
+
+# Dumps to histories --------------------------------------------------------------------------------------------------
+
+
+def ingest(run: Run) -> Made:
+    """Dumps → interactions, users, items."""
+    with _step(run, "ingest") as recorder:
+        made = ingestion.ingest(run.workspace, run.config.dataset, recorder)
+        if run.workspace.summary(made)["synthetic"]:
+            with transaction(run.database_url) as connection:
+                runs.mark_synthetic(connection, run.run_id)
+        return _made(run, recorder, {"ingest": made})
+
+
+def sequences(run: Run, refs: Refs) -> Made:
+    """Interactions → training histories, validation targets, test targets, catalogue."""
+    with _step(run, "sequences") as recorder:
+        made = splitting.sequences(run.workspace, run.config.dataset, _artefact(refs, "ingest"), recorder)
+        return _made(run, recorder, made)
+
+
+# Augmentation --------------------------------------------------------------------------------------------------------
+
+
+def train_reverse(run: Run, refs: Refs) -> Made:
+    """CCG: the reverse model (not without CCG) and every user's candidate pool."""
+    training, items = _artefact(refs, "training"), _items(run, refs)
+    made: Made = {}
+    reverse = None
+    if not run.config.without("ccg"):
+        with _step(run, "reverse") as recorder:
+            reverse = ccg.train_reverse(
+                run.workspace,
+                run.dataset,
+                run.config.recommender,
+                training=training,
+                items=items,
+                seed=run.config.seed,
+                progress=recorder,
+            )
+            made |= _made(run, recorder, {"reverse": reverse})
+    with _step(run, "ccg") as recorder:
+        pools = ccg.candidate_pools(
+            run.workspace,
+            run.dataset,
+            run.config.augmentation.pool,
+            training=training,
+            items=items,
+            seed=run.config.seed,
+            reverse=reverse,
+            progress=recorder,
+        )
+        return made | _made(run, recorder, {"ccg": pools})
+
+
+def plan_batches(run: Run, refs: Refs) -> list[dict[str, Any]]:
+    """Batches of users, one mapped task each; at most 300."""
+    users = run.workspace.summary(_artefact(refs, "training"))["users"]
+    return [asdict(batch) for batch in asking.plan(users, run.config.llm.users_per_batch)]
+
+
+def snf(run: Run, refs: Refs, batch: Mapping[str, Any], endpoint: Endpoint) -> dict[str, Any]:
+    """SNF: ask which candidates fit, for one batch of users."""
+    part = asking.Batch(**batch)
+    with _step(run, "snf", part.label) as recorder:
+        if run.config.without("snf"):
+            return _left_out(recorder, "SNF")
+        counts = noise_filter.filter_noise(
+            run.workspace,
+            part,
+            run_id=run.run_id,
+            training=_artefact(refs, "training"),
+            catalogue=_artefact(refs, "catalogue"),
+            ccg=_artefact(refs, "ccg"),
+            pseudo_items=run.config.augmentation.pseudo_items,
+            noun=run.config.dataset.noun,
+            llm=run.config.llm,
+            seed=run.config.seed,
+            endpoint=endpoint,
+            database_url=run.database_url,
+            progress=recorder,
+        )
+        recorder.summary(counts)
+        return counts
+
+
+def pseudo(run: Run, refs: Refs) -> Made:
+    """What was picked → pseudo-prior items."""
+    with _step(run, "pseudo") as recorder:
+        made = pseudo_prior.pseudo_items(
+            run.workspace,
+            run.dataset,
+            run.config.augmentation,
+            ccg=_artefact(refs, "ccg"),
+            picks=None if run.config.without("snf") else _picks(run, refs, noise_filter.STEP),
+            progress=recorder,
+        )
+        return _made(run, recorder, {"pseudo": made})
+
+
+# Reliability ---------------------------------------------------------------------------------------------------------
+
+
+def train_forward(run: Run, refs: Refs) -> Made:
+    """RCS: the forward model. Without ARV or RCS there is none."""
+    with _step(run, "forward") as recorder:
+        if run.config.without("arv") or run.config.without("rcs"):
+            return _left_out(recorder, "ARV" if run.config.without("arv") else "RCS")
+        made = rcs.train_forward(
+            run.workspace,
+            run.dataset,
+            run.config.recommender,
+            training=_artefact(refs, "training"),
+            items=_items(run, refs),
+            seed=run.config.seed,
+            on_full=run.config.reliability.forward_on_full,
+            progress=recorder,
+        )
+        return _made(run, recorder, {"forward": made})
+
+
+def reason_pools(run: Run, refs: Refs) -> Made:
+    """RCS: every user's candidates for the masked item. Without ARV there are none."""
+    with _step(run, "rcs") as recorder:
+        if run.config.without("arv"):
+            return _left_out(recorder, "ARV")
+        made = rcs.reason_pools(
+            run.workspace,
+            run.dataset,
+            run.config.reliability.reason_pool,
+            training=_artefact(refs, "training"),
+            pseudo=_artefact(refs, "pseudo"),
+            items=_items(run, refs),
+            seed=run.config.seed,
+            forward=None if run.config.without("rcs") else _artefact(refs, "forward"),
+            progress=recorder,
+        )
+        return _made(run, recorder, {"rcs": made})
+
+
+def reason(run: Run, refs: Refs, batch: Mapping[str, Any], endpoint: Endpoint) -> dict[str, Any]:
+    """Reason: ask which item is masked, for one batch of users."""
+    part = asking.Batch(**batch)
+    with _step(run, "reason", part.label) as recorder:
+        if run.config.without("arv") or run.config.without("reason"):
+            return _left_out(recorder, "ARV" if run.config.without("arv") else "Reason")
+        counts = reasoning.name_masked(
+            run.workspace,
+            part,
+            run_id=run.run_id,
+            training=_artefact(refs, "training"),
+            catalogue=_artefact(refs, "catalogue"),
+            pseudo=_artefact(refs, "pseudo"),
+            rcs=_artefact(refs, "rcs"),
+            noun=run.config.dataset.noun,
+            llm=run.config.llm,
+            seed=run.config.seed,
+            endpoint=endpoint,
+            database_url=run.database_url,
+            progress=recorder,
+        )
+        recorder.summary(counts)
+        return counts
+
+
+def reliability(run: Run, refs: Refs) -> Made:
+    """ARV and weight decay: ω and α of every user, into the artefact store and Postgres."""
+    with _step(run, "reliability") as recorder:
+        named_by: Picks | Artefact | None = None
+        if not run.config.without("arv"):
+            without_reason = run.config.without("reason")
+            named_by = _artefact(refs, "rcs") if without_reason else _picks(run, refs, reasoning.STEP)
+        made = score.score(
+            run.workspace,
+            run.dataset,
+            training=_artefact(refs, "training"),
+            catalogue=_artefact(refs, "catalogue"),
+            pseudo=_artefact(refs, "pseudo"),
+            named_by=named_by,
+            tail_threshold=_tail_threshold(run, refs),
+            beta=1.0 if run.config.without("wd") else run.config.reliability.beta,
+            encoder=None if named_by is None else Encoder.open(run.config.reliability.encoder),
+            cache=run.workspace.root / "embeddings",
+            progress=recorder,
+        )
+        record.record(
+            run.database_url,
+            run.run_id,
+            run.workspace,
+            catalogue=_artefact(refs, "catalogue"),
+            pseudo=_artefact(refs, "pseudo"),
+            reliability=made,
+        )
+        return _made(run, recorder, {"reliability": made})
+
+
+# Recommenders and their figures --------------------------------------------------------------------------------------
+
+
+def train_base(run: Run, refs: Refs, seed: int) -> Made:
+    """The backbone on histories alone."""
+    with _step(run, "base", f"seed {seed}") as recorder:
+        made = dct.train_base(
+            run.workspace,
+            run.dataset,
+            run.config.recommender,
+            training=_artefact(refs, "training"),
+            validation=_artefact(refs, "validation"),
+            items=_items(run, refs),
+            seed=seed,
+            progress=recorder,
+        )
+        return _made(run, recorder, {f"base/{seed}": made})
+
+
+def train_weighted(run: Run, refs: Refs, seed: int) -> Made:
+    """DCT: the backbone on histories and enhanced sequences, weighted by α."""
+    with _step(run, "weighted", f"seed {seed}") as recorder:
+        made = dct.train_weighted(
+            run.workspace,
+            run.dataset,
+            run.config.recommender,
+            training=_artefact(refs, "training"),
+            validation=_artefact(refs, "validation"),
+            pseudo=_artefact(refs, "pseudo"),
+            reliability=_artefact(refs, "reliability"),
+            enhance_inference=run.config.reliability.enhance_inference,
+            items=_items(run, refs),
+            seed=seed,
+            progress=recorder,
+        )
+        return _made(run, recorder, {f"weighted/{seed}": made})
+
+
+def evaluate(run: Run, refs: Refs) -> Made:
+    """Metrics, comparisons and recommendations."""
+    names = [f"{kind}/{seed}" for kind in ("base", "weighted") for seed in run.config.evaluation.seeds]
+    with _step(run, "evaluation") as recorder:
+        made = evaluation.evaluate(
+            run.workspace,
+            run.dataset,
+            run.config,
+            training=_artefact(refs, "training"),
+            validation=_artefact(refs, "validation"),
+            test=_artefact(refs, "test"),
+            catalogue=_artefact(refs, "catalogue"),
+            pseudo=_artefact(refs, "pseudo"),
+            models={name: _artefact(refs, name) for name in names},
+            tail_threshold=_tail_threshold(run, refs),
+            progress=recorder,
+        )
+        return _made(run, recorder, {"evaluation": made})
+
+
+def publish(run: Run, refs: Refs) -> None:
+    """Metrics, comparisons, recommendations and the report into Postgres; the run has succeeded."""
+    with _step(run, "publish"):
+        evaluation.publish(run.database_url, run.run_id, run.workspace)
+
+
+# All of it -----------------------------------------------------------------------------------------------------------
+
+
+def run_all(
+    values: Mapping[str, Any],
+    *,
+    workspace: Workspace,
+    database_url: str,
+    endpoint: Endpoint | None = None,
+    run_id: str | None = None,
+) -> str:
+    """Take a dataset through the whole pipeline in this process; returns the run's id.
+
+    Args:
+        values: settings, flat names.
+        endpoint: whom to ask; by default what the environment says, and for the embedded ranker one that runs for the
+            length of the call.
+        run_id: an existing run is taken up where it stopped; a new one is made up by default.
+    """
+    run = start(run_id or _new_run_id(values), values, workspace=workspace, database_url=database_url)
+    try:
+        with _reachable(run, endpoint) as reached:
+            _run_all(run, reached)
+    except LlmserError as error:
+        fail(run.run_id, str(error), database_url=database_url)
+        raise
+    return run.run_id
+
+
+def _run_all(run: Run, endpoint: Endpoint) -> None:
+    refs = ingest(run)
+    refs |= sequences(run, refs)
+    refs |= train_reverse(run, refs)
+    refs |= train_forward(run, refs)
+    batches = plan_batches(run, refs)
+    for batch in batches:
+        snf(run, refs, batch, endpoint)
+    refs |= pseudo(run, refs)
+    refs |= reason_pools(run, refs)
+    for batch in batches:
+        reason(run, refs, batch, endpoint)
+    refs |= reliability(run, refs)
+    for seed in run.config.evaluation.seeds:
+        refs |= train_base(run, refs, seed)
+        refs |= train_weighted(run, refs, seed)
+    refs |= evaluate(run, refs)
+    publish(run, refs)
+
+
+@contextmanager
+def _reachable(run: Run, endpoint: Endpoint | None) -> Iterator[Endpoint]: ...
+
+
+def _new_run_id(values: Mapping[str, Any]) -> str:
+    """`beauty-20250131T101500-3f9a`: sorts by time, says the dataset."""
+    name = values.get("dataset", RunConfig().dataset.name)
+    return f"{name}-{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(2)}"
+
+
+# What the tasks share ------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _step(run: Run, name: str, part: str = "") -> Iterator[Recorder]:
+    with recorded(run.database_url, run.run_id, name, part) as recorder:
+        yield recorder
+
+
+def _made(run: Run, recorder: Recorder, artefacts: Mapping[str, Artefact]) -> Made:
+    """References to what a step made; its row says so, or that nothing had to be made."""
+    summaries = {name: run.workspace.summary(artefact) for name, artefact in artefacts.items()}
+    recorder.summary(next(iter(summaries.values())) if len(summaries) == 1 else summaries)
+    if all(artefact.unchanged for artefact in artefacts.values()):
+        recorder.unchanged()
+    return {name: artefact.reference() for name, artefact in artefacts.items()}
+
+
+def _left_out(recorder: Recorder, part: str) -> dict[str, Any]:
+    """An ablation leaves this step nothing to do."""
+    recorder.summary({"left_out": f"the run is without {part}"})
+    return {}
+
+
+def _artefact(refs: Refs, name: str) -> Artefact:
+    if name not in refs:
+        raise InputError(f"The artefact {name} has not been made yet; run the step that makes it first.")
+    return Artefact(**refs[name])
+
+
+def _items(run: Run, refs: Refs) -> int:
+    return ccg.catalogue_size(run.workspace, _artefact(refs, "catalogue"))
+
+
+def _tail_threshold(run: Run, refs: Refs) -> int:
+    threshold: int = run.workspace.summary(_artefact(refs, "training"))["tail_threshold"]
+    return threshold
+
+
+def _picks(run: Run, refs: Refs, step: str) -> Picks:
+    catalogue = Catalogue.read(run.workspace.folder(_artefact(refs, "catalogue")))
+    return Picks.read(run.database_url, run.run_id, step, catalogue)

@@ -1,0 +1,114 @@
+"""DCT, Dual-Channel Training (§3.4, Eq. 9), and the base recommender it is compared with.
+
+Both have the same seed, budget and settings and stop early on the same validation targets; the weighted one learns
+from S_u and S̃_u at once, each user's share set by α_u.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from llmser_tasks import config, recommenders
+from llmser_tasks.augmentation.pseudo import PSEUDO
+from llmser_tasks.progress import Progress, silent
+from llmser_tasks.recommenders import Watch
+from llmser_tasks.reliability.score import RELIABILITY
+from llmser_tasks.sequences import Histories, read_targets
+from llmser_tasks.workspace import Artefact, Workspace
+
+PACKAGES = ("llmser_tasks.recommenders", "llmser_tasks.reliability.dct", "llmser_tasks.sequences.histories")
+
+
+def train_base(
+    workspace: Workspace,
+    dataset: str,
+    recommender: config.Recommender,
+    *,
+    training: Artefact,
+    validation: Artefact,
+    items: int,
+    seed: int,
+    progress: Progress = silent,
+) -> Artefact:
+    """Train the backbone on S_u alone."""
+
+    def write(folder: Path) -> dict[str, Any]:
+        histories = Histories.read(workspace.folder(training) / "histories.parquet")
+        watch = _watch(workspace, validation, histories, histories)
+        return asdict(recommenders.train(recommender, histories, items, seed, folder, watch=watch, progress=progress))
+
+    inputs = {"training": training, "validation": validation}
+    return _produce(workspace, dataset, f"base/{seed}", write, inputs, {}, recommender, items, seed)
+
+
+def train_weighted(
+    workspace: Workspace,
+    dataset: str,
+    recommender: config.Recommender,
+    *,
+    training: Artefact,
+    validation: Artefact,
+    pseudo: Artefact,
+    reliability: Artefact,
+    enhance_inference: bool,
+    items: int,
+    seed: int,
+    progress: Progress = silent,
+) -> Artefact:
+    """Train the backbone on S_u and S̃_u (Eq. 9).
+
+    Args:
+        enhance_inference: S̃_u also stands in for S_u where the model is watched, as it will where it recommends.
+    """
+
+    def write(folder: Path) -> dict[str, Any]:
+        histories = Histories.read(workspace.folder(training) / "histories.parquet")
+        scores = pq.read_table(workspace.folder(reliability) / RELIABILITY, columns=["user", "alpha"])
+        assert np.array_equal(histories.users, scores["user"].to_numpy()), "weights belong to other users"
+        enhanced = histories.after(Histories.read(workspace.folder(pseudo) / PSEUDO))
+        watch = _watch(workspace, validation, enhanced if enhance_inference else histories, histories)
+        summary = recommenders.train(
+            recommender,
+            histories,
+            items,
+            seed,
+            folder,
+            watch=watch,
+            enhanced=enhanced,
+            alpha=scores["alpha"].to_numpy(),
+            progress=progress,
+        )
+        return asdict(summary)
+
+    inputs = {"training": training, "validation": validation, "pseudo": pseudo, "reliability": reliability}
+    switch = {"enhance_inference": enhance_inference}
+    return _produce(workspace, dataset, f"weighted/{seed}", write, inputs, switch, recommender, items, seed)
+
+
+def _watch(workspace: Workspace, validation: Artefact, shown: Histories, owned: Histories) -> Watch:
+    """Validation targets behind the sequences that are shown; only what a user really owned is excluded."""
+    targets = read_targets(workspace.folder(validation) / "targets.parquet")
+    return Watch(contexts=targets.inputs(shown), targets=targets.items, exclude=targets.inputs(owned))
+
+
+def _produce(
+    workspace: Workspace,
+    dataset: str,
+    step: str,
+    write: Callable[[Path], dict[str, Any]],
+    inputs: dict[str, Artefact],
+    switches: dict[str, Any],
+    recommender: config.Recommender,
+    items: int,
+    seed: int,
+) -> Artefact:
+    knobs = {"recommender": recommender.model_dump(mode="json", exclude={"held_out_users"}), "items": items}
+    return workspace.produce(
+        step, dataset, write, inputs=inputs, config=knobs | switches, packages=PACKAGES, seed=seed, resumable=True
+    )

@@ -1,0 +1,126 @@
+"""Masking and RCS, the reason candidate selector (§3.3, Eq. 4): which items may the masked one be?
+
+The last item of S_u is the masked item. The selector is a backbone trained forward on the masked histories, so it has
+not memorised what it is asked to help guess; as the masked items are thereby outside its training, they are also what
+its early stopping watches. Nothing here can name a validation or test item.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from llmser_tasks import config, recommenders
+from llmser_tasks.augmentation.held_out import share_of_users, split_last
+from llmser_tasks.augmentation.pools import random_pools, write_pools
+from llmser_tasks.progress import Progress, silent
+from llmser_tasks.sequences.histories import Histories
+from llmser_tasks.workspace import Artefact, Workspace
+
+PACKAGES = (
+    "llmser_tasks.reliability.rcs",
+    "llmser_tasks.recommenders",
+    "llmser_tasks.sequences.histories",
+)
+
+
+def train_forward(
+    workspace: Workspace,
+    dataset: str,
+    recommender: config.Recommender,
+    *,
+    training: Artefact,
+    items: int,
+    seed: int,
+    on_full: bool = False,
+    progress: Progress = silent,
+) -> Artefact:
+    """Train the backbone on masked training histories, watching the masked items.
+
+    Args:
+        on_full: train on whole histories, as the paper words it; then a seeded share of users (`held_out_users`) lends
+            its last items to early stopping, and only these are kept out of training.
+    """
+
+    def write(folder: Path) -> dict[str, Any]:
+        histories = Histories.read(workspace.folder(training) / "histories.parquet")
+        held = np.ones(len(histories), dtype=bool)
+        if on_full:
+            held = share_of_users(histories, recommender.held_out_users, seed)
+        sequences, watch = split_last(histories, held)
+        summary = recommenders.train(recommender, sequences, items, seed, folder, watch=watch, progress=progress)
+        return {"watched": len(watch.targets)} | asdict(summary)
+
+    unused = None if on_full else {"held_out_users"}
+    return workspace.produce(
+        "forward",
+        dataset,
+        write,
+        inputs={"training": training},
+        config={
+            "recommender": recommender.model_dump(mode="json", exclude=unused),
+            "items": items,
+            "on_full": on_full,
+        },
+        packages=("llmser_tasks.augmentation.held_out", *PACKAGES),
+        seed=seed,
+        resumable=True,
+    )
+
+
+def masked_contexts(histories: Histories, pseudo: Histories) -> Histories:
+    """What RCS sees of each user: the masked S_u; where masking leaves nothing (n_u = 1), the pseudo items."""
+    masked = histories.drop_last()
+    alone = masked.lengths == 0
+    return masked.after(pseudo.select(np.isin(pseudo.users, masked.users[alone])))
+
+
+def reason_pools(
+    workspace: Workspace,
+    dataset: str,
+    pool: int,
+    *,
+    training: Artefact,
+    pseudo: Artefact,
+    items: int,
+    seed: int,
+    forward: Artefact | None,
+    progress: Progress = silent,
+) -> Artefact:
+    """F_u: the `pool` (H) best items for every masked history, in rank order, what RCS sees itself excluded (Eq. 4).
+
+    A user with one item and no pseudo item has nothing to predict from and gets an empty pool.
+
+    Args:
+        forward: the forward model; None is the ablation without RCS: H uniformly random items per user.
+    """
+
+    def write(folder: Path) -> dict[str, Any]:
+        histories = Histories.read(workspace.folder(training) / "histories.parquet")
+        contexts = masked_contexts(histories, Histories.read(workspace.folder(pseudo) / "pseudo.parquet"))
+        known = contexts.lengths > 0
+        seen = contexts.select(known)
+        pools, scores = np.zeros((len(contexts), pool), np.int32), np.zeros((len(contexts), pool), np.float32)
+        if forward is None:
+            pools[known], scores[known] = random_pools(seen, items, pool, seed, progress)
+        elif len(seen):
+            model = recommenders.load(workspace.folder(forward))
+            pools[known], scores[known] = recommenders.top_k(model, seen, pool, seen, progress)
+        return {
+            "users": len(contexts),
+            "without_context": int((~known).sum()),
+            "candidates": write_pools(folder, contexts.users, pools, scores),
+        }
+
+    return workspace.produce(
+        "rcs",
+        dataset,
+        write,
+        inputs={"training": training, "pseudo": pseudo} | ({"forward": forward} if forward else {}),
+        config={"pool": pool, "items": items, "random": forward is None},
+        packages=("llmser_tasks.augmentation.pools", *PACKAGES),
+        seed=seed if forward is None else None,
+    )

@@ -1,0 +1,65 @@
+"""Pseudo items and reliability per user into Postgres, by the dump's own ids: what `llmser show` reads."""
+
+from __future__ import annotations
+
+import pyarrow.parquet as pq
+
+from llmser_tasks.augmentation.catalogue import Catalogue
+from llmser_tasks.augmentation.pseudo import PSEUDO
+from llmser_tasks.reliability.score import RELIABILITY
+from llmser_tasks.sequences.histories import Histories
+from llmser_tasks.warehouse.engine import transaction
+from llmser_tasks.warehouse.rows import replace_rows
+from llmser_tasks.workspace import Artefact, Workspace
+
+PSEUDO_COLUMNS = ("run_id", "user_id", "item_ids", "titles", "sources")
+COLUMNS = (
+    "run_id", "user_id", "n", "masked_item", "masked_title", "named_item", "named_title", "source", "omega", "alpha",
+    "reason", "encoder_hash",
+)  # fmt: skip
+
+
+def record(
+    database_url: str,
+    run_id: str,
+    workspace: Workspace,
+    *,
+    catalogue: Artefact,
+    pseudo: Artefact,
+    reliability: Artefact,
+) -> int:
+    """Replace the run's rows of `pseudo_items` and `reliability`, both in one transaction; returns the users.
+
+    Raises:
+        StorageError: Postgres is down.
+    """
+    known = Catalogue.read(workspace.folder(catalogue))
+    sequences = Histories.read(workspace.folder(pseudo) / PSEUDO)
+    sources = pq.read_table(workspace.folder(pseudo) / PSEUDO, columns=["sources"])["sources"].to_pylist()
+    scores = pq.read_table(workspace.folder(reliability) / RELIABILITY)
+    encoder_hash = workspace.summary(reliability)["encoder_hash"]
+
+    pseudo_rows = (
+        (run_id, user_id, known.item_ids_of(items), known.titles_of(items), source)
+        for user_id, items, source in zip(known.user_ids_of(sequences.users), sequences, sources, strict=True)
+    )
+    masked, named = scores["masked"], scores["named"].fill_null(0)
+    rows = zip(
+        known.user_ids_of(scores["user"].to_numpy()),
+        scores["n"].to_pylist(),
+        known.item_ids_of(masked.to_numpy()),
+        known.titles_of(masked.to_numpy()),
+        known.item_ids_of(named.to_numpy()),
+        known.titles_of(named.to_numpy()),
+        scores["source"].to_pylist(),
+        scores["omega"].to_pylist(),
+        scores["alpha"].to_pylist(),
+        scores["reason"].to_pylist(),
+        strict=True,
+    )
+    with transaction(database_url) as connection:
+        replace_rows(connection, "pseudo_items", PSEUDO_COLUMNS, pseudo_rows, run_id=run_id)
+        replace_rows(
+            connection, "reliability", COLUMNS, ((run_id, *row, encoder_hash) for row in rows), run_id=run_id
+        )
+    return len(sequences)
