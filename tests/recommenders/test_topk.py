@@ -1,0 +1,129 @@
+"""Top-k and ranks against a slow reading of their definitions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from llmser_tasks.config import Recommender
+from llmser_tasks.recommenders import Model, ranks, sampled_ranks, top_k, topk
+from llmser_tasks.recommenders.backbones import make_model
+from llmser_tasks.sequences.histories import Histories
+
+ITEMS = 25
+
+
+@pytest.fixture
+def model(small: Recommender) -> Model:
+    torch.manual_seed(0)
+    model = make_model(small, ITEMS).eval()
+    with torch.no_grad():
+        model.item_embedding.weight[1:].normal_()
+        model.item_embedding.weight[9] = model.item_embedding.weight[4]  # items 4 and 9 always tie
+    return model
+
+
+@pytest.fixture
+def contexts() -> Histories:
+    return Histories.of([2, 3, 5, 8], [[1, 2, 3], [7], list(range(1, 21)), [4, 9, 4]])
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(topk, "SCORES", 3 * ITEMS)  # so that there is more than one block
+
+
+def scores_of(model: Model, contexts: Histories) -> np.ndarray:
+    rows = []
+    with torch.no_grad():
+        for context in contexts:
+            shown = torch.tensor(context[-model.max_length :].astype(np.int64))[None]
+            rows.append(model.encode(shown, torch.tensor([shown.shape[1]]))[0] @ model.table.T)
+    return torch.stack(rows).numpy()
+
+
+def test_top_k_is_the_best_items_that_are_not_excluded_in_rank_order(model: Model, contexts: Histories) -> None:
+    exclude = Histories.of([2, 5, 9], [[1, 2, 3, 3], list(range(1, 21)), [6]])
+    items, scores = top_k(model, contexts, 6, exclude)
+    expected = scores_of(model, contexts)
+    for row, user in enumerate(contexts.users):
+        known = {2: {1, 2, 3}, 5: set(range(1, 21))}.get(int(user), set())
+        allowed = [item for item in range(1, ITEMS + 1) if item not in known]
+        best = sorted(allowed, key=lambda item: (-round(float(expected[row, item]), 5), item))[:6]
+        found = [item for item in items[row] if item]
+        assert found == best[: len(found)]
+        assert len(found) == min(6, len(allowed))
+        np.testing.assert_allclose(scores[row, : len(found)], expected[row, found], rtol=1e-4, atol=1e-5)
+    assert items.dtype == np.int32 and scores.dtype == np.float32
+    assert items[2].tolist()[5] == 0 and scores[2, 5] == -np.inf  # five items are left for user 5
+
+
+def test_k_beyond_the_catalogue_is_padded(model: Model, contexts: Histories) -> None:
+    items, scores = top_k(model, contexts, ITEMS + 3, Histories.of([], []))
+    assert (np.sort(items[0])[3:] == np.arange(1, ITEMS + 1)).all()
+    assert not items[:, ITEMS:].any() and np.isneginf(scores[:, ITEMS:]).all()
+    assert (np.diff(scores[:, :ITEMS], axis=1) <= 0).all()
+
+
+def test_ranks_count_ties_against_the_model_and_never_exclude_the_target(
+    model: Model, contexts: Histories
+) -> None:
+    exclude = Histories.of([2, 5, 8], [[1, 2, 3], list(range(1, 21)), [4, 6]])
+    targets = np.array([4, 9, 20, 4], np.int32)  # user 5's and user 8's targets stand in what is excluded
+    found = ranks(model, contexts, targets, exclude)
+    scores = scores_of(model, contexts)
+    for row, user in enumerate(contexts.users):
+        known = {2: {1, 2, 3}, 5: set(range(1, 21)), 8: {4, 6}}.get(int(user), set())
+        target = targets[row]
+        others = [item for item in range(1, ITEMS + 1) if item != target and item not in known]
+        before = sum(scores[row, item] >= scores[row, target] - 1e-6 for item in others)
+        assert found[row] == 1 + before
+    assert found.dtype == np.int32
+
+
+def test_a_tie_is_lost(model: Model) -> None:
+    contexts = Histories.of([0, 1], [[4], [4]])
+    nothing = Histories.of([], [])
+    rank = ranks(model, contexts, np.array([4, 9], np.int32), nothing)
+    assert rank[0] == rank[1] >= 2
+    assert sampled_ranks(model, contexts, np.array([4, 9], np.int32), np.array([[9], [4]], np.int32)).tolist() == [2, 2]
+
+
+def test_a_score_that_is_no_number_ranks_last(model: Model) -> None:
+    with torch.no_grad():
+        model.item_embedding.weight[7] = torch.nan
+    contexts = Histories.of([0], [[4]])
+    assert ranks(model, contexts, np.array([7], np.int32), Histories.of([], [])).tolist() == [ITEMS]
+
+
+def test_sampled_ranks(model: Model, contexts: Histories) -> None:
+    targets = np.array([5, 6, 22, 24], np.int32)
+    negatives = np.array([[8, 10, 5], [11, 0, 0], [1, 2, 3], [12, 13, 14]], np.int32)
+    found = sampled_ranks(model, contexts, targets, negatives)
+    scores = scores_of(model, contexts)
+    for row in range(4):
+        others = [item for item in negatives[row] if item not in (0, targets[row])]
+        assert found[row] == 1 + sum(scores[row, item] >= scores[row, targets[row]] for item in others)
+
+
+def test_an_empty_context_prefers_nothing(model: Model) -> None:
+    contexts = Histories.of([0, 1], [[], [3, 4]])
+    nothing = Histories.of([], [])
+    assert ranks(model, contexts, np.array([3, 3], np.int32), nothing)[0] == ITEMS
+    _, scores = top_k(model, contexts, 3, nothing)
+    assert scores[0].tolist() == [0, 0, 0]
+
+
+def test_no_users_at_all(model: Model) -> None:
+    nobody = Histories.of([], [])
+    items, _ = top_k(model, nobody, 3, nobody)
+    assert items.shape == (0, 3)
+    assert ranks(model, nobody, np.zeros(0, np.int32), nobody).shape == (0,)
+
+
+def test_scoring_leaves_no_trace_on_the_mode(model: Model, contexts: Histories) -> None:
+    model.train()
+    first = ranks(model, contexts, np.array([4, 9, 20, 4], np.int32), contexts)
+    assert model.training
+    assert np.array_equal(first, ranks(model, contexts, np.array([4, 9, 20, 4], np.int32), contexts))
