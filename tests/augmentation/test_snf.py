@@ -1,0 +1,232 @@
+"""SNF: what is asked, what is made of the answers, and that nothing is paid twice."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from endpoint_double import Block, Double, by_title
+from sqlalchemy import text
+from tiny_world import World, make_lists, make_world
+
+from llmser_tasks import config
+from llmser_tasks.augmentation import asking, snf
+from llmser_tasks.augmentation.asking import Batch, Unanswered, plan
+from llmser_tasks.augmentation.catalogue import Catalogue
+from llmser_tasks.augmentation.picks import Picks
+from llmser_tasks.errors import InputError
+from llmser_tasks.llm.errors import EndpointFatal
+from llmser_tasks.warehouse.engine import transaction
+from llmser_tasks.workspace import Workspace
+
+TITLES = [f"thing {n}" for n in range(1, 9)] + [None, None]
+HISTORIES = {0: [1, 2, 3], 2: [4], 3: [9, 10], 5: [4], 7: [2, 9]}
+POOLS = {0: [5, 6, 9, 7], 2: [1, 2], 3: [1, 2], 5: [1, 2], 7: [9, 10]}
+
+Ask = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def world(workspace: Workspace) -> World:
+    return make_world(workspace, HISTORIES, TITLES)
+
+
+@pytest.fixture
+def ask(world: World, llm: Double, database_url: str, run_id: str) -> Ask:
+    """Ask about all five users in one batch."""
+    ccg = make_lists(world.workspace, "ccg", "pools.parquet", POOLS)
+
+    def run(llm_config: config.Llm = config.Llm(), pseudo_items: int = 2, batch: Batch | None = None) -> dict[str, Any]:
+        return snf.filter_noise(
+            world.workspace,
+            batch or Batch(0, 0, 4, "users 0–4"),
+            run_id=run_id,
+            training=world.training,
+            catalogue=world.catalogue,
+            ccg=ccg,
+            pseudo_items=pseudo_items,
+            noun="lamp",
+            llm=llm_config,
+            seed=42,
+            endpoint=llm.endpoint,
+            database_url=database_url,
+        )
+
+    return run
+
+
+def batch_row(database_url: str) -> dict[str, Any]:
+    with transaction(database_url) as connection:
+        return dict(connection.execute(text("select * from batches")).mappings().one())
+
+
+def inquire(catalogue: Catalogue, history: list[int], pool: list[int], **llm: Any) -> asking.Inquiry:
+    return snf.inquire(
+        0,
+        np.array(history, np.int32),
+        np.array(pool, np.int32),
+        catalogue,
+        pseudo_items=2,
+        noun="lamp",
+        llm=config.Llm(**llm),
+        seed=42,
+    )
+
+
+def test_a_question_shows_the_newest_history_reversed_and_every_titled_candidate(world: World) -> None:
+    question = inquire(world.known, [1, 9, 2, 3], [5, 6, 9, 7], history_length=2).question
+    assert question is not None
+    block = json.loads(question.messages[-1]["content"])
+    assert block["history"] == ["thing 3", "thing 2"]
+    assert sorted(c["title"] for c in block["candidates"]) == ["thing 5", "thing 6", "thing 7"]
+    assert question.picks == 2
+    assert question.prompt_version == snf.PROMPT_VERSION
+    instructions = question.messages[0]["content"]
+    assert "one lamp" in instructions
+    assert "pick the 2 candidates" in instructions
+    assert not any(title in instructions for title in TITLES if title)
+
+
+@pytest.mark.parametrize(
+    ("history", "pool", "reason"),
+    [([9, 10], [1], snf.NO_HISTORY), ([1], [9, 10], snf.NO_CANDIDATE), ([1], [], snf.NO_CANDIDATE)],
+)
+def test_nothing_is_asked_where_nothing_has_a_title(
+    world: World, history: list[int], pool: list[int], reason: str
+) -> None:
+    inquiry = inquire(world.known, history, pool)
+    assert inquiry.question is None
+    assert inquiry.reason == reason
+
+
+def test_picks_are_the_answers_items_likeliest_first(
+    ask: Ask, llm: Double, world: World, database_url: str, run_id: str
+) -> None:
+    def highest(block: Block, _: Any) -> str:
+        ids = [c["id"] for c in sorted(block["candidates"], key=lambda c: c["title"], reverse=True)]
+        return json.dumps({"picks": ids[:2]})
+
+    llm.script = highest
+    counts = ask()
+    picks = Picks.read(database_url, run_id, "snf", world.known)
+    assert picks.of(0) == ([7, 6], ["strict", "strict"], None)
+    assert picks.of(2) == picks.of(5) == ([2, 1], ["strict", "strict"], None)
+    assert picks.of(3) == ([], [], snf.NO_HISTORY)
+    assert picks.of(7) == ([], [], snf.NO_CANDIDATE)
+    assert counts["calls"] == len(llm.asked) == 2, "users 2 and 5 have one question between them"
+    assert counts["answered"] == counts["users"] == 5
+    row = batch_row(database_url)
+    assert (row["state"], row["answered"], row["calls"], row["prompt_tokens"]) == ("done", 5, 2, 200)
+    with transaction(database_url) as connection:
+        seeds = connection.execute(text("select shuffle_seed from picks where question_key is not null")).scalars()
+        assert None not in list(seeds)
+
+
+def test_a_rerun_asks_nothing_and_says_the_same(
+    ask: Ask, llm: Double, world: World, database_url: str, run_id: str
+) -> None:
+    ask()
+    before = Picks.read(database_url, run_id, "snf", world.known).content()
+    llm.reset()
+    counts = ask()
+    assert llm.asked == []
+    assert (counts["calls"], counts["from_ledger"]) == (0, 2)
+    assert Picks.read(database_url, run_id, "snf", world.known).content() == before
+    assert batch_row(database_url)["calls"] == 2
+
+
+def test_a_batch_that_fails_half_way_keeps_what_was_answered_and_asks_only_for_the_rest(
+    ask: Ask, llm: Double, world: World, database_url: str, run_id: str
+) -> None:
+    def moody(block: Block, schema: dict[str, Any]) -> Any:
+        if len(block["history"]) > 1:
+            return 429, {"error": {"code": "rate_limit_exceeded", "message": "slow down"}}
+        return by_title(block, schema)
+
+    llm.script = moody
+    with pytest.raises(Unanswered, match=r"^1 of 3 unanswered: 1 × rate limit; a rerun asks only for these"):
+        ask()
+    row = batch_row(database_url)
+    assert (row["state"], row["answered"], row["failed"]) == ("failed", 4, 1)
+    assert "unanswered" in row["message"]
+    picks = Picks.read(database_url, run_id, "snf", world.known)
+    assert len(picks.of(2)[0]) == 2
+    with pytest.raises(InputError, match="1 of 5 users of run r1 have not been through snf"):
+        picks.require(world.histories.users)
+
+    llm.reset()
+    counts = ask()
+    assert [block["history"] for block in llm.asked] == [["thing 3", "thing 2", "thing 1"]]
+    assert (counts["calls"], counts["from_ledger"]) == (1, 1)
+    assert batch_row(database_url)["state"] == "done"
+    Picks.read(database_url, run_id, "snf", world.known).require(world.histories.users)
+
+
+def test_tolerated_failures_are_noted_and_asked_again_by_a_rerun(
+    ask: Ask, llm: Double, world: World, database_url: str, run_id: str
+) -> None:
+    llm.script = lambda block, schema: (
+        (500, {"error": {"message": "broken"}}) if len(block["history"]) > 1 else by_title(block, schema)
+    )
+    counts = ask(config.Llm(tolerated_failures=0.2))
+    assert (counts["failed"], counts["answered"]) == (1, 4)
+    picks = Picks.read(database_url, run_id, "snf", world.known)
+    assert picks.of(0) == ([], [], "unanswered: server error")
+    llm.reset()
+    ask(config.Llm(tolerated_failures=0.2))
+    assert len(llm.asked) == 1
+    assert Picks.read(database_url, run_id, "snf", world.known).of(0)[2] is None
+
+
+def test_a_refused_key_fails_the_batch_with_its_sentence(ask: Ask, llm: Double, database_url: str) -> None:
+    llm.script = lambda *_: (401, {"error": {"code": "invalid_api_key", "message": "no"}})
+    with pytest.raises(EndpointFatal, match="refuses its key"):
+        ask()
+    assert batch_row(database_url)["state"] == "failed"
+    assert "refuses its key" in batch_row(database_url)["message"]
+
+
+def test_a_filtered_prompt_is_settled_for_good(
+    ask: Ask, llm: Double, world: World, database_url: str, run_id: str
+) -> None:
+    llm.script = lambda *_: (400, {"error": {"code": "content_filter", "message": "no"}})
+    ask()
+    assert Picks.read(database_url, run_id, "snf", world.known).of(0) == ([], [], "content-filter")
+    llm.reset()
+    ask()
+    assert llm.asked == []
+
+
+def test_an_unusable_answer_is_no_pick(ask: Ask, llm: Double, world: World, database_url: str, run_id: str) -> None:
+    llm.script = lambda *_: "I would rather not say."
+    ask()
+    assert Picks.read(database_url, run_id, "snf", world.known).of(0) == ([], [], asking.NO_USABLE_ANSWER)
+
+
+def test_batches_run_side_by_side_touch_only_their_users(
+    ask: Ask, world: World, database_url: str, run_id: str
+) -> None:
+    batches = plan(5, 2)
+    threads = [threading.Thread(target=ask, kwargs={"batch": batch}) for batch in batches]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    Picks.read(database_url, run_id, "snf", world.known).require(world.histories.users)
+
+
+def test_plan_covers_every_row_once_and_makes_at_most_300_batches() -> None:
+    assert [(b.first, b.last, b.label) for b in plan(5, 2)] == [
+        (0, 1, "users 0–1"),
+        (2, 3, "users 2–3"),
+        (4, 4, "users 4–4"),
+    ]
+    many = plan(1_000_001, 512)
+    assert len(many) <= 300
+    assert [b.first for b in many] == [0, *[b.last + 1 for b in many[:-1]]]
+    assert many[-1].last == 1_000_000
+    assert plan(0, 10) == []

@@ -1,0 +1,85 @@
+"""An OpenAI-compatible endpoint for tests that answers by rule: the same question, the same answer, in any order."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from llmser_tasks.llm.endpoint import Endpoint
+
+Block = dict[str, Any]  # {"history": [titles], "candidates": [{"id", "title"}]}
+Reply = str | tuple[int, dict[str, Any]]  # the message's content, or a status and an error body
+
+
+def by_title(block: Block, schema: dict[str, Any]) -> str:
+    """Likes candidates by a hash of history and title, so that neither order nor number matters."""
+
+    def liking(candidate: dict[str, str]) -> str:
+        return hashlib.sha256(json.dumps([block["history"], candidate["title"]]).encode()).hexdigest()
+
+    ids = [candidate["id"] for candidate in sorted(block["candidates"], key=liking)]
+    if "item" in schema["properties"]:
+        return json.dumps({"item": ids[0]})
+    return json.dumps({"picks": ids[: schema["properties"]["picks"]["maxItems"]]})
+
+
+class Double:
+    """`script(block, schema)` makes the reply; `asked` holds the data block of every request."""
+
+    def __init__(self, url: str) -> None:
+        self.endpoint = Endpoint(name="double", url=url, model="double", max_concurrency=4, timeout_s=10)
+        self.reset()
+
+    def reset(self) -> None:
+        self.script: Callable[[Block, dict[str, Any]], Reply] = by_title
+        self.asked: list[Block] = []
+        self.instructions: set[str] = set()
+
+
+@contextmanager
+def double() -> Iterator[Double]:
+    """Serve on loopback for the length of the block."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            block = json.loads(body["messages"][-1]["content"])
+            made.asked.append(block)
+            made.instructions.add(body["messages"][0]["content"])
+            reply = made.script(block, body["response_format"]["json_schema"]["schema"])
+            if isinstance(reply, str):
+                message = {"role": "assistant", "content": reply}
+                status, answer = 200, {
+                    "model": "double-1",
+                    "choices": [{"message": message, "finish_reason": "stop"}],
+                    "usage": {"prompt_tokens": 100, "completion_tokens": 10},
+                }
+            else:
+                status, answer = reply
+            raw = json.dumps(answer).encode()
+            self.send_response(status)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(raw)))
+            self.end_headers()
+            self.wfile.write(raw)
+
+        def log_message(self, *parts: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    made = Double(f"http://127.0.0.1:{server.server_port}/v1")
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield made
+    finally:
+        server.shutdown()
+        server.server_close()
