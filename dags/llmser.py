@@ -129,7 +129,7 @@ def start() -> Any:
     from llmser_tasks import pipeline, settings
 
     context = get_current_context()
-    entered = form.values(context["params"])
+    entered = form.values(context["dag_run"].conf or {})  # not params: their defaults would hide the dataset's file
     run = pipeline.start(
         context["run_id"], entered, workspace=settings.workspace(), database_url=settings.database_url()
     )

@@ -72,12 +72,14 @@ def build(home: Path, addresses: Addresses, secrets: Secrets, marker: str) -> di
         "SPT_NOENV": "1",  # renamed processes keep a readable environment, by which they are found again
         "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}",
         "PYTHONUNBUFFERED": "1",
+        "PYTHONSAFEPATH": "1",  # nothing in the folder where `up` was called shadows a module
         "HF_HUB_OFFLINE": inherited.get("HF_HUB_OFFLINE", "1"),
         "NO_PROXY": ",".join(filter(None, [inherited.get("NO_PROXY", ""), "127.0.0.1,localhost"])),
         "OMP_NUM_THREADS": threads,
         "MKL_NUM_THREADS": threads,
         "TOKENIZERS_PARALLELISM": "false",
         "LLMSER_HOME": str(home),
+        "LLMSER_ARTEFACTS": str(Path(inherited.get("LLMSER_ARTEFACTS") or home / "artefacts").absolute()),
         "LLMSER_DATABASE_URL": addresses.warehouse,
         "LLMSER_RANKER_URL": addresses.ranker,
         f"AIRFLOW_CONN_{RANKER_CONNECTION.upper()}": ranker_connection(addresses.ranker),

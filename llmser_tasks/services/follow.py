@@ -39,7 +39,15 @@ TITLES = {  # task → what it does, in the order of the DAG
     "evaluate": "Evaluate",
     "publish": "Publish to Postgres",
 }
-STEPS = {"pseudo_items": "pseudo"}  # where the step in the warehouse is called otherwise than the task
+STEPS = {  # steps of the warehouse that a task does, where they are called otherwise
+    "train_reverse": ("reverse", "ccg"),
+    "train_forward": ("forward",),
+    "train_base": ("base",),
+    "pseudo_items": ("pseudo",),
+    "reason_pools": ("rcs",),
+    "train_weighted": ("weighted",),
+    "evaluate": ("evaluation",),
+}
 HIDDEN = {"plan_batches", "plan"}
 OVER = {"success", "failed"}
 LOOK_EVERY_S = 1.0
@@ -59,6 +67,7 @@ class Line:
     unit: str = ""
     note: str = ""
     unchanged: bool = False
+    moving_since: datetime | None = None
 
     @property
     def state(self) -> str:
@@ -89,7 +98,9 @@ class Line:
         if instances > 1:
             parts.append(f"{self.states['success']} of {instances} tasks")
         if self.unit:
-            rate = self.done / self.seconds if self.seconds > 1 and self.state == "running" else None
+            since = self.moving_since or self.started
+            elapsed = (datetime.now(UTC) - since).total_seconds() if since else 0.0
+            rate = self.done / elapsed if elapsed > 1 and self.state == "running" else None
             parts.append(describe(self.done, self.total or None, self.unit, self.note, rate))
         return ", ".join(parts)
 
@@ -107,14 +118,16 @@ def lines(tasks: Sequence[Mapping[str, Any]], steps: Sequence[Mapping[str, Any]]
                 known = getattr(line, attribute)
                 setattr(line, attribute, at if known is None else better(known, at))
     for task, line in found.items():
-        rows = [row for row in steps if row["step"] == STEPS.get(task, task)]
+        rows = [row for row in steps if row["step"] in STEPS.get(task, (task,))]
         line.unchanged = bool(rows) and all(row["state"] == "unchanged" for row in rows)
         counted = [row for row in rows if row["unit"]]
-        if counted:
-            line.unit = counted[-1]["unit"]
-            line.note = counted[-1]["note"] or ""
-            line.done = sum(row["done"] or 0 for row in counted)
-            line.total = sum(row["total"] or 0 for row in counted)
+        if counted:  # of the step that runs now, all parts together
+            latest = [row for row in counted if row["step"] == counted[-1]["step"]]
+            line.unit = latest[-1]["unit"]
+            line.note = latest[-1]["note"] or ""
+            line.done = sum(row["done"] or 0 for row in latest)
+            line.total = sum(row["total"] or 0 for row in latest)
+            line.moving_since = min(row["started_at"] for row in latest)
     return [line for task, line in found.items() if task not in HIDDEN]
 
 

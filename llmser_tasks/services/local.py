@@ -14,14 +14,14 @@ from typing import Any
 from rich.console import Console
 
 from llmser_tasks.errors import InputError, LlmserError
+from llmser_tasks.sample import write_sample
 from llmser_tasks.services import airflow_api, results, stack
 from llmser_tasks.services.environment import ADMIN
 from llmser_tasks.services.follow import follow
 from llmser_tasks.services.stack import Stack, Watch
 
-DEMO_RUN = "demo"
-DEMO_USERS = 1200
-DEMO_SEED = 7
+DEMO = "sample-amazon"  # the preset; the run ids begin with "demo"
+DEMO_USERS = 3000
 
 
 class RunFailed(LlmserError):
@@ -63,8 +63,9 @@ def trigger(
     here = stack.attached(home)
     if here is None:
         raise InputError(f"The services of {home} are not up; start them with `llmser up` in another terminal.")
+    dumps = {name: str(Path(values[name]).absolute()) for name in ("reviews", "items") if values.get(name)}
     with here.client() as client:
-        started = airflow_api.trigger(client, values, run_id)
+        started = airflow_api.trigger(client, {**values, **dumps}, run_id)  # the services may run in another folder
         if wait and not follow(client, started, here.addresses.warehouse, console):
             raise RunFailed(f"Run {started} failed; its tasks and their logs: {_page(here, started)}.")
     return started
@@ -104,13 +105,16 @@ def demo(home: Path, wait: bool = True, console: Console | None = None) -> None:
 def _demo_run(client: Any, values: Mapping[str, Any]) -> str:
     """A new run, or the unfinished one that an earlier demonstration left."""
     for earlier in airflow_api.runs(client, ("running", "queued")):
-        if str(earlier["dag_run_id"]).startswith(f"{DEMO_RUN}__"):
+        if str(earlier["dag_run_id"]).startswith("demo__"):
             return str(earlier["dag_run_id"])
-    return airflow_api.trigger(client, values, f"{DEMO_RUN}__{datetime.now(UTC):%Y-%m-%dT%H-%M-%S}")
+    return airflow_api.trigger(client, values, f"demo__{datetime.now(UTC):%Y-%m-%dT%H-%M-%S}")
 
 
 def _write_sample(home: Path, console: Console) -> dict[str, Any]:
-    raise NotImplementedError
+    """Write the sample dumps (the same bytes every time); returns the run's settings."""
+    files = write_sample(home.absolute() / "sample", users=DEMO_USERS)
+    console.print(f"Sample: {DEMO_USERS:,} SYNTHETIC users in {files.reviews.parent}", highlight=False, soft_wrap=True)
+    return {"dataset": DEMO, "reviews": str(files.reviews), "items": str(files.items)}
 
 
 def _page(here: Stack, run_id: str) -> str:

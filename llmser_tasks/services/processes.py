@@ -56,7 +56,6 @@ def spawn(name: str, command: Sequence[str], environment: Mapping[str, str], log
         process = subprocess.Popen(
             command,
             env=dict(environment),
-            cwd=log.parent,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -51,6 +51,10 @@ class Stack:
     def url(self) -> str:
         return self.addresses.api
 
+    @property
+    def artefacts(self) -> Path:
+        return Path(os.environ.get("LLMSER_ARTEFACTS") or self.home / "artefacts").absolute()
+
     def client(self) -> httpx.Client:
         return airflow_api.connect(self.url, ADMIN, self.password)
 
@@ -156,9 +160,9 @@ class _Components:
 
 
 def _command(name: str, stack: Stack) -> list[str]:
-    cache = str(stack.home / "ranker")
+    embeddings = str(stack.artefacts / "embeddings")  # shared with the reliability score: a title is embedded once
     return {
-        "ranker": ["llmser_tasks.llm.ranker", "--port", str(stack.addresses.ranker_port), "--cache", cache],
+        "ranker": ["llmser_tasks.llm.ranker", "--port", str(stack.addresses.ranker_port), "--cache", embeddings],
         "migrate": ["airflow", "db", "migrate"],
         "api-server": ["airflow", "api-server"],
         "scheduler": ["airflow", "scheduler", "--skip-serve-logs"],  # a log server would listen on every interface

@@ -1,0 +1,23 @@
+"""`python -m llmser_tasks.services`: what `make demo` runs."""
+
+from __future__ import annotations
+
+import click
+
+from llmser_tasks import settings
+from llmser_tasks.errors import LlmserError
+from llmser_tasks.services import local
+
+
+@click.command()
+@click.option("--wait/--no-wait", default=True, help="Stay up after the figures, until Ctrl-C.")
+def main(wait: bool) -> None:
+    """The whole pipeline on synthetic sample dumps, on Airflow, with its figures at the end."""
+    try:
+        local.demo(settings.home(), wait=wait)
+    except LlmserError as error:
+        raise click.ClickException(str(error)) from None
+
+
+if __name__ == "__main__":
+    main()
