@@ -6,7 +6,7 @@ JSON-ready; each keeps its row in `steps`, where people follow it. A step whose 
 
 from __future__ import annotations
 
-import logging
+import os
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -26,6 +26,7 @@ from llmser_tasks.augmentation.picks import Picks
 from llmser_tasks.config import RunConfig
 from llmser_tasks.encoder import Encoder
 from llmser_tasks.errors import InputError, LlmserError
+from llmser_tasks.llm import embedded as embedded_ranker
 from llmser_tasks.llm.endpoint import RANKER, Endpoint
 from llmser_tasks.reliability import dct, rcs, record, score
 from llmser_tasks.reliability import reason as reasoning
@@ -33,8 +34,6 @@ from llmser_tasks.warehouse import runs
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.steps import Recorder, recorded
 from llmser_tasks.workspace import Artefact, Workspace
-
-log = logging.getLogger(__name__)
 
 Reference = dict[str, Any]
 Refs = Mapping[str, Reference]
@@ -395,7 +394,16 @@ def _run_all(run: Run, endpoint: Endpoint) -> None:
 
 
 @contextmanager
-def _reachable(run: Run, endpoint: Endpoint | None) -> Iterator[Endpoint]: ...
+def _reachable(run: Run, endpoint: Endpoint | None) -> Iterator[Endpoint]:
+    """The endpoint to ask; the embedded ranker is started if nobody says where one runs."""
+    name = run.config.llm.endpoint
+    if endpoint is not None:
+        yield endpoint
+    elif name == RANKER and not os.environ.get("LLMSER_RANKER_URL"):
+        with embedded_ranker.running(run.workspace.root / "embeddings") as started:
+            yield started
+    else:
+        yield Endpoint.from_environment(name)
 
 
 def _new_run_id(values: Mapping[str, Any]) -> str:

@@ -10,7 +10,11 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import pytest
+
+from llmser_tasks.llm import breaker, client
 from llmser_tasks.llm.endpoint import Endpoint
+from llmser_tasks.warehouse import runs
 
 Block = dict[str, Any]  # {"history": [titles], "candidates": [{"id", "title"}]}
 Reply = str | tuple[int, dict[str, Any]]  # the message's content, or a status and an error body
@@ -83,3 +87,27 @@ def double() -> Iterator[Double]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+@pytest.fixture(scope="session")
+def llm_server() -> Iterator[Double]:
+    with double() as made:
+        yield made
+
+
+@pytest.fixture
+def llm(llm_server: Double, monkeypatch: pytest.MonkeyPatch) -> Double:
+    """Well-behaved until a test scripts otherwise; retries come at once."""
+    llm_server.reset()
+    client._spoken.clear()
+    monkeypatch.setattr(client, "BACKOFF_S", 0.005)
+    monkeypatch.setattr(client, "RATE_BACKOFF_S", 0.005)
+    monkeypatch.setattr(breaker, "SECONDS", 0.5)
+    return llm_server
+
+
+@pytest.fixture
+def run_id(database_url: str) -> str:
+    """A run to write rows for."""
+    runs.create(database_url, "r1", "tiny", {})
+    return "r1"

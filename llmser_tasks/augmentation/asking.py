@@ -76,11 +76,11 @@ class Unanswered(Retriable):
 def plan(users: int, users_per_batch: int) -> list[Batch]:
     """Cut rows 0 … users-1 into batches of `users_per_batch`, larger ones where that would make more than 300."""
     size = max(users_per_batch, -(-users // MOST_TASKS))
-    firsts = range(0, users, size)
-    return [
-        Batch(number, first, min(first + size, users) - 1, f"users {first}–{min(first + size, users) - 1}")
-        for number, first in enumerate(firsts)
-    ]
+    batches = []
+    for number, first in enumerate(range(0, users, size)):
+        last = min(first + size, users) - 1
+        batches.append(Batch(number, first, last, f"users {first}–{last}"))
+    return batches
 
 
 def shuffle_seed(seed: int, step: str, history: Iterable[int], candidates: Iterable[int]) -> int:

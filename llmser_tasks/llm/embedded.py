@@ -1,0 +1,44 @@
+"""The embedding ranker as a child process, for those who run without the services."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from llmser_tasks.errors import InputError
+from llmser_tasks.llm.endpoint import RANKER, RANKER_MODEL, Endpoint
+
+STOP_S = 10
+
+
+@contextmanager
+def running(cache: Path) -> Iterator[Endpoint]:
+    """Serve on a free loopback port for the length of the block; it ends by itself if this process is killed.
+
+    Args:
+        cache: folder that keeps title embeddings.
+
+    Raises:
+        InputError: it does not start; its own sentence stands on stderr.
+    """
+    command = [sys.executable, "-m", "llmser_tasks.llm.ranker", "--cache", str(cache), "--parent-pid", str(os.getpid())]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
+    try:
+        assert process.stdout is not None
+        ready = process.stdout.readline().split()
+        if not ready:
+            raise InputError("The embedding ranker did not start; its own message on stderr says why.")
+        yield Endpoint(name=RANKER, url=ready[-1], model=RANKER_MODEL)
+    finally:
+        process.terminate()
+        try:
+            process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
