@@ -11,7 +11,6 @@ from llmser_tasks.encoder import Encoder, Vectors
 from llmser_tasks.progress import Progress, silent
 from llmser_tasks.reliability.bert import cosines
 
-
 PLANE = {"east": (1, 0), "north": (0, 1), "west": (-1, 0), "north-east": (0.6, 0.8)}
 
 
