@@ -21,6 +21,11 @@ def workspace() -> Workspace:
     return Workspace(Path(os.environ.get("LLMSER_ARTEFACTS") or home() / "artefacts").absolute())
 
 
+def dataset_folders() -> list[Path]:
+    """Where dataset files are looked up: the user's own below the home, then those that ship."""
+    return [home() / "datasets", Path(__file__).parent / "datasets"]
+
+
 def database_url() -> str:
     """URL of the warehouse: LLMSER_DATABASE_URL, or that of the embedded server if it runs.
 

@@ -96,6 +96,19 @@ def running(home: Path) -> Server | None:
     return Server(found.port, found.pid, data.resolve(), home.absolute(), _passwords(home))
 
 
+def version(home: Path) -> str:
+    """What would be started, such as `PostgreSQL 18.4`.
+
+    Raises:
+        StorageError: it cannot be run here.
+    """
+    user = _user(_folder(home) / "data")
+    code, output = _run(user, _binaries(user) / "postgres", "--version")
+    if code != 0:
+        raise StorageError(f"The packed Postgres does not run here: {_reason(output)}; set LLMSER_DATABASE_URL.")
+    return "PostgreSQL " + output.split()[-1]
+
+
 def stop(home: Path) -> bool:
     """Shut the server of this home down, open transactions rolled back; False where none ran."""
     if not _folder(home).is_dir():
@@ -336,6 +349,7 @@ def _initialise(home: Path, user: User, binaries: Path) -> None:
             user, binaries / "initdb", "-D", partial / "data", f"--username={ADMIN}", f"--pwfile={password_file}",
             "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--locale-provider=builtin",
             "--builtin-locale=C.UTF-8",
+            "--no-sync",  # seconds; should the power fail within the next minute, there was nothing in it to lose
         )  # fmt: skip
         if code != 0:
             raise StorageError(f"Cannot make the database below {place}: {_reason(output)}")

@@ -60,6 +60,10 @@ QUERIES = {
         "select step, batch, label, users, answered, calls, failed, prompt_tokens, completion_tokens, cost, state,"
         " message, updated_at from batches where run_id = :run order by step, batch"
     ),
+    "costs": (
+        "select step, users, answered, calls, failed, prompt_tokens::bigint, completion_tokens::bigint, cost"
+        " from run_costs where run_id = :run order by step"
+    ),
     "runs": (
         "select run_id, dataset, state, synthetic, started_at, finished_at, message, code_version, config"
         " from runs order by started_at desc, run_id"

@@ -1,0 +1,220 @@
+"""`llmser doctor`"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import shutil
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import click
+
+from llmser_tasks import settings
+from llmser_tasks.errors import LlmserError
+
+if TYPE_CHECKING:
+    from llmser_tasks.llm.endpoint import Endpoint
+
+ROOM_GIB = 5  # a run on Beauty with its environment's logs needs far less; a large dump's sort spills to disk
+PROBE_S = 5.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one look found. `remedy` is set where something is to be done."""
+
+    text: str
+    remedy: str = ""
+
+
+@click.command()
+def doctor() -> None:
+    """Check this machine. Exit code 1 if something stands in the way of a run; keys and passwords are never shown."""
+    wrong = 0
+    for name, check in CHECKS.items():
+        for finding in _examined(check):
+            wrong += bool(finding.remedy)
+            click.echo(f"{'✘' if finding.remedy else '✔'} {name:<10} {finding.text}")
+            if finding.remedy:
+                click.echo(f"  {'':<10} → {finding.remedy}")
+    if wrong:
+        click.echo(f"{wrong} to mend.", err=True)
+        raise click.exceptions.Exit(1)
+
+
+def _examined(check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    try:
+        yield from check()
+    except LlmserError as error:
+        what, _, remedy = str(error).partition("; ")
+        yield Finding(what.rstrip("."), remedy or "Mend that, then ask the doctor again.")
+
+
+def python() -> Iterator[Finding]:
+    version = ".".join(map(str, sys.version_info[:3]))
+    suits = sys.version_info[:2] == (3, 11)
+    yield Finding(f"{version}, {sys.executable}", "" if suits else "Use Python 3.11; `make env` makes an environment.")
+
+
+def packages() -> Iterator[Finding]:
+    from packaging.requirements import Requirement
+
+    try:
+        required = [Requirement(line) for line in importlib.metadata.requires("llmser") or []]
+    except importlib.metadata.PackageNotFoundError:
+        yield Finding("llmser itself is not installed", "Run `make env`.")
+        return
+    missing = []
+    needed = [r for r in required if r.marker is None or r.marker.evaluate({"extra": ""})]
+    for requirement in needed:
+        try:
+            version = importlib.metadata.version(requirement.name)
+        except importlib.metadata.PackageNotFoundError:
+            missing.append(f"{requirement.name} is missing")
+            continue
+        if not requirement.specifier.contains(version.partition("+")[0], prereleases=True):
+            missing.append(f"{requirement.name} is {version}, needed is {requirement.specifier}")
+    if missing:
+        yield Finding("; ".join(missing), "Run `make env`, which installs what the lock file names.")
+    else:
+        yield Finding(f"all {len(needed)} that llmser needs")
+
+
+def device() -> Iterator[Finding]:
+    import torch
+
+    if torch.cuda.is_available():
+        yield Finding(f"torch {torch.__version__} on {torch.cuda.get_device_name(0)}")
+    else:
+        yield Finding(f"torch {torch.__version__} on the CPU, {torch.get_num_threads()} threads")
+
+
+def encoder() -> Iterator[Finding]:
+    from llmser_tasks.config import RunConfig
+    from llmser_tasks.encoder import Encoder
+
+    name = RunConfig().reliability.encoder
+    opened = Encoder.open(name)
+    yield Finding(f"{name}: vectors of {opened.dimension}, weights sha256 {opened.hash[:12]}…")
+
+
+def disk() -> Iterator[Finding]:
+    for folder in dict.fromkeys([settings.home(), settings.workspace().root]):
+        there = next(p for p in (folder, *folder.parents) if p.exists())
+        free = shutil.disk_usage(there).free / 2**30
+        if not os.access(there, os.W_OK):
+            yield Finding(f"{folder} cannot be written", "Set LLMSER_HOME or LLMSER_ARTEFACTS to a folder of yours.")
+        elif free < ROOM_GIB:
+            yield Finding(f"{folder}: {free:.1f} GiB free", f"Free some space; {ROOM_GIB} GiB are comfortable.")
+        else:
+            yield Finding(f"{folder}: {free:.0f} GiB free")
+
+
+def ports() -> Iterator[Finding]:
+    try:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            probe.listen()
+            with socket.create_connection(probe.getsockname(), timeout=PROBE_S):
+                yield Finding("127.0.0.1 can be listened on and reached")
+    except OSError as error:
+        yield Finding(
+            f"127.0.0.1: {error.strerror or error}", "Bring the loopback interface up, or loosen the sandbox."
+        )
+
+
+def postgres() -> Iterator[Finding]:
+    from sqlalchemy import text
+
+    from llmser_tasks.warehouse import embedded
+    from llmser_tasks.warehouse.engine import transaction, where
+
+    url = os.environ.get("LLMSER_DATABASE_URL")
+    if not url:
+        server = embedded.running(settings.home())
+        if server is None:
+            yield Finding(f"embedded {embedded.version(settings.home())}, not running: started when it is needed")
+            return
+        url = server.url
+    with transaction(url) as connection:
+        version = connection.scalar(text("show server_version"))
+        migrated = connection.scalar(text("select to_regclass('llmser.alembic_version') is not null"))
+    kind = "LLMSER_DATABASE_URL" if os.environ.get("LLMSER_DATABASE_URL") else "embedded"
+    note = "" if migrated else ", without LLMSeR's schema as yet: made when it is needed"
+    yield Finding(f"{kind}: PostgreSQL {version} at {where(url)}{note}")
+
+
+def llm() -> Iterator[Finding]:
+    from llmser_tasks.llm.endpoint import RANKER, Endpoint
+    from llmser_tasks.services import stack
+
+    here = stack.attached(settings.home())
+    if ranker := os.environ.get("LLMSER_RANKER_URL") or (here.addresses.ranker if here else None):
+        yield _asked(Endpoint.from_mapping(RANKER, ranker, None, {}))
+    else:
+        yield Finding("embedding-ranker: started when it is needed")
+    if os.environ.get("LLMSER_LLM_URL"):
+        yield _asked(Endpoint.from_environment("of LLMSER_LLM_URL"))
+    else:
+        yield Finding("no other endpoint, as LLMSER_LLM_URL is not set")
+
+
+def _asked(endpoint: Endpoint) -> Finding:
+    """Ask for the list of models, which costs nothing."""
+    import httpx
+
+    name = f"{endpoint.model} at {urlsplit(endpoint.url).netloc}, {'with' if endpoint.key else 'without'} a key"
+    headers = {"Authorization": f"Bearer {endpoint.key}"} if endpoint.key else {}
+    try:
+        with httpx.Client(timeout=PROBE_S, trust_env=not endpoint.is_local) as client:
+            status = client.get(f"{endpoint.url}/models", headers=headers).status_code
+    except httpx.HTTPError as error:
+        return Finding(f"{name}: does not answer ({type(error).__name__})", "Check its address, and that it runs.")
+    if status in {401, 403}:
+        return Finding(f"{name}: refuses it (HTTP {status})", "Set LLMSER_LLM_KEY to a key that it knows.")
+    if status >= 500:
+        return Finding(f"{name}: fails (HTTP {status})", "Try again later, or look at its own log.")
+    return Finding(f"{name}: answers")
+
+
+def airflow() -> Iterator[Finding]:
+    import httpx
+
+    from llmser_tasks.services import airflow_api, stack
+
+    version = importlib.metadata.version("apache-airflow")
+    here = stack.attached(settings.home())
+    if here is None:
+        yield Finding(f"{version}, not running: `llmser up` starts it")
+        return
+    try:
+        with here.client() as client:
+            health = airflow_api.health(client)
+    except httpx.HTTPError as error:
+        yield Finding(
+            f"{version}, {here.url} does not answer ({type(error).__name__})", "Run `llmser down`, then `up`."
+        )
+        return
+    for part, state in health.items():
+        if state and state.get("status") not in {"healthy", None}:
+            yield Finding(f"{part} is {state['status']}", f"See {Path(here.home) / 'logs'}.")
+    yield Finding(f"{version} at {here.url}")
+
+
+CHECKS: dict[str, Callable[[], Iterator[Finding]]] = {
+    "Python": python,
+    "packages": packages,
+    "device": device,
+    "encoder": encoder,
+    "disk": disk,
+    "loopback": ports,
+    "Postgres": postgres,
+    "LLM": llm,
+    "Airflow": airflow,
+}

@@ -1,0 +1,36 @@
+"""`llmser ingest`"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from llmser_tasks import settings
+from llmser_tasks.commands.options import configuration, given, of_settings
+from llmser_tasks.commands.terminal import log_to, shown, stderr
+
+
+@click.command()
+@of_settings("dataset")
+@click.pass_context
+def ingest(ctx: click.Context, /, **options: Any) -> None:
+    """Read a dataset's dumps into the artefact store, without a run; the report's path goes to stdout."""
+    from llmser_tasks.ingest import ingest as read
+
+    dataset = configuration(given(ctx, options)).dataset
+    workspace = settings.workspace()
+    console = stderr()
+    log_to(console)
+    with shown(console, f"Reading {dataset.name}") as progress:
+        artefact = read(workspace, dataset, progress)
+    facts = workspace.summary(artefact)
+    after, lines = facts["after"], facts["lines"]
+    name = f"{dataset.name} (SYNTHETIC)" if facts["synthetic"] else dataset.name
+    console.print(
+        f"{name}: {after['users']:,} users, {after['items']:,} items,"
+        f" {after['interactions']:,} interactions of {lines['read']:,} lines; {lines['quarantined']:,} quarantined"
+        f"{'; unchanged' if artefact.unchanged else ''}.",
+        markup=False,
+    )
+    click.echo(workspace.folder(artefact) / "report.json")

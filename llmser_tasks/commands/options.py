@@ -1,0 +1,123 @@
+"""Command line options made from the configuration: one per knob, with its bounds and its help."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from llmser_tasks import config, settings
+from llmser_tasks.config import Parameter, RunConfig
+
+F = TypeVar("F", bound=Callable[..., Any])
+PATHS = ("reviews", "items")  # relative to where the user stands, who may not stand where the run runs
+
+
+class Several(click.ParamType[Any]):
+    """Values separated by commas; the option may also be repeated."""
+
+    name = "list"
+
+    def __init__(self, one: click.ParamType[Any]) -> None:
+        self.one = one
+        self.name = f"{one.name},…"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str | None:
+        return f"{self.one.get_metavar(param, ctx) or self.one.name.upper()}[,…]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[Any]:
+        return [self.one.convert(part.strip(), param, ctx) for part in str(value).split(",") if part.strip()]
+
+
+class OrEmpty(click.ParamType[Any]):
+    """A value, or nothing at all (`--tail-threshold ''`)."""
+
+    def __init__(self, one: click.ParamType[Any]) -> None:
+        self.one = one
+        self.name = one.name
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return None if value == "" else self.one.convert(value, param, ctx)
+
+
+def of_settings(*sections: str) -> Callable[[F], F]:
+    """Give a command an option per knob of these sections (all of them if none is named)."""
+    chosen = [p for p in config.parameters() if not sections or p.section in sections]
+
+    def decorate(command: F) -> F:
+        for parameter in reversed(chosen):
+            command = _option(parameter)(command)
+        return command
+
+    return decorate
+
+
+def given(ctx: click.Context, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The knobs that the user set, as flat values; the others keep the dataset's or the general default."""
+    known = {p.name for p in config.parameters()}
+    chosen = {
+        name: value
+        for name, value in values.items()
+        if name in known and ctx.get_parameter_source(name) != click.core.ParameterSource.DEFAULT
+    }
+    for name, value in chosen.items():
+        if isinstance(value, tuple):
+            chosen[name] = [item for part in value for item in part]
+        elif (name in PATHS and value) or (name == "encoder" and Path(value).is_dir()):
+            chosen[name] = str(Path(value).expanduser().absolute())
+    return chosen
+
+
+def configuration(values: Mapping[str, Any]) -> RunConfig:
+    """The full configuration: the user's values over the dataset file's over the defaults.
+
+    Raises:
+        InputError: a value cannot be used.
+    """
+    name = values.get("dataset") or config.RunConfig().dataset.name
+    return config.from_flat({**config.load_dataset_defaults(name, settings.dataset_folders()), **values})
+
+
+def _option(parameter: Parameter) -> Callable[[F], F]:
+    dashed = parameter.name.replace("_", "-")
+    kind = _type(parameter.schema)
+    flag = kind is click.BOOL
+    default = parameter.default
+    shown = ", ".join(map(str, default)) if isinstance(default, tuple) else default
+    if flag:
+        shown = dashed if default else f"no-{dashed}"
+    text = parameter.description + (f" Default: {shown}." if shown not in (None, "") else "")
+    return click.option(
+        f"--{dashed}/--no-{dashed}" if flag else f"--{dashed}",
+        parameter.name,
+        type=None if flag else kind,
+        multiple=isinstance(kind, Several),
+        default=None,
+        help=text,
+    )
+
+
+def _type(schema: Mapping[str, Any]) -> click.ParamType[Any]:
+    """The click type of a JSON schema, as pydantic writes it."""
+    if "anyOf" in schema:
+        return OrEmpty(_type(next(s for s in schema["anyOf"] if s["type"] != "null")))
+    if schema["type"] == "array":
+        return Several(_type(schema["items"]))
+    if "enum" in schema:
+        return click.Choice(schema["enum"])
+    if "const" in schema:
+        return click.Choice([schema["const"]])
+    if schema["type"] == "boolean":
+        return click.BOOL
+    if schema["type"] in {"integer", "number"}:
+        low, high = schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum")
+        bounds = {
+            "min": schema.get("minimum", low),
+            "max": schema.get("maximum", high),
+            "min_open": low is not None,
+            "max_open": high is not None,
+        }
+        return click.IntRange(**bounds) if schema["type"] == "integer" else click.FloatRange(**bounds)
+    return click.STRING

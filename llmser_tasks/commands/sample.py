@@ -1,0 +1,39 @@
+"""`llmser sample`"""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import get_args
+
+import click
+
+from llmser_tasks import config, settings
+from llmser_tasks.commands.terminal import shown, stderr
+
+
+@click.command()
+@click.option("--users", type=click.IntRange(1), default=3000, show_default=True, help="People with an interaction.")
+@click.option("--items", type=click.IntRange(10), help="Size of the catalogue. Default: grows with the users.")
+@click.option("--seed", type=int, default=42, show_default=True, help="The same seed gives the same bytes.")
+@click.option(
+    "--source", type=click.Choice(get_args(config.Source)), default="amazon-2014", show_default=True, help="Format."
+)
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Folder. Default: sample/SOURCE below LLMSER_HOME."
+)
+def sample(users: int, items: int | None, seed: int, source: config.Source, output: Path | None) -> None:
+    """Write synthetic dumps of any size, in the format of a real source.
+
+    They are made up, and say so. The paths of the two files go to stdout.
+    """
+    from llmser_tasks.sample import write_sample
+
+    folder = (output or settings.home() / "sample" / source).absolute()
+    console = stderr()
+    with shown(console, "Writing the sample") as progress:
+        files = write_sample(folder, users=users, items=items, seed=seed, source=source, progress=progress)
+    click.echo(files.reviews)
+    click.echo(files.items)
+    paths = f"--reviews {shlex.quote(str(files.reviews))} --items {shlex.quote(str(files.items))}"
+    console.print(f"SYNTHETIC data. Next: llmser run --dataset sample --source {source} {paths}", markup=False)

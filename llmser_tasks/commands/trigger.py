@@ -1,0 +1,25 @@
+"""`llmser trigger`"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from llmser_tasks import settings
+from llmser_tasks.commands.options import configuration, given, of_settings
+from llmser_tasks.commands.terminal import stderr
+
+
+@click.command()
+@click.option("--run-id", help="Id of the run. Default: Airflow makes one.")
+@click.option("--wait", is_flag=True, help="Follow the run to its end; exit code 1 if it fails.")
+@of_settings()
+@click.pass_context
+def trigger(ctx: click.Context, /, run_id: str | None, wait: bool, **options: Any) -> None:
+    """Start a run on the Airflow that `llmser up` started; its id goes to stdout."""
+    from llmser_tasks.services import local
+
+    values = given(ctx, options)
+    configuration(values)  # a setting that cannot be used is told here and now
+    click.echo(local.trigger(settings.home(), values, wait=wait, console=stderr(), run_id=run_id))

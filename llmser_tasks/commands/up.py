@@ -1,0 +1,25 @@
+"""`llmser up` and `llmser down`"""
+
+from __future__ import annotations
+
+import click
+
+from llmser_tasks import settings
+from llmser_tasks.commands.terminal import stderr
+
+
+@click.command()
+def up() -> None:
+    """Start Postgres, the embedding ranker and Airflow on this machine's loopback, until Ctrl-C or `llmser down`."""
+    from llmser_tasks.services import local
+
+    local.up(settings.home(), stderr())
+
+
+@click.command()
+def down() -> None:
+    """Stop what `llmser up` started, also after it was killed."""
+    from llmser_tasks.services import local
+
+    stopped = local.down(settings.home())
+    click.echo("Stopped." if stopped else f"Nothing ran for {settings.home()}.", err=True)

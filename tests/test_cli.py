@@ -1,0 +1,413 @@
+"""The command line: what goes where, exit codes, and that text cannot do harm on its way out."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner, Result
+
+from llmser_tasks import config
+from llmser_tasks.cli import COMMANDS, cli
+from llmser_tasks.commands import options
+from llmser_tasks.errors import InputError
+from llmser_tasks.warehouse import embedded, runs
+from llmser_tasks.warehouse.engine import transaction
+from llmser_tasks.warehouse.rows import copy_rows
+
+HOSTILE = '=1+1,"x"\n\x1b[31m<script>漢\\'
+SECRET = "planted-key-93"
+METRICS = ["H@10", "N@10", "H@20", "N@20", "MRR"]
+
+
+def invoke(*arguments: str) -> Result:
+    return CliRunner().invoke(cli, list(arguments))
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LLMSER_HOME", str(tmp_path / "home"))
+    for name in ("LLMSER_DATABASE_URL", "LLMSER_ARTEFACTS", "LLMSER_RANKER_URL", "LLMSER_LLM_URL", "LLMSER_LLM_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def filled(home: Path, database_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A warehouse with one finished run."""
+    monkeypatch.setenv("LLMSER_DATABASE_URL", database_url)
+    runs.create(database_url, "r1", "sample", {"backbone": "sasrec", "noun": HOSTILE})
+    with transaction(database_url) as connection:
+        runs.mark_synthetic(connection, "r1")
+        copy_rows(
+            connection, "metrics", ["run_id", "model", "seed", "protocol", "user_group", "metric", "value", "users"],
+            [("r1", model, 42, "full", "all", metric, value, 10)
+             for model, value in (("base", 0.1), ("llmser", 1 / 3)) for metric in METRICS],
+        )  # fmt: skip
+        copy_rows(
+            connection, "pseudo_items", ["run_id", "user_id", "item_ids", "titles", "sources"],
+            [("r1", "u1", ["a", "b"], [HOSTILE, "plain"], ["strict", "fuzzy"])],
+        )  # fmt: skip
+        copy_rows(
+            connection, "recommendations", ["run_id", "user_id", "item_ids", "scores"],
+            [("r1", "u1", ["c", "a"], [2.5, 0.1]), ("r1", "u2", ["b"], [1.0])],
+        )  # fmt: skip
+        copy_rows(
+            connection, "reliability",
+            ["run_id", "user_id", "n", "masked_item", "masked_title", "omega", "alpha", "encoder_hash"],
+            [("r1", "u1", 3, "z", None, 0.25, 0.125, "abc")],
+        )  # fmt: skip
+        copy_rows(
+            connection, "picks", ["run_id", "step", "user_id", "question_key", "shuffle_seed", "item_ids", "sources"],
+            [("r1", "snf", "u1", "k", 1, ["a"], ["strict"])],
+        )  # fmt: skip
+        copy_rows(connection, "answers", ["question_key", "step", "prompt_version", "model", "content", "attempts"],
+                  [("k", "snf", "1", "m", HOSTILE, 1)])  # fmt: skip
+        copy_rows(connection, "reports", ["run_id", "html"], [("r1", "<html>report</html>")])
+        runs.finish(connection, "r1")
+    return database_url
+
+
+# show and export
+
+
+def test_table1_is_what_show_shows(filled: str) -> None:
+    result = invoke("show")
+    assert result.exit_code == 0
+    header, _, base, llmser = result.stdout.splitlines()
+    assert header.split() == ["protocol", "model", "user_group", "seeds", "users", *METRICS]
+    assert base.split()[:5] == ["full", "base", "all", "1", "10"]
+    assert llmser.split()[5] == "0.3333"
+    assert result.stderr == "Run r1 of dataset sample, SYNTHETIC sample data, succeeded\n"
+
+
+def test_a_table_on_a_terminal_holds_no_control_characters(filled: str) -> None:
+    result = invoke("show", "r1", "pseudo-items")
+    assert result.exit_code == 0
+    assert "\x1b" not in result.stdout
+    assert len(result.stdout.splitlines()) == 4
+    assert '=1+1,"x" �[31m<script>漢\\' in result.stdout
+
+
+def test_csv_is_exact(filled: str) -> None:
+    result = invoke("export", "latest", "pseudo-items", "--format", "csv")
+    rows = list(csv.DictReader(io.StringIO(result.stdout, newline="")))
+    assert [(r["user_id"], r["position"], r["item_id"], r["title"], r["source"]) for r in rows] == [
+        ("u1", "1", "a", HOSTILE, "strict"), ("u1", "2", "b", "plain", "fuzzy"),
+    ]  # fmt: skip
+
+
+def test_json_is_exact(filled: str) -> None:
+    rows = json.loads(invoke("export", "r1", "answers", "--format", "json").stdout)
+    assert rows[0]["content"] == HOSTILE
+    assert rows[0]["item_ids"] == ["a"]
+    assert rows[0]["cost"] is None
+    metrics = json.loads(invoke("export", "r1", "metrics", "--format", "json").stdout)
+    assert {row["value"] for row in metrics} == {0.1, 1 / 3}
+    assert json.loads(invoke("export", "r1", "batches", "--format", "json").stdout) == []
+
+
+def test_parquet_has_types_even_where_all_is_missing(filled: str, tmp_path: Path) -> None:
+    file = tmp_path / "answers.parquet"
+    assert invoke("export", "r1", "answers", "-o", str(file)).stdout == ""
+    table = pq.read_table(file)
+    assert str(table.schema.field("cost").type) == "double"
+    assert str(table.schema.field("item_ids").type) == "list<element: string>"
+    assert str(table.schema.field("created_at").type) == "timestamp[us, tz=UTC]"
+    assert table["content"].to_pylist() == [HOSTILE]
+    assert invoke("export", "r1", "batches", "-o", str(file)).exit_code == 0
+    assert pq.read_table(file).num_rows == 0
+    assert list(tmp_path.glob(".answers*")) == []
+
+
+def test_recommendations_come_in_rank_order(filled: str) -> None:
+    lines = invoke("export", "r1", "recommendations").stdout.splitlines()
+    assert lines == ["user_id,rank,item_id,score", "u1,1,c,2.5", "u1,2,a,0.1", "u2,1,b,1.0"]
+
+
+@pytest.mark.parametrize("what", ["tail-report", "comparisons", "reliability", "steps", "batches", "runs", "costs"])
+@pytest.mark.parametrize("form", ["table", "csv", "json", "parquet"])
+def test_everything_comes_in_every_form(filled: str, what: str, form: str) -> None:
+    result = invoke("export", "r1", what, "--format", form)
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout_bytes
+
+
+def test_runs_need_no_run(filled: str) -> None:
+    assert json.loads(invoke("show", "runs", "--format", "json").stdout)[0]["config"]["noun"] == HOSTILE
+
+
+def test_the_report(filled: str, tmp_path: Path) -> None:
+    assert invoke("export", "r1", "report").stdout == "<html>report</html>"
+    assert invoke("export", "r1", "report", "-o", str(tmp_path / "report.html")).exit_code == 0
+    assert (tmp_path / "report.html").read_text() == "<html>report</html>"
+    assert invoke("export", "r1", "report", "-o", str(tmp_path / "report.csv")).exit_code == 2
+
+
+def test_what_is_not_there_is_one_sentence(filled: str) -> None:
+    result = invoke("show", "nosuch", "metrics")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == "Error: There is no run 'nosuch'; `llmser show runs` lists them.\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["nonsense"], ["show", "r1", "nonsense"], ["export", "r1"], ["run", "--pool", "0"], ["run", "--sauce", "x"]],
+)
+def test_wrong_usage_is_2(home: Path, arguments: list[str]) -> None:
+    result = invoke(*arguments)
+    assert result.exit_code == 2
+    assert "Usage:" in result.stderr
+
+
+def test_a_file_that_cannot_be_written_is_1(filled: str, tmp_path: Path) -> None:
+    result = invoke("export", "r1", "metrics", "-o", str(tmp_path / "missing" / "x.csv"))
+    assert result.exit_code == 1
+    assert "x.csv: No such file or directory" in result.stderr
+
+
+# the database
+
+
+def test_postgres_down_is_one_sentence_without_the_password(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLMSER_DATABASE_URL", f"postgresql://llmser:{SECRET}@127.0.0.1:{embedded._free_port()}/llmser")
+    result = invoke("show", "runs")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: Postgres at 127.0.0.1:")
+    assert "Connection refused" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert SECRET not in result.output + result.stderr
+
+
+# options made from the configuration
+
+
+def test_every_knob_is_an_option_with_its_description(home: Path) -> None:
+    for command in ("run", "trigger"):
+        text = " ".join(invoke(command, "--help").stdout.split())
+        for parameter in config.parameters():
+            assert f"--{parameter.name.replace('_', '-')}" in text
+    text = " ".join(invoke("ingest", "--help").stdout.split())
+    assert "--user-core" in text
+    assert "--backbone" not in text
+
+
+@pytest.fixture
+def triggered(home: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What `llmser trigger` hands to Airflow."""
+    caught: dict[str, Any] = {}
+
+    def trigger(_home: Path, values: dict[str, Any], **further: Any) -> str:
+        caught.update(values=values, **further)
+        return "run-7"
+
+    monkeypatch.setattr("llmser_tasks.services.local.trigger", trigger)
+    return caught
+
+
+def test_only_what_was_given_travels(triggered: dict[str, Any]) -> None:
+    result = invoke(
+        "trigger", "--dataset", "beauty", "--reviews", "r.gz", "--seeds", "42,43", "--seeds", "44",
+        "--without", "ccg,wd", "--no-enhance-inference", "--iterate-core", "--tail-threshold", "", "--beta", "0.25", "--run-id", "mine",
+    )  # fmt: skip
+    assert (result.exit_code, result.stdout) == (0, "run-7\n"), result.stderr
+    assert triggered["run_id"] == "mine"
+    assert triggered["values"] == {
+        "dataset": "beauty",
+        "reviews": str(Path("r.gz").absolute()),
+        "seeds": [42, 43, 44],
+        "without": ["ccg", "wd"],
+        "enhance_inference": False,
+        "iterate_core": True,
+        "tail_threshold": None,
+        "beta": 0.25,
+    }
+
+
+def test_a_setting_that_does_not_fit_is_told_before_anything_starts(triggered: dict[str, Any]) -> None:
+    result = invoke("trigger", "--pool", "5", "--pseudo-items", "9")
+    assert result.exit_code == 1
+    assert "pseudo_items (M) must not exceed pool (N)" in result.stderr
+    assert not triggered
+
+
+def test_a_dataset_file_of_the_user_comes_before_the_shipped_one(home: Path) -> None:
+    assert options.configuration({"dataset": "beauty"}).dataset.item_core == 5
+    (home / "datasets").mkdir(parents=True)
+    (home / "datasets" / "beauty.json").write_text('{"item_core": 9, "user_core": 7}')
+    chosen = options.configuration({"dataset": "beauty", "user_core": 4}).dataset
+    assert (chosen.item_core, chosen.user_core) == (9, 4)
+
+
+# sample, ingest
+
+
+def test_sample_then_ingest(home: Path) -> None:
+    written = invoke("sample", "--users", "60", "--seed", "1")
+    assert written.exit_code == 0, written.stderr
+    reviews, items = written.stdout.splitlines()
+    assert "SYNTHETIC" in written.stderr
+    read = invoke("ingest", "--dataset", "sample", "--reviews", reviews, "--items", items)
+    assert read.exit_code == 0, read.stderr
+    assert json.loads(Path(read.stdout.strip()).read_text())["synthetic"] is True
+    assert "sample (SYNTHETIC)" in read.stderr
+
+
+def test_a_missing_dump_is_one_sentence(home: Path) -> None:
+    result = invoke("ingest", "--reviews", "nowhere.json.gz", "--items", "nowhere.json.gz")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "nowhere.json.gz" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+# run
+
+
+def test_run_hands_over_and_names_the_run(filled: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    caught: dict[str, Any] = {}
+    monkeypatch.setattr(
+        "llmser_tasks.pipeline.run_all", lambda values, **further: caught.update(values=values, **further)
+    )
+    result = invoke("run", "--run-id", "r1", "--pool", "15")
+    assert (result.exit_code, result.stdout) == (0, "r1\n"), result.stderr
+    assert (caught["values"], caught["run_id"], caught["database_url"]) == ({"pool": 15}, "r1", filled)
+    assert "SYNTHETIC" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "state"),
+    [(InputError("The dump is empty; take another."), 1, "succeeded"), (KeyboardInterrupt(), 130, "failed")],
+)
+def test_run_fails_with_the_sentence(
+    filled: str, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, state: str
+) -> None:
+    def run_all(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("llmser_tasks.pipeline.run_all", run_all)
+    result = invoke("run", "--run-id", "r1")
+    assert result.exit_code == code
+    assert result.stderr.splitlines()[-1] == (
+        "Error: The dump is empty; take another." if code == 1 else "Interrupted."
+    )
+    assert runs.load(filled, "r1").state == state  # a failing pipeline notes that itself
+
+
+# doctor
+
+
+def test_doctor_finds_nothing_wrong_with_the_test_machine(filled: str) -> None:
+    result = invoke("doctor")
+    assert result.exit_code == 0, result.output
+    assert "✘" not in result.stdout
+    assert "PostgreSQL 18" in result.stdout
+
+
+def test_doctor_says_what_to_do_and_never_shows_a_secret(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    port = embedded._free_port()
+    monkeypatch.setenv("LLMSER_DATABASE_URL", f"postgresql://llmser:{SECRET}@127.0.0.1:{port}/llmser")
+    monkeypatch.setenv("LLMSER_LLM_URL", f"http://127.0.0.1:{port}/v1")
+    monkeypatch.setenv("LLMSER_LLM_MODEL", "glm")
+    monkeypatch.setenv("LLMSER_LLM_KEY", SECRET)
+    monkeypatch.setattr("llmser_tasks.commands.doctor.CHECKS", few("Postgres", "LLM"))
+    result = invoke("doctor")
+    assert result.exit_code == 1
+    assert f"✘ Postgres   Postgres at 127.0.0.1:{port}/llmser cannot be used: " in result.stdout
+    assert f"✘ LLM        glm at 127.0.0.1:{port}, with a key: does not answer (ConnectError)" in result.stdout
+    assert "→ Check its address, and that it runs." in result.stdout
+    assert result.stderr == "2 to mend.\n"
+    assert SECRET not in result.output
+
+
+def few(*names: str) -> dict[str, Any]:
+    from llmser_tasks.commands.doctor import CHECKS
+
+    return {name: CHECKS[name] for name in names}
+
+
+# as a process
+
+
+def llmser(*arguments: str, **environment: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "llmser_tasks.cli", *arguments],
+        env=os.environ | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_help_is_quick_and_loads_nothing_heavy() -> None:
+    began = time.monotonic()
+    with llmser("--help", PYTHONPROFILEIMPORTTIME="1") as process:
+        out, err = process.communicate()
+    assert process.returncode == 0
+    assert all(name in out for name in COMMANDS)
+    for heavy in ("torch", "pandas", "pyarrow", "sqlalchemy", "pydantic", "duckdb", "httpx"):
+        assert f" {heavy}\n" not in err
+    assert time.monotonic() - began < 5  # 0.15 s on an idle machine
+
+
+def test_exit_codes_of_the_process(filled: str) -> None:
+    with llmser("show", "nosuch") as process:
+        out, err = process.communicate()
+    assert (process.returncode, out) == (1, "")
+    assert err.startswith("Error: There is no run 'nosuch'")
+    with llmser("shew") as process:
+        process.communicate()
+    assert process.returncode == 2
+
+
+def test_a_reader_that_leaves_is_no_error(filled: str) -> None:
+    with transaction(filled) as connection:
+        rows = (("r1", f"user{n}", ["item"] * 20, [1.0] * 20) for n in range(5000))
+        copy_rows(connection, "recommendations", ["run_id", "user_id", "item_ids", "scores"], rows)
+    for form in ("table", "csv"):
+        with llmser("show", "r1", "recommendations", "--format", form) as process:
+            assert process.stdout is not None and process.stderr is not None
+            process.stdout.readline()
+            process.stdout.close()
+            err = process.stderr.read()
+        assert err == "Run r1 of dataset sample, SYNTHETIC sample data, succeeded\n"
+        assert process.returncode == 141
+
+
+def test_ctrl_c_stops_an_embedded_server_started_for_the_command(open_folder: Path) -> None:
+    home = open_folder / "interrupted home"
+    environment = {k: v for k, v in os.environ.items() if k != "LLMSER_DATABASE_URL"} | {"LLMSER_HOME": str(home)}
+    for sent, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+        process = subprocess.Popen([sys.executable, "-c", WAITS], env=environment, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "up\n"
+        assert embedded.running(home) is not None
+        process.send_signal(sent)
+        process.stdout.close()
+        assert process.wait() == code
+        assert embedded.running(home) is None
+
+
+WAITS = """
+import sys, time
+from unittest import mock
+from llmser_tasks import cli
+from llmser_tasks.warehouse import runs
+
+def latest(url):
+    print("up", flush=True)
+    time.sleep(60)
+
+sys.argv = ["llmser", "show"]
+with mock.patch.object(runs, "latest", latest):
+    cli.main()
+"""
