@@ -218,7 +218,8 @@ def triggered(home: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 def test_only_what_was_given_travels(triggered: dict[str, Any]) -> None:
     result = invoke(
         "trigger", "--dataset", "beauty", "--reviews", "r.gz", "--seeds", "42,43", "--seeds", "44",
-        "--without", "ccg,wd", "--no-enhance-inference", "--iterate-core", "--tail-threshold", "", "--beta", "0.25", "--run-id", "mine",
+        "--without", "ccg,wd", "--no-enhance-inference", "--iterate-core", "--tail-threshold", "",
+        "--beta", "0.25", "--run-id", "mine",
     )  # fmt: skip
     assert (result.exit_code, result.stdout) == (0, "run-7\n"), result.stderr
     assert triggered["run_id"] == "mine"

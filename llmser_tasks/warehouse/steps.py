@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from llmser_tasks.errors import LlmserError, StorageError
 from llmser_tasks.warehouse.engine import transaction
@@ -102,8 +103,8 @@ class Recorder:
         try:
             with transaction(self.url) as connection:
                 connection.execute(text(UPDATE), {**NOTHING, **self.key, **values, "peak": peak_mib()})
-        except StorageError as error:
-            log.warning("Progress of %s is not recorded for now: %s", self.name, error)
+        except (StorageError, DBAPIError) as error:
+            log.warning("Progress of %s is not recorded for now: %s", self.name, str(error).splitlines()[0])
             return False
         return True
 

@@ -1,0 +1,54 @@
+"""What the environment decides."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from llmser_tasks import settings
+from llmser_tasks.errors import StorageError
+from llmser_tasks.warehouse import embedded
+from llmser_tasks.warehouse.engine import engine, transaction
+
+
+@pytest.fixture(autouse=True)
+def bare(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LLMSER_HOME", "LLMSER_ARTEFACTS", "LLMSER_DATABASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_everything_lies_below_the_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert settings.home() == tmp_path / ".llmser"
+    monkeypatch.setenv("LLMSER_HOME", "elsewhere")
+    assert settings.home() == tmp_path / "elsewhere"
+    assert settings.workspace().root == tmp_path / "elsewhere" / "artefacts"
+    monkeypatch.setenv("LLMSER_ARTEFACTS", "/large/disk")
+    assert settings.workspace().root == Path("/large/disk")
+
+
+def test_without_a_database_it_says_how_to_get_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLMSER_HOME", str(tmp_path))
+    with pytest.raises(StorageError, match="start it with `llmser up`, or set LLMSER_DATABASE_URL"):
+        settings.database_url()
+    monkeypatch.setenv("LLMSER_DATABASE_URL", "postgresql://me@db/warehouse")
+    assert settings.database_url() == "postgresql://me@db/warehouse"
+
+
+def test_a_named_database_is_migrated(empty_database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLMSER_DATABASE_URL", empty_database_url)
+    with settings.database() as url, transaction(url) as connection:
+        assert connection.scalar(text("select count(*) from runs")) == 0
+
+
+def test_the_embedded_one_runs_for_the_length_of_the_block(open_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = open_folder / "settings"
+    monkeypatch.setenv("LLMSER_HOME", str(home))
+    with settings.database() as url:
+        assert settings.database_url() == url
+        with transaction(url) as connection:
+            assert connection.scalar(text("select count(*) from runs")) == 0
+        engine(url).dispose()
+    assert embedded.running(home) is None
