@@ -48,24 +48,26 @@ def popularity_sampled_ranks(counts: Counts, targets: Ints, negatives: Ints) -> 
 
 
 def cooccurrence(training: Histories, items: int) -> sp.csr_matrix:
-    """(I + 1, I + 1) how often two items stand in one user's training history, at most `WINDOW` apart.
+    """(I + 1, I + 1) how often column follows row within a training history; a pair d apart counts 1 / d.
 
-    Symmetric; an item bought twice does not go with itself.
+    An item bought twice does not follow itself.
     """
-    total = sp.csr_matrix((items + 1, items + 1), dtype=np.float32)
+    total = sp.csr_matrix((items + 1, items + 1))
     rows = np.repeat(np.arange(len(training)), training.lengths)
     for distance in range(1, min(WINDOW, int(training.lengths.max(initial=1)) - 1) + 1):
         first, second = training.items[:-distance], training.items[distance:]
         pair = (rows[:-distance] == rows[distance:]) & (first != second)
-        ones = np.ones(int(pair.sum()), np.float32)
-        total = total + sp.csr_matrix((ones, (first[pair], second[pair])), shape=total.shape)
-    return (total + total.T).tocsr()
+        weight = np.full(int(pair.sum()), 1 / distance)
+        total = total + sp.csr_matrix((weight, (first[pair], second[pair])), shape=total.shape)
+    return total.tocsr()
 
 
 def cooccurrence_ranks(
     matrix: sp.csr_matrix, contexts: Histories, targets: Ints, negatives: dict[int, Ints], progress: Progress = silent
 ) -> tuple[Ints, dict[int, Ints]]:
-    """Rank each target by its co-occurrences with the context's items, summed over them.
+    """Rank each target by how often it followed the context's items; the k-th item from the end counts 1 / k.
+
+    No number in this counter is tuned: a candidate stands k behind that item, so both weights are 1 / distance.
 
     Args:
         negatives: per seed (U, n), 0 where there is none.
@@ -109,12 +111,13 @@ def _scores(matrix: sp.csr_matrix, contexts: Histories) -> Iterator[tuple[slice,
     """Sparse scores (users, I + 1) of a few users at a time; every stored score is > 0."""
     for first in range(0, len(contexts), USERS_AT_ONCE):
         chunk = slice(first, min(first + USERS_AT_ONCE, len(contexts)))
-        rows, seen = distinct(contexts.select(np.arange(chunk.start, chunk.stop)))
-        shape = (chunk.stop - chunk.start, matrix.shape[0])
-        yield chunk, sp.csr_matrix((np.ones(len(rows), np.float32), (rows, seen)), shape=shape) @ matrix
+        part = contexts.select(np.arange(chunk.start, chunk.stop))
+        rows = np.repeat(np.arange(len(part)), part.lengths)
+        weight = 1 / (part.offsets[1:][rows] - np.arange(len(part.items)))
+        yield chunk, sp.csr_matrix((weight, (rows, part.items)), shape=(len(part), matrix.shape[0])) @ matrix
 
 
-def _at(scores: sp.csr_matrix, rows: NDArray[np.int64], items: Ints) -> NDArray[np.float32]:
+def _at(scores: sp.csr_matrix, rows: NDArray[np.int64], items: Ints) -> NDArray[np.float64]:
     """Scores at (row, item), shaped like `items`."""
     picked = scores[np.broadcast_to(rows, items.shape).ravel(), items.ravel()]
-    return np.asarray(picked, np.float32).reshape(items.shape)
+    return np.asarray(picked, np.float64).reshape(items.shape)

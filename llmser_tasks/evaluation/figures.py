@@ -1,0 +1,166 @@
+"""The report's figures as inline SVG that takes its colours and its font from the page, so it is readable in light and
+dark. They hold numbers and fixed words only: no text from dumps or LLMs.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from matplotlib import rc, rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+# Stand-ins that matplotlib can draw with; each becomes the page's own colour of that name.
+INK, MUTED, LINE, BASE, LLMSER, SOFT, THIRD = (f"#0{n}0{n}0{n}" for n in range(1, 8))
+COLOURS = {INK: "ink", MUTED: "muted", LINE: "line", BASE: "base", LLMSER: "llmser", SOFT: "soft", THIRD: "third"}
+SIZE = (6.2, 3.5)
+FEWEST = 10  # a mean over fewer test users is noise and not drawn
+
+
+def lengths(rows: Sequence[Mapping[str, Any]], tail_threshold: int) -> str:
+    """The paper's Figure 1: how many users have n_u items, and how well the base serves them."""
+    with _figure("lengths") as (figure, axes):
+        last = max((row["n"] for row in rows if row["users"]), default=1)
+        shown = [row for row in rows if row["n"] <= last]
+        n = [row["n"] for row in shown]
+        colours = [LLMSER if length <= tail_threshold else BASE for length in n]
+        axes.bar(n, [row["users"] for row in shown], color=colours, width=0.8)
+        axes.set_xlabel("items in the training history, n")
+        axes.set_ylabel("users")
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        step = max(1, last // 10)
+        axes.set_xticks([1, *range(step if step > 1 else 2, last + 1, step)])
+        if last == rows[-1]["n"]:
+            axes.set_xticks(axes.get_xticks(), [*(f"{tick:.0f}" for tick in axes.get_xticks()[:-1]), f"{last}+"])
+        measured = [row for row in shown if row["test_users"] >= FEWEST]
+        right = axes.twinx()
+        _plain(right)
+        right.plot([row["n"] for row in measured], [row["N@10"] for row in measured], "o-", color=INK, lw=1.4, ms=3.5)
+        right.set_ylabel("NDCG@10 of the base", color=INK)
+        right.set_ylim(bottom=0)
+        right.yaxis.set_major_formatter(lambda value, _: _decimal(value))
+        return _svg(figure, "Users per length of their history, and NDCG@10 of the base per length")
+
+
+def tail_and_head(groups: Sequence[tuple[str, Mapping[str, tuple[float, float]]]]) -> str:
+    """NDCG@10 of base and LLMSeR side by side, mean and sd over seeds, with co-occurrence as a mark.
+
+    Args:
+        groups: label, and per model mean and sd.
+    """
+    with _figure("tail-head") as (figure, axes):
+        place = np.arange(len(groups))
+        for model, offset, colour in (("base", -0.2, BASE), ("llmser", 0.2, LLMSER)):
+            means, deviations = zip(*(values[model] for _, values in groups), strict=True)
+            axes.bar(place + offset, means, 0.36, color=colour, label=model)
+            if any(deviations):
+                axes.errorbar(place + offset, means, deviations, fmt="none", ecolor=INK, elinewidth=1, capsize=2.5)
+        counted = [values["cooccurrence"][0] for _, values in groups]
+        axes.hlines(counted, place - 0.42, place + 0.42, color=THIRD, lw=1.6, linestyles=(0, (3, 2)))
+        for at, (_, values) in zip(place, groups, strict=True):
+            base, llmser = values["base"][0], values["llmser"][0]
+            if base > 0:
+                top = max(mean + deviation for mean, deviation in values.values())
+                axes.annotate(
+                    f"{100 * (llmser / base - 1):+.1f} %".replace("-", "−"),
+                    (at, top),
+                    (0, 4),
+                    textcoords="offset points",
+                    ha="center",
+                    color=INK,
+                )
+        axes.set_xticks(place, [label for label, _ in groups])
+        axes.tick_params(axis="x", length=0)
+        axes.margins(y=0.14)
+        axes.set_ylim(bottom=0)
+        axes.set_ylabel("NDCG@10")
+        axes.yaxis.set_major_formatter(lambda value, _: _decimal(value))
+        return _svg(figure, "NDCG@10 of base and LLMSeR for tail and head users and items")
+
+
+def differences(rows: Sequence[Mapping[str, Any]]) -> str:
+    """LLMSeR − base in NDCG@10 per user group, with its bootstrap interval; filled where Holm's p is below .05."""
+    with _figure("differences") as (figure, axes):
+        place = np.arange(len(rows))[::-1]
+        axes.axvline(0, color=MUTED, lw=1)
+        for at, row in zip(place, rows, strict=True):
+            axes.plot([row["low"], row["high"]], [at, at], color=LLMSER, lw=2, solid_capstyle="round")
+            fill = LLMSER if row["p_holm"] < 0.05 else SOFT
+            axes.plot(row["difference"], at, "o", ms=6.5, color=LLMSER, markerfacecolor=fill, mew=1.6)
+        axes.set_yticks(place, [row["user_group"] for row in rows])
+        axes.tick_params(axis="y", length=0)
+        axes.set_ylim(-0.7, len(rows) - 0.3)
+        axes.set_xlabel("LLMSeR − base, NDCG@10 (95 % interval)")
+        axes.xaxis.set_major_formatter(lambda value, _: _decimal(value))
+        axes.grid(axis="y", visible=False)
+        axes.grid(axis="x", color=LINE, lw=0.8)
+        return _svg(figure, "Difference in NDCG@10 per user group with 95 % intervals")
+
+
+def reliability(omega: NDArray[np.float64], hit: NDArray[np.bool_], compared: NDArray[np.bool_]) -> str:
+    """Histogram of ω over the training users.
+
+    Args:
+        omega: (U,).
+        hit: (U,) the named item is the masked one.
+        compared: (U,) a named title was compared with the masked one.
+    """
+    with _figure("omega") as (figure, axes):
+        edges = np.linspace(0, 1, 21).tolist()
+        parts = [omega[~compared], omega[compared & ~hit], omega[compared & hit]]
+        axes.hist(parts, edges, stacked=True, color=[LINE, BASE, LLMSER], rwidth=0.9)
+        axes.set_xlim(-0.02, 1.02)
+        axes.set_xlabel("reliability ω")
+        axes.set_ylabel("users")
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        return _svg(figure, "Histogram of the reliability ω over users")
+
+
+@contextmanager
+def _figure(name: str) -> Iterator[tuple[Figure, Axes]]:
+    """A figure without global state; `name` keeps the ids inside its SVG apart from the others'."""
+    with rc_context():
+        rc("svg", fonttype="none", hashsalt=name)
+        rc("font", size=10)
+        rc("axes", edgecolor=MUTED, labelcolor=MUTED)
+        rc("xtick", color=MUTED)
+        rc("ytick", color=MUTED)
+        rc("text", color=INK)
+        figure = Figure(figsize=SIZE, layout="constrained")
+        axes = figure.subplots()
+        _plain(axes)
+        axes.set_axisbelow(True)
+        axes.grid(axis="y", color=LINE, lw=0.8)
+        yield figure, axes
+
+
+def _plain(axes: Axes) -> None:
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    axes.patch.set_visible(False)
+
+
+def _svg(figure: Figure, description: str) -> str:
+    buffer = io.StringIO()
+    metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    figure.savefig(buffer, format="svg", transparent=True, metadata=metadata)
+    drawn = buffer.getvalue()
+    drawn = drawn[drawn.index("<svg") :]
+    drawn = re.sub(r"<metadata>.*?</metadata>", "", drawn, flags=re.S)
+    drawn = re.sub(r' (?:width|height)="[\d.]+pt"', "", drawn, count=2)
+    drawn = re.sub(r"(font: [^;\"]*?\d+px) [^;\"]+", r"\1 var(--font)", drawn)
+    for stand_in, name in COLOURS.items():
+        drawn = drawn.replace(stand_in, f"var(--{name})")
+    return drawn.replace("<svg", f'<svg role="img" aria-label="{description}"', 1)
+
+
+def _decimal(value: float) -> str:
+    """.05 as the papers write it."""
+    text = f"{value:.4f}".rstrip("0").rstrip(".")
+    return re.sub(r"^(-?)0\.", r"\1.", text) or "0"
