@@ -314,7 +314,8 @@ def _binaries(user: User) -> Path:
 def _shared_folder(prefix: str) -> Path:
     """A new folder below SHARED that the server's user may enter but not list."""
     try:
-        SHARED.mkdir(mode=0o755, parents=True, exist_ok=True)
+        SHARED.mkdir(parents=True, exist_ok=True)
+        SHARED.chmod(0o755)  # whatever the umask
         made = Path(tempfile.mkdtemp(prefix=prefix, dir=SHARED))
         made.chmod(0o711)
     except OSError as error:

@@ -205,9 +205,9 @@ def test_lost_passwords_are_said_in_a_sentence(home: Path) -> None:
 @needs_root
 def test_a_home_that_the_user_cannot_reach_stays_closed(open_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     closed = Path(tempfile.mkdtemp(prefix="closed-", dir=open_folder))  # 0700, like /root
-    shared = Path(tempfile.mkdtemp(prefix="shared-", dir=open_folder))
-    shared.chmod(0o711)
+    shared = open_folder / "made on demand"
     monkeypatch.setattr(embedded, "SHARED", shared)
+    before = os.umask(0o077)
     try:
         server = embedded.start(closed / "home")
         assert ask(server.url, "select 1") == 1
@@ -219,6 +219,7 @@ def test_a_home_that_the_user_cannot_reach_stays_closed(open_folder: Path, monke
         with pytest.raises(StorageError, match="which is gone; restore it, or remove"):
             embedded.start(closed / "home")
     finally:
+        os.umask(before)
         embedded.stop(closed / "home")
         shutil.rmtree(closed)
         shutil.rmtree(shared)
