@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import json_repair
@@ -23,18 +24,20 @@ from llmser_tasks.llm.prompts import Question
 Source = Literal["strict", "repaired", "id-pattern", "fuzzy"]
 
 LONGEST = 20_000  # characters read of a reply; the longest honest one has a few hundred
+LONGEST_BROKEN = 2_000  # of its answer, where that needs repair: the repairer's time grows with the square
+MOST_ELEMENTS = 200  # looked at in a list
 SIMILAR = 90.0  # rapidfuzz ratio; looser scorers accepted almost every title that was not in the list
 
 _ID = re.compile(r"c([0-9]{2})")
 _IN_TEXT = re.compile(r"(?<!\w)c([0-9]{2})(?!\w)")
-_ONLY_IDS = re.compile(r"(?:[\W_]*c[0-9]{2}(?!\w))+[\W_]*")
+_ONLY_IDS = re.compile(r"(?:[\W_]*+c[0-9]{2}(?!\w))++[\W_]*+")
 _LABELLED = re.compile(r"c([0-9]{2})\s*[:.)(|,–—-]\s*(.*)", re.S)
-_LINE = re.compile(r"[\s>*#•·–-]*(?:[0-9]{1,2}\s*[.):]\s*)?[\s\"'`*_\[(-]*c([0-9]{2})(?!\w)(.*)")
+_LINE = re.compile(r"[\s>*#•·–-]*+(?:[0-9]{1,2}\s*[.):]\s*)?[\s\"'`*_\[(-]*c([0-9]{2})(?!\w)(.*)")
 _RANGE = re.compile(r"c[0-9]{2}\s*(?:-|–|—|to|through|…|\.\.+)\s*c[0-9]{2}")
-_BULLET = re.compile(r"^[\s>*#•·–-]*(?:[0-9]{1,2}\s*[.):]\s+)?")
+_BULLET = re.compile(r"^[\s>*#•·–-]*+(?:[0-9]{1,2}\s*[.):]\s+)?")
 _QUOTED = re.compile(r"\"([^\"\n]{3,})\"|“([^”\n]{3,})”|\*\*([^*\n]{3,})\*\*|«([^»\n]{3,})»")
 _KEY = re.compile(r"[\"']?\b(?:picks|item)[\"']?\s*:\s*(?=[\[\"'{])")
-_FENCE = re.compile(r"^```[a-z]*\s*|\s*```$", re.I)
+_FENCE = re.compile(r"^```[a-z]*", re.I)
 _NUMBERS = re.compile(r"[0-9]+|\b[ivx]+\b")
 _REVERSES = re.compile(
     r"\b(?:not|no|never|none|neither|nor|cannot|except|exclud\w*|avoid\w*|reject\w*|instead|rather|unlikely|least|worst"
@@ -92,17 +95,20 @@ class _Choices:
         wanted = default_process(text)
         if len(wanted) < 2:
             return None
-        titles = [default_process(title) for title in self.question.choices]
-        exact = [i for i, title in enumerate(titles) if title == wanted]
+        exact = [i for i, title in enumerate(self._titles) if title == wanted]
         if exact:
             return exact[0] if len(exact) == 1 else None
         numbers = _NUMBERS.findall(wanted)
         close = [
             i
-            for i, title in enumerate(titles)
+            for i, title in enumerate(self._titles)
             if title and ratio(wanted, title) >= SIMILAR and _NUMBERS.findall(title) == numbers
         ]
         return close[0] if len(close) == 1 else None
+
+    @cached_property
+    def _titles(self) -> list[str]:
+        return [default_process(title) for title in self.question.choices]
 
     def id_like_titles(self) -> set[str]:
         """Numbers that stand in some title as an id would: such a mention in free text may mean the title."""
@@ -117,7 +123,7 @@ def _spoken(content: str) -> str:
     text = after if closed else before or content
     if not closed and "<think>" in text:
         return ""
-    return _FENCE.sub("", text.strip()).strip()
+    return _FENCE.sub("", text.strip()).removesuffix("```").strip()
 
 
 def _from_json(text: str, choices: _Choices, strict: bool) -> list[Pick] | None:
@@ -126,8 +132,8 @@ def _from_json(text: str, choices: _Choices, strict: bool) -> list[Pick] | None:
         value = orjson.loads(text)
     except orjson.JSONDecodeError:
         return None
-    asked = "item" if choices.picks == 1 else "picks"
-    if strict and isinstance(value, dict) and list(value) == [asked]:
+    asked, shape = ("item", str) if choices.picks == 1 else ("picks", list)
+    if strict and isinstance(value, dict) and list(value) == [asked] and isinstance(value[asked], shape):
         return _elements(value[asked], choices, "strict")
     if isinstance(value, dict):
         answers = list(_answers_in(value))
@@ -165,7 +171,9 @@ def _from_broken_json(text: str, choices: _Choices) -> list[Pick] | None:
         return _elements(value, choices, "repaired")
     except (ValueError, RecursionError):
         pass
-    inner, closed, _ = tail.partition("]") if tail.startswith("[") else (tail.partition("\n")[0], "", "")
+    inner, closed, _ = tail.partition("]") if tail.startswith("[") else ("[" + tail.partition("\n")[0], "", "")
+    if len(inner) > LONGEST_BROKEN:
+        inner, closed = inner[:LONGEST_BROKEN], ""
     try:
         value = json_repair.loads(inner + closed)
     except (ValueError, RecursionError):
@@ -175,7 +183,7 @@ def _from_broken_json(text: str, choices: _Choices) -> list[Pick] | None:
 
 def _elements(value: Any, choices: _Choices, source: Source, whole: bool = True) -> list[Pick]:
     """Picks from an answer's value: an id, a title, an object with an id, or a list of them."""
-    elements = value if isinstance(value, list) else [value]
+    elements = value[:MOST_ELEMENTS] if isinstance(value, list) else [value]
     picks: list[Pick] = []
     for place, element in enumerate(elements):
         may_be_title = whole or place < len(elements) - 1

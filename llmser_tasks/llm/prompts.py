@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -20,6 +21,8 @@ MOST_CHOICES = 99  # ids have two digits; a fixed width is what makes a truncate
 UNTITLED = "(untitled)"
 TOKENS_PER_PICK = 12  # "c07", with quotes, comma and an indenting model's white space
 TOKENS_AROUND = 48  # braces, key, a code fence
+
+_clean = lru_cache(maxsize=1 << 16)(clean_title)  # popular titles stand in many prompts
 
 
 @dataclass(frozen=True)
@@ -99,9 +102,9 @@ def build_question(
     order = list(range(len(candidates)))
     if seed is not None:
         order.sort(key=lambda i: hashlib.sha256(f"{seed} {i}".encode()).digest())  # the same in every version and place
-    titles = [clean_title(candidates[i], title_length) or "" for i in order]
+    titles = [_clean(candidates[i], title_length) or "" for i in order]
     newest = list(history)[-history_length:]
-    shown = [clean_title(title, title_length) or UNTITLED for title in newest]
+    shown = [_clean(title, title_length) or UNTITLED for title in newest]
     if newest_first:
         shown.reverse()
     block = {

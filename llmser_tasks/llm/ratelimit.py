@@ -23,7 +23,7 @@ from typing import Self, TypeVar
 from sqlalchemy import Connection, text
 
 from llmser_tasks.errors import StorageError
-from llmser_tasks.llm.breaker import Breaker
+from llmser_tasks.llm.breaker import Breaker, Stopped
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.warehouse.engine import engine, translated
 
@@ -67,7 +67,7 @@ _LOOK = text("""
 @dataclass
 class _Waiter:
     tokens: int
-    slot: asyncio.Future[None]
+    slot: asyncio.Future[float]  # when it may start, by the monotonic clock
 
 
 class Limiter:
@@ -129,7 +129,7 @@ class Limiter:
             self._waiting.append(waiter)
             if self._pump is None or self._pump.done():
                 self._pump = asyncio.create_task(self._hand_out())
-            await waiter.slot
+            await self._breaker.pause(await waiter.slot - time.monotonic())
         while (left := self._blocked_until - time.monotonic()) > 0:
             await self._breaker.pause(left + _random.uniform(0, SPREAD_S))
 
@@ -143,29 +143,30 @@ class Limiter:
 
     async def _hand_out(self) -> None:
         """Take slots for whoever waits, a few at a time, until nobody waits."""
-        loop = asyncio.get_running_loop()
         await asyncio.sleep(0)  # let all that start together join the first statement
         taken: list[_Waiter] = []
         try:
             while self._waiting:
                 taken = self._next_few()
-                owed, self._owed_tokens = self._owed_tokens, 0
-                tokens = max(0, sum(w.tokens for w in taken) + owed)
+                balance = self._owed_tokens + sum(waiter.tokens for waiter in taken)
+                tokens, self._owed_tokens = max(0, balance), min(0, balance)
                 requests_at, tokens_at, blocked_until, now = await self._in_thread(
                     partial(self._take, requests=len(taken), tokens=tokens)
                 )
                 self._look(blocked_until - now)
                 requests_at -= len(taken) * self._per_request
                 tokens_at -= tokens * self._per_token
+                local = time.monotonic() - now
                 start = now
                 for waiter in taken:
                     start = max(requests_at, tokens_at, now)
                     requests_at += self._per_request
                     tokens_at += waiter.tokens * self._per_token
-                    loop.call_later(start - now, _release, waiter.slot)
+                    if not waiter.slot.done():
+                        waiter.slot.set_result(local + start)
                 taken = []
-                await asyncio.sleep(max(0.0, start - now - AHEAD_S))
-        except StorageError as error:
+                await self._breaker.pause(start - now - AHEAD_S)
+        except (StorageError, Stopped) as error:
             for waiter in [*taken, *self._waiting]:
                 if not waiter.slot.done():
                     waiter.slot.set_exception(error)
@@ -233,8 +234,3 @@ class Limiter:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
-
-
-def _release(slot: asyncio.Future[None]) -> None:
-    if not slot.done():
-        slot.set_result(None)

@@ -1,0 +1,116 @@
+import json
+import time
+from email.utils import formatdate
+
+import pytest
+from llm_double import KEY
+
+from llmser_tasks.llm import errors
+from llmser_tasks.llm.endpoint import Endpoint
+from llmser_tasks.llm.errors import classify, retry_after
+
+ENDPOINT = Endpoint("glm", "https://open.example/v4", "glm-4-flash", key=KEY)
+
+
+def _body(code: object = None, message: str = "no", **more: object) -> bytes:
+    return json.dumps({"error": {"code": code, "message": message, **more}}).encode()
+
+
+CASES = [
+    # GLM: what the account suffers from comes as 429
+    (429, _body("1112"), errors.QuotaExhausted),
+    (429, _body("1113", "您的账户已欠费,请充值后重试"), errors.QuotaExhausted),
+    (429, _body(1121), errors.QuotaExhausted),
+    (429, _body("1304"), errors.QuotaExhausted),
+    (429, _body("1308"), errors.QuotaExhausted),
+    (429, _body("1310"), errors.QuotaExhausted),
+    (429, _body("1302"), errors.RateLimited),
+    (429, _body("1303"), errors.RateLimited),
+    (429, _body("1305"), errors.RateLimited),
+    (429, _body("1312"), errors.RateLimited),
+    (400, _body("1301"), errors.ContentFiltered),
+    (400, _body("1261", "Prompt 超长"), errors.PromptTooLong),
+    (401, _body("1002"), errors.KeyRefused),
+    (400, _body("1211"), errors.EndpointUnsupported),
+    (500, _body("1234"), errors.Unavailable),
+    # OpenAI, Azure
+    (401, _body("invalid_api_key"), errors.KeyRefused),
+    (429, _body("insufficient_quota", type="insufficient_quota"), errors.QuotaExhausted),
+    (429, _body("rate_limit_exceeded", type="requests"), errors.RateLimited),
+    (429, _body("rate_limit_exceeded", type="tokens"), errors.RateLimited),
+    (400, _body("context_length_exceeded"), errors.PromptTooLong),
+    (400, _body("content_filter", innererror={"code": "ResponsibleAIPolicyViolation"}), errors.ContentFiltered),
+    (404, _body("model_not_found"), errors.EndpointUnsupported),
+    (400, _body(None, "'response_format' of type 'json_schema' is not supported"), errors.FormatRefused),
+    (400, _body("unsupported_parameter", "Use 'max_completion_tokens' instead."), errors.FormatRefused),
+    (400, _body("unsupported_value", "'temperature' does not support 0"), errors.FormatRefused),
+    # others
+    (402, _body(None, "Insufficient Balance"), errors.QuotaExhausted),
+    (400, _body("Arrearage"), errors.QuotaExhausted),
+    (400, _body("data_inspection_failed"), errors.ContentFiltered),
+    (403, _body(403, "Your input was flagged"), errors.ContentFiltered),
+    (403, _body(None), errors.KeyRefused),
+    (400, b'{"object":"error","message":"maximum context length is 2048 tokens","code":400}', errors.PromptTooLong),
+    (400, _body(400, "the request is too large", type="exceed_context_size_error"), errors.PromptTooLong),
+    (404, b'{"error":"model \'llama9\' not found, try pulling it first"}', errors.EndpointUnsupported),
+    (422, b'{"detail":[{"loc":["body","response_format"],"msg":"not permitted: response_format"}]}', errors.FormatRefused),
+    (500, _body(None, "json_schema is not implemented"), errors.FormatRefused),
+    (404, b"<html>not here</html>", errors.EndpointUnsupported),
+    (405, b"", errors.EndpointUnsupported),
+    (308, b"", errors.EndpointUnsupported),
+    (413, b"", errors.PromptTooLong),
+    (408, b"", errors.Timeout),
+    (504, b"<html>gateway timeout</html>", errors.Timeout),
+    (429, b"", errors.RateLimited),
+    (500, b"", errors.Unavailable),
+    (502, b"\xff\xfe", errors.Unavailable),
+    (503, b"[]", errors.Unavailable),
+    (529, _body(None, "overloaded", type="overloaded_error"), errors.Unavailable),
+    (400, b"what?", errors.Refused),
+    (418, b"null", errors.Refused),
+    (200, _body(429), errors.RateLimited),
+    (200, _body("1113"), errors.QuotaExhausted),
+    (200, _body("strange"), errors.Unavailable),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("status", "body", "expected"), CASES)
+def test_the_body_decides_before_the_status(status: int, body: bytes, expected: type[errors.LlmError]) -> None:
+    assert type(classify(ENDPOINT, status, {}, body)) is expected
+
+
+@pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 429, 500])
+def test_no_sentence_repeats_the_key_or_hidden_characters(status: int) -> None:
+    said = f"Bad key {KEY} and Bearer sk-otherkey123 \u202e\u0007" + "x" * 5000
+    error = classify(ENDPOINT, status, {}, _body(None, said))
+    assert KEY not in str(error) and "otherkey" not in str(error) and "\u202e" not in str(error)
+    assert "glm" in str(error) and len(str(error)) < 800
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"retry-after": "7"}, 7),
+        ({"retry-after": "0.5"}, 0.5),
+        ({"retry-after-ms": "1500", "retry-after": "9"}, 1.5),
+        ({"llm_provider-retry-after": "3"}, 3),
+        ({"llm_provider-retry-after-ms": "250"}, 0.25),
+        ({"retry-after": "Wed, 21 Oct 2015 07:28:30 GMT", "date": "Wed, 21 Oct 2015 07:28:00 GMT"}, 30),
+        ({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0),
+        ({"retry-after": "-4"}, 0),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": "inf"}, None),
+        ({"retry-after": "Wed, 99 Oct 99999 07:28:00 GMT"}, None),
+        ({}, None),
+    ],
+)
+def test_retry_after_in_every_form(headers: dict[str, str], seconds: float | None) -> None:
+    assert retry_after(headers) == seconds
+    error = classify(ENDPOINT, 429, headers, b"")
+    assert isinstance(error, errors.RateLimited) and error.retry_after == seconds
+
+
+def test_retry_after_as_a_date_without_the_servers_clock() -> None:
+    seconds = retry_after({"retry-after": formatdate(time.time() + 60, usegmt=True)})
+    assert seconds is not None and 58 <= seconds <= 61

@@ -1,0 +1,114 @@
+"""A chat-completions server over real HTTP that does what a test scripts."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+KEY = "sk-planted-0123456789abcdef"
+
+
+@dataclass
+class Act:
+    """One response. `delay` comes before its head, `drip` between its parts; `cut` ends it before it is whole."""
+
+    status: int = 200
+    body: Any = None
+    headers: dict[str, str] = field(default_factory=dict)
+    delay: float = 0.0
+    drip: float = 0.0
+    cut: bool = False
+
+
+def says(content: Any, finish: str = "stop", usage: Any = None, model: str = "double-1", **extra: Any) -> Act:
+    """A chat completion; `extra` goes into its message."""
+    body = {
+        "id": "x",
+        "object": "chat.completion",
+        "model": model,
+        "choices": [
+            {"index": 0, "message": {"role": "assistant", "content": content} | extra, "finish_reason": finish}
+        ],
+        "usage": {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110} if usage is None else usage,
+    }
+    return Act(body=body)
+
+
+def fails(
+    status: int, code: Any = None, message: str = "no", headers: dict[str, str] | None = None, **more: Any
+) -> Act:
+    return Act(status=status, body={"error": {"code": code, "message": message, **more}}, headers=headers or {})
+
+
+def first_choices(body: dict[str, Any]) -> Act:
+    """A well-behaved model that likes the first candidates."""
+    block = json.loads(body["messages"][-1]["content"])
+    return says(json.dumps({"picks": [c["id"] for c in block["candidates"]][:2]}))
+
+
+class Double:
+    """`script(number, body)` makes the response to the request of that number, counted from 0."""
+
+    def __init__(self) -> None:
+        self.reset()
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}/v1"
+        routes = [Route("/v1/chat/completions", self._chat, methods=["POST"])]
+        config = uvicorn.Config(Starlette(routes=routes), log_level="critical", access_log=False, lifespan="off")
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._socket]}, daemon=True)
+        self._thread.start()
+        while not self._server.started:
+            time.sleep(0.01)
+
+    def reset(self) -> None:
+        self.script: Callable[[int, dict[str, Any]], Act] = lambda _, body: first_choices(body)
+        self.bodies: list[dict[str, Any]] = []
+        self.headers: list[dict[str, str]] = []
+        self.times: list[float] = []
+        self.in_flight = self.most_in_flight = 0
+
+    def plays(self, *acts: Act) -> None:
+        """These in order, the last one for ever."""
+        self.script = lambda number, _: acts[min(number, len(acts) - 1)]
+
+    def stop(self) -> None:
+        self._server.should_exit = True
+        self._thread.join(5)
+
+    async def _chat(self, request: Request) -> Response:
+        number = len(self.times)
+        self.times.append(time.time())
+        body = json.loads(await request.body())
+        self.bodies.append(body)
+        self.headers.append(dict(request.headers))
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        try:
+            act = self.script(number, body)
+            await asyncio.sleep(act.delay)
+        finally:
+            self.in_flight -= 1
+        raw = act.body if isinstance(act.body, bytes) else json.dumps(act.body).encode()
+        headers = {"content-type": "application/json", "content-length": str(len(raw))} | act.headers
+        if act.drip or act.cut:
+            return StreamingResponse(_parts(raw, act), act.status, headers)
+        return Response(raw, act.status, headers)
+
+
+async def _parts(raw: bytes, act: Act) -> Any:
+    for place in range(0, len(raw) // 2 if act.cut else len(raw), 8):
+        yield raw[place : place + 8]
+        await asyncio.sleep(act.drip)
