@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +20,31 @@ from llmser_tasks.config import Loss
 from llmser_tasks.recommenders.negatives import Negatives
 
 LossFunction = Callable[[Tensor, Tensor, Negatives, Tensor], Tensor]
+
+
+class _LogPartition(torch.autograd.Function):
+    """log Σ_k w_k e^{s_k} of every position, over one (P, K) buffer where autograd would fill five."""
+
+    @staticmethod
+    def forward(ctx: Any, states: Tensor, others: Tensor, log_weight: Tensor, row: Tensor, column: Tensor) -> Tensor:
+        """Position `row[i]` leaves negative `column[i]` out."""
+        scores = torch.addmm(log_weight, states, others.T)
+        scores[row, column] = -torch.inf
+        most = scores.amax(1, keepdim=True).clamp_(min=torch.finfo(scores.dtype).min)  # finite if all are left out
+        weights = scores.sub_(most).exp_()
+        total = weights.sum(1, keepdim=True).clamp_(min=torch.finfo(scores.dtype).tiny)
+        ctx.save_for_backward(states, others, weights, total)
+        return (total.log() + most)[:, 0]
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        """The softmax weights / total, times the gradient, is what reaches every score."""
+        states, others, weights, total = ctx.saved_tensors
+        share = gradients[0][:, None] / total
+        return (weights @ others) * share, weights.T @ (states * share), None, None, None
+
+
+_log_partition: Callable[..., Tensor] = _LogPartition.apply
 
 
 def bce(states: Tensor, positives: Tensor, negatives: Negatives, table: Tensor) -> Tensor:
@@ -36,11 +62,11 @@ def sampled_softmax(states: Tensor, positives: Tensor, negatives: Negatives, tab
     """
     positive = (states * F.embedding(positives, table)).sum(1)
     assert negatives.log_weight is not None, "sampled softmax takes shared negatives"
-    scores = torch.addmm(negatives.log_weight, states, F.embedding(negatives.items, table).T)
     column = torch.searchsorted(negatives.items, positives).clamp(max=len(negatives.items) - 1)
-    collision = torch.nonzero(negatives.items[column] == positives)[:, 0]
-    scores = scores.index_put((collision, column[collision]), scores.new_tensor(-torch.inf))
-    return F.softplus(scores.logsumexp(1) - positive)
+    row = torch.nonzero(negatives.items[column] == positives)[:, 0]
+    others = F.embedding(negatives.items, table)
+    partition = _log_partition(states, others, negatives.log_weight, row, column[row])
+    return F.softplus(partition - positive)
 
 
 LOSSES: dict[Loss, LossFunction] = {"bce": bce, "sampled-softmax": sampled_softmax}

@@ -41,10 +41,22 @@ def test_sampled_softmax_leaves_the_positive_out_of_the_negatives() -> None:
 
 def test_with_the_whole_catalogue_it_is_cross_entropy() -> None:
     states, positives, table = world()
+    states.requires_grad_(), table.requires_grad_()
     negatives = SharedUniform(10, 1024).draw(torch.zeros(4, dtype=torch.long), torch.Generator())
     losses = sampled_softmax(states, positives, negatives, table)
     expected = torch.nn.functional.cross_entropy(states @ table[1:].T, positives - 1, reduction="none")
     torch.testing.assert_close(losses, expected)
+    weights = torch.tensor([1.0, 2.0, 0.0, 3.0])
+    found = torch.autograd.grad((losses * weights).sum(), [states, table])
+    wanted = torch.autograd.grad((expected * weights).sum(), [states, table])
+    torch.testing.assert_close(found, wanted)
+
+
+def test_where_only_the_positive_was_drawn_there_is_nothing_to_lose() -> None:
+    states, _, table = world()
+    states.requires_grad_()
+    losses = sampled_softmax(states, torch.tensor([5, 5, 5, 5]), Negatives(torch.tensor([5]), torch.zeros(1)), table)
+    assert torch.autograd.grad(losses.sum(), states)[0].eq(0).all() and losses.eq(0).all()
 
 
 def test_the_weights_make_the_partition_function_unbiased() -> None:

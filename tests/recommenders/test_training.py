@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -19,6 +20,7 @@ from llmser_tasks.errors import InputError, StorageError
 from llmser_tasks.recommenders import Watch, load, ranks, train
 from llmser_tasks.recommenders.checkpoints import CHECKPOINT
 from llmser_tasks.recommenders.threads import thread_count
+from llmser_tasks.recommenders.training import _seeds
 from llmser_tasks.sequences.histories import Histories
 
 RING = 30
@@ -73,6 +75,14 @@ def test_the_seed_decides_every_byte(small: Recommender, ring: Histories, watch:
     torch.manual_seed(99)
     assert run(config, ring, tmp_path / "b", watch) == first
     assert run(config, ring, tmp_path / "c", watch, seed=43) != first
+
+
+def test_every_epoch_of_every_seed_draws_anew() -> None:
+    def draws(seed: int, epoch: int) -> list[int]:
+        return list(itertools.islice(_seeds(seed, epoch), 3))
+
+    assert draws(42, 1) == draws(42, 1)
+    assert len({number for seed in (42, 43) for epoch in (1, 2) for number in draws(seed, epoch)}) == 12
 
 
 def test_it_stops_after_patience_and_keeps_the_best(ring: Histories, tmp_path: Path) -> None:
