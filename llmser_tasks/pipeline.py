@@ -6,6 +6,7 @@ JSON-ready; each keeps its row in `steps`, where people follow it. A step whose 
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 from collections.abc import Iterator, Mapping
@@ -340,8 +341,21 @@ def evaluate(run: Run, refs: Refs) -> Made:
 
 def publish(run: Run, refs: Refs) -> None:
     """Metrics, comparisons, recommendations and the report into Postgres; the run has succeeded."""
-    with _step(run, "publish"):
-        evaluation.publish(run.database_url, run.run_id, run.workspace)
+    with _step(run, "publish") as recorder:
+        report = run.workspace.folder(_artefact(refs, "ingest")) / "report.json"
+        written = evaluation.publish(
+            run.database_url,
+            run.run_id,
+            run.workspace,
+            evaluation=_artefact(refs, "evaluation"),
+            catalogue=_artefact(refs, "catalogue"),
+            pseudo=_artefact(refs, "pseudo"),
+            reliability=_artefact(refs, "reliability"),
+            training=_artefact(refs, "training"),
+            ingest_report=json.loads(report.read_text()),
+            config=run.config,
+        )
+        recorder.summary(written)
 
 
 # All of it -----------------------------------------------------------------------------------------------------------
@@ -366,14 +380,16 @@ def run_all(
     run = start(run_id or _new_run_id(values), values, workspace=workspace, database_url=database_url)
     try:
         with _reachable(run, endpoint) as reached:
-            _run_all(run, reached)
+            refs = augment(run, reached)
+        compare(run, refs)
     except LlmserError as error:
         fail(run.run_id, str(error), database_url=database_url)
         raise
     return run.run_id
 
 
-def _run_all(run: Run, endpoint: Endpoint) -> None:
+def augment(run: Run, endpoint: Endpoint) -> Made:
+    """Everything up to α, in order; the endpoint is not needed beyond."""
     refs = ingest(run)
     refs |= sequences(run, refs)
     refs |= train_reverse(run, refs)
@@ -385,12 +401,14 @@ def _run_all(run: Run, endpoint: Endpoint) -> None:
     refs |= reason_pools(run, refs)
     for batch in batches:
         reason(run, refs, batch, endpoint)
-    refs |= reliability(run, refs)
+    return refs | reliability(run, refs)
+
+
+def compare(run: Run, refs: Made) -> None:
+    """The base and the weighted recommender of every seed, their figures, and the end of the run."""
     for seed in run.config.evaluation.seeds:
-        refs |= train_base(run, refs, seed)
-        refs |= train_weighted(run, refs, seed)
-    refs |= evaluate(run, refs)
-    publish(run, refs)
+        refs = refs | train_base(run, refs, seed) | train_weighted(run, refs, seed)
+    publish(run, refs | evaluate(run, refs))
 
 
 @contextmanager

@@ -40,7 +40,7 @@ def ask(world: World, llm: Double, database_url: str, run_id: str) -> Ask:
     """Ask about all five users in one batch."""
     ccg = make_lists(world.workspace, "ccg", "pools.parquet", POOLS)
 
-    def run(llm_config: config.Llm = config.Llm(), pseudo_items: int = 2, batch: Batch | None = None) -> dict[str, Any]:
+    def run(llm_config: config.Llm | None = None, batch: Batch | None = None) -> dict[str, Any]:
         return snf.filter_noise(
             world.workspace,
             batch or Batch(0, 0, 4, "users 0–4"),
@@ -48,9 +48,9 @@ def ask(world: World, llm: Double, database_url: str, run_id: str) -> Ask:
             training=world.training,
             catalogue=world.catalogue,
             ccg=ccg,
-            pseudo_items=pseudo_items,
+            pseudo_items=2,
             noun="lamp",
-            llm=llm_config,
+            llm=llm_config or config.Llm(),
             seed=42,
             endpoint=llm.endpoint,
             database_url=database_url,

@@ -90,7 +90,8 @@ def test_pools_are_in_rank_order_and_hold_nothing_of_the_context(world: World) -
         world.workspace, "pseudo", "pseudo.parquet", {int(user): [11, 12] for user in world.histories.users}
     )
     table = read(world.workspace, pools(world, pseudo, forward), "pools.parquet")
-    contexts = rcs.masked_contexts(world.histories, Histories.of(world.histories.users, [[11, 12]] * len(world.histories)))
+    likely = Histories.of(world.histories.users, [[11, 12]] * len(world.histories))
+    contexts = rcs.masked_contexts(world.histories, likely)
     model = recommenders.load(world.workspace.folder(forward))
     best, _ = recommenders.top_k(model, contexts, 4, contexts)
     assert table["items"].to_pylist() == best.tolist()
