@@ -91,7 +91,7 @@ class Endpoint:
     @classmethod
     def from_environment(cls, name: str) -> Self:
         """From LLMSER_LLM_URL, LLMSER_LLM_KEY, LLMSER_LLM_MODEL, LLMSER_LLM_MAX_CONCURRENCY and so on; the embedded
-        ranker from LLMSER_RANKER_URL.
+        ranker from LLMSER_RANKER_URL and LLMSER_RANKER_KEY.
 
         Raises:
             InputError: the variable that holds the URL is not set.
@@ -101,7 +101,7 @@ class Endpoint:
         if not url:
             raise InputError(f"LLM endpoint {name} has no address: set {variable}, or define the connection {name}.")
         if name == RANKER:
-            return cls.from_mapping(name, url, None, {})
+            return cls.from_mapping(name, url, os.environ.get("LLMSER_RANKER_KEY"), {})
         extra = {
             f.name: value
             for f in fields(cls)

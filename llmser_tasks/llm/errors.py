@@ -206,7 +206,7 @@ def _read(body: bytes) -> tuple[set[str], str]:
             codes |= {str(part[n]).lower() for n in ("code", "type", "error_code", "status") if n in part}
             pending.extend(
                 part[n]
-                for n in ("error", "message", "detail", "msg", "error_msg", "param", "innererror", "inner_error")
+                for n in ("error", "message", "detail", "msg", "error_msg", "param", "loc", "innererror", "inner_error")
                 if n in part
             )
     return codes, " ".join(words)[:4000]

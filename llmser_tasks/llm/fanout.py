@@ -129,7 +129,7 @@ def answer(
     """Answer every question from the ledger, or else from the endpoint, at most `max_concurrency` at a time.
 
     Answers are committed while others are still waited for, and in any case before this returns or raises, so a
-    killed or failed batch pays again for little or nothing.
+    killed or failed batch pays again for little or nothing. Runs an event loop of its own.
 
     Raises:
         EndpointFatal: the key is refused, the quota is used up, or there is nothing of the kind at this address.

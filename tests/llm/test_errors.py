@@ -53,7 +53,7 @@ CASES = [
     (400, b'{"object":"error","message":"maximum context length is 2048 tokens","code":400}', errors.PromptTooLong),
     (400, _body(400, "the request is too large", type="exceed_context_size_error"), errors.PromptTooLong),
     (404, b'{"error":"model \'llama9\' not found, try pulling it first"}', errors.EndpointUnsupported),
-    (422, b'{"detail":[{"loc":["body","response_format"],"msg":"not permitted: response_format"}]}', errors.FormatRefused),
+    (422, b'{"detail":[{"loc":["body","response_format"],"msg":"not permitted"}]}', errors.FormatRefused),
     (500, _body(None, "json_schema is not implemented"), errors.FormatRefused),
     (404, b"<html>not here</html>", errors.EndpointUnsupported),
     (405, b"", errors.EndpointUnsupported),
