@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 # Stand-ins that matplotlib can draw with; each becomes the page's own colour of that name.
 INK, MUTED, LINE, BASE, LLMSER, SOFT, THIRD = (f"#0{n}0{n}0{n}" for n in range(1, 8))
 COLOURS = {INK: "ink", MUTED: "muted", LINE: "line", BASE: "base", LLMSER: "llmser", SOFT: "soft", THIRD: "third"}
-SIZE = (6.2, 3.5)
+SIZE = (5.8, 3.5)
 FEWEST = 10  # a mean over fewer test users is noise and not drawn
 
 
@@ -127,7 +127,7 @@ def _figure(name: str) -> Iterator[tuple[Figure, Axes]]:
     """A figure without global state; `name` keeps the ids inside its SVG apart from the others'."""
     with rc_context():
         rc("svg", fonttype="none", hashsalt=name)
-        rc("font", size=10)
+        rc("font", size=10.5)
         rc("axes", edgecolor=MUTED, labelcolor=MUTED)
         rc("xtick", color=MUTED)
         rc("ytick", color=MUTED)

@@ -61,7 +61,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Cell:
-    """One number of a table: mean and sd over the seeds (None where they agree), whether it is the column's best, whether it has a star."""
+    """One number of a table: mean and sd over the seeds (None where they agree); best of its column; starred."""
 
     mean: float
     deviation: float | None

@@ -63,9 +63,7 @@ def _by_user(
     values: Floats, counts: NDArray[np.int64], users: int, resamples: int, generator: np.random.Generator
 ) -> Iterator[Floats]:
     differences = np.repeat(values, counts)
-    for _ in range(resamples):
-        total = 0.0
-        for first in range(0, users, CHUNK):
-            size = min(CHUNK, users - first)
-            total += float(differences[generator.integers(0, users, size, dtype=np.int32)].sum())
-        yield np.array([total / users])
+    step = max(1, CHUNK // users)
+    for first in range(0, resamples, step):
+        drawn = generator.integers(0, users, (min(step, resamples - first), users), dtype=np.int32)
+        yield differences[drawn].mean(axis=1)

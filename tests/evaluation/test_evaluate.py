@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from evaluated_world import ITEMS, SEEDS, USERS, T, Trained
+
+from llmser_tasks import recommenders
+from llmser_tasks.config import RunConfig
+from llmser_tasks.errors import InputError
+from llmser_tasks.evaluation import evaluate
+from llmser_tasks.sequences.histories import Histories
+from llmser_tasks.sequences.targets import Targets, read_targets, write_targets
+from llmser_tasks.workspace import Artefact
+
+MODELS = {"base", "llmser", "popularity", "cooccurrence"}
+
+
+def run(trained: Trained, config: RunConfig | None = None, **changes: Any) -> Artefact:
+    return evaluate(trained.workspace, "tiny", config or trained.config, **(trained.inputs | changes))
+
+
+def folder(trained: Trained, **changes: Any) -> Path:
+    return trained.workspace.folder(run(trained, **changes))
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = pq.read_table(path).to_pylist()
+    return found
+
+
+def test_metrics_of_every_model_seed_protocol_and_group(trained: Trained) -> None:
+    metrics = rows(folder(trained) / "metrics.parquet")
+    assert {row["model"] for row in metrics} == MODELS
+    assert {row["protocol"] for row in metrics} == {"full", "uniform-5"}
+    assert {row["seed"] for row in metrics} == set(SEEDS)
+    groups = {row["user_group"]: row["users"] for row in metrics}
+    assert groups["all"] == USERS - 1
+    assert groups["tail users"] + groups["head users"] == USERS - 1
+    assert groups["tail users"] == sum(n <= T for user, n in enumerate(trained.world.histories.lengths) if user != 5)
+    key = ("model", "seed", "protocol", "user_group", "metric")
+    assert len({tuple(row[name] for name in key) for row in metrics}) == len(metrics)
+
+
+def test_metrics_follow_from_the_ranks(trained: Trained) -> None:
+    made = folder(trained)
+    ranks: dict[tuple[str, int, str], list[int]] = {}
+    for row in rows(made / "ranks.parquet"):
+        ranks.setdefault((row["model"], row["seed"], row["protocol"]), []).append(row["rank"])
+    assert len(ranks) == len(MODELS) * len(SEEDS) * 2
+    for row in rows(made / "metrics.parquet"):
+        if row["user_group"] == "all" and row["metric"] == "H@10":
+            of_users = ranks[row["model"], row["seed"], row["protocol"]]
+            assert row["value"] == pytest.approx(np.mean([rank <= 10 for rank in of_users]))
+
+
+def test_the_ring_is_learned_so_the_ranks_mean_something(trained: Trained) -> None:
+    metrics = rows(folder(trained) / "metrics.parquet")
+    mrr = {row["model"]: row["value"] for row in metrics if (row["user_group"], row["metric"], row["protocol"]) == ALL}
+    assert mrr["cooccurrence"] > 2 * mrr["popularity"]
+
+
+ALL = ("all", "MRR", "full")
+
+
+def test_comparisons_average_each_user_over_the_seeds(trained: Trained) -> None:
+    made = folder(trained)
+    values = {"base": np.zeros(USERS - 1), "llmser": np.zeros(USERS - 1)}
+    table = pq.read_table(made / "ranks.parquet").to_pandas()
+    for model in values:
+        for seed in SEEDS:
+            chosen = table[(table.model == model) & (table.seed == seed) & (table.protocol == "full")]
+            values[model] += 1 / chosen["rank"].to_numpy() / len(SEEDS)
+    row = next(row for row in rows(made / "comparisons.parquet") if _place(row) == ALL)
+    assert row["base"] == pytest.approx(values["base"].mean())
+    assert row["llmser"] == pytest.approx(values["llmser"].mean())
+    assert row["difference"] == pytest.approx((values["llmser"] - values["base"]).mean())
+    assert row["low"] <= row["difference"] <= row["high"]
+    assert row["p"] <= row["p_holm"] <= 1
+
+
+def test_everybody_gets_recommendations_of_items_they_do_not_have(trained: Trained) -> None:
+    recommended = Histories.read(folder(trained) / "recommendations.parquet")
+    test = read_targets(trained.workspace.folder(trained.inputs["test"]) / "targets.parquet")
+    assert recommended.users.tolist() == list(range(USERS))
+    later = {int(user): [*test.contexts[row], test.items[row]] for row, user in enumerate(test.users)}
+    for user, items in zip(recommended.users, recommended, strict=True):
+        known = [*trained.world.histories[user], *later.get(int(user), [])]
+        assert len(items) == 4
+        assert not set(items) & set(known)
+
+
+def test_llmser_sees_pseudo_items_but_only_real_ones_are_excluded(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, list[Histories]] = {"contexts": [], "excluded": []}
+    ranks = recommenders.ranks
+
+    def spy(model: Any, contexts: Histories, targets: Any, exclude: Histories) -> Any:
+        seen["contexts"].append(contexts)
+        seen["excluded"].append(exclude)
+        return ranks(model, contexts, targets, exclude)
+
+    monkeypatch.setattr(recommenders, "ranks", spy)
+    changed = trained.config.model_copy(
+        update={"evaluation": trained.config.evaluation.model_copy(update={"recommendations": 3})}
+    )
+    run(trained, changed)
+    pseudo = Histories.read(trained.workspace.folder(trained.inputs["pseudo"]) / "pseudo.parquet")
+    test = read_targets(trained.workspace.folder(trained.inputs["test"]) / "targets.parquet")
+    base, llmser = seen["contexts"][0], seen["contexts"][1]
+    for row, user in enumerate(test.users):
+        real = [*trained.world.histories[user], *test.contexts[row]]
+        assert list(base[row]) == real
+        assert list(llmser[row]) == [*pseudo[user], *real]
+        assert list(seen["excluded"][1][row]) == real
+        assert test.items[row] not in real
+
+
+def test_pseudo_items_can_be_left_out_at_inference(trained: Trained) -> None:
+    changed = trained.config.model_copy(
+        update={"reliability": trained.config.reliability.model_copy(update={"enhance_inference": False})}
+    )
+    usual, without = (
+        pq.read_table(folder(trained, config=config) / "ranks.parquet").to_pandas().query("protocol == 'full'")
+        for config in (trained.config, changed)
+    )
+    same = (usual["rank"] == without["rank"]).groupby(usual["model"].astype(str)).all()
+    assert same["base"] and same["popularity"] and same["cooccurrence"]
+    assert not same["llmser"]
+
+
+def test_a_second_time_nothing_is_computed(trained: Trained) -> None:
+    first, second = run(trained), run(trained)
+    assert second.unchanged and second.content == first.content
+
+
+def test_facts_hold_what_the_figures_need(trained: Trained) -> None:
+    facts = json.loads((folder(trained) / "facts.json").read_text())
+    lengths = trained.world.histories.lengths
+    shown = {row["n"]: row["users"] for row in facts["lengths"] if row["users"]}
+    assert shown == {int(n): int((lengths == n).sum()) for n in np.unique(lengths)}
+    assert facts["items"] == ITEMS and facts["tail_threshold"] == T
+
+
+def test_a_missing_model_is_named(trained: Trained) -> None:
+    models = {name: model for name, model in trained.inputs["models"].items() if name != "weighted/43"}
+    with pytest.raises(InputError, match="weighted/43"):
+        run(trained, models=models)
+
+
+def test_a_split_without_test_users_is_refused(trained: Trained) -> None:
+    empty: Sequence[int] = []
+    nobody = Targets(np.zeros(0, np.int32), Histories.of(empty, []), np.zeros(0, np.int32))
+
+    def write(folder: Path) -> dict[str, Any]:
+        write_targets(folder / "targets.parquet", nobody)
+        return {}
+
+    test = trained.workspace.produce("empty-test", "tiny", write, inputs={}, config={}, packages=())
+    with pytest.raises(InputError, match="No user has a test item"):
+        run(trained, test=test)
+
+
+def _place(row: dict[str, Any]) -> tuple[str, str, str]:
+    return row["user_group"], row["metric"], row["protocol"]

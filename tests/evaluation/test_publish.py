@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import sys
+import time
+from typing import Any
+
+import pytest
+from evaluated_world import USERS, Trained
+from sqlalchemy import Connection, text
+
+from llmser_tasks.config import to_flat
+from llmser_tasks.errors import InputError
+from llmser_tasks.evaluation import evaluate, figures, publish
+from llmser_tasks.warehouse import runs
+from llmser_tasks.warehouse.engine import engine
+from llmser_tasks.warehouse.rows import replace_rows
+
+RUN = "run-1"
+TABLES = ("metrics", "comparisons", "recommendations", "reports")
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("lengths", "tail_and_head", "differences", "reliability"):
+        monkeypatch.setattr(figures, name, lambda *_: "<svg></svg>")
+
+
+@pytest.fixture
+def url(database_url: str, trained: Trained) -> str:
+    runs.create(database_url, RUN, "tiny", to_flat(trained.config))
+    return database_url
+
+
+def arguments(trained: Trained) -> dict[str, Any]:
+    names = ("catalogue", "pseudo", "training")
+    made = evaluate(trained.workspace, "tiny", trained.config, **trained.inputs)
+    return {name: trained.inputs[name] for name in names} | {"evaluation": made, "reliability": trained.reliability}
+
+
+def put(trained: Trained, url: str, run_id: str = RUN, ingest_report: dict[str, Any] | None = None) -> dict[str, Any]:
+    return publish(
+        url, run_id, trained.workspace, config=trained.config, ingest_report=ingest_report or {}, **arguments(trained)
+    )
+
+
+def ask(url: str, statement: str) -> list[tuple[Any, ...]]:
+    with engine(url).connect() as connection:
+        return [tuple(row) for row in connection.execute(text(statement))]
+
+
+def counts(url: str) -> dict[str, int]:
+    return {table: ask(url, f"select count(*) from {table} where run_id = '{RUN}'")[0][0] for table in TABLES}
+
+
+def test_everything_arrives_under_original_ids(trained: Trained, url: str) -> None:
+    written = put(trained, url)
+    assert written == counts(url)
+    assert written["recommendations"] == USERS and written["reports"] == 1
+    users = {row[0] for row in ask(url, "select user_id from recommendations")}
+    assert users == {f"u{user:03d}" for user in range(USERS)}
+    items, scores = ask(url, "select item_ids, scores from recommendations where user_id = 'u007'")[0]
+    assert len(items) == len(scores) == 4 and all(item.startswith("i") for item in items)
+    assert scores == sorted(scores, reverse=True)
+    assert ask(url, "select state from runs") == [("succeeded",)]
+    assert "<h2>Full ranking</h2>" in ask(url, "select html from reports")[0][0]
+    assert ask(url, "select count(*) from tail_report where p_holm is not null")[0][0] > 0
+
+
+def test_again_doubles_nothing_and_leaves_other_runs_alone(trained: Trained, url: str) -> None:
+    runs.create(url, "other", "tiny", to_flat(trained.config))
+    put(trained, url, "other")
+    first = put(trained, url)
+    before = ask(url, "select * from metrics order by 1, 2, 3, 4, 5, 6")
+    assert put(trained, url) == first == counts(url)
+    assert ask(url, "select * from metrics order by 1, 2, 3, 4, 5, 6") == before
+
+
+def test_synthetic_dumps_mark_run_and_report(trained: Trained, url: str) -> None:
+    put(trained, url, ingest_report={"synthetic": True})
+    assert ask(url, "select synthetic from runs") == [(True,)]
+    assert "SYNTHETIC DATA" in ask(url, "select html from reports")[0][0]
+
+
+def test_who_answered_is_named(trained: Trained, url: str) -> None:
+    with engine(url).begin() as connection:
+        connection.execute(
+            text(
+                "insert into answers (question_key, step, prompt_version, model, answered_by, content, attempts)"
+                " values ('k', 'snf', '1', 'asked-for', 'served-by', '{}', 1);"
+                "insert into picks (run_id, step, user_id, question_key, shuffle_seed, item_ids, sources)"
+                " values ('run-1', 'snf', 'u000', 'k', 1, '{}', '{}');"
+            )
+        )
+    other = trained.config.model_copy(update={"llm": trained.config.llm.model_copy(update={"endpoint": "glm"})})
+    publish(url, RUN, trained.workspace, config=other, ingest_report={}, **arguments(trained))
+    assert "<bdi>served-by</bdi> (1)" in ask(url, "select html from reports")[0][0]
+
+
+def test_a_run_that_is_not_there_is_named(trained: Trained, database_url: str) -> None:
+    with pytest.raises(InputError, match="no run 'nowhere'"):
+        put(trained, database_url, "nowhere")
+
+
+@pytest.mark.parametrize("published_before", [True, False])
+@pytest.mark.parametrize("table", ["metrics", "reports"])
+def test_killed_while_writing_the_old_results_stay(
+    trained: Trained, url: str, table: str, published_before: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if published_before:
+        put(trained, url)
+        with engine(url).begin() as connection:
+            connection.execute(text("update metrics set value = 0.5; update reports set html = 'old'"))
+    before = counts(url)
+    evaluate(trained.workspace, "tiny", trained.config, **trained.inputs)
+    processes = multiprocessing.get_context("fork")
+    reached = processes.Event()
+    module = sys.modules["llmser_tasks.evaluation.publish"]
+
+    def halting(connection: Connection, written: str, *rest: Any, **where: Any) -> int:
+        rows = replace_rows(connection, written, *rest, **where)
+        if written == table:
+            reached.set()
+            time.sleep(300)
+        return rows
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "replace_rows", halting)
+        publisher = processes.Process(target=put, args=(trained, url))
+        publisher.start()
+        assert reached.wait(120)
+        publisher.kill()
+        publisher.join()
+    assert publisher.exitcode == -signal.SIGKILL
+
+    assert counts(url) == before
+    if published_before:
+        assert ask(url, "select distinct value from metrics") == [(0.5,)]
+        assert ask(url, "select html from reports") == [("old",)]
+    assert put(trained, url) == counts(url)
+    assert ask(url, "select html = 'old' from reports") == [(False,)]

@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from evaluated_world import HOSTILE, T, Trained
+
+from llmser_tasks.config import from_flat
+from llmser_tasks.evaluation import evaluate, figures
+from llmser_tasks.evaluation.examples import Example, examples, spread
+from llmser_tasks.evaluation.report import Report, change, decimal, render, signed
+
+LINES = {"read": 70, "kept": 60, "duplicates": 3, "filtered": {"user_core": 5}, "quarantined": {"bad JSON": 2}}
+INGEST: dict[str, Any] = {
+    "before": {"users": 70, "items": 33, "interactions": 300},
+    "after": {"users": 60, "items": 30, "interactions": 280, "density": 0.155},
+    "lengths": {"median": 4, "p80": 6, "max": 8},
+    "titles": {"coverage": 0.97, "different": 29},
+    "lines": {"reviews": LINES, "items": LINES},
+}
+
+
+@pytest.fixture(scope="module")
+def report(trained: Trained) -> Report:
+    folder = trained.workspace.folder(evaluate(trained.workspace, "tiny", trained.config, **trained.inputs))
+    shown = examples(
+        trained.world.histories,
+        trained.workspace.folder(trained.inputs["pseudo"]) / "pseudo.parquet",
+        trained.workspace.folder(trained.reliability) / "reliability.parquet",
+        trained.world.known,
+        tail_threshold=T,
+        seed=42,
+    )
+    return Report(
+        run_id="run <1>",
+        config=trained.config,
+        started="2031-05-06 07:08 UTC",
+        synthetic=False,
+        facts=json.loads((folder / "facts.json").read_text()),
+        metrics=pq.read_table(folder / "metrics.parquet").to_pylist(),
+        comparisons=pq.read_table(folder / "comparisons.parquet").to_pylist(),
+        omega=np.array([0.0, 0.5, 1.0]),
+        hit=np.array([False, False, True]),
+        compared=np.array([False, True, True]),
+        examples=shown,
+        ingest=INGEST,
+    )
+
+
+@pytest.fixture(autouse=True)
+def quick(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes half a second; tests that do not look at the figures go without."""
+    if "drawn" not in request.fixturenames:
+        for name in ("lengths", "tail_and_head", "differences", "reliability"):
+            monkeypatch.setattr(figures, name, lambda *_: "<svg></svg>")
+
+
+@pytest.fixture
+def drawn() -> None:
+    """Figures are drawn."""
+
+
+class Page(HTMLParser):
+    """Tags, attributes and text of a page."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str]] = []
+        self.text = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_it_holds_tables_figures_and_ten_examples(report: Report, drawn: None) -> None:
+    page = Page(render(report))
+    assert page.tags.count("svg") == 4
+    assert page.tags.count("article") == 10
+    for words in ("Full ranking", "By group", "tail users", "Co-occurrence", "Popularity", "uniform-5", "run <1>"):
+        assert words in page.text
+    assert "5 user core" in page.text and "2 bad JSON" in page.text
+
+
+def test_it_loads_nothing_and_runs_nothing(report: Report, drawn: None) -> None:
+    html = render(report)
+    page = Page(html)
+    assert not {"script", "link", "img", "iframe", "object", "form"} & set(page.tags)
+    assert not [name for name, _ in page.attributes if name.startswith("on")]
+    links = [value for name, value in page.attributes if name in {"src", "href", "xlink:href", "data", "action"}]
+    assert all(value.startswith("#") for value in links)
+    assert not re.search(r"@import|url\((?!['\"]?#)", html)
+    assert "default-src 'none'" in html
+
+
+@pytest.mark.parametrize("where", ["user", "pseudo", "history", "named", "source", "reason"])
+def test_hostile_text_is_shown_as_text(report: Report, where: str) -> None:
+    plain = Example("u", 2, True, [("A", "strict")], 3, ["B", "C"], "D", False, "strict", 0.5, 0.25, None)
+    value: Any = {"pseudo": [(HOSTILE, HOSTILE)], "history": [HOSTILE, HOSTILE]}.get(where, HOSTILE)
+    html = render(replace(report, examples=[replace(plain, **{where: value})]))
+    assert HOSTILE not in html
+    assert "script" not in Page(html).tags
+    assert HOSTILE in Page(html).text
+
+
+def test_hostile_endpoint_names_and_ingest_reasons_are_shown_as_text(report: Report) -> None:
+    lines = LINES | {"quarantined": {HOSTILE: 2}}
+    config = from_flat({"dataset": "tiny", "seeds": [42, 43], "sampled_negatives": 5, "endpoint": "glm"})
+    changed = replace(
+        report, config=config, run_id=HOSTILE, ingest=INGEST | {"lines": {"x": lines}}, answered_by={HOSTILE: 3}
+    )
+    page = Page(render(changed))
+    assert "script" not in page.tags
+    assert page.text.count(HOSTILE) >= 3
+
+
+def test_synthetic_data_says_so(report: Report) -> None:
+    assert "SYNTHETIC DATA" not in render(report)
+    assert "SYNTHETIC DATA" in render(replace(report, synthetic=True))
+
+
+def test_the_embedding_ranker_is_called_no_llm(report: Report) -> None:
+    assert "not an LLM" in Page(render(report)).text
+    config = from_flat({"dataset": "tiny", "seeds": [42, 43], "sampled_negatives": 5, "endpoint": "glm"})
+    other = Page(render(replace(report, config=config, answered_by={"glm-4-flash": 12}))).text
+    assert "not an LLM" not in other
+    assert "glm-4-flash" in other
+
+
+@pytest.mark.parametrize(("p", "stars"), [(0.2, 0), (0.01, 3)])  # in its tile, the main table and the group table
+def test_stars_stand_only_where_holm_allows_them(report: Report, p: float, stars: int) -> None:
+    rows = [row | {"p_holm": p if _first(row) else 1.0} for row in report.comparisons]
+    assert render(replace(report, comparisons=rows)).count("<sup>*</sup>") == stars
+
+
+def _first(row: dict[str, Any]) -> bool:
+    return (row["protocol"], row["user_group"], row["metric"]) == ("full", "all", "N@10")
+
+
+def test_an_untrained_counter_that_wins_is_named(report: Report) -> None:
+    better = [row | {"value": 1.0} if row["model"] == "cooccurrence" else row for row in report.metrics]
+    worse = [row | {"value": 0.0} if row["model"] in {"cooccurrence", "popularity"} else row for row in report.metrics]
+    assert "Co-occurrence, which is not trained at all" in Page(render(replace(report, metrics=better))).text
+    assert "not trained at all" not in Page(render(replace(report, metrics=worse))).text
+
+
+def test_the_same_run_gives_the_same_bytes(report: Report, drawn: None) -> None:
+    assert render(report) == render(report)
+
+
+def test_it_renders_without_ingest_report_examples_and_spread_over_seeds(report: Report, drawn: None) -> None:
+    one = [row for row in report.metrics if row["seed"] == 42]
+    nobody = np.zeros(0, bool)
+    text = Page(
+        render(replace(report, metrics=one, ingest={}, examples=[], omega=np.zeros(0), hit=nobody, compared=nobody))
+    ).text
+    assert "No user has pseudo items" in text
+    assert "±" not in text.split("Settings")[0].replace("Mean ± sd", "")
+
+
+def test_examples_say_what_was_added_masked_and_named(report: Report, trained: Trained) -> None:
+    example = report.examples[0]
+    row = int(example.user[1:])
+    history = trained.world.histories[row]
+    titles = trained.world.known.titles_of(history)
+    assert example.n == len(history)
+    assert example.history == [title or "i002 (no title)" for title in titles]
+    assert example.named == example.history[-1] and example.named_is_masked
+    assert len(example.pseudo) == 2 and {source for _, source in example.pseudo} == {"strict"}
+    assert [shown.omega for shown in report.examples] == sorted((e.omega for e in report.examples), reverse=True)
+
+
+def test_examples_differ_in_omega_and_are_chosen_by_seed() -> None:
+    omega = np.linspace(0, 1, 200)
+    rows = np.arange(200)
+    chosen = omega[spread(rows, omega, 1, 10)]
+    assert len(chosen) == 10 and (np.diff(chosen) < 0).all() and chosen[0] > 0.9 and chosen[-1] < 0.1
+    assert spread(rows, omega, 1, 10) == spread(rows, omega, 1, 10) != spread(rows, omega, 2, 10)
+    assert len(spread(rows[:3], omega[:3], 1, 10)) == 3
+    assert spread(rows[:0], omega[:0], 1, 10) == []
+
+
+def test_numbers_as_the_papers_write_them() -> None:
+    assert decimal(0.08342) == ".0834" and decimal(1.0) == "1.0000" and decimal(-0.01, 2) == "-.01"
+    assert decimal(None) == "–"
+    assert signed(0.0123) == "+.0123" and signed(-0.0123) == "−.0123"
+    assert change({"difference": 0.01, "base": 0.1}) == "+10.0 %"
+    assert change({"difference": 0.01, "base": 0.0}) == "new"
