@@ -1,0 +1,339 @@
+"""The steps in order: reruns, knobs, ablations, kills."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import psutil
+import psycopg2
+import pytest
+from endpoint_double import Block, Double, by_title, llm, llm_server
+from psycopg2 import sql
+from sqlalchemy import text
+from tiny_dumps import ITEMS, SMALL, FakeEncoder, careers, write_dumps
+from tiny_world import read
+
+from llmser_tasks import pipeline
+from llmser_tasks.errors import InputError
+from llmser_tasks.llm import embedded as embedded_ranker
+from llmser_tasks.pipeline import Made, Run
+from llmser_tasks.warehouse import embedded, runs
+from llmser_tasks.warehouse.engine import engine, transaction
+from llmser_tasks.warehouse.migrations import migrate
+from llmser_tasks.workspace import Artefact, Workspace
+
+__all__ = ["llm", "llm_server"]
+
+USERS = 60
+Rows = list[dict[str, Any]]
+
+
+@pytest.fixture(autouse=True)
+def light(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLMSER_THREADS", "1")
+    monkeypatch.setattr(pipeline, "Encoder", FakeEncoder)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Dumps and a workspace that the tests of this module share, so that only what differs is made."""
+    return tmp_path_factory.mktemp("pipeline")
+
+
+@pytest.fixture(scope="module")
+def values(shared: Path) -> dict[str, Any]:
+    return SMALL | write_dumps(shared / "dumps", careers(USERS))
+
+
+@pytest.fixture(scope="module")
+def url(postgres: embedded.Server) -> Iterator[str]:
+    """A database for all tests of this module."""
+    administer(postgres, "create database pipeline owner llmser")
+    made = postgres.url_of("pipeline", "llmser")
+    migrate(made)
+    yield made
+    engine(made).dispose()
+    administer(postgres, "drop database pipeline with (force)")
+
+
+def administer(server: embedded.Server, statement: str) -> None:
+    connection = psycopg2.connect(server.url_of("postgres").replace("+psycopg2", ""))
+    connection.autocommit = True
+    with connection.cursor() as cursor:
+        cursor.execute(sql.SQL(statement))
+    connection.close()
+
+
+Augmented = Callable[..., tuple[Run, Made]]
+
+
+@pytest.fixture
+def augmented(shared: Path, values: dict[str, Any], url: str, llm: Double) -> Augmented:
+    """Run everything up to α with these knobs."""
+
+    def run(run_id: str, **knobs: Any) -> tuple[Run, Made]:
+        made = pipeline.start(run_id, values | knobs, workspace=Workspace(shared / "artefacts"), database_url=url)
+        return made, pipeline.augment(made, llm.endpoint)
+
+    return run
+
+
+def rows(url: str, query: str, **given: Any) -> Rows:
+    with transaction(url) as connection:
+        return [dict(row) for row in connection.execute(text(query), given).mappings()]
+
+
+def states(url: str, run_id: str) -> dict[str, str]:
+    """State per step; of batches and seeds the last one's."""
+    return {row["step"]: row["state"] for row in rows(url, "select step, state from steps where run_id = :r", r=run_id)}
+
+
+def table(run: Run, refs: Made, name: str, file: str) -> dict[str, list[Any]]:
+    loaded: dict[str, list[Any]] = read(run.workspace, Artefact(**refs[name]), file).to_pydict()
+    return loaded
+
+
+# A whole run ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_fills_postgres_and_a_second_one_repeats_nothing(
+    shared: Path, values: dict[str, Any], url: str, llm: Double
+) -> None:
+    workspace = Workspace(shared / "artefacts")
+
+    def go(run_id: str) -> None:
+        assert (
+            pipeline.run_all(values, workspace=workspace, database_url=url, endpoint=llm.endpoint, run_id=run_id)
+            == run_id
+        )
+
+    go("whole")
+    assert runs.load(url, "whole").state == "succeeded"
+    counted = {
+        name: rows(url, f"select count(*) as n from {name} where run_id = 'whole'")[0]["n"]
+        for name in ("picks", "pseudo_items", "reliability", "recommendations", "metrics", "reports")
+    }
+    assert counted["picks"] == 2 * USERS
+    assert counted["pseudo_items"] == counted["reliability"] == counted["recommendations"] == USERS
+    assert counted["metrics"] > 0
+    assert counted["reports"] == 1
+    costs = {row["step"]: row for row in rows(url, "select * from run_costs where run_id = 'whole'")}
+    assert costs["snf"]["calls"] + costs["reason"]["calls"] == len(llm.asked)
+    assert costs["snf"]["users"] == costs["snf"]["answered"] == USERS
+    assert set(states(url, "whole").values()) == {"done"}
+
+    llm.reset()
+    go("again")
+    assert llm.asked == []
+    again = states(url, "again")
+    made = {step for step, state in again.items() if state == "done"}
+    assert made == {"snf", "reason", "publish"}, "these write the run's own rows; the rest is there already"
+    figures = "select model, protocol, user_group, metric, value from metrics where run_id = :r order by 1, 2, 3, 4"
+    assert rows(url, figures, r="whole") == rows(url, figures, r="again")
+
+    go("whole")
+    assert rows(url, "select count(*) as n from recommendations where run_id = 'whole'") == [{"n": USERS}]
+
+
+def test_a_failed_run_says_why_and_is_taken_up_where_it_stopped(
+    shared: Path, values: dict[str, Any], url: str, llm: Double
+) -> None:
+    given = {"workspace": Workspace(shared / "artefacts"), "database_url": url, "endpoint": llm.endpoint}
+    llm.script = lambda *_: (401, {"error": {"code": "invalid_api_key", "message": "no"}})
+    other = values | {"noun": "thing that fails"}  # a new prompt, so that the ledger does not know the answers
+    with pytest.raises(Exception, match="refuses its key"):
+        pipeline.run_all(other, run_id="fails", **given)
+    row = runs.load(url, "fails")
+    assert row.state == "failed"
+    assert "refuses its key" in str(row.message)
+    assert states(url, "fails")["snf"] == "failed"
+    llm.reset()
+    pipeline.run_all(other, run_id="fails", **given)
+    assert runs.load(url, "fails").state == "succeeded"
+    assert runs.load(url, "fails").message is None
+
+
+def test_a_dataset_file_fills_what_is_not_given(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLMSER_HOME", str(tmp_path))
+    (tmp_path / "datasets").mkdir()
+    (tmp_path / "datasets" / "mine.json").write_text('{"noun": "book", "item_core": 7}')
+    run = pipeline.start("file", {"dataset": "mine", "item_core": 4}, workspace=Workspace(tmp_path), database_url=url)
+    assert (run.config.dataset.noun, run.config.dataset.item_core) == ("book", 4)
+    assert pipeline.load("file", workspace=run.workspace, database_url=url) == run
+
+
+def test_a_step_out_of_turn_says_what_is_missing(tmp_path: Path, url: str) -> None:
+    run = pipeline.start("turn", {}, workspace=Workspace(tmp_path), database_url=url)
+    with pytest.raises(InputError, match="The artefact ingest has not been made yet"):
+        pipeline.sequences(run, {})
+
+
+# Knobs and ablations -------------------------------------------------------------------------------------------------
+
+UP_TO_SNF = {"ingest", "sequences", "reverse", "forward"}
+
+
+@pytest.mark.parametrize(
+    ("knobs", "kept"),
+    [
+        ({"beta": 0.25}, {"ccg", "pseudo", "rcs"}),
+        ({"tail_threshold": 2}, {"ccg", "pseudo", "rcs"}),
+        ({"pseudo_items": 2}, {"ccg"}),
+        ({"reason_pool": 3}, {"ccg", "pseudo"}),
+        ({"pool": 5}, set()),
+        ({"recommendations": 4, "enhance_inference": False}, {"ccg", "pseudo", "rcs", "reliability"}),
+    ],
+)
+def test_a_changed_knob_reruns_what_depends_on_it_and_nothing_else(
+    augmented: Augmented, url: str, knobs: dict[str, Any], kept: set[str]
+) -> None:
+    name = "knob-" + "-".join(knobs)
+    augmented("plain")
+    augmented(name, **knobs)
+    seen = states(url, name)
+    if "tail_threshold" in knobs:  # the training step notes T; its histories come out the same
+        assert seen.pop("sequences") == "done"
+    unchanged = {step for step, state in seen.items() if state == "unchanged"}
+    assert unchanged == (UP_TO_SNF | kept) & set(seen)
+
+
+def test_without_ccg_pools_are_random_and_still_filtered(augmented: Augmented, url: str, llm: Double) -> None:
+    _, plain = augmented("plain")
+    llm.reset()
+    run, refs = augmented("without-ccg", without=["ccg"])
+    assert "reverse" not in refs
+    assert refs["ccg"]["content"] != plain["ccg"]["content"]
+    assert set(table(run, refs, "ccg", "pools.parquet")["scores"][0]) == {0.0}
+    assert len([block for block in llm.asked if len(block["candidates"]) > run.config.reliability.reason_pool]) > 0
+
+
+def test_without_snf_the_pools_first_are_taken_unasked(augmented: Augmented, url: str) -> None:
+    run, refs = augmented("without-snf", without=["snf"])
+    pools = table(run, refs, "ccg", "pools.parquet")["items"]
+    items = table(run, refs, "pseudo", "pseudo.parquet")["items"]
+    assert items == [pool[:3][::-1] for pool in pools]
+    assert not rows(url, "select 1 from picks where run_id = 'without-snf' and step = 'snf'")
+    assert rows(url, "select summary from steps where run_id = 'without-snf' and step = 'snf'")[0]["summary"] == {
+        "left_out": "the run is without SNF"
+    }
+
+
+def test_without_arv_everyone_is_trusted_and_nobody_asked(augmented: Augmented, url: str) -> None:
+    run, refs = augmented("without-arv", without=["arv"])
+    assert not {"forward", "rcs"} & set(refs)
+    items = table(run, refs, "pseudo", "pseudo.parquet")["items"]
+    assert table(run, refs, "reliability", "reliability.parquet")["alpha"] == [float(bool(row)) for row in items]
+    assert not rows(url, "select 1 from picks where run_id = 'without-arv' and step = 'reason'")
+
+
+def test_without_rcs_the_reason_pool_is_random(augmented: Augmented) -> None:
+    _, plain = augmented("plain")
+    run, refs = augmented("without-rcs", without=["rcs"])
+    assert "forward" not in refs
+    assert refs["rcs"]["content"] != plain["rcs"]["content"]
+    pools = table(run, refs, "rcs", "pools.parquet")
+    assert set(np.concatenate(pools["items"])) == set(range(1, ITEMS + 1))
+    assert set(table(run, refs, "reliability", "reliability.parquet")["source"]) <= {"strict", None}
+
+
+def test_without_reason_rcs_names_the_item(augmented: Augmented, url: str) -> None:
+    run, refs = augmented("without-reason", without=["reason"])
+    pools = table(run, refs, "rcs", "pools.parquet")["items"]
+    scored = table(run, refs, "reliability", "reliability.parquet")
+    untitled = {5, 6}
+    for pool, named, source in zip(pools, scored["named"], scored["source"], strict=True):
+        if named is not None:
+            assert named == next(item for item in pool if item not in untitled)
+            assert source == "rcs"
+    assert not rows(url, "select 1 from picks where run_id = 'without-reason' and step = 'reason'")
+
+
+def test_without_wd_head_users_weigh_as_much(augmented: Augmented) -> None:
+    run, refs = augmented("without-wd", without=["wd"], tail_threshold=2)
+    scored = table(run, refs, "reliability", "reliability.parquet")
+    assert scored["alpha"] == scored["omega"]
+    run, refs = augmented("with-wd", tail_threshold=2)
+    scored = table(run, refs, "reliability", "reliability.parquet")
+    assert any(omega > 0 and n > 2 for omega, n in zip(scored["omega"], scored["n"], strict=True))
+    assert scored["alpha"] == [o if n <= 2 else 0.5 * o for o, n in zip(scored["omega"], scored["n"], strict=True)]
+
+
+# Kills ---------------------------------------------------------------------------------------------------------------
+
+CHILD = """
+import sys, json
+from pathlib import Path
+from tiny_dumps import FakeEncoder
+from llmser_tasks import pipeline
+from llmser_tasks.llm.endpoint import Endpoint
+from llmser_tasks.workspace import Workspace
+values, root, url, endpoint = json.loads(sys.argv[1])
+pipeline.Encoder = FakeEncoder
+run = pipeline.start("killed", values, workspace=Workspace(Path(root)), database_url=url)
+pipeline.augment(run, Endpoint(name="double", url=endpoint, model="double", max_concurrency=4))
+"""
+
+
+def test_killed_in_an_llm_batch_the_next_run_asks_only_for_what_is_missing(
+    shared: Path, values: dict[str, Any], llm: Double, database_url: str, augmented: Augmented
+) -> None:
+    answered = 9
+
+    def stalls(block: Block, schema: dict[str, Any]) -> str:
+        if len(llm.asked) > answered:
+            time.sleep(60)
+        return by_title(block, schema)
+
+    llm.script = stalls
+    root = str(shared / "artefacts")
+    argument = json.dumps([values, root, database_url, llm.endpoint.url])
+    child = subprocess.Popen(
+        [sys.executable, "-c", CHILD, argument], env=os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not rows(database_url, "select 1 from answers"):  # committed two seconds after the last answer
+            assert child.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        kept = rows(database_url, "select count(*) as n from answers")[0]["n"]
+    finally:
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+    assert kept == answered
+    assert not rows(database_url, "select 1 from picks"), "a batch that was killed left half its rows"
+
+    llm.reset()
+    run = pipeline.start("killed", values, workspace=Workspace(Path(root)), database_url=database_url)
+    pipeline.augment(run, llm.endpoint)
+    distinct = rows(database_url, "select count(*) as n from answers")[0]["n"]
+    assert len(llm.asked) == distinct - kept
+    assert len({str(block) for block in llm.asked}) == len(llm.asked)
+    assert rows(database_url, "select count(*) as n, count(distinct (step, user_id)) as d from picks") == [
+        {"n": 2 * USERS, "d": 2 * USERS}
+    ]
+    assert rows(database_url, "select count(*) as n from reliability") == [{"n": USERS}]
+
+
+# The embedded ranker -------------------------------------------------------------------------------------------------
+
+
+def test_the_embedded_ranker_runs_for_the_length_of_the_block(tmp_path: Path) -> None:
+    with embedded_ranker.running(tmp_path) as endpoint:
+        port = httpx.URL(endpoint.url).port
+        assert httpx.get(f"http://127.0.0.1:{port}/health", timeout=60).status_code == 200
+        children = psutil.Process().children(recursive=True)
+        listening = [c.laddr for child in children for c in child.net_connections() if c.status == "LISTEN"]
+        assert ("127.0.0.1", port) in {(address.ip, address.port) for address in listening}
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"http://127.0.0.1:{port}/health")
