@@ -100,7 +100,7 @@ class Augmentation(Section):
     """Candidate pools and pseudo-prior items (SIA)."""
 
     pool: int = Field(20, ge=1, le=99, description="N, CCG candidates per user. [released code]")
-    pseudo_items: int = Field(12, ge=1, le=99, description="M, pseudo-prior items kept. [paper's best on Fashion]")
+    pseudo_items: int = Field(12, ge=2, le=99, description="M, pseudo-prior items kept. [paper's best on Fashion]")
     fill: bool = Field(False, description="Fill a short answer from CCG order. [method: off]")
     without: tuple[Ablation, ...] = Field(
         (), description="Parts left out, as in the paper's Table 2: ccg, snf, arv, rcs, reason, wd."

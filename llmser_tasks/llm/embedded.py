@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from llmser_tasks.errors import InputError
-from llmser_tasks.llm.endpoint import RANKER, RANKER_MODEL, Endpoint
+from llmser_tasks.llm.endpoint import RANKER, Endpoint
 
 STOP_S = 10
 
@@ -32,7 +32,7 @@ def running(cache: Path) -> Iterator[Endpoint]:
         ready = process.stdout.readline().split()
         if not ready:
             raise InputError("The embedding ranker did not start; its own message on stderr says why.")
-        yield Endpoint(name=RANKER, url=ready[-1], model=RANKER_MODEL)
+        yield Endpoint.from_mapping(RANKER, ready[-1], None, {})
     finally:
         process.terminate()
         try:

@@ -13,6 +13,7 @@ from llmser_tasks.errors import InputError
 
 RANKER = "llmser_ranker"  # name of the embedded endpoint
 RANKER_MODEL = "embedding-ranker"
+RANKER_TIMEOUT_S = 300.0  # its first answers wait until their titles are embedded, on whatever cores are left
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,9 @@ class Endpoint:
                     f"LLM endpoint {name}: unknown setting {field_name!r} in its extra; known are: {', '.join(types)}."
                 )
             values[field_name] = _typed(name, field_name, types[field_name], value)
-        values.setdefault("model", RANKER_MODEL if name == RANKER else "")
+        if name == RANKER:
+            values = {"model": RANKER_MODEL, "timeout_s": RANKER_TIMEOUT_S} | values
+        values.setdefault("model", "")
         return cls(name=name, url=url, key=key or None, **values)
 
     @classmethod

@@ -1,0 +1,94 @@
+"""The paper's Table 2: each part left out in turn, on a seeded sample of a dataset's users.
+
+    python benchmarks/ablations.py --data FOLDER [--users 5000] [--seeds 42,43,44] [--only ccg,wd]
+
+FOLDER holds `amazon_beauty_2014/`. Runs share artefacts and answers: the base recommenders are trained once per seed,
+and a variant repeats only what its switch changes. Prints one row a variant: mean ± sd over seeds, full ranking, test.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import hashlib
+import json
+from pathlib import Path
+
+import pandas as pd
+from sqlalchemy import text
+
+from llmser_tasks import settings
+from llmser_tasks.pipeline import run_all
+from llmser_tasks.warehouse.engine import engine
+
+VARIANTS = ["", "ccg", "snf", "arv", "rcs", "reason", "wd"]
+COLUMNS = [("all", "H@10"), ("all", "N@10"), ("tail users", "H@10"), ("tail users", "N@10"), ("head users", "N@10")]
+
+
+def sample_users(dump: Path, target: Path, users: int) -> None:
+    """Copy the review lines of `users` users, chosen by a hash of their ids."""
+    with gzip.open(dump, "rt") as lines:
+        parsed = [(json.loads(line)["reviewerID"], line) for line in lines]
+    ranked = sorted({user for user, _ in parsed}, key=lambda user: hashlib.sha256(f"42 {user}".encode()).digest())
+    kept = set(ranked[:users])
+    with gzip.open(target, "wt") as out:
+        out.writelines(line for user, line in parsed if user in kept)
+
+
+def table(database_url: str, run_id: str, model: str) -> pd.DataFrame:
+    """One row per seed, a column per group and metric."""
+    statement = text(
+        "select seed, user_group, metric, value from metrics"
+        " where run_id = :run and model = :model and protocol = 'full'"
+    )
+    with engine(database_url).connect() as connection:
+        rows = pd.DataFrame(connection.execute(statement, {"run": run_id, "model": model}).mappings().all())
+    return rows.pivot(index="seed", columns=["user_group", "metric"], values="value")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--users", type=int, default=5000)
+    parser.add_argument("--seeds", default="42,43,44")
+    parser.add_argument("--only", default=",".join(VARIANTS))
+    parser.add_argument("--backbone", default="sasrec")
+    arguments = parser.parse_args()
+
+    source = arguments.data / "amazon_beauty_2014"
+    folder = settings.home() / "benchmarks"
+    folder.mkdir(parents=True, exist_ok=True)
+    reviews = folder / f"reviews_Beauty_{arguments.users}.json.gz"
+    if not reviews.exists():
+        sample_users(source / "reviews_Beauty_5.json.gz", reviews, arguments.users)
+
+    with settings.database() as url:
+        print("| variant | " + " | ".join(f"{group} {metric}" for group, metric in COLUMNS) + " |")
+        print("| --- |" + " --- |" * len(COLUMNS), flush=True)
+        base_shown = False
+        for part in arguments.only.split(","):
+            values = {
+                "dataset": "beauty-ablation",
+                "source": "amazon-2014",
+                "reviews": str(reviews),
+                "items": str(source / "meta_Beauty.json.gz"),
+                "user_core": 5,
+                "item_core": 3,
+                "backbone": arguments.backbone,
+                "seeds": [int(seed) for seed in arguments.seeds.split(",")],
+                "without": [part] if part else [],
+            }
+            run_id = run_all(values, workspace=settings.workspace(), database_url=url)
+            if not base_shown:
+                print_row("base", table(url, run_id, "base"))
+                base_shown = True
+            print_row(f"w/o {part.upper()}" if part else "LLMSeR", table(url, run_id, "llmser"))
+
+
+def print_row(label: str, figures: pd.DataFrame) -> None:
+    cells = [f"{figures[column].mean():.4f} ± {figures[column].std(ddof=0):.4f}" for column in COLUMNS]
+    print(f"| {label} | " + " | ".join(cells) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

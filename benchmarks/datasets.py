@@ -1,0 +1,103 @@
+"""Real dumps through the DAG, under a scheduler: wall time and peak memory per task, LLM calls, rows, metrics.
+
+    llmser up &
+    python benchmarks/datasets.py --data FOLDER [--only amazon_gift_cards_2018,yelp_sun_city] [--seeds 42]
+
+FOLDER holds the four folders named below. Peak memory is the highest resident set of the task's process.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import defaultdict
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from sqlalchemy import text
+
+from llmser_tasks import settings
+from llmser_tasks.services import airflow_api, local, results, stack
+from llmser_tasks.services.follow import STEPS
+from llmser_tasks.warehouse import queries
+from llmser_tasks.warehouse.engine import engine
+
+YELP = {"reviews": "yelp_academic_dataset_review.json.gz", "items": "yelp_academic_dataset_business.json.gz"}
+DATASETS: dict[str, dict[str, Any]] = {
+    "amazon_gift_cards_2018": {
+        "source": "amazon-2018",
+        "reviews": "Gift_Cards_5.json.gz",
+        "items": "meta_Gift_Cards.json.gz",
+        "noun": "gift card",
+    },
+    "yelp_sun_city": {"source": "yelp", **YELP, "noun": "business"},
+    "amazon_beauty_2014": {
+        "source": "amazon-2014",
+        "reviews": "reviews_Beauty_5.json.gz",
+        "items": "meta_Beauty.json.gz",
+        "item_core": 5,
+        "noun": "beauty product",
+    },
+    "yelp_s3rec": {"source": "yelp", **YELP, "noun": "business"},
+}
+TABLES = ("picks", "pseudo_items", "reliability", "metrics", "comparisons", "recommendations", "steps", "batches")
+
+
+def show_tasks(database_url: str, run_id: str, tasks: list[dict[str, Any]], console: Console) -> None:
+    """One line a task; mapped instances together, from the first's start to the last's end."""
+    steps = [dict(row) for row in read(database_url, "steps", run_id)]
+    spans: dict[str, list[tuple[datetime, datetime]]] = defaultdict(list)
+    for task in tasks:
+        if task["start_date"] and task["end_date"]:
+            span = (datetime.fromisoformat(task["start_date"]), datetime.fromisoformat(task["end_date"]))
+            spans[task["task_id"]].append(span)
+    console.print("| task | instances | wall s | peak MiB | |\n| --- | ---: | ---: | ---: | --- |", markup=False)
+    for name, found in sorted(spans.items(), key=lambda item: min(item[1])):
+        seconds = (max(end for _, end in found) - min(start for start, _ in found)).total_seconds()
+        rows = [row for row in steps if row["step"] in STEPS.get(name, (name,))]
+        peak = max((row["peak_mib"] or 0 for row in rows), default=0)
+        note = next((row["note"] for row in rows if row["note"]), "")
+        console.print(f"| {name} | {len(found)} | {seconds:.0f} | {peak or ''} | {note} |", markup=False)
+    first, last = (pick(t for s in spans.values() for pair in s for t in pair) for pick in (min, max))
+    console.print(f"Whole run: {(last - first).total_seconds():.0f} s", markup=False)
+
+
+def read(database_url: str, what: str, run_id: str) -> list[dict[str, Any]]:
+    with queries.read(database_url, what, run_id) as found:
+        return [dict(zip(found.columns, row, strict=True)) for row in found.rows]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--only", default=",".join(DATASETS))
+    parser.add_argument("--backbone", default="sasrec")
+    parser.add_argument("--seeds", default="42")
+    arguments = parser.parse_args()
+    console = Console(width=140)
+    here = stack.attached(settings.home())
+    if here is None:
+        parser.error("the services are not up; start them with `llmser up`")
+    url = here.addresses.warehouse
+    for name in arguments.only.split(","):
+        values = {"dataset": name, "backbone": arguments.backbone, **DATASETS[name]}
+        values |= {key: str((arguments.data / name / values[key]).absolute()) for key in ("reviews", "items")}
+        values["seeds"] = [int(seed) for seed in arguments.seeds.split(",")]
+        run_id = local.trigger(settings.home(), values, wait=True, console=Console(stderr=True))
+        console.print(f"\n## {name}, {arguments.backbone} ({run_id})\n", markup=False)
+        with here.client() as client:
+            show_tasks(url, run_id, airflow_api.task_instances(client, run_id), console)
+        for row in read(url, "costs", run_id):
+            console.print(", ".join(f"{key} {value}" for key, value in row.items()), markup=False)
+        with engine(url).connect() as connection:
+            counts = {
+                table: connection.scalar(text(f"select count(*) from {table} where run_id = :run"), {"run": run_id})
+                for table in TABLES
+            }
+        console.print("Rows written: " + ", ".join(f"{table} {count}" for table, count in counts.items()), markup=False)
+        results.show(url, run_id, console)
+
+
+if __name__ == "__main__":
+    main()
