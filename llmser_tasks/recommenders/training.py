@@ -125,7 +125,7 @@ def train(
         state = _State(**found) if found else _State(signature, [])
         if found:
             log.info("Training goes on after epoch %d (%s)", len(state.log), folder)
-        while not _is_over(state, model_config):
+        while len(state.log) < _last_epoch(state, model_config):
             epoch = len(state.log) + 1
             started = time.monotonic()
             loss = _run_epoch(model, optimiser, objective, model_config.batch_size, seed, epoch)
@@ -137,7 +137,7 @@ def train(
             state.log.append({"epoch": epoch, "loss": loss, "ndcg@10": ndcg, "seconds": seconds})
             _write_log(folder, state.log)
             save_checkpoint(folder, model, optimiser, asdict(state))
-            progress(epoch, model_config.epochs, "epochs", _note(state, model_config))
+            progress(epoch, _last_epoch(state, model_config), "epochs", _note(state, model_config))
     summary = TrainingSummary(
         epochs=len(state.log),
         best_epoch=state.best_epoch,
@@ -179,19 +179,16 @@ def _run_epoch(
     return float(total) / len(objective.rows)
 
 
-def _is_over(state: _State, config: Recommender) -> bool:
-    epoch = len(state.log)
-    return epoch >= config.epochs or (epoch > 0 and epoch - state.best_epoch >= config.patience)
+def _last_epoch(state: _State, config: Recommender) -> int:
+    """The epoch that training ends with unless a better one comes before; it moves on with every improvement."""
+    return min(config.epochs, state.best_epoch + config.patience)
 
 
 def _note(state: _State, config: Recommender) -> str:
-    """'epoch 7, NDCG@10 .0412 (best .0420 in epoch 5); stops in 18 epochs, 50 s, unless it improves'."""
-    last = state.log[-1]
-    left = min(config.epochs - len(state.log), config.patience - (len(state.log) - state.best_epoch))
-    seconds = left * float(np.mean([entry["seconds"] for entry in state.log[-5:]]))
-    best = f"best {state.best:.4f} in epoch {state.best_epoch}"
-    figures = f"epoch {len(state.log)}, NDCG@10 {last['ndcg@10']:.4f} ({best})"
-    return f"{figures}; stops in {left} epochs, {seconds:.0f} s, unless it improves" if left else f"{figures}; done"
+    """'NDCG@10 0.0412, best 0.0420 in epoch 5; stops after epoch 17 unless it improves'."""
+    last = _last_epoch(state, config)
+    figures = f"NDCG@10 {state.log[-1]['ndcg@10']:.4f}, best {state.best:.4f} in epoch {state.best_epoch}"
+    return f"{figures}; stops after epoch {last} unless it improves" if len(state.log) < last else figures
 
 
 def _seeds(seed: int, epoch: int) -> Iterator[int]:
