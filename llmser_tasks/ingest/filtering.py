@@ -52,9 +52,9 @@ def database(folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     try:
         with duckdb.connect(str(folder / "work.duckdb"), config=settings) as connection:
             yield connection
-    except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
+    except (duckdb.OperationalError, duckdb.FatalException) as error:  # input and output, memory, commits
         raise StorageError(
-            f"DuckDB could not sort the interactions below {folder}: {str(error).splitlines()[0]}; "
+            f"DuckDB cannot sort the interactions in {folder}: {str(error).splitlines()[0].rsplit(': ', 1)[-1]}; "
             "free space there, then rerun: nothing half-written is used."
         ) from error
 

@@ -39,7 +39,7 @@ class Table:
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         self._schema = schema
-        self._writer = pq.ParquetWriter(path, schema)
+        self._writer = pq.ParquetWriter(path, schema, use_dictionary=False)  # ids hardly repeat within a row group
         self._rows: list[tuple[Any, ...]] = []
 
     def extend(self, rows: Iterable[tuple[Any, ...]]) -> None:
@@ -137,6 +137,6 @@ def _nothing_usable(dump: Dump, source: Source, what: str, read: Read, first: by
     fields = source.review_fields if what == "review" else source.item_fields
     reasons = "; ".join(f"{count:,} × {reason}" for reason, count in read.quarantined.most_common(3))
     return InputError(
-        f"No line of {dump.path} is a {source.name} {what} with the fields {', '.join(fields)} "
+        f"No line of {dump.path} is {'an' if what == 'item' else 'a'} {what} of {source.name} with {', '.join(fields)} "
         f"(of the {read.lines:,} read: {reasons}). {advice(first, source, what)}"
     )

@@ -20,11 +20,11 @@ def advice(line: bytes, chosen: Source, what: str) -> str:
     Args:
         what: "review" or "item", whichever was expected.
     """
-    record = _parsed(line)
+    record, sources = _parsed(line)
     if not isinstance(record, dict):
         start = "".join(c if c.isprintable() else "\ufffd" for c in line[:40].decode("utf-8", errors="replace"))
         return f"Its lines are no JSON objects (one begins with {start!r}); check that it is the right file."
-    fits = [(s.name, kind) for s in SOURCES.values() for kind, fields in _kinds(s) if all(f in record for f in fields)]
+    fits = [(s.name, kind) for s in sources for kind, fields in _kinds(s) if all(f in record for f in fields)]
     here = [name for name, kind in fits if kind == what]
     if chosen.name in here:
         return "Its fields are right but their values are not; see the reasons above."
@@ -41,11 +41,12 @@ def _kinds(source: Source) -> tuple[tuple[str, tuple[str, ...]], ...]:
     return ("review", source.review_fields), ("item", source.item_fields)
 
 
-def _parsed(line: bytes) -> Any:
+def _parsed(line: bytes) -> tuple[Any, list[Source]]:
+    """What a line holds, and the sources that can read it."""
     try:
-        return orjson.loads(line)
+        return orjson.loads(line), list(SOURCES.values())
     except orjson.JSONDecodeError:
         try:
-            return amazon_2014.literal_or_json(line)
+            return amazon_2014.literal_or_json(line), [amazon_2014.SOURCE]
         except Unusable:
-            return None
+            return None, []

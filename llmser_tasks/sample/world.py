@@ -68,8 +68,8 @@ def build(items: int, seed: int) -> World:
     domains = int(np.clip(items // 40, 1, 8))
     tiers = int(np.clip(items // (domains * RUNGS), 1, TIERS))
     rungs = domains * RUNGS
-    popularity = 1 / (1 + random.permutation(domains)) ** 0.7
-    weights = np.repeat(np.repeat(popularity, RUNGS), tiers) * random.uniform(0.6, 1.4, rungs * tiers)
+    popularity = 1 / (1 + random.permutation(domains)) ** 0.8
+    weights = np.repeat(np.repeat(popularity**0.5, RUNGS), tiers) * random.uniform(0.6, 1.4, rungs * tiers)
     spare = items - rungs * tiers
     sizes = 1 + np.floor(spare * weights / weights.sum()).astype(np.int64)
     sizes[np.argsort(-weights, kind="stable")[: items - sizes.sum()]] += 1
@@ -103,8 +103,8 @@ def careers(world: World, users: int, years: float, whole_days: bool, random: np
         whole_days: times are midnights, as Amazon's are.
     """
     lengths = draw_lengths(users, random)
-    attribute = random.random(users) ** 1.5
-    tier = np.minimum((random.random(users) ** 1.3 * world.tiers).astype(np.int64), world.tiers - 1)
+    attribute = random.random(users) ** 2
+    tier = np.minimum((random.random(users) ** 1.5 * world.tiers).astype(np.int64), world.tiers - 1)
     rung = np.searchsorted(world.first_rung, random.random(users)).clip(max=world.rungs - 1)
     longest = int(lengths.max())
     items = np.zeros((users, longest), np.int64)
