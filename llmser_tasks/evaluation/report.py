@@ -19,12 +19,14 @@ from llmser_tasks.evaluation import figures
 from llmser_tasks.evaluation.examples import Example
 from llmser_tasks.evaluation.metrics import METRICS
 from llmser_tasks.evaluation.protocols import FULL, uniform
+from llmser_tasks.evaluation.significance import RESAMPLES
 
 MODELS = {"base": "Base", "llmser": "LLMSeR", "cooccurrence": "Co-occurrence", "popularity": "Popularity"}
 TILES = {"all": "All users", "tail users": "Tail users", "head users": "Head users", "tail items": "Tail items"}
 USER_KINDS = ("tail users", "head users", "tail items", "head items")
 BACKBONES = {"sasrec": "SASRec", "gru4rec": "GRU4Rec", "bert4rec": "BERT4Rec"}
-EMBEDDED = "llmser_ranker"  # the connection of the project's own embedding ranker
+EMBEDDED = "llmser_ranker"  # the connection of the project's own ranker …
+RANKER = "embedding-ranker"  # … and the name under which it answers
 SIGNIFICANT = 0.05
 
 Values = dict[tuple[str, str, str, str], list[float]]  # (model, protocol, group, metric) → one value per seed
@@ -84,7 +86,7 @@ def render(report: Report) -> str:
             run=report,
             version=__version__,
             endpoint=report.config.llm.endpoint,
-            embedded=report.config.llm.endpoint == EMBEDDED,
+            embedded=_is_embedded(report),
             asks=not {"snf", "reason"} <= _left_out(report.config),
             backbone=BACKBONES[report.config.recommender.backbone],
             tiles=[(title, compared[FULL, group, "N@10"]) for group, title in TILES.items() if group in groups],
@@ -95,6 +97,8 @@ def render(report: Report) -> str:
             full=FULL,
             legacy=legacy,
             compared=compared,
+            resamples=RESAMPLES,
+            fewest=figures.FEWEST,
             figures={
                 "lengths": figures.lengths(report.facts["lengths"], report.facts["tail_threshold"]),
                 "tail_and_head": figures.tail_and_head([_bars(values, group) for group in tailed]),
@@ -163,6 +167,13 @@ def _shares(report: Report) -> dict[str, float]:
         "compared": float(report.compared.mean()) if len(report.omega) else 0.0,
         "hit": float(report.hit[report.compared].mean()) if report.compared.any() else 0.0,
     }
+
+
+def _is_embedded(report: Report) -> bool:
+    """Whether the embedding ranker answered; as long as nobody has, whether it would be asked."""
+    if report.answered_by:
+        return any(name.startswith(RANKER) for name in report.answered_by)
+    return report.config.llm.endpoint == EMBEDDED
 
 
 def _left_out(config: RunConfig) -> set[str]:

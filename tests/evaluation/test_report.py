@@ -136,6 +136,7 @@ def test_the_embedding_ranker_is_called_no_llm(report: Report) -> None:
     other = Page(render(replace(report, config=config, answered_by={"glm-4-flash": 12}))).text
     assert "not an LLM" not in other
     assert "glm-4-flash" in other
+    assert "not an LLM" in Page(render(replace(report, config=config, answered_by={"embedding-ranker": 12}))).text
 
 
 @pytest.mark.parametrize(("p", "stars"), [(0.2, 0), (0.01, 3)])  # in its tile, the main table and the group table
