@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 INK, MUTED, LINE, BASE, LLMSER, SOFT, THIRD = (f"#0{n}0{n}0{n}" for n in range(1, 8))
 COLOURS = {INK: "ink", MUTED: "muted", LINE: "line", BASE: "base", LLMSER: "llmser", SOFT: "soft", THIRD: "third"}
 SIZE = (5.8, 3.5)
-FEWEST = 10  # a mean over fewer test users is noise and not drawn
+FEWEST = 50  # a mean over fewer test users is noise and not drawn
 
 
 def lengths(rows: Sequence[Mapping[str, Any]], tail_threshold: int) -> str:
