@@ -8,12 +8,13 @@ it ends as *success*, because Airflow's skipped state would spread to the steps 
 from __future__ import annotations
 
 import functools
+import inspect
 import operator
 import os
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import DAG, ExceptionRetryPolicy, Param, RetryAction, RetryRule, TriggerRule, task
 
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
 Refs = Any  # dict of name → Artefact.reference() when a task runs, Airflow's XComArg while the DAG is wired
 Options = dict[str, Any]
-P = ParamSpec("P")
-R = TypeVar("R")
 
 LLM_ERRORS = "llmser_tasks.llm.errors."
 PATIENT_WITH_THE_ENDPOINT = ExceptionRetryPolicy(
@@ -65,21 +64,27 @@ TRAINING: Options = {  # checkpoints resume, so a retry loses little
 DATABASE: Options = {"retries": 2, "retry_delay": timedelta(seconds=15)}
 
 
-def plainly(step: Callable[P, R]) -> Callable[P, R]:
-    """What the user has to mend fails at once, without retries, and is told in one sentence."""
+def step(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """A task whose docstring is its page in the UI.
 
-    @functools.wraps(step)
-    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
-        from airflow.sdk.exceptions import AirflowFailException
+    What the user has to mend fails at once, without retries, and is told in one sentence.
+    """
 
-        from llmser_tasks.errors import InputError
+    def decorate(function: Callable[..., Any]) -> Any:
+        @functools.wraps(function)
+        def plainly(*args: Any, **kwargs: Any) -> Any:
+            from airflow.sdk.exceptions import AirflowFailException
 
-        try:
-            return step(*args, **kwargs)
-        except InputError as error:
-            raise AirflowFailException(str(error)) from None
+            from llmser_tasks.errors import InputError
 
-    return wrapped
+            try:
+                return function(*args, **kwargs)
+            except InputError as error:
+                raise AirflowFailException(str(error)) from None
+
+        return task(doc_md=inspect.getdoc(function), **options)(plainly)
+
+    return decorate
 
 
 def load() -> Run:
@@ -117,8 +122,7 @@ def failed(context: Any) -> None:
     pipeline.fail(context["run_id"], sentence, database_url=settings.database_url())
 
 
-@task
-@plainly
+@step()
 def start() -> Any:
     """Check the settings, note the run in Postgres, and hand out its seeds.
 
@@ -136,8 +140,7 @@ def start() -> Any:
     return list(run.config.evaluation.seeds)
 
 
-@task
-@plainly
+@step()
 def ingest() -> Refs:
     """Read the dumps into typed, sorted tables of interactions and items.
 
@@ -149,8 +152,7 @@ def ingest() -> Refs:
     return pipeline.ingest(load())
 
 
-@task
-@plainly
+@step()
 def sequences(ingested: Refs) -> Refs:
     """Cut every user's history into training history S_u, validation and test items.
 
@@ -161,8 +163,7 @@ def sequences(ingested: Refs) -> Refs:
     return ingested | pipeline.sequences(load(), ingested)
 
 
-@task(**TRAINING)
-@plainly
+@step(**TRAINING)
 def train_reverse(sequenced: Refs) -> Refs:
     """CCG: train the backbone on *reversed* histories and let it propose N items that may have come before each.
 
@@ -173,8 +174,7 @@ def train_reverse(sequenced: Refs) -> Refs:
     return sequenced | pipeline.train_reverse(load(), sequenced)
 
 
-@task(**TRAINING)
-@plainly
+@step(**TRAINING)
 def train_forward(sequenced: Refs) -> Refs:
     """RCS: train the backbone forward on histories whose last item is masked.
 
@@ -185,8 +185,7 @@ def train_forward(sequenced: Refs) -> Refs:
     return sequenced | pipeline.train_forward(load(), sequenced)
 
 
-@task
-@plainly
+@step()
 def plan_batches(reversed_: Refs, forward: Refs) -> Any:
     """Divide the users into batches: one mapped task each, at most 300 of them."""
     from llmser_tasks import pipeline
@@ -194,8 +193,7 @@ def plan_batches(reversed_: Refs, forward: Refs) -> Any:
     return pipeline.plan_batches(load(), reversed_ | forward)
 
 
-@task(**LLM, map_index_template="{{ task.op_kwargs['batch']['label'] }}")
-@plainly
+@step(**LLM, map_index_template="{{ task.op_kwargs['batch']['label'] }}")
 def snf(refs: Refs, batch: Any) -> Any:
     """SNF: the LLM reads a user's titles and the N candidates and picks the M it believes in.
 
@@ -208,8 +206,7 @@ def snf(refs: Refs, batch: Any) -> Any:
     return pipeline.snf(run, refs, batch, endpoint(run))
 
 
-@task(**DATABASE, trigger_rule=TriggerRule.NONE_FAILED)
-@plainly
+@step(**DATABASE, trigger_rule=TriggerRule.NONE_FAILED)
 def pseudo_items(refs: Refs) -> Refs:
     """Turn the answers into pseudo-prior items, set before each history: the enhanced sequence S̃_u.
 
@@ -220,8 +217,7 @@ def pseudo_items(refs: Refs) -> Refs:
     return refs | pipeline.pseudo(load(), refs)
 
 
-@task(**TRAINING)
-@plainly
+@step(**TRAINING)
 def reason_pools(forward: Refs, pseudo: Refs) -> Refs:
     """RCS: the forward model's H likeliest items for the masked item of each user."""
     from llmser_tasks import pipeline
@@ -230,8 +226,7 @@ def reason_pools(forward: Refs, pseudo: Refs) -> Refs:
     return refs | pipeline.reason_pools(load(), refs)
 
 
-@task
-@plainly
+@step()
 def plan(refs: Refs) -> Any:
     """Divide the users into batches again, for the second round of questions."""
     from llmser_tasks import pipeline
@@ -239,8 +234,7 @@ def plan(refs: Refs) -> Any:
     return pipeline.plan_batches(load(), refs)
 
 
-@task(**LLM, map_index_template="{{ task.op_kwargs['batch']['label'] }}")
-@plainly
+@step(**LLM, map_index_template="{{ task.op_kwargs['batch']['label'] }}")
 def reason(refs: Refs, batch: Any) -> Any:
     """Reason: the LLM reads the enhanced, masked sequence and names the masked item among the H candidates.
 
@@ -252,8 +246,7 @@ def reason(refs: Refs, batch: Any) -> Any:
     return pipeline.reason(run, refs, batch, endpoint(run))
 
 
-@task(**DATABASE, trigger_rule=TriggerRule.NONE_FAILED)
-@plainly
+@step(**DATABASE, trigger_rule=TriggerRule.NONE_FAILED)
 def reliability(refs: Refs) -> Refs:
     """ARV: how close the named title is to the masked one, as a cosine of BERT embeddings: ω_u.
 
@@ -264,8 +257,7 @@ def reliability(refs: Refs) -> Refs:
     return refs | pipeline.reliability(load(), refs)
 
 
-@task(**TRAINING, map_index_template="seed {{ task.op_kwargs['seed'] }}")
-@plainly
+@step(**TRAINING, map_index_template="seed {{ task.op_kwargs['seed'] }}")
 def train_base(sequenced: Refs, seed: Any) -> Refs:
     """The backbone alone, on plain histories: what LLMSeR is measured against."""
     from llmser_tasks import pipeline
@@ -273,8 +265,7 @@ def train_base(sequenced: Refs, seed: Any) -> Refs:
     return pipeline.train_base(load(), sequenced, seed)
 
 
-@task(**TRAINING, map_index_template="seed {{ task.op_kwargs['seed'] }}")
-@plainly
+@step(**TRAINING, map_index_template="seed {{ task.op_kwargs['seed'] }}")
 def train_weighted(refs: Refs, seed: Any) -> Refs:
     """DCT (Eq. 9): the backbone on plain and enhanced histories, weighted per user by 1 − α_u and α_u."""
     from llmser_tasks import pipeline
@@ -282,8 +273,7 @@ def train_weighted(refs: Refs, seed: Any) -> Refs:
     return pipeline.train_weighted(load(), refs, seed)
 
 
-@task(**DATABASE)
-@plainly
+@step(**DATABASE)
 def evaluate(refs: Refs, bases: Any, weighted: Any) -> Refs:
     """Rank every item for every user: base, LLMSeR, popularity and co-occurrence, by user and item groups."""
     from llmser_tasks import pipeline
@@ -292,8 +282,7 @@ def evaluate(refs: Refs, bases: Any, weighted: Any) -> Refs:
     return refs | pipeline.evaluate(load(), refs)
 
 
-@task(**DATABASE)
-@plainly
+@step(**DATABASE)
 def publish(refs: Refs) -> None:
     """Write metrics, recommendations and the report to Postgres, in one transaction."""
     from llmser_tasks import pipeline
@@ -322,7 +311,7 @@ When a batch of LLM questions fails, clear just that mapped task; everything bel
     is_paused_upon_creation=False,
     max_active_runs=4,
     params={name: Param(**field) for name, field in form.fields(datasets())},
-    default_args={"on_failure_callback": failed},
+    default_args={"owner": "llmser", "on_failure_callback": failed},
     on_failure_callback=failed,
     tags=["recommendation"],
 ) as dag:

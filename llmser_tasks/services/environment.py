@@ -77,6 +77,7 @@ def build(home: Path, addresses: Addresses, secrets: Secrets, marker: str) -> di
         "NO_PROXY": ",".join(filter(None, [inherited.get("NO_PROXY", ""), "127.0.0.1,localhost"])),
         "OMP_NUM_THREADS": threads,
         "MKL_NUM_THREADS": threads,
+        "LLMSER_THREADS": threads,  # of a training
         "TOKENIZERS_PARALLELISM": "false",
         "LLMSER_HOME": str(home),
         "LLMSER_ARTEFACTS": str(Path(inherited.get("LLMSER_ARTEFACTS") or home / "artefacts").absolute()),

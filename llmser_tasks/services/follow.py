@@ -98,11 +98,16 @@ class Line:
         if instances > 1:
             parts.append(f"{self.states['success']} of {instances} tasks")
         if self.unit:
-            since = self.moving_since or self.started
-            elapsed = (datetime.now(UTC) - since).total_seconds() if since else 0.0
-            rate = self.done / elapsed if elapsed > 1 and self.state == "running" else None
-            parts.append(describe(self.done, self.total or None, self.unit, self.note, rate))
+            parts.append(self._progress())
         return ", ".join(parts)
+
+    def _progress(self) -> str:
+        if self.unit == "epochs":  # early stopping ends a training long before its last epoch; its note says when
+            return ", ".join(filter(None, [f"{self.done} of at most {self.total} epochs", self.note]))
+        since = self.moving_since or self.started
+        elapsed = (datetime.now(UTC) - since).total_seconds() if since else 0.0
+        rate = self.done / elapsed if elapsed > 1 and self.state == "running" else None
+        return describe(self.done, self.total or None, self.unit, self.note, rate)
 
 
 def lines(tasks: Sequence[Mapping[str, Any]], steps: Sequence[Mapping[str, Any]]) -> list[Line]:

@@ -14,14 +14,16 @@ from typing import Any
 from llmser_tasks import config
 
 SECTIONS = {
-    "dataset": "Dataset",
+    "dataset": "Filter and split",
     "recommender": "Recommender (backbone of CCG, RCS, base and LLMSeR)",
     "augmentation": "Augmentation: candidate pools and pseudo-prior items",
     "reliability": "Reliability: masking, reason pools, weights",
     "llm": "LLM endpoint",
     "evaluation": "Evaluation",
 }
+FIRST = ("dataset", "source", "reviews", "items")
 SYMBOLS = {"pool": "N", "pseudo_items": "M", "reason_pool": "H", "tail_threshold": "T", "beta": "β", "dimension": "d"}
+AS_FILE = "as the dataset's file says"
 Field = dict[str, Any]
 
 
@@ -50,7 +52,8 @@ def fields(datasets: Iterable[str] = ()) -> Iterator[tuple[str, Field]]:
                 "default": default,
                 "description": text.strip(),
                 "title": parameter.name.replace("_", " ").capitalize() + (f" ({symbol})" if symbol else ""),
-                "section": SECTIONS[parameter.section],
+                # What every run needs stands outside the sections, where the form shows it unfolded.
+                **({} if parameter.name in FIRST else {"section": SECTIONS[parameter.section]}),
                 **schema,
             },
         )
@@ -92,10 +95,9 @@ def _flat(schema: Mapping[str, Any]) -> Field:
 def _optional(schema: Field) -> Field:
     """The same field, which may stay empty."""
     kinds = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
+    if kinds == ["boolean"]:  # the form's switch knows no third state, a choice does
+        return {"enum": [None, True, False], "values_display": {None: AS_FILE, "true": "yes", "false": "no"}}
     optional = schema | {"type": [*kinds, *(["null"] if "null" not in kinds else [])]}
-    if kinds == ["boolean"]:
-        optional["enum"] = [True, False]
-        optional["values_display"] = {"true": "yes", "false": "no"}
     if "enum" in optional:
-        optional["enum"] = [*optional["enum"], None]
+        optional |= {"enum": [None, *optional["enum"]], "values_display": {None: AS_FILE}}
     return optional

@@ -75,7 +75,7 @@ def marked(marker: str) -> list[psutil.Process]:
     return found
 
 
-def stop(children: Iterable[Child], marker: str, patience_s: float = 4.0) -> None:
+def stop(children: Iterable[Child], marker: str, patience_s: float = 2.0) -> None:
     """Ask the children to end, wait, then end whatever still carries the marker. Returns when nothing is left."""
     mains = [process for child in children if (process := child.process())]
     for process in mains:

@@ -165,9 +165,9 @@ def _command(name: str, stack: Stack) -> list[str]:
         "ranker": ["llmser_tasks.llm.ranker", "--port", str(stack.addresses.ranker_port), "--cache", embeddings],
         "migrate": ["airflow", "db", "migrate"],
         "api-server": ["airflow", "api-server"],
-        "scheduler": ["airflow", "scheduler", "--skip-serve-logs"],  # a log server would listen on every interface
+        "scheduler": ["llmser_tasks.services.preloaded", "scheduler", "--skip-serve-logs"],
         "dag-processor": ["airflow", "dag-processor"],
-        "triggerer": ["airflow", "triggerer", "--skip-serve-logs"],
+        "triggerer": ["airflow", "triggerer", "--skip-serve-logs"],  # log servers would listen on every interface
     }[name]
 
 

@@ -1,0 +1,124 @@
+"""The DAG as Airflow reads it: order, form, pools, retries, docs. Nothing runs here."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.dag_processing.dagbag import DagBag
+from airflow.sdk import RetryAction, TriggerRule
+
+from llmser_tasks import config
+from llmser_tasks.errors import InputError, StorageError
+from llmser_tasks.llm import errors as llm
+
+FILE = Path(__file__).parents[2] / "dags" / "llmser.py"
+
+
+@pytest.fixture(scope="module")
+def dag() -> Any:
+    bag = DagBag(str(FILE.parent))
+    assert bag.import_errors == {}
+    assert list(bag.dags) == ["llmser"]
+    return bag.dags["llmser"]
+
+
+def test_order_is_the_fixed_one(dag: Any) -> None:
+    upstream = {task.task_id: task.upstream_task_ids for task in dag.tasks}
+    chain = [
+        "start", "ingest", "sequences", "train_reverse", "plan_batches", "snf", "pseudo_items", "reason_pools", "plan",
+        "reason", "reliability", "train_weighted", "evaluate", "publish",
+    ]  # fmt: skip
+    for before, after in pairwise(chain):
+        assert before in upstream[after], f"{after} must wait for {before}"
+    assert "sequences" in upstream["train_forward"] and "train_forward" in upstream["plan_batches"]
+    assert upstream["train_base"] == {"start", "sequences"}, "the base may train beside the LLM's answers"
+    assert "train_base" in upstream["evaluate"]
+    assert set(upstream) == {*chain, "train_forward", "train_base"}
+
+
+def test_the_llm_waits_in_its_pool_and_trainings_in_theirs(dag: Any) -> None:
+    pools = {task.task_id: (task.pool, task.queue) for task in dag.tasks}
+    assert {name for name, (pool, _) in pools.items() if pool == "llm"} == {"snf", "reason"}
+    trainings = {"train_reverse", "train_forward", "train_base", "train_weighted", "reason_pools"}
+    assert {name for name, (pool, _) in pools.items() if pool == "gpu"} == trainings
+    assert {name for name, (_, queue) in pools.items() if queue == "gpu"} == trainings
+
+
+def test_a_skipped_empty_map_does_not_spread(dag: Any) -> None:
+    for name in ("pseudo_items", "reliability"):
+        assert dag.get_task(name).trigger_rule == TriggerRule.NONE_FAILED
+
+
+def test_mapped_tasks_have_names_that_a_person_recognises(dag: Any) -> None:
+    assert "label" in dag.get_task("snf").map_index_template
+    assert "label" in dag.get_task("reason").map_index_template
+    assert dag.get_task("train_weighted").map_index_template.startswith("seed ")
+
+
+def test_every_task_and_the_dag_are_explained(dag: Any) -> None:
+    assert "Clear" in dag.doc_md or "clear" in dag.doc_md
+    for task in dag.tasks:
+        documented = task.partial_kwargs if task.is_mapped else {"doc_md": task.doc_md}
+        assert len(documented.get("doc_md") or "") > 40, f"{task.task_id} has no docs"
+
+
+def test_the_form_has_every_knob_with_help(dag: Any) -> None:
+    params = {name: dag.params.get_param(name) for name in dag.params}
+    assert list(params) == [parameter.name for parameter in config.parameters()]
+    assert all(param.description for param in params.values())
+    assert "beauty" in params["dataset"].schema["examples"]
+    dag.params.validate()
+
+
+@pytest.mark.parametrize(
+    ("error", "action"),
+    [
+        (llm.RateLimited("slow down"), RetryAction.RETRY),
+        (llm.Unavailable("502"), RetryAction.RETRY),
+        (llm.Timeout("60 s"), RetryAction.RETRY),
+        (StorageError("Postgres is away"), RetryAction.RETRY),
+        (llm.KeyRefused("wrong key"), RetryAction.FAIL),
+        (llm.QuotaExhausted("arrears"), RetryAction.FAIL),
+        (llm.EndpointUnsupported("no such model"), RetryAction.FAIL),
+        (InputError("no such connection"), RetryAction.FAIL),
+        (ZeroDivisionError("a bug"), RetryAction.DEFAULT),
+    ],
+)
+def test_batches_are_tried_again_only_where_that_can_help(dag: Any, error: Exception, action: RetryAction) -> None:
+    for name in ("snf", "reason"):
+        policy = dag.get_task(name).retry_policy
+        assert policy.evaluate(error, 1, 3).action == action
+
+
+def test_what_the_user_must_mend_fails_at_once_in_one_sentence(dag: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from airflow.sdk.exceptions import AirflowFailException
+
+    from llmser_tasks import pipeline
+
+    ingest = dag.get_task("ingest").python_callable
+
+    def broken(_: object) -> None:
+        raise InputError("reviews.json.gz is missing; check the path.")
+
+    monkeypatch.setitem(ingest.__wrapped__.__globals__, "load", lambda: None)
+    monkeypatch.setattr(pipeline, "ingest", broken)
+    with pytest.raises(AirflowFailException, match=r"^reviews\.json\.gz is missing; check the path\.$") as caught:
+        ingest()
+    assert caught.value.__cause__ is None and caught.value.__suppress_context__
+
+
+def test_reading_the_file_imports_nothing_heavy() -> None:
+    """The scheduler's workers read it before every task."""
+    program = (
+        "import sys, airflow.sdk, runpy; before = set(sys.modules)\n"
+        f"runpy.run_path({str(FILE)!r}, run_name='dag')\n"
+        "heavy = {'torch', 'pandas', 'pyarrow', 'duckdb', 'scipy', 'transformers', 'matplotlib', 'httpx'}\n"
+        "print(sorted(heavy & (set(sys.modules) - before)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip().splitlines()[-1] == "[]"

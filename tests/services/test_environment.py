@@ -1,0 +1,75 @@
+"""What the services are told: loopback everywhere, one source for the ranker's address, nothing of another Airflow."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from llmser_tasks.llm.endpoint import Endpoint
+from llmser_tasks.services import environment, secret_store
+from llmser_tasks.services.connections import endpoint_url
+from llmser_tasks.services.environment import Addresses
+
+ADDRESSES = Addresses(4001, 4002, "postgresql://airflow:pw-a@127.0.0.1:4003/airflow", "postgresql://l:pw-b@h/llmser")
+
+
+@pytest.fixture
+def variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    monkeypatch.setenv("AIRFLOW__CORE__DAGS_FOLDER", "/somebody/elses")
+    monkeypatch.setenv("AIRFLOW_CONN_MY_LLM", "http://user-made")
+    monkeypatch.delenv("LLMSER_ARTEFACTS", raising=False)
+    return environment.build(tmp_path, ADDRESSES, secret_store.load_or_make(tmp_path), "marker")
+
+
+def test_every_server_is_on_loopback(variables: dict[str, str]) -> None:
+    assert variables["AIRFLOW__API__HOST"] == "127.0.0.1"
+    assert variables["AIRFLOW__API__BASE_URL"] == "http://127.0.0.1:4001"
+    assert variables["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"] == "http://127.0.0.1:4001/execution/"
+    assert variables["AIRFLOW__SCHEDULER__ENABLE_HEALTH_CHECK"] == "False"
+    assert "127.0.0.1" in variables["NO_PROXY"]
+
+
+def test_another_airflow_of_the_user_has_no_say_but_connections_stay(variables: dict[str, str]) -> None:
+    assert Path(variables["AIRFLOW__CORE__DAGS_FOLDER"], "llmser.py").is_file()
+    assert variables["AIRFLOW_CONN_MY_LLM"] == "http://user-made"
+
+
+def test_ranker_connection_and_plain_variable_mean_the_same(
+    variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = json.loads(variables["AIRFLOW_CONN_LLMSER_RANKER"])
+    monkeypatch.setenv("LLMSER_RANKER_URL", variables["LLMSER_RANKER_URL"])
+    url = endpoint_url(connection["host"])
+    assert Endpoint.from_mapping("llmser_ranker", url, None, connection["extra"]) == Endpoint.from_environment(
+        "llmser_ranker"
+    )
+
+
+def test_threads_and_slots_fill_the_cores_without_crowding_them(
+    variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert variables["OMP_NUM_THREADS"] == str(environment.threads_per_task())
+    for cores, gpus, slots, threads in [(1, 0, 1, 1), (2, 0, 2, 1), (16, 0, 2, 8), (16, 1, 1, 16), (8, 4, 4, 2)]:
+        monkeypatch.setattr(environment, "cores", lambda cores=cores: cores)
+        monkeypatch.setattr(environment, "gpus", lambda gpus=gpus: gpus)
+        assert (environment.gpu_slots(), environment.threads_per_task()) == (slots, threads)
+
+
+def test_passwords_do_not_show(tmp_path: Path, variables: dict[str, str]) -> None:
+    assert "pw-a" not in repr(ADDRESSES) and "pw-b" not in repr(ADDRESSES)
+    assert (tmp_path / "airflow" / "passwords.json").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "schema", "url"),
+    [
+        ("https://api.openai.com/v1", None, None, "https://api.openai.com/v1"),
+        ("http://127.0.0.1:8000/v1", 8000, "http", "http://127.0.0.1:8000/v1"),
+        ("gpu-box/v1", 8000, "http", "http://gpu-box:8000/v1"),
+        ("open.bigmodel.cn/api/paas/v4", None, None, "https://open.bigmodel.cn/api/paas/v4"),
+    ],
+)
+def test_endpoint_url(host: str, port: int | None, schema: str | None, url: str) -> None:
+    assert endpoint_url(host, port, schema) == url

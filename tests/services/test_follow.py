@@ -1,0 +1,82 @@
+"""What a person sees of a run."""
+
+from __future__ import annotations
+
+import io
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from rich.console import Console
+
+from llmser_tasks.services.follow import Line, _Plain, _view, lines
+
+
+def instance(task: str, state: str | None, started: float | None = None, ended: float | None = None) -> dict[str, Any]:
+    def at(seconds: float | None) -> str | None:
+        return None if seconds is None else (datetime.now(UTC) - timedelta(seconds=seconds)).isoformat()
+
+    return {"task_id": task, "state": state, "start_date": at(started), "end_date": at(ended)}
+
+
+def row(step: str, state: str, part: str = "", **counts: Any) -> dict[str, Any]:
+    empty = {"done": None, "total": None, "unit": None, "note": None}
+    started = datetime.now(UTC) - timedelta(seconds=10)
+    return empty | {"step": step, "part": part, "state": state, "started_at": started} | counts
+
+
+def by_task(found: list[Line]) -> dict[str, Line]:
+    return {line.task: line for line in found}
+
+
+def test_tasks_and_steps_are_put_together_in_the_order_of_the_dag() -> None:
+    found = lines(
+        [instance("ingest", "success", 20, 12), instance("train_reverse", "running", 10), instance("snf", None)],
+        [row("ingest", "unchanged"), row("reverse", "running", done=12, total=200, unit="epochs", note="NDCG@10 .04")],
+    )
+    assert [line.task for line in found][:4] == ["start", "ingest", "sequences", "train_reverse"]
+    tasks = by_task(found)
+    assert tasks["ingest"].state == "success" and tasks["ingest"].text == "unchanged, skipped"
+    assert round(tasks["ingest"].seconds) == 8
+    assert tasks["train_reverse"].text == "12 of at most 200 epochs, NDCG@10 .04"
+    assert tasks["snf"].state == tasks["publish"].state == "waiting"
+
+
+def test_mapped_tasks_count_together() -> None:
+    tasks = by_task(
+        lines(
+            [instance("snf", "success", 9, 4), instance("snf", "running", 4), instance("snf", None)],
+            [
+                row("snf", "done", "users 0–511", done=512, total=512, unit="users"),
+                row("snf", "running", "users 512–1023", done=88, total=512, unit="users"),
+            ],
+        )
+    )
+    assert tasks["snf"].state == "running"
+    assert tasks["snf"].text.startswith("1 of 3 tasks, 600 of 1,024 users (58 %), 60 users/s, 7 s left")
+
+
+def test_a_failure_wins_over_what_still_runs() -> None:
+    tasks = by_task(lines([instance("snf", "failed", 9, 4), instance("snf", "running", 4)], []))
+    assert tasks["snf"].state == "failed"
+
+
+def test_plain_output_says_each_change_once() -> None:
+    out = io.StringIO()
+    plain = _Plain(Console(file=out, width=200))
+    plain.show([Line("start"), Line("ingest")])
+    running = lines([instance("ingest", "running", 3)], [])
+    plain.show(running)
+    plain.show(running)
+    plain.show(lines([instance("ingest", "success", 3, 1)], []))
+    assert out.getvalue().splitlines() == [
+        "[2/14] Read the dumps: running",
+        "[2/14] Read the dumps: success (2 s)",
+    ]
+
+
+def test_titles_from_dumps_in_notes_are_text_not_markup() -> None:
+    current = lines([instance("ingest", "running", 3)], [row("ingest", "running", done=1, unit="lines", note="[red]x")])
+    out = io.StringIO()
+    console = Console(file=out, width=120, force_terminal=True, color_system=None)
+    console.print(_view(current, 5))
+    assert "[red]x" in out.getvalue()

@@ -1,0 +1,52 @@
+"""The trigger form: every knob, with help, and no way to say two things."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from llmser_tasks import config
+from llmser_tasks.services import form
+
+FIELDS = dict(form.fields(["beauty", "yelp"]))
+SCHEMA_KEYS = {"type", "enum", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "items", "minItems"}
+
+
+def test_every_knob_has_a_field_with_help() -> None:
+    assert list(FIELDS) == [parameter.name for parameter in config.parameters()]
+    assert all(len(field["description"]) > 10 for field in FIELDS.values())
+
+
+@pytest.mark.parametrize("name", list(FIELDS))
+def test_the_default_passes_the_fields_own_schema(name: str) -> None:
+    schema = {key: value for key, value in FIELDS[name].items() if key in SCHEMA_KEYS}
+    jsonschema.validate(FIELDS[name]["default"], schema)
+
+
+def test_an_untouched_form_is_the_default_configuration() -> None:
+    entered = {name: field["default"] for name, field in FIELDS.items()}
+    assert config.from_flat(form.values(entered)) == config.RunConfig()
+
+
+def test_an_empty_dataset_field_lets_the_datasets_file_speak_and_a_filled_one_does_not() -> None:
+    assert FIELDS["item_core"]["default"] is None
+    assert "item_core" not in form.values({"dataset": "beauty", "item_core": None})
+    assert form.values({"item_core": 3}) == {"item_core": 3}
+
+
+def test_bounds_and_choices_are_the_configurations() -> None:
+    assert FIELDS["beta"]["maximum"] == 1
+    assert FIELDS["backbone"]["enum"] == ["sasrec", "gru4rec", "bert4rec"]
+    assert FIELDS["split"]["enum"] == [None, "leave-one-out", "temporal"]
+    assert FIELDS["tail_threshold"]["type"] == ["integer", "null"]
+    assert FIELDS["without"]["examples"] == ["ccg", "snf", "arv", "rcs", "reason", "wd"]
+    assert FIELDS["dataset"]["examples"] == ["beauty", "sample", "yelp"]
+
+
+def test_dataset_names_of_several_folders(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    for name in ("a/shoes.json", "a/notes.txt"):
+        (tmp_path / name).write_text("{}")
+    assert form.dataset_names(tmp_path / "a", tmp_path / "missing") == ["shoes"]
