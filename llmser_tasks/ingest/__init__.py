@@ -13,6 +13,8 @@ The rules, in the order in which they apply to a line:
    An interaction that misses both counts as `user_core`.
 6. Users shorter than `min_length` afterwards fall out.
 
+A dump whose first lines are all unusable is taken for another format and given up.
+
 Interactions are sorted by user and time; ties in time keep the order of lines in the dump. Users are numbered from 0 in
 order of their ids, items from 1 (0 is padding). An item's title is the first of its lines' that `text.clean_title`
 can make something of; a reviewed item without any has a null title and stays.
@@ -26,6 +28,7 @@ Memory does not grow with the dump: lines are read in blocks, everything sorted 
 from __future__ import annotations
 
 import shutil
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -72,12 +75,12 @@ def _dumps(dataset: Dataset) -> tuple[Dump, Dump]:
     source = SOURCES[dataset.source]
     if not dataset.reviews:
         raise InputError(f"Dataset {dataset.name} names no review dump; set reviews to its path.")
-    both = not dataset.items and source.item_member is not None
+    reviews = Path(dataset.reviews).expanduser()
+    dumps.check(reviews, "review")
+    both = not dataset.items and source.item_member is not None and tarfile.is_tarfile(reviews)
     if not dataset.items and not both:
         raise InputError(f"Dataset {dataset.name} names no item dump, which has the titles; set items to its path.")
-    reviews = Path(dataset.reviews).expanduser()
     items = reviews if both else Path(dataset.items).expanduser()
-    dumps.check(reviews, "review")
     dumps.check(items, "item")
     return Dump(reviews, source.review_member), Dump(items, source.item_member)
 

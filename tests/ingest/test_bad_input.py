@@ -42,6 +42,7 @@ def test_missing_settings(workspace: Workspace, tmp_path: Path) -> None:
     assert "names no item dump, which has the titles; set items" in sentence(
         workspace, write(tmp_path, full(), items="")
     )
+    assert "names no item dump" in sentence(workspace, write(tmp_path, full(), items="", source="yelp"))
 
 
 def test_folder(workspace: Workspace, tmp_path: Path) -> None:
