@@ -10,7 +10,7 @@ import json
 import os
 import secrets
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,7 +26,7 @@ from llmser_tasks.augmentation.catalogue import Catalogue
 from llmser_tasks.augmentation.picks import Picks
 from llmser_tasks.config import RunConfig
 from llmser_tasks.encoder import Encoder
-from llmser_tasks.errors import InputError, LlmserError
+from llmser_tasks.errors import InputError, LlmserError, StorageError
 from llmser_tasks.llm import embedded as embedded_ranker
 from llmser_tasks.llm.endpoint import RANKER, Endpoint
 from llmser_tasks.reliability import dct, rcs, record, score
@@ -382,8 +382,10 @@ def run_all(
         with _reachable(run, endpoint) as reached:
             refs = augment(run, reached)
         compare(run, refs)
-    except LlmserError as error:
-        fail(run.run_id, str(error), database_url=database_url)
+    except BaseException as error:
+        sentence = str(error) if isinstance(error, LlmserError) else f"{type(error).__name__}; see the log."
+        with suppress(StorageError):  # what went wrong first is what people should read
+            fail(run.run_id, sentence, database_url=database_url)
         raise
     return run.run_id
 

@@ -163,6 +163,21 @@ def test_a_failed_run_says_why_and_is_taken_up_where_it_stopped(
     assert runs.load(url, "fails").message is None
 
 
+def test_a_run_that_breaks_does_not_look_as_if_it_ran(
+    shared: Path, values: dict[str, Any], url: str, llm: Double, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(pipeline.evaluation, "publish", broken)
+    with pytest.raises(ZeroDivisionError):
+        pipeline.run_all(
+            values, workspace=Workspace(shared / "artefacts"), database_url=url, endpoint=llm.endpoint, run_id="breaks"
+        )
+    row = runs.load(url, "breaks")
+    assert (row.state, row.message) == ("failed", "ZeroDivisionError; see the log.")
+
+
 def test_a_dataset_file_fills_what_is_not_given(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LLMSER_HOME", str(tmp_path))
     (tmp_path / "datasets").mkdir()
