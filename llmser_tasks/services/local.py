@@ -21,7 +21,7 @@ from llmser_tasks.services.follow import follow
 from llmser_tasks.services.stack import Stack, Watch
 
 DEMO = "sample-amazon"  # the preset; the run ids begin with "demo"
-DEMO_USERS = 3000
+DEMO_USERS = 1500
 
 
 class RunFailed(LlmserError):
