@@ -11,7 +11,7 @@ from torch import Tensor
 
 from llmser_tasks.sequences.histories import Histories
 
-CHUNK = 16  # batches among which users are sorted by length
+GROUP_TOKENS = 100  # tokens that could be computed in the time that one more group's calls take on a CPU
 
 
 @dataclass(frozen=True)
@@ -50,21 +50,33 @@ class Sequences:
         return tokens.masked_fill_(~real, 0), lengths
 
 
-def plan_epoch(cost: NDArray[np.int64], batch_size: int, seed: int) -> list[NDArray[np.int64]]:
-    """Cut the rows 0 … U-1 into shuffled batches whose rows cost about the same, so that little is padding.
+def plan_epoch(rows: NDArray[np.int64], batch_size: int, seed: int) -> list[NDArray[np.int64]]:
+    """Shuffle the rows and cut them into batches.
 
-    Users are shuffled, sorted by cost within chunks of 16 batches, cut into batches, and the batches are shuffled.
-
-    Args:
-        cost: (U,) length of each row's sequence.
-
-    Returns:
-        Row numbers of each batch; every row once.
+    Batches are not made of like lengths: a loss that is a sum over positions would then swing with the batch. On Beauty
+    SASRec's validation NDCG@10 after seven epochs was .042 with batches of like lengths and .052 with these.
     """
-    random = np.random.default_rng(seed)
-    order = random.permutation(len(cost))
-    step = CHUNK * batch_size
-    chunks = [order[start : start + step] for start in range(0, len(order), step)]
-    by_cost = [chunk[np.argsort(cost[chunk], kind="stable")] for chunk in chunks]
-    batches = [c[start : start + batch_size] for c in by_cost for start in range(0, len(c), batch_size)]
-    return [batches[i] for i in random.permutation(len(batches))]
+    shuffled = np.random.default_rng(seed).permutation(rows)
+    return [shuffled[start : start + batch_size] for start in range(0, len(shuffled), batch_size)]
+
+
+def length_groups(lengths: NDArray[np.int64]) -> list[slice]:
+    """Cut ascending lengths into runs that are padded, and computed, on their own at the least total cost.
+
+    A run costs its padded tokens plus GROUP_TOKENS. The cuts are optimal, by dynamic programming over the distinct
+    lengths; on Beauty this leaves a third of padding where a whole batch has seven parts of padding to one of items.
+    """
+    values, counts = np.unique(lengths, return_counts=True)
+    ends = np.concatenate([[0], np.cumsum(counts)])
+    best = np.zeros(len(values) + 1)  # least cost of the rows up to each distinct length
+    start = np.zeros(len(values) + 1, np.int64)  # where the last run of that optimum begins
+    for stop in range(1, len(values) + 1):
+        costs = best[:stop] + (ends[stop] - ends[:stop]) * values[stop - 1] + GROUP_TOKENS
+        start[stop] = costs.argmin()
+        best[stop] = costs[start[stop]]
+    runs: list[slice] = []
+    stop = len(values)
+    while stop:
+        runs.append(slice(int(ends[start[stop]]), int(ends[stop])))
+        stop = int(start[stop])
+    return runs[::-1]

@@ -24,6 +24,10 @@ class Negatives:
     items: Tensor
     log_weight: Tensor | None = None
 
+    def select(self, positions: Tensor) -> Negatives:
+        """The negatives of some positions."""
+        return self if self.log_weight is not None else Negatives(self.items[positions])
+
 
 class Sampler(Protocol):
     """Draws the negatives of a batch."""

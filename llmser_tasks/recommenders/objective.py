@@ -11,9 +11,9 @@ from torch import Tensor
 
 from llmser_tasks.config import Recommender
 from llmser_tasks.errors import InputError
-from llmser_tasks.recommenders.batches import Sequences
+from llmser_tasks.recommenders.batches import Sequences, length_groups
 from llmser_tasks.recommenders.losses import LOSSES, LossFunction
-from llmser_tasks.recommenders.model import Model
+from llmser_tasks.recommenders.model import Examples, Model
 from llmser_tasks.recommenders.negatives import Sampler, make_sampler
 from llmser_tasks.sequences.histories import Histories
 
@@ -40,20 +40,32 @@ class Channel:
         generator = torch.Generator(device=rows.device).manual_seed(seed)
         tokens, lengths = self.sequences.gather(rows, model.max_length + 1)
         examples = model.examples(tokens, lengths, generator)
-        owners = torch.nonzero(examples.predict)[:, 0]  # row within the batch of every position that has a loss
+        owners, columns = torch.nonzero(examples.predict, as_tuple=True)  # of every position that has a loss
         negatives = self.sampler.draw(rows[owners], generator)
-        kept = wanted & examples.predict.any(1)
-        if not bool(kept.all()):
-            examples = examples.select(torch.nonzero(kept)[:, 0])
-            if negatives.log_weight is None:
-                negatives = type(negatives)(negatives.items[kept[owners]])
-            owners = owners[kept[owners]]
         totals = torch.zeros(len(rows), device=rows.device)
-        if not len(owners):
+
+        kept = torch.nonzero(wanted & examples.predict.any(1))[:, 0]
+        if not len(kept):
             return totals
-        states = model.states(examples.tokens, examples.lengths)[examples.predict]
-        each = self.loss(states, examples.positives[examples.predict], negatives, model.table)
-        return totals.index_add(0, owners, each)
+        kept = kept[examples.lengths[kept].argsort(stable=True)]
+        numbers = torch.zeros_like(tokens[:, : examples.predict.shape[1]])
+        numbers[owners, columns] = torch.arange(len(owners), device=rows.device)
+        positions = numbers[kept][examples.predict[kept]]  # the kept rows' positions, in the order of `kept`
+        states = _states_by_length(model, examples, kept)
+        positives = examples.positives[owners[positions], columns[positions]]
+        each = self.loss(states, positives, negatives.select(positions), model.table)
+        return totals.index_add(0, owners[positions], each)
+
+
+def _states_by_length(model: Model, examples: Examples, rows: Tensor) -> Tensor:
+    """(P, d) states of the predicting positions of `rows`, ascending in length; rows of like length go together.
+
+    A GPU computes padding faster than it starts more kernels: there all rows go together.
+    """
+    whole = [slice(0, len(rows))]
+    groups = whole if rows.is_cuda else length_groups(examples.lengths[rows].numpy())
+    parts = (examples.select(rows[group]) for group in groups)
+    return torch.cat([model.states(part.tokens, part.lengths)[part.predict] for part in parts])
 
 
 @dataclass(frozen=True)
@@ -67,14 +79,12 @@ class Objective:
         plain: S_u.
         enhanced: S̃_u, None for ordinary training.
         alpha: (U,) α_u; zeros for ordinary training.
-        cost: (U,) length of what is computed for each user.
         rows: users that teach something: two items or more in either sequence.
     """
 
     plain: Channel
     enhanced: Channel | None
     alpha: Tensor
-    cost: NDArray[np.int64]
     rows: NDArray[np.int64]
 
     @classmethod
@@ -118,7 +128,6 @@ class Objective:
             plain=Channel.of(config, histories, items, device),
             enhanced=None if enhanced is None else Channel.of(config, enhanced, items, device),
             alpha=torch.from_numpy(weights.astype(np.float32)).to(device),
-            cost=plain_length * (weights < 1) + enhanced_length * (weights > 0),
             rows=rows,
         )
 

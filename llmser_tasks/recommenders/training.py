@@ -166,11 +166,11 @@ def _run_epoch(
     """One pass over the users; the mean loss per user. All that is random follows from seed and epoch."""
     draws = _seeds(seed, epoch)
     torch.manual_seed(next(draws))  # dropout
-    batches = plan_epoch(objective.cost[objective.rows], batch_size, next(draws))
+    batches = plan_epoch(objective.rows, batch_size, next(draws))
     total = torch.zeros((), device=model.device)
     model.train()
     for batch in batches:
-        rows = torch.from_numpy(objective.rows[batch]).to(model.device)
+        rows = torch.from_numpy(batch).to(model.device)
         loss = objective(model, rows, next(draws))
         optimiser.zero_grad()
         torch.autograd.backward(loss)
