@@ -116,6 +116,9 @@ class Reliability(Section):
         False, description="Train RCS on whole histories instead of masked ones. [paper's wording; method: off]"
     )
     encoder: str = Field("minilm", description="BERT that scores: minilm (embedded), a folder, or a hub name.")
+    pseudo_targets: bool = Field(
+        False, description="Training also asks for the pseudo items themselves, not only for t = 1 … n_u. [Eq. 7: off]"
+    )
     enhance_inference: bool = Field(
         True, description="Pseudo items also feed inference. [paper; a probe gained by leaving them out]"
     )

@@ -311,6 +311,7 @@ def train_weighted(run: Run, refs: Refs, seed: int) -> Made:
             validation=_artefact(refs, "validation"),
             pseudo=_artefact(refs, "pseudo"),
             reliability=_artefact(refs, "reliability"),
+            pseudo_targets=run.config.reliability.pseudo_targets,
             enhance_inference=run.config.reliability.enhance_inference,
             items=_items(run, refs),
             seed=seed,

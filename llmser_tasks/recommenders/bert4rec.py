@@ -42,7 +42,9 @@ class BERT4Rec(Model):
         states: Tensor = self.norm(x)
         return states
 
-    def examples(self, tokens: Tensor, lengths: Tensor, generator: torch.Generator) -> Examples:
+    def examples(
+        self, tokens: Tensor, lengths: Tensor, generator: torch.Generator, context: Tensor | None = None
+    ) -> Examples:
         """Mask the last item of about half of the rows, and of the others each item with a fixed probability.
 
         At least one item is masked and at least one stays visible.
@@ -52,6 +54,8 @@ class BERT4Rec(Model):
         places = torch.arange(tokens.shape[1], device=tokens.device)
         real = places < lengths[:, None]
         last = places == lengths[:, None] - 1
+        if context is not None:
+            chance = chance.masked_fill(places < context[:, None], 1.5)  # above every probability
         chance = chance.masked_fill(~real, 2.0)
         masked = chance < MASK_PROBABILITY
         masked |= places == chance.argmin(1)[:, None]  # at least this one

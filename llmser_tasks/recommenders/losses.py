@@ -1,10 +1,10 @@
 """Losses with one signature: (states, positives, negatives, table) → the loss of every position.
 
-    states     (P, d)      what the model made of the items before each position
-    positives  (P,)        the item that came next
-    negatives  Negatives   what it is compared with
-    table      (I + 1, d)  item embeddings; row 0 is padding
-    returns    (P,)        one loss per position; their sum over a user's positions is L(S_u)
+states     (P, d)      what the model made of the items before each position
+positives  (P,)        the item that came next
+negatives  Negatives   what it is compared with
+table      (I + 1, d)  item embeddings; row 0 is padding
+returns    (P,)        one loss per position; their sum over a user's positions is L(S_u)
 """
 
 from __future__ import annotations

@@ -66,8 +66,14 @@ class Model(nn.Module, ABC):
         """(B, L, d) state at every position of right-padded tokens (B, L)."""
 
     @abstractmethod
-    def examples(self, tokens: Tensor, lengths: Tensor, generator: torch.Generator) -> Examples:
-        """What to learn from sequences (B, L) of up to max_length + 1 items; a row of fewer than two teaches nothing"""
+    def examples(
+        self, tokens: Tensor, lengths: Tensor, generator: torch.Generator, context: Tensor | None = None
+    ) -> Examples:
+        """What to learn from sequences (B, L) of up to max_length + 1 items; a row of fewer than two teaches nothing.
+
+        Args:
+            context: (B,) how many of each row's first items are shown but never asked for; by default none.
+        """
 
     @abstractmethod
     def next_state(self, tokens: Tensor, lengths: Tensor) -> Tensor:
@@ -81,13 +87,16 @@ class Model(nn.Module, ABC):
 class CausalModel(Model):
     """A model whose state at t depends on items 0 … t alone, so that each state learns to predict the item at t + 1."""
 
-    def examples(self, tokens: Tensor, lengths: Tensor, generator: torch.Generator) -> Examples:
+    def examples(
+        self, tokens: Tensor, lengths: Tensor, generator: torch.Generator, context: Tensor | None = None
+    ) -> Examples:
         del generator  # nothing is drawn
         shown = (lengths - 1).clamp(min=0)
         inputs, positives = tokens[:, :-1], tokens[:, 1:]
         places = torch.arange(inputs.shape[1], device=tokens.device)
-        predict = places < shown[:, None]
-        return Examples(inputs.masked_fill(~predict, 0), shown, predict, positives)
+        real = places < shown[:, None]
+        predict = real if context is None else real & (places + 1 >= context[:, None])
+        return Examples(inputs.masked_fill(~real, 0), shown, predict, positives)
 
     def next_state(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         rows = torch.arange(len(tokens), device=tokens.device)

@@ -79,9 +79,7 @@ class UnseenUniform:
         start = self._first[rows]
         unseen = self.items - (self._first[rows + 1] - start)
         has_all = unseen == 0
-        uniform = torch.rand(
-            (len(rows), self.count), generator=generator, device=rows.device, dtype=torch.float64
-        )
+        uniform = torch.rand((len(rows), self.count), generator=generator, device=rows.device, dtype=torch.float64)
         span = torch.where(has_all, self.items, unseen)[:, None]
         nth = torch.minimum((uniform * span).long(), span - 1)
         key = rows[:, None] * (self.items + 1) + nth
@@ -94,5 +92,3 @@ def make_sampler(loss: str, histories: Histories, items: int, count: int, device
     if loss == "bce":
         return UnseenUniform(histories, items, count, device)
     return SharedUniform(items, count)
-
-

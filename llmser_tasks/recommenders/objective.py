@@ -20,16 +20,29 @@ from llmser_tasks.sequences.histories import Histories
 
 @dataclass(frozen=True)
 class Channel:
-    """One sequence per user, and the negatives that go with it."""
+    """One sequence per user, and the negatives that go with it.
+
+    Attributes:
+        context: (U,) how many of a sequence's first items are shown but never a target; None: no item is.
+    """
 
     sequences: Sequences
     sampler: Sampler
     loss: LossFunction
+    context: Tensor | None = None
 
     @classmethod
-    def of(cls, config: Recommender, histories: Histories, items: int, device: torch.device) -> Channel:
+    def of(
+        cls,
+        config: Recommender,
+        histories: Histories,
+        items: int,
+        device: torch.device,
+        context: NDArray[np.int64] | None = None,
+    ) -> Channel:
         sampler = make_sampler(config.loss, histories, items, config.negatives, device)
-        return cls(Sequences.of(histories, device), sampler, LOSSES[config.loss])
+        leading = None if context is None else torch.from_numpy(context).to(device)
+        return cls(Sequences.of(histories, device), sampler, LOSSES[config.loss], leading)
 
     def losses(self, model: Model, rows: Tensor, wanted: Tensor, seed: int) -> Tensor:
         """(B,) L(S_u), the sum over the positions of each row's sequence; 0 where `wanted` (B, bool) is false.
@@ -39,7 +52,7 @@ class Channel:
         """
         generator = torch.Generator(device=rows.device).manual_seed(seed)
         tokens, lengths = self.sequences.gather(rows, model.max_length + 1)
-        examples = model.examples(tokens, lengths, generator)
+        examples = model.examples(tokens, lengths, generator, self._context_left(rows, lengths))
         owners, columns = torch.nonzero(examples.predict, as_tuple=True)  # of every position that has a loss
         negatives = self.sampler.draw(rows[owners], generator)
         totals = torch.zeros(len(rows), device=rows.device)
@@ -55,6 +68,13 @@ class Channel:
         positives = examples.positives[owners[positions], columns[positions]]
         each = self.loss(states, positives, negatives.select(positions), model.table)
         return totals.index_add(0, owners[positions], each)
+
+    def _context_left(self, rows: Tensor, lengths: Tensor) -> Tensor | None:
+        """(B,) context items among the newest `lengths` of each row."""
+        if self.context is None:
+            return None
+        cut_off = self.sequences.offsets[rows + 1] - self.sequences.offsets[rows] - lengths
+        return (self.context[rows] - cut_off).clamp(min=0)
 
 
 def _states_by_length(model: Model, examples: Examples, rows: Tensor) -> Tensor:
@@ -96,8 +116,12 @@ class Objective:
         device: torch.device,
         enhanced: Histories | None = None,
         alpha: NDArray[np.float64] | None = None,
+        context: NDArray[np.int64] | None = None,
     ) -> Objective:
         """
+        Args:
+            context: (U,) how many of each enhanced sequence's first items are never targets.
+
         Raises:
             InputError: enhanced and alpha do not fit histories, an item is unknown, or no sequence has two items.
         """
@@ -126,7 +150,7 @@ class Objective:
             )
         return cls(
             plain=Channel.of(config, histories, items, device),
-            enhanced=None if enhanced is None else Channel.of(config, enhanced, items, device),
+            enhanced=None if enhanced is None else Channel.of(config, enhanced, items, device, context),
             alpha=torch.from_numpy(weights.astype(np.float32)).to(device),
             rows=rows,
         )

@@ -96,6 +96,7 @@ def train(
     watch: Watch,
     enhanced: Histories | None = None,
     alpha: NDArray[np.float64] | None = None,
+    context: NDArray[np.int64] | None = None,
     progress: Progress = silent,
     device: str | None = None,
 ) -> TrainingSummary:
@@ -109,14 +110,16 @@ def train(
     Args:
         items: I; the catalogue is 1 … I.
         seed: decides initial weights, order, dropout, masks and negatives.
+        context: (U,) how many of each enhanced sequence's first items are shown but never targets: its pseudo items,
+            where Eq. 7's t = 1 … n_u is taken at its word. None: every item of S̃_u is a target too.
 
     Raises:
         InputError: nothing can be learned from the histories, or the arguments do not fit each other.
         OSError: the folder cannot be written.
     """
     target = pick_device(device)
-    objective = Objective.of(model_config, histories, items, target, enhanced, alpha)
-    signature = _signature(model_config, histories, items, seed, watch, enhanced, alpha, str(target))
+    objective = Objective.of(model_config, histories, items, target, enhanced, alpha, context)
+    signature = _signature(model_config, histories, items, seed, watch, enhanced, alpha, context, str(target))
     with pinned_threads() as threads, _own_randomness(target):
         torch.manual_seed(seed)
         model = make_model(model_config, items).to(target)
@@ -221,6 +224,7 @@ def _signature(
     watch: Watch,
     enhanced: Histories | None,
     alpha: NDArray[np.float64] | None,
+    context: NDArray[np.int64] | None,
     device: str,
 ) -> str:
     """Digest of all that a training depends on, so that a checkpoint is never continued on other data."""
@@ -229,7 +233,7 @@ def _signature(
         if sequences is not None:
             for part in (sequences.users, sequences.offsets, sequences.items):
                 digest.update(np.ascontiguousarray(part).tobytes())
-    for values in (watch.targets, alpha):
+    for values in (watch.targets, alpha, context):
         if values is not None:
             digest.update(np.ascontiguousarray(values).tobytes())
     return digest.hexdigest()

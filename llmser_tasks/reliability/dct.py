@@ -56,6 +56,7 @@ def train_weighted(
     validation: Artefact,
     pseudo: Artefact,
     reliability: Artefact,
+    pseudo_targets: bool,
     enhance_inference: bool,
     items: int,
     seed: int,
@@ -63,7 +64,12 @@ def train_weighted(
 ) -> Artefact:
     """Train the backbone on S_u and S̃_u (Eq. 9).
 
+    The loss of S̃_u sums over t = 1 … n_u, as Eq. 7 words it and as the paper numbers S̃_u = {v_-M+1, …, v_0, v_1, …}:
+    pseudo items are what the real ones are predicted from. Asking for the pseudo items too teaches mostly these, M of
+    them against the few items of a tail user: on the sample N@10 was .188 against .344 (base .318, 30 epochs).
+
     Args:
+        pseudo_targets: ask for them all the same.
         enhance_inference: S̃_u also stands in for S_u where the model is watched, as it will where it recommends.
     """
 
@@ -72,6 +78,7 @@ def train_weighted(
         scores = pq.read_table(workspace.folder(reliability) / RELIABILITY, columns=["user", "alpha"])
         assert np.array_equal(histories.users, scores["user"].to_numpy()), "weights belong to other users"
         enhanced = histories.after(Histories.read(workspace.folder(pseudo) / PSEUDO))
+        prepended = enhanced.lengths - histories.lengths
         watch = _watch(workspace, validation, enhanced if enhance_inference else histories, histories)
         summary = recommenders.train(
             recommender,
@@ -82,13 +89,14 @@ def train_weighted(
             watch=watch,
             enhanced=enhanced,
             alpha=scores["alpha"].to_numpy(),
+            context=None if pseudo_targets else prepended,
             progress=progress,
         )
         return asdict(summary)
 
     inputs = {"training": training, "validation": validation, "pseudo": pseudo, "reliability": reliability}
-    switch = {"enhance_inference": enhance_inference}
-    return _produce(workspace, dataset, f"weighted/{seed}", write, inputs, switch, recommender, items, seed)
+    switches = {"pseudo_targets": pseudo_targets, "enhance_inference": enhance_inference}
+    return _produce(workspace, dataset, f"weighted/{seed}", write, inputs, switches, recommender, items, seed)
 
 
 def _watch(workspace: Workspace, validation: Artefact, shown: Histories, owned: Histories) -> Watch:

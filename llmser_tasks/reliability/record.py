@@ -59,7 +59,5 @@ def record(
     )
     with transaction(database_url) as connection:
         replace_rows(connection, "pseudo_items", PSEUDO_COLUMNS, pseudo_rows, run_id=run_id)
-        replace_rows(
-            connection, "reliability", COLUMNS, ((run_id, *row, encoder_hash) for row in rows), run_id=run_id
-        )
+        replace_rows(connection, "reliability", COLUMNS, ((run_id, *row, encoder_hash) for row in rows), run_id=run_id)
     return len(sequences)

@@ -21,9 +21,7 @@ def airflow(*arguments: str) -> str:
     Raises:
         InputError: it failed; its own words are above.
     """
-    done = subprocess.run(
-        [sys.executable, "-m", "airflow", *arguments], stdout=subprocess.PIPE, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-m", "airflow", *arguments], stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode != 0:
         raise InputError(f"`airflow {' '.join(arguments[:2])}` failed with exit code {done.returncode}; see above.")
     return done.stdout

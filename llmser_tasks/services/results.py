@@ -32,9 +32,7 @@ def show(database_url: str, run_id: str, console: Console) -> None:
             continue
         change = f"{100 * row['difference'] / row['base']:+.1f} %" if row["base"] else "–"
         p = "" if row["p_holm"] is None else f"{row['p_holm']:.3f}"
-        groups.add_row(
-            row["user_group"], f"{row['users']:,}", f"{row['base']:.4f}", f"{row['llmser']:.4f}", change, p
-        )
+        groups.add_row(row["user_group"], f"{row['users']:,}", f"{row['base']:.4f}", f"{row['llmser']:.4f}", change, p)
     models = Table(title="All users, full ranking")
     for name in ("model", "H@10", "N@10", "H@20", "N@20", "MRR"):
         models.add_column(name, justify="left" if name == "model" else "right")

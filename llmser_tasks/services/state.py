@@ -73,7 +73,5 @@ def only_one(home: Path) -> Iterator[None]:
         except BlockingIOError:
             before = read(home)
             where = f" at {before.addresses.api}" if before else ""
-            raise AlreadyRunning(
-                f"The services of {home} are already up{where}; `llmser down` stops them."
-            ) from None
+            raise AlreadyRunning(f"The services of {home} are already up{where}; `llmser down` stops them.") from None
         yield

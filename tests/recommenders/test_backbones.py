@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from llmser_tasks.config import Recommender
+from llmser_tasks.config import Backbone, Recommender
 from llmser_tasks.recommenders.backbones import make_model
 from llmser_tasks.recommenders.bert4rec import BERT4Rec
 from llmser_tasks.recommenders.model import Model
@@ -109,6 +109,19 @@ def test_bert4rec_trains_on_mask_tokens() -> None:
     last_only = (masked[:400, 4] & (counts[:400] == 1)).float().mean()
     assert 0.45 < last_only < 0.7
     assert masked[:400, :4].any(0).all()
+
+
+@pytest.mark.parametrize("backbone", ["sasrec", "gru4rec", "bert4rec"])
+def test_context_items_are_shown_but_never_targets(backbone: Backbone) -> None:
+    model = ready(Recommender(backbone=backbone, dimension=16, max_length=8))
+    tokens, lengths = rows(*[[11, 12, 13, 1, 2]] * 200, [11, 12, 3], [4, 5, 6])
+    context = torch.tensor([3] * 200 + [2, 0])
+    examples = model.examples(tokens, lengths, torch.Generator().manual_seed(0), context)
+    targets = [set(examples.positives[row][examples.predict[row]].tolist()) for row in range(202)]
+    assert set().union(*targets[:200]) == {1, 2}
+    assert targets[200] == {3}
+    assert targets[201]
+    assert (examples.tokens[:200, :3] == tokens[:200, :3]).all()
 
 
 def test_bert4rec_asks_with_a_mask_behind_the_context() -> None:

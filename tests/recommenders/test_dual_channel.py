@@ -71,6 +71,25 @@ def test_alpha_1_is_the_base_on_enhanced_sequences(
     assert loss_and_gradient(config, plain)[0] != base
 
 
+def test_context_cut_off_by_the_longest_length_does_not_spare_real_items(small: Recommender) -> None:
+    """Of a long enhanced sequence only the newest items are seen; what is cut off was pseudo."""
+    config = small.model_copy(update={"max_length": 4, "dropout": 0.0})
+    real, pseudo = [1, 2, 3], [11, 12, 13, 14]
+    plain = Histories.of([0], [real])
+    model = make_model(config, ITEMS)
+    wanted = torch.tensor([True])
+    rows = torch.tensor([0])
+
+    def loss(sequence: list[int], context: int) -> float:
+        enhanced = Histories.of([0], [sequence])
+        objective = Objective.of(config, plain, ITEMS, CPU, enhanced, np.ones(1), np.array([context]))
+        assert objective.enhanced is not None
+        return sum(objective.enhanced.losses(model.eval(), rows, wanted, seed).item() for seed in range(10))
+
+    assert loss(pseudo + real, 4) == pytest.approx(loss((pseudo + real)[-5:], 2))
+    assert loss(pseudo + real, 0) > loss(pseudo + real, 4)
+
+
 @pytest.mark.parametrize("others", [0.0, 0.4, 1.0])
 def test_raising_one_alpha_moves_that_users_share_alone(
     config: Recommender, plain: Histories, enhanced: Histories, others: float
