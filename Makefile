@@ -14,7 +14,7 @@ KEY := $(shell { cat Makefile pyproject.toml requirements.lock requirements-dev.
 .DEFAULT_GOAL := demo
 
 demo: env
-	@exec $(BIN)/python -m llmser_tasks.services
+	@exec $(BIN)/python -m llmser_tasks.services $(DEMO_ARGS)
 
 test: dev-env
 	$(BIN)/ruff check .
