@@ -22,9 +22,8 @@ import llmser_tasks
 from llmser_tasks.services import form
 
 if TYPE_CHECKING:
-    from llmser_tasks.pipeline import Run
-
     from llmser_tasks.llm.endpoint import Endpoint
+    from llmser_tasks.pipeline import Run
 
 Refs = Any  # dict of name → Artefact.reference() when a task runs, Airflow's XComArg while the DAG is wired
 Options = dict[str, Any]
@@ -115,11 +114,20 @@ def endpoint(run: Run) -> Endpoint:
 
 
 def failed(context: Any) -> None:
-    """Note in the warehouse that the run failed, and why, in the words of the task that failed."""
+    """A task has failed for good: note in the warehouse why, in the task's own words."""
     from llmser_tasks import pipeline, settings
 
-    sentence = str(context.get("exception") or "") or f"The run failed: {context.get('reason') or 'see its tasks'}."
-    pipeline.fail(context["run_id"], sentence, database_url=settings.database_url())
+    pipeline.fail(context["run_id"], str(context.get("exception") or ""), database_url=settings.database_url())
+
+
+def ended_badly(context: Any) -> None:
+    """The run has failed: note it where no task could (it was killed, say)."""
+    from llmser_tasks import pipeline, settings
+    from llmser_tasks.warehouse import runs
+
+    url = settings.database_url()
+    if runs.load(url, context["run_id"]).state == "running":
+        pipeline.fail(context["run_id"], "A task ended without a word, as if killed; rerun it.", database_url=url)
 
 
 @step()
@@ -312,7 +320,7 @@ When a batch of LLM questions fails, clear just that mapped task; everything bel
     max_active_runs=4,
     params={name: Param(**field) for name, field in form.fields(datasets())},
     default_args={"owner": "llmser", "on_failure_callback": failed},
-    on_failure_callback=failed,
+    on_failure_callback=ended_badly,
     tags=["recommendation"],
 ) as dag:
     seeds = start()

@@ -226,7 +226,8 @@ class _Plain:
         due = time.monotonic() - self.printed > LINE_EVERY_S
         for number, line in enumerate(current, start=1):
             changed = self.states.get(line.task, "waiting") != line.state
-            if line.state in {"waiting", "queued"} or not (changed or (due and line.state == "running")):
+            worth = changed or (due and line.state == "running")
+            if not worth or line.state in {"waiting", "queued", "upstream_failed"}:
                 continue
             self.states[line.task] = line.state
             self.printed = time.monotonic()

@@ -19,9 +19,11 @@ from llmser_tasks.services import airflow_api, results, stack
 from llmser_tasks.services.environment import ADMIN
 from llmser_tasks.services.follow import follow
 from llmser_tasks.services.stack import Stack, Watch
+from llmser_tasks.warehouse import runs
 
 DEMO = "sample-amazon"  # the preset; the run ids begin with "demo"
 DEMO_USERS = 1500
+DEMO_TRAINING = {"epochs": 30, "patience": 5}  # a first result within minutes; the full budget gains a little more
 
 
 class RunFailed(LlmserError):
@@ -67,7 +69,7 @@ def trigger(
     with here.client() as client:
         started = airflow_api.trigger(client, {**values, **dumps}, run_id)  # the services may run in another folder
         if wait and not follow(client, started, here.addresses.warehouse, console):
-            raise RunFailed(f"Run {started} failed; its tasks and their logs: {_page(here, started)}.")
+            raise _failure(here, started)
     return started
 
 
@@ -92,7 +94,7 @@ def demo(home: Path, wait: bool = True, console: Console | None = None) -> None:
                 console.print(f"Run {run_id}: {_page(here, run_id)}", highlight=False, soft_wrap=True)
                 succeeded = follow(client, run_id, here.addresses.warehouse, console, watch)
             if not succeeded:
-                raise RunFailed(f"The run failed; its tasks and their logs: {_page(here, run_id)}.")
+                raise _failure(here, run_id)
             results.show(here.addresses.warehouse, run_id, console)
             report = results.save_report(here.addresses.warehouse, run_id, here.home)
             console.print(f"Report: {report}", highlight=False, soft_wrap=True)
@@ -114,7 +116,16 @@ def _write_sample(home: Path, console: Console) -> dict[str, Any]:
     """Write the sample dumps (the same bytes every time); returns the run's settings."""
     files = write_sample(home.absolute() / "sample", users=DEMO_USERS)
     console.print(f"Sample: {DEMO_USERS:,} SYNTHETIC users in {files.reviews.parent}", highlight=False, soft_wrap=True)
-    return {"dataset": DEMO, "reviews": str(files.reviews), "items": str(files.items)}
+    return {"dataset": DEMO, "reviews": str(files.reviews), "items": str(files.items), **DEMO_TRAINING}
+
+
+def _failure(here: Stack, run_id: str) -> RunFailed:
+    """Why it failed, in the words of the task that failed."""
+    try:
+        why = runs.load(here.addresses.warehouse, run_id).message or "It failed."
+    except InputError:  # it failed before it was noted
+        why = "It failed at its start."
+    return RunFailed(f"Run {run_id}: {why} Its tasks and their logs: {_page(here, run_id)}")
 
 
 def _page(here: Stack, run_id: str) -> str:

@@ -1,0 +1,126 @@
+"""The real thing: `llmser up` from start to stop, killed, cleaned up and started again.
+
+One start of Airflow takes half a minute, so what can be asked of one is asked of it together.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from llmser_tasks.services import airflow_api, environment, local, processes, stack, state
+from llmser_tasks.warehouse import embedded
+
+PATIENCE_S = 150
+
+
+def up(home: Path) -> subprocess.Popen[bytes]:
+    variables = {k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW", "LLMSER"))}
+    return subprocess.Popen(
+        [sys.executable, "-m", "llmser_tasks.cli", "up"],
+        env=variables | {"LLMSER_HOME": str(home)},
+        stdout=(home / "out").open("wb"),
+        stderr=subprocess.STDOUT,
+    )
+
+
+def until(condition: Callable[[], bool], process: subprocess.Popen[bytes], home: Path) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert process.poll() is None, (home / "out").read_text()
+        assert time.monotonic() < deadline, (home / "out").read_text()
+        time.sleep(0.1)
+
+
+def started(home: Path) -> set[str]:
+    before = state.read(home)
+    return {child.name for child in before.children} if before else set()
+
+
+def ours(home: Path) -> list[psutil.Process]:
+    before = state.read(home)
+    return processes.marked(before.marker) if before else []
+
+
+@pytest.fixture
+def home(open_folder: Path) -> Iterator[Path]:
+    home = open_folder / "up"
+    home.mkdir(mode=0o711)
+    yield home
+    local.down(home)
+
+
+def test_up_from_start_to_stop_twice_and_killed(home: Path) -> None:
+    # Killed in the middle of its start: children and Postgres stay behind.
+    process = up(home)
+    until(lambda: "migrate" in started(home), process, home)
+    process.kill()
+    process.wait()
+    left = ours(home)
+    assert left and embedded.running(home) is not None
+
+    # The next start ends exactly those, and comes up.
+    process = up(home)
+    until(lambda: "Ctrl-C stops everything." in (home / "out").read_text(), process, home)
+    assert "Stopped what an earlier start had left behind." in (home / "out").read_text()
+    assert not any(old.is_running() and old.status() != psutil.STATUS_ZOMBIE for old in left)
+
+    here = stack.attached(home)
+    assert here is not None
+    with here.client() as client:
+        assert airflow_api.health(client)["metadatabase"]["status"] == "healthy"
+        assert airflow_api.dag_is_ready(client)
+        pools = {pool["name"]: pool["slots"] for pool in client.get("/api/v2/pools").json()["pools"]}
+        assert pools["gpu"] == environment.gpu_slots() and pools["llm"] == environment.LLM_SLOTS
+
+    # Nothing listens beyond loopback.
+    listening = [
+        connection.laddr.ip
+        for one in ours(home)
+        for connection in one.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    assert listening and set(listening) == {"127.0.0.1"}
+
+    # The report is nobody's without a login, and there is no description of the routes.
+    assert httpx.get(f"{here.url}/llmser/report/any", trust_env=False).status_code == 401
+    assert httpx.get(f"{here.url}/llmser/openapi.json", trust_env=False).status_code == 404
+    with here.client() as client:
+        response = client.get("/llmser/report/<b>any")
+        assert response.status_code == 404 and "&lt;b&gt;any" in response.text
+        assert response.headers["content-security-policy"].startswith("default-src 'none'")
+
+    # No secret reaches a log, and no file that holds one is readable by others.
+    secrets = [*json.loads((home / "secrets.json").read_text()).values(), here.addresses.warehouse.split(":")[2]]
+    for file in (path for path in home.rglob("*") if path.is_file() and "data" not in path.parts):
+        if any(secret.encode() in file.read_bytes() for secret in secrets) and file != home / "out":
+            assert file.stat().st_mode & 0o077 == 0, f"{file} shows a secret"
+            assert file.suffix == ".json", f"{file} is no place for a secret"
+
+    # A second one is refused and says where the first is.
+    again = subprocess.run(
+        [sys.executable, "-m", "llmser_tasks.cli", "up"],
+        env=os.environ | {"LLMSER_HOME": str(home)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert again.returncode == 1 and f"already up at {here.url}" in again.stderr
+
+    # Ctrl-C: everything ends within seconds.
+    began = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=30) == 0
+    assert time.monotonic() - began < 15
+    assert ours(home) == [] and embedded.running(home) is None and stack.attached(home) is None
+    assert local.down(home) is False
