@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -18,6 +20,9 @@ class BERT4Rec(Model):
     """The mask token is id I + 1. L(S_u) is the sum over the masked positions of S_u.
 
     At inference a mask stands behind the context, so the position table has one row more than the longest context.
+
+    A mask says nothing itself, so each block starts as the mean of the items around it (`start_as_mean`). From small
+    random weights alone nothing reached the masks for epochs: validation NDCG@10 on Beauty stood at .008 after five.
     """
 
     def __init__(self, config: Recommender, items: int) -> None:
@@ -31,6 +36,8 @@ class BERT4Rec(Model):
         )
         self.norm = nn.LayerNorm(width)
         initialise(self, 0.02)
+        for block in self.blocks:
+            cast(Block, block).start_as_mean()
 
     def states(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         places = positions_from_end(lengths, tokens.shape[1], self.max_length + 1)

@@ -24,6 +24,13 @@ class Block(nn.Module):
         )
         self.dropout = Dropout(dropout)
 
+    @torch.no_grad()
+    def start_as_mean(self) -> None:
+        """Add the identity to the value and output projections: attention begins as the mean of what it may look at."""
+        identity = torch.eye(self.attention_out.in_features)
+        self.query_key_value.weight[2 * len(identity) :] += identity
+        self.attention_out.weight += identity
+
     def forward(self, x: Tensor, keys: Tensor | None) -> Tensor:
         """x (B, L, d); keys: (B, 1, 1, L) bool, which tokens may be looked at, or None for causal attention."""
         x = x + self.dropout(self._attend(self.attention_norm(x), keys))
