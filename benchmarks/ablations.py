@@ -53,6 +53,7 @@ def main() -> None:
     parser.add_argument("--seeds", default="42,43,44")
     parser.add_argument("--only", default=",".join(VARIANTS))
     parser.add_argument("--backbone", default="sasrec")
+    parser.add_argument("--epochs", type=int, default=200)
     arguments = parser.parse_args()
 
     source = arguments.data / "amazon_beauty_2014"
@@ -75,6 +76,7 @@ def main() -> None:
                 "user_core": 5,
                 "item_core": 3,
                 "backbone": arguments.backbone,
+                "epochs": arguments.epochs,
                 "seeds": [int(seed) for seed in arguments.seeds.split(",")],
                 "without": [part] if part else [],
             }

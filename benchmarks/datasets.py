@@ -74,6 +74,7 @@ def main() -> None:
     parser.add_argument("--only", default=",".join(DATASETS))
     parser.add_argument("--backbone", default="sasrec")
     parser.add_argument("--seeds", default="42")
+    parser.add_argument("--epochs", type=int, default=200)
     arguments = parser.parse_args()
     console = Console(width=140)
     here = stack.attached(settings.home())
@@ -81,7 +82,7 @@ def main() -> None:
         parser.error("the services are not up; start them with `llmser up`")
     url = here.addresses.warehouse
     for name in arguments.only.split(","):
-        values = {"dataset": name, "backbone": arguments.backbone, **DATASETS[name]}
+        values = {"dataset": name, "backbone": arguments.backbone, "epochs": arguments.epochs, **DATASETS[name]}
         values |= {key: str((arguments.data / name / values[key]).absolute()) for key in ("reviews", "items")}
         values["seeds"] = [int(seed) for seed in arguments.seeds.split(",")]
         run_id = local.trigger(settings.home(), values, wait=True, console=Console(stderr=True))
