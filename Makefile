@@ -46,6 +46,7 @@ install:
 	@rm $(VENV)/.installing
 	@touch $(DONE)
 
+# With UV_FIND_LINKS naming a folder that holds the CPU wheel of torch: the CUDA one would lock NVIDIA's packages too.
 lock: env
 	$(BIN)/uv pip compile -q pyproject.toml --python-version 3.11 --no-emit-package torch --no-emit-package triton \
 		--no-header --no-annotate --generate-hashes -o requirements.lock
