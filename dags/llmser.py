@@ -310,8 +310,8 @@ with DAG(
     description="One dataset: dumps → augmented, weighted recommender → metrics and recommendations in Postgres",
     doc_md=__doc__
     + """
-Trigger it with a dataset. Fields of the section *Dataset* may stay empty: the dataset's file (or a general default)
-fills them. Two runs of one dataset at once are safe: they share finished artefacts and wait for each other's locks.
+Trigger it with a dataset. What you leave empty is filled by the dataset's file, or else by a general default; what you
+enter wins. Two runs of one dataset at once are safe: they share finished artefacts and wait for each other's locks.
 When a batch of LLM questions fails, clear just that mapped task; everything below it goes on by itself.
 """,
     schedule=None,

@@ -102,8 +102,6 @@ class Line:
         return ", ".join(parts)
 
     def _progress(self) -> str:
-        if self.unit == "epochs":  # early stopping ends a training long before its last epoch; its note says when
-            return ", ".join(filter(None, [f"{self.done} of at most {self.total} epochs", self.note]))
         since = self.moving_since or self.started
         elapsed = (datetime.now(UTC) - since).total_seconds() if since else 0.0
         rate = self.done / elapsed if elapsed > 1 and self.state == "running" else None
