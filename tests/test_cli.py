@@ -399,7 +399,8 @@ def test_ctrl_c_stops_an_embedded_server_started_for_the_command(open_folder: Pa
 
 
 WAITS = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background has it ignored, and hands that on
 from unittest import mock
 from llmser_tasks import cli
 from llmser_tasks.warehouse import runs
