@@ -1,6 +1,7 @@
 #!/bin/sh
 # What a newcomer waits for: both commands of the README in a fresh clone, with wall time and peak memory of each.
-# Peak memory is the sum of the resident sets of everything the command started, sampled every second.
+# Peak memory is the sum of the resident sets of everything below the command, sampled every other second; pages that
+# processes share count once for each, so it is an upper bound.
 set -eu
 source=$(cd "$(dirname "$0")/.." && pwd)
 folder=$(mktemp -d)
@@ -15,10 +16,18 @@ measure() {
     leader=$!
     peak=0
     while kill -0 "$leader" 2>/dev/null; do
-        now=$(ps -e -o sid= -o pgid= -o rss= -o args= | awk -v dir="$folder" -v sid="$leader" \
-            '$1 == sid || index($0, dir) { total += $3 } END { print int(total / 1024) }')
+        now=$(ps -e -o pid= -o ppid= -o rss= | awk -v leader="$leader" '
+            { parent[$1] = $2; rss[$1] = $3 }
+            END {
+                for (pid in rss) {
+                    up = pid
+                    while (up > 1 && up != leader) up = parent[up]
+                    if (up == leader) total += rss[pid]
+                }
+                print int(total / 1024)
+            }')
         [ "$now" -gt "$peak" ] && peak=$now
-        sleep 1
+        sleep 2
     done
     status=0
     wait "$leader" || status=$?
