@@ -23,7 +23,7 @@ from llmser_tasks.warehouse import runs
 
 DEMO = "sample-amazon"  # the preset; the run ids begin with "demo"
 DEMO_USERS = 1500
-DEMO_TRAINING = {"epochs": 30, "patience": 5}  # a first result within minutes; the full budget gains a little more
+DEMO_TRAINING = {"epochs": 30}  # a first result within minutes; the full budget gains a little more
 
 
 class RunFailed(LlmserError):
