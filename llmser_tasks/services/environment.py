@@ -125,6 +125,8 @@ def settings(home: Path, addresses: Addresses, secrets: Secrets) -> Mapping[str,
         "scheduler__enable_health_check": "False",  # its server would listen on every interface
         "scheduler__scheduler_idle_sleep_time": "0.5",
         "scheduler__task_instance_heartbeat_timeout": "60",
+        # What ran when the last `up` was stopped starts again within a minute; by default it holds its pool for five.
+        "scheduler__orphaned_tasks_check_interval": "30",
         "scheduler__scheduler_heartbeat_sec": "2",
         "dag_processor__parsing_processes": "1",
         "dag_processor__dag_bundle_storage_path": str(airflow / "bundles"),
