@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from llmser_tasks import config, evaluation, settings
@@ -64,9 +63,7 @@ def start(run_id: str, values: Mapping[str, Any], *, workspace: Workspace, datab
     Raises:
         InputError: a setting is unknown or out of bounds, or the run exists with others.
     """
-    name = str(values.get("dataset", RunConfig().dataset.name))
-    folders = [settings.home() / "datasets", Path(__file__).parent / "datasets"]
-    made = config.from_flat(config.load_dataset_defaults(name, folders) | dict(values))
+    made = settings.configuration(values)
     runs.create(database_url, run_id, made.dataset.name, config.to_flat(made))
     return Run(run_id, made, workspace, database_url)
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+from llmser_tasks import config
+from llmser_tasks.config import RunConfig
 from llmser_tasks.errors import StorageError
 from llmser_tasks.workspace import Workspace
 
@@ -24,6 +27,16 @@ def workspace() -> Workspace:
 def dataset_folders() -> list[Path]:
     """Where dataset files are looked up: the user's own below the home, then those that ship."""
     return [home() / "datasets", Path(__file__).parent / "datasets"]
+
+
+def configuration(values: Mapping[str, Any]) -> RunConfig:
+    """The full configuration: these flat values over the dataset file's over the defaults.
+
+    Raises:
+        InputError: a value cannot be used.
+    """
+    name = str(values.get("dataset") or RunConfig().dataset.name)
+    return config.from_flat({**config.load_dataset_defaults(name, dataset_folders()), **values})
 
 
 def database_url() -> str:

@@ -17,9 +17,8 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 
-from llmser_tasks import config
+from llmser_tasks import config, settings
 from llmser_tasks.cli import COMMANDS, cli
-from llmser_tasks.commands import options
 from llmser_tasks.errors import InputError
 from llmser_tasks.warehouse import embedded, runs
 from llmser_tasks.warehouse.engine import transaction
@@ -243,10 +242,10 @@ def test_a_setting_that_does_not_fit_is_told_before_anything_starts(triggered: d
 
 
 def test_a_dataset_file_of_the_user_comes_before_the_shipped_one(home: Path) -> None:
-    assert options.configuration({"dataset": "beauty"}).dataset.item_core == 5
+    assert settings.configuration({"dataset": "beauty"}).dataset.item_core == 5
     (home / "datasets").mkdir(parents=True)
     (home / "datasets" / "beauty.json").write_text('{"item_core": 9, "user_core": 7}')
-    chosen = options.configuration({"dataset": "beauty", "user_core": 4}).dataset
+    chosen = settings.configuration({"dataset": "beauty", "user_core": 4}).dataset
     assert (chosen.item_core, chosen.user_core) == (9, 4)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from llmser_tasks import settings
-from llmser_tasks.commands.options import configuration, given, of_settings
+from llmser_tasks.commands.options import given, of_settings
 from llmser_tasks.commands.terminal import log_to, shown, stderr
 
 
@@ -18,7 +18,7 @@ def ingest(ctx: click.Context, /, **options: Any) -> None:
     """Read a dataset's dumps into the artefact store, without a run; the report's path goes to stdout."""
     from llmser_tasks.ingest import ingest as read
 
-    dataset = configuration(given(ctx, options)).dataset
+    dataset = settings.configuration(given(ctx, options)).dataset
     workspace = settings.workspace()
     console = stderr()
     log_to(console)

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
-from llmser_tasks import config, settings
-from llmser_tasks.config import Parameter, RunConfig
+from llmser_tasks import config
+from llmser_tasks.config import Parameter
 
 F = TypeVar("F", bound=Callable[..., Any])
 PATHS = ("reviews", "items")  # relative to where the user stands, who may not stand where the run runs
@@ -68,16 +68,6 @@ def given(ctx: click.Context, values: Mapping[str, Any]) -> dict[str, Any]:
         elif (name in PATHS and value) or (name == "encoder" and Path(value).is_dir()):
             chosen[name] = str(Path(value).expanduser().absolute())
     return chosen
-
-
-def configuration(values: Mapping[str, Any]) -> RunConfig:
-    """The full configuration: the user's values over the dataset file's over the defaults.
-
-    Raises:
-        InputError: a value cannot be used.
-    """
-    name = values.get("dataset") or config.RunConfig().dataset.name
-    return config.from_flat({**config.load_dataset_defaults(name, settings.dataset_folders()), **values})
 
 
 def _option(parameter: Parameter) -> Callable[[F], F]:

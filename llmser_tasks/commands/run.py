@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from llmser_tasks import settings
-from llmser_tasks.commands.options import configuration, given, of_settings
+from llmser_tasks.commands.options import given, of_settings
 from llmser_tasks.commands.terminal import log_to, stderr, steps_shown
 
 
@@ -22,7 +22,7 @@ def run(ctx: click.Context, /, run_id: str | None, **options: Any) -> None:
     Steps whose inputs, settings and code are unchanged are skipped; an interrupted run continues where it was.
     """
     values = given(ctx, options)
-    configuration(values)  # a setting that cannot be used is told before anything starts
+    settings.configuration(values)  # a setting that cannot be used is told before anything starts
     run_id = run_id or f"run__{datetime.now(UTC):%Y-%m-%dT%H-%M-%S}"
     console = stderr()
     log_to(console)

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from llmser_tasks import settings
-from llmser_tasks.commands.options import configuration, given, of_settings
+from llmser_tasks.commands.options import given, of_settings
 from llmser_tasks.commands.terminal import stderr
 
 
@@ -21,5 +21,5 @@ def trigger(ctx: click.Context, /, run_id: str | None, wait: bool, **options: An
     from llmser_tasks.services import local
 
     values = given(ctx, options)
-    configuration(values)  # a setting that cannot be used is told here and now
+    settings.configuration(values)  # a setting that cannot be used is told here and now
     click.echo(local.trigger(settings.home(), values, wait=wait, console=stderr(), run_id=run_id))
