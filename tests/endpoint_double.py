@@ -60,11 +60,14 @@ def double() -> Iterator[Double]:
             reply = made.script(block, body["response_format"]["json_schema"]["schema"])
             if isinstance(reply, str):
                 message = {"role": "assistant", "content": reply}
-                status, answer = 200, {
-                    "model": "double-1",
-                    "choices": [{"message": message, "finish_reason": "stop"}],
-                    "usage": {"prompt_tokens": 100, "completion_tokens": 10},
-                }
+                status, answer = (
+                    200,
+                    {
+                        "model": "double-1",
+                        "choices": [{"message": message, "finish_reason": "stop"}],
+                        "usage": {"prompt_tokens": 100, "completion_tokens": 10},
+                    },
+                )
             else:
                 status, answer = reply
             raw = json.dumps(answer).encode()

@@ -77,9 +77,7 @@ def walks(users: int, items: int, seed: int = 0) -> dict[int, list[int]]:
     """Users who walk along the ring 1 … items; 1 to 6 distinct items each, ids with gaps."""
     random = np.random.default_rng(seed)
     return {
-        3 * user: [
-            int((start + step) % items + 1) for step in range(int(length))
-        ]
+        3 * user: [int((start + step) % items + 1) for step in range(int(length))]
         for user, (start, length) in enumerate(
             zip(random.integers(0, items, users), random.integers(1, 7, users), strict=True)
         )

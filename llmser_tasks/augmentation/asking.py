@@ -125,7 +125,7 @@ def ask(
         attempt(state="failed", message=str(error))
         raise
     failed = outcomes.unanswered
-    complaint = outcomes.complaint() if failed > tolerated * batch.users else None
+    complaint = outcomes.complaint() if outcomes.fatal or failed > tolerated * batch.users else None
     picks = [Pick(i.user, None, None, (), (), i.reason) for i in inquiries if i.question is None]
     for inquiry, result in zip(asked, outcomes, strict=True):
         if complaint is None or not _is_open(result):
@@ -140,8 +140,10 @@ def ask(
         prompt_tokens=outcomes.prompt_tokens,
         completion_tokens=outcomes.completion_tokens,
         cost=outcomes.cost,
-        message=complaint,
+        message=str(outcomes.fatal or complaint or "") or None,
     )
+    if outcomes.fatal is not None:
+        raise outcomes.fatal
     if complaint is not None:
         raise Unanswered(complaint)
     return {

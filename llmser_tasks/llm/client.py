@@ -138,17 +138,24 @@ class Client:
         """
         place = (self._endpoint.url, self._endpoint.model)
         dialect = _spoken.get(place, Dialect())
+        tried = {dialect}
         attempt = 1
         while True:
             try:
                 reply = await self._once(question, dialect, attempt)
             except Refused as refusal:
-                unproven = place not in _spoken
-                simpler = dialect.simpler(refusal) if unproven or isinstance(refusal, FormatRefused) else None
+                proven = _spoken.get(place)
+                if proven is not None and proven not in tried:  # found by another question in the meantime
+                    simpler: Dialect | None = proven
+                elif proven is None or isinstance(refusal, FormatRefused):
+                    simpler = dialect.simpler(refusal)
+                else:
+                    simpler = None
                 if simpler is None:
                     self._breaker.failed(refusal, final=True)
                     raise
                 dialect = simpler
+                tried.add(dialect)
             except Stopped:
                 raise
             except Retriable as error:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from llmser_tasks.errors import StorageError
+from llmser_tasks.errors import LlmserError, StorageError
 from llmser_tasks.llm import ledger
 from llmser_tasks.llm.breaker import Breaker, Stopped
+from llmser_tasks.llm.claims import Claims
 from llmser_tasks.llm.client import Client
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.errors import EndpointFatal, QuestionFatal, Refused, Retriable
@@ -18,6 +19,8 @@ from llmser_tasks.llm.ledger import Entry
 from llmser_tasks.llm.prompts import Question
 from llmser_tasks.llm.ratelimit import Limiter
 from llmser_tasks.progress import Progress, silent
+
+TELL_S = 2.0  # how often to say that only others' answers are waited for
 
 
 @dataclass(frozen=True)
@@ -47,12 +50,13 @@ class Outcomes:
 
     Attributes:
         distinct: different questions among them.
-        from_ledger: distinct questions that were settled before.
+        from_ledger: distinct questions that were settled before, or by others meanwhile.
         asked: distinct questions that were sent, answered or not.
         calls: requests sent, retries included.
         prompt_tokens, completion_tokens: as far as the endpoint reported them.
         cost: None where no price is known.
         stopped: why the batch was given up early, in one sentence; None where it was not.
+        fatal: the error behind that, where a person has to act (EndpointFatal) or Postgres is down (StorageError).
     """
 
     results: tuple[Answer | Failure, ...]
@@ -65,6 +69,7 @@ class Outcomes:
     cost: float | None
     seconds: float
     stopped: str | None = None
+    fatal: LlmserError | None = None
 
     def __iter__(self) -> Iterator[Answer | Failure]:
         return iter(self.results)
@@ -99,6 +104,8 @@ class _Tally:
     total: int
     done: int = 0
     asked: int = 0
+    calls: int = 0
+    found: int = 0  # settled by others meanwhile
     settled: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -128,12 +135,12 @@ def answer(
 ) -> Outcomes:
     """Answer every question from the ledger, or else from the endpoint, at most `max_concurrency` at a time.
 
-    Answers are committed while others are still waited for, and in any case before this returns or raises, so a
-    killed or failed batch pays again for little or nothing. Runs an event loop of its own.
+    A question that another batch is asking at this moment is not asked again; its answer is waited for. Answers are
+    committed while others are still waited for, and in any case before this returns or raises, so a killed or failed
+    batch pays again for little or nothing. Runs an event loop of its own.
 
     Raises:
-        EndpointFatal: the key is refused, the quota is used up, or there is nothing of the kind at this address.
-        StorageError: Postgres is down.
+        StorageError: Postgres is down, before anything was asked or while the last answers were written.
     """
     keys = [question.key(endpoint.model) for question in questions]
     distinct = dict(zip(keys, questions, strict=True))
@@ -143,26 +150,29 @@ def answer(
     tally = _Tally(total=len(distinct), done=len(settled))
     progress(tally.done, tally.total, "questions", "from the ledger" if settled else "")
     writer = ledger.Writer(database_url)
-    calls, stopped = 0, None
+    cause: Exception | None = None
     if missing:
         try:
-            calls, stopped = asyncio.run(_ask_all(endpoint, missing, database_url, writer, results, tally, progress))
+            cause = asyncio.run(_ask_all(endpoint, missing, database_url, writer, results, tally, progress))
         finally:
             writer.flush()
     if writer.answered_first:
         for key, entry in ledger.known(database_url, list(writer.answered_first)).items():
             results[key] = _result(entry, from_ledger=True)
+    for key in missing:
+        results.setdefault(key, Failure(key, Stopped.kind, True, str(cause)))
     return Outcomes(
         results=tuple(results[key] for key in keys),
         distinct=len(distinct),
-        from_ledger=len(settled),
+        from_ledger=len(settled) + tally.found,
         asked=tally.asked,
-        calls=calls,
+        calls=tally.calls,
         prompt_tokens=tally.prompt_tokens,
         completion_tokens=tally.completion_tokens,
         cost=tally.cost,
         seconds=time.monotonic() - tally.started,
-        stopped=stopped,
+        stopped=str(cause) if cause else None,
+        fatal=cause if isinstance(cause, EndpointFatal | StorageError) else None,
     )
 
 
@@ -174,28 +184,32 @@ async def _ask_all(
     results: dict[str, Answer | Failure],
     tally: _Tally,
     progress: Progress,
-) -> tuple[int, str | None]:
+) -> Exception | None:
     """A fixed number of workers take one question after the other, so memory does not grow with their number.
 
     Returns:
-        Requests sent, and why the batch was stopped early.
+        Why the batch was stopped early, where it was.
     """
-    waiting = iter(missing.items())
     breaker = Breaker(endpoint)
 
-    async def work(client: Client) -> None:
-        for key, question in waiting:
-            if breaker.cause is not None:
-                results[key] = Failure(key, Stopped.kind, True, str(breaker.cause))
-                continue
+    def found(entries: Collection[Entry]) -> None:
+        results.update((entry.question_key, _result(entry, from_ledger=True)) for entry in entries)
+        tally.done += len(entries)
+        tally.found += len(entries)
+        progress(tally.done, tally.total, "questions", tally.note())
+
+    async def work(client: Client, claims: Claims) -> None:
+        while (key := await claims.following()) is not None:
             try:
-                entry = await _ask_one(endpoint, client, key, question)
+                entry = await _ask_one(endpoint, client, key, missing[key])
                 results[key] = _result(entry, from_ledger=False) if isinstance(entry, Entry) else entry
                 tally.count(entry)
-                if isinstance(entry, Entry) and writer.add(entry):
+                tally.calls = client.calls
+                if isinstance(entry, Failure):
+                    await claims.release([key])
+                elif writer.add(entry):
                     await writer.write()
             except (EndpointFatal, StorageError) as error:
-                results.setdefault(key, Failure(key, Stopped.kind, True, str(error)))
                 breaker.trip(error)
             progress(tally.done, tally.total, "questions", tally.note())
 
@@ -205,18 +219,30 @@ async def _ask_all(
         except StorageError as error:
             breaker.trip(error)
 
-    async with Limiter(endpoint, database_url, breaker) as limiter, Client(endpoint, limiter, breaker) as client:
-        clock = asyncio.create_task(write_in_time())
-        workers = [asyncio.create_task(work(client)) for _ in range(min(endpoint.max_concurrency, len(missing)))]
+    async def tell_waiting(claims: Claims) -> None:
+        while True:
+            await asyncio.sleep(TELL_S)
+            if claims.waiting:
+                progress(tally.done, tally.total, "questions", f"{claims.waiting} are being asked by other batches")
+
+    async with (
+        Claims(database_url, missing, breaker, found) as claims,
+        Limiter(endpoint, database_url, breaker) as limiter,
+        Client(endpoint, limiter, breaker) as client,
+    ):
+        clocks = [asyncio.create_task(write_in_time()), asyncio.create_task(tell_waiting(claims))]
+        workers = [
+            asyncio.create_task(work(client, claims)) for _ in range(min(endpoint.max_concurrency, len(missing)))
+        ]
         try:
             await asyncio.gather(*workers)
         finally:
-            for task in (clock, *workers):
+            for task in (*clocks, *workers):
                 task.cancel()
-            await asyncio.gather(clock, *workers, return_exceptions=True)
-    if isinstance(breaker.cause, EndpointFatal | StorageError):
-        raise breaker.cause
-    return client.calls, str(breaker.cause) if breaker.cause else None
+            await asyncio.gather(*clocks, *workers, return_exceptions=True)
+            tally.calls = client.calls
+            await writer.write()  # before the claims end, or others would ask the same
+    return breaker.cause
 
 
 async def _ask_one(endpoint: Endpoint, client: Client, key: str, question: Question) -> Entry | Failure:

@@ -57,6 +57,7 @@ _INSERT = text("""
     on conflict do nothing
     returning question_key
 """)
+_SETTLED = text("delete from claims where question_key = any(:question_key)")
 
 
 def known(database_url: str, keys: Sequence[str]) -> dict[str, Entry]:
@@ -74,7 +75,7 @@ def known(database_url: str, keys: Sequence[str]) -> dict[str, Entry]:
 
 
 def insert(database_url: str, entries: Sequence[Entry]) -> set[str]:
-    """Write rows in one transaction; a key that is there already stays as it is.
+    """Write rows and end the claims on them, in one transaction; a key that is there already stays as it is.
 
     Returns:
         The keys that were there already: someone else was answered first, and that answer counts.
@@ -90,6 +91,7 @@ def insert(database_url: str, entries: Sequence[Entry]) -> set[str]:
         try:
             with transaction(database_url) as connection:
                 written = set(connection.execute(_INSERT, values).scalars())
+                connection.execute(_SETTLED, {"question_key": values["question_key"]})
             return {entry.question_key for entry in entries} - written
         except StorageError as error:
             if wait is None:

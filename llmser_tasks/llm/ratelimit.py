@@ -13,22 +13,19 @@ import logging
 import random
 import time
 from collections import deque
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self
 
 from sqlalchemy import Connection, text
 
 from llmser_tasks.errors import StorageError
 from llmser_tasks.llm.breaker import Breaker, Stopped
 from llmser_tasks.llm.endpoint import Endpoint
-from llmser_tasks.warehouse.engine import engine, translated
+from llmser_tasks.warehouse.session import Session
 
 log = logging.getLogger(__name__)
-Result = TypeVar("Result")
 
 AHEAD_S = 0.25  # slots are taken at most so far ahead: what a killed worker wastes, and what a pause comes too late for
 POLL_S = 1.0  # how often a process without limits looks for a pause that another one was told
@@ -75,7 +72,6 @@ class Limiter:
 
     def __init__(self, endpoint: Endpoint, database_url: str, breaker: Breaker) -> None:
         self._row = f"{endpoint.name} {endpoint.url}"
-        self._url = database_url
         self._breaker = breaker
         self._per_request = WINDOW_S / endpoint.requests_per_minute if endpoint.requests_per_minute else 0.0
         self._per_token = WINDOW_S / endpoint.tokens_per_minute if endpoint.tokens_per_minute else 0.0
@@ -84,15 +80,14 @@ class Limiter:
         self._waiting: deque[_Waiter] = deque()
         self._pump: asyncio.Task[None] | None = None
         self._poll: asyncio.Task[None] | None = None
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="llm-limits")  # one connection, one statement at a time
-        self._connection: Connection | None = None
+        self._session = Session(database_url, "llm-limits")
         self._had_row = False
         self._owed_tokens = 0  # used beyond (or short of) what was reserved
         self._bytes_per_token = BYTES_PER_TOKEN
 
     async def __aenter__(self) -> Self:
         if not self.limited:
-            self._look(await self._in_thread(self._read_pause))
+            self._look(await self._session.run(self._read_pause))
             self._poll = asyncio.create_task(self._keep_looking())
         return self
 
@@ -103,8 +98,7 @@ class Limiter:
             if task is not None:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
-        self._thread.shutdown()
+        await self._session.close()
 
     def estimate(self, prompt_bytes: int, max_tokens: int) -> int:
         """Tokens to reserve for a prompt of this size: providers count the longest possible answer when they admit."""
@@ -137,7 +131,7 @@ class Limiter:
         """Let nobody, in any process, ask this endpoint for so long."""
         self._look(seconds)
         try:
-            await self._in_thread(lambda c: c.execute(_BLOCK, {"endpoint": self._row, "seconds": seconds}))
+            await self._session.run(lambda c: c.execute(_BLOCK, {"endpoint": self._row, "seconds": seconds}))
         except StorageError as error:
             log.warning("Other workers were not told to pause: %s", error)
 
@@ -150,7 +144,7 @@ class Limiter:
                 taken = self._next_few()
                 balance = self._owed_tokens + sum(waiter.tokens for waiter in taken)
                 tokens, self._owed_tokens = max(0, balance), min(0, balance)
-                requests_at, tokens_at, blocked_until, now = await self._in_thread(
+                requests_at, tokens_at, blocked_until, now = await self._session.run(
                     partial(self._take, requests=len(taken), tokens=tokens)
                 )
                 self._look(blocked_until - now)
@@ -209,28 +203,10 @@ class Limiter:
         while True:
             await asyncio.sleep(POLL_S)
             try:
-                self._look(await self._in_thread(self._read_pause))
+                self._look(await self._session.run(self._read_pause))
             except StorageError as error:
                 log.warning("Cannot see whether other workers were told to pause: %s", error)
 
     def _look(self, pause: float) -> None:
         if pause > 0:
             self._blocked_until = max(self._blocked_until, time.monotonic() + pause)
-
-    async def _in_thread(self, work: Callable[[Connection], Result]) -> Result:
-        def run() -> Result:
-            with translated(self._url):
-                if self._connection is None:
-                    self._connection = engine(self._url).connect().execution_options(isolation_level="AUTOCOMMIT")
-                try:
-                    return work(self._connection)
-                finally:
-                    if self._connection.invalidated:
-                        self._close()
-
-        return await asyncio.get_running_loop().run_in_executor(self._thread, run)
-
-    def _close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None

@@ -23,9 +23,7 @@ def world(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 def train(world: World, seed: int = 42, recommender: config.Recommender = SMALL) -> Artefact:
-    return ccg.train_reverse(
-        world.workspace, DATASET, recommender, training=world.training, items=ITEMS, seed=seed
-    )
+    return ccg.train_reverse(world.workspace, DATASET, recommender, training=world.training, items=ITEMS, seed=seed)
 
 
 def pools(world: World, reverse: Artefact | None, size: int = 5, seed: int = 42) -> Artefact:

@@ -186,8 +186,9 @@ def test_a_refused_key_fails_the_batch_with_its_sentence(ask: Ask, llm: Double, 
     llm.script = lambda *_: (401, {"error": {"code": "invalid_api_key", "message": "no"}})
     with pytest.raises(EndpointFatal, match="refuses its key"):
         ask()
-    assert batch_row(database_url)["state"] == "failed"
-    assert "refuses its key" in batch_row(database_url)["message"]
+    row = batch_row(database_url)
+    assert row["state"] == "failed" and "refuses its key" in row["message"]
+    assert row["calls"] == len(llm.asked) > 0  # what was sent before the end counts too
 
 
 def test_a_filtered_prompt_is_settled_for_good(

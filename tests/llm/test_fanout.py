@@ -15,7 +15,7 @@ import pytest
 from llm_double import KEY, Act, Double, fails, first_choices, says
 from sqlalchemy import text
 
-from llmser_tasks.errors import LlmserError, StorageError
+from llmser_tasks.errors import StorageError
 from llmser_tasks.llm import client, fanout, ledger
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.errors import EndpointFatal, EndpointUnsupported, KeyRefused, QuotaExhausted
@@ -150,10 +150,11 @@ def test_a_hopeless_endpoint_stops_everything_at_once(
     database_url: str,
 ) -> None:
     double.script = lambda number, body: first_choices(body) if number < 30 else act
-    with pytest.raises(error) as raised:
-        answer(endpoint, questions(500), database_url)
-    assert says_what in str(raised.value) and "double" in str(raised.value) and KEY not in str(raised.value)
-    assert len(double.times) <= 30 + endpoint.max_concurrency
+    outcomes = answer(endpoint, questions(500), database_url)
+    assert isinstance(outcomes.fatal, error) and outcomes.unanswered == 470
+    said = str(outcomes.fatal)
+    assert says_what in said and "double" in said and KEY not in said
+    assert outcomes.calls == len(double.times) <= 30 + endpoint.max_concurrency
     assert len(_rows(database_url)) == 30  # what was paid for is kept
 
 
@@ -404,13 +405,11 @@ def test_the_key_is_nowhere(
     """Not in a log line at any level, in an exception with its whole chain, in an outcome, or in the database."""
     caplog.set_level(logging.DEBUG)
     double.script = lambda number, body: first_choices(body) if number < 3 else fails(status, None, f"bad key {KEY}")
-    try:
-        said = repr(answer(endpoint, questions(12), database_url))
-    except LlmserError as error:
-        said, link = "", error
-        while link is not None:
-            said += repr(link) + str(link) + repr(vars(link))
-            link = link.__cause__ or link.__context__
+    outcomes = answer(endpoint, questions(12), database_url)
+    said, link = repr(outcomes), outcomes.fatal
+    while link is not None:
+        said += repr(link) + str(link) + repr(vars(link))
+        link = link.__cause__ or link.__context__
     assert said and KEY not in said
     assert KEY not in "".join(f"{r.getMessage()}{r.args}{r.exc_text}" for r in caplog.records)
     with transaction(database_url) as connection:
@@ -460,3 +459,69 @@ def test_one_event_loop_a_call_and_none_left_behind(
     with pytest.raises(RuntimeError):
         asyncio.get_running_loop()
     assert answer(endpoint, questions(3, first=3), database_url).calls == 3
+
+
+_SIDE_BY_SIDE = """
+import sys
+sys.path[:0] = [sys.argv[4], sys.argv[4] + "/tests"]
+from llmser_tasks.llm.endpoint import Endpoint
+from llmser_tasks.llm.fanout import answer
+from llmser_tasks.llm.prompts import build_question
+
+endpoint = Endpoint(name="double", url=sys.argv[1], model="m", key="k", max_concurrency=8, timeout_s=20)
+questions = [
+    build_question(step="snf", prompt_version="t1", instructions="Pick.", history=[f"thing {number}", "lamp"],
+                   candidates=["blue socks", "red hat", "green scarf", "garden hose"], picks=2, seed=number)
+    for number in range(int(sys.argv[3]))
+]
+outcomes = answer(endpoint, questions, sys.argv[2])
+print(outcomes.calls, outcomes.from_ledger, outcomes.unanswered)
+"""
+
+
+def _batch(double: Double, database_url: str, questions: int) -> subprocess.Popen[str]:
+    root = str(Path(fanout.__file__).parents[2])
+    command = [sys.executable, "-c", _SIDE_BY_SIDE, double.url, database_url, str(questions), root]
+    return subprocess.Popen(command, env=os.environ | {"PYTHONPATH": ""}, stdout=subprocess.PIPE, text=True)
+
+
+def test_batches_side_by_side_pay_once(double: Double, database_url: str) -> None:
+    double.script = lambda _, body: replace(first_choices(body), delay=0.02)
+    batches = [_batch(double, database_url, 300) for _ in range(3)]
+    said = [batch.communicate(timeout=60)[0].split() for batch in batches]
+    assert len(double.times) == len(_rows(database_url)) == 300
+    assert sum(int(calls) for calls, _, _ in said) == 300 and sum(int(found) for _, found, _ in said) == 600
+    assert all(unanswered == "0" for *_, unanswered in said)
+    assert _claims(database_url) == 0
+
+
+def test_a_killed_batch_leaves_its_questions_to_others(double: Double, database_url: str) -> None:
+    def script(_: int, body: dict) -> Act:
+        return replace(first_choices(body), delay=60 if len(double.times) <= 8 else 0)
+
+    double.script = script
+    stuck = _batch(double, database_url, 20)
+    while len(double.times) < 8 and stuck.poll() is None:
+        time.sleep(0.01)
+    other = _batch(double, database_url, 20)
+    time.sleep(2)
+    assert other.poll() is None and len(double.times) == 8  # it waits for the stuck one
+    stuck.kill()
+    stuck.communicate()
+    assert other.communicate(timeout=30)[0].split() == ["20", "0", "0"]
+    assert len(double.times) == 28 and _claims(database_url) == 0
+
+
+def test_what_one_batch_could_not_get_answered_another_asks(
+    endpoint: Endpoint, double: Double, questions: Make, database_url: str, hasty: None
+) -> None:
+    double.script = lambda _, body: fails(503) if _thing(body) == 3 else first_choices(body)
+    assert answer(endpoint, questions(5), database_url).unanswered == 1
+    double.reset()
+    assert answer(endpoint, questions(5), database_url).calls == 1
+    assert _claims(database_url) == 0
+
+
+def _claims(database_url: str) -> int:
+    with transaction(database_url) as connection:
+        return connection.scalar(text("select count(*) from claims")) or 0

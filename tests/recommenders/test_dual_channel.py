@@ -61,9 +61,7 @@ def test_alpha_0_is_the_base(config: Recommender, plain: Histories, enhanced: Hi
     assert all(torch.equal(a, b) for a, b in zip(gradient, other, strict=True))
 
 
-def test_alpha_1_is_the_base_on_enhanced_sequences(
-    config: Recommender, plain: Histories, enhanced: Histories
-) -> None:
+def test_alpha_1_is_the_base_on_enhanced_sequences(config: Recommender, plain: Histories, enhanced: Histories) -> None:
     base, gradient = loss_and_gradient(config, enhanced)
     weighted, other = loss_and_gradient(config, plain, enhanced, [1.0] * USERS)
     assert weighted == base
@@ -135,9 +133,10 @@ def test_one_alpha_changes_one_users_gradient(plain: Histories, enhanced: Histor
     objective = Objective.of(config, plain, ITEMS, CPU, enhanced, np.array(alpha))
     assert objective.enhanced is not None
     only = ROWS == 4
-    expected = objective.plain.losses(model, ROWS, ~only, SEED).sum() + objective.enhanced.losses(
-        model, ROWS, only, SEED
-    ).sum()
+    expected = (
+        objective.plain.losses(model, ROWS, ~only, SEED).sum()
+        + objective.enhanced.losses(model, ROWS, only, SEED).sum()
+    )
     torch.autograd.backward(expected / USERS)
     for parameter, gradient in zip(model.parameters(), mixed, strict=True):
         assert parameter.grad is not None

@@ -66,9 +66,7 @@ def test_k_beyond_the_catalogue_is_padded(model: Model, contexts: Histories) -> 
     assert (np.diff(scores[:, :ITEMS], axis=1) <= 0).all()
 
 
-def test_ranks_count_ties_against_the_model_and_never_exclude_the_target(
-    model: Model, contexts: Histories
-) -> None:
+def test_ranks_count_ties_against_the_model_and_never_exclude_the_target(model: Model, contexts: Histories) -> None:
     exclude = Histories.of([2, 5, 8], [[1, 2, 3], list(range(1, 21)), [4, 6]])
     targets = np.array([4, 9, 20, 4], np.int32)  # user 5's and user 8's targets stand in what is excluded
     found = ranks(model, contexts, targets, exclude)

@@ -37,9 +37,7 @@ def test_every_backbone_learns_the_ring(
     small: Recommender, ring: Histories, watch: Watch, tmp_path: Path, loss: str
 ) -> None:
     negatives = 4 if loss == "bce" else 20
-    config = small.model_copy(
-        update={"loss": loss, "negatives": negatives, "dropout": 0, "epochs": 20, "patience": 20}
-    )
+    config = small.model_copy(update={"loss": loss, "negatives": negatives, "dropout": 0, "epochs": 20, "patience": 20})
     notes: list[str] = []
     summary = train(
         config, ring, RING, 1, tmp_path, watch=watch, progress=lambda done, total, unit, note="": notes.append(note)

@@ -122,9 +122,7 @@ def test_without_arv_pseudo_items_are_trusted_fully_whatever_beta(make: Callable
     assert make(None, beta=0.9).unchanged
 
 
-def test_without_reason_the_first_titled_item_of_the_pool_is_named(
-    make: Callable[..., Artefact], world: World
-) -> None:
+def test_without_reason_the_first_titled_item_of_the_pool_is_named(make: Callable[..., Artefact], world: World) -> None:
     pools = {0: [5, 3, 1], 1: [2], 2: [1], 3: [1], 4: [1], 5: [5], 6: []}
     made = rows(world, make(make_lists(world.workspace, "rcs", "pools.parquet", pools)))
     assert [row["named"] for row in made] == [3, 2, None, 1, None, None, None]
