@@ -445,7 +445,9 @@ def _made(run: Run, recorder: Recorder, artefacts: Mapping[str, Artefact]) -> Ma
     recorder.summary(next(iter(summaries.values())) if len(summaries) == 1 else summaries)
     if all(artefact.unchanged for artefact in artefacts.values()):
         recorder.unchanged()
-    return {name: artefact.reference() for name, artefact in artefacts.items()}
+    references = {name: artefact.reference() for name, artefact in artefacts.items()}
+    recorder.artefacts(references)
+    return references
 
 
 def _left_out(recorder: Recorder, part: str) -> dict[str, Any]:

@@ -29,10 +29,11 @@ UPDATE = """
         state = coalesce(:state, state), done = coalesce(:done, done), total = coalesce(:total, total),
         unit = coalesce(:unit, unit), note = coalesce(:note, note),
         summary = coalesce(cast(:summary as jsonb), summary), peak_mib = :peak, updated_at = now(),
+        artefacts = coalesce(cast(:artefacts as jsonb), artefacts),
         finished_at = case when :finished then now() end
     where run_id = :run and step = :step and part = :part
 """
-NOTHING = {"state": None, "done": None, "total": None, "unit": None, "note": None, "summary": None, "finished": False}
+NOTHING = dict.fromkeys(("state", "done", "total", "unit", "note", "summary", "artefacts"), None) | {"finished": False}
 
 
 class Recorder:
@@ -47,6 +48,7 @@ class Recorder:
         self.logged = 0
         self.first: tuple[float, int] | None = None  # when and at which count we began: a resumed step is not at 0
         self.facts: dict[str, Any] | None = None
+        self.made: dict[str, Any] | None = None
         self.state = "done"
         self.reported: dict[str, Any] = {}
 
@@ -64,6 +66,10 @@ class Recorder:
     def summary(self, facts: Mapping[str, Any]) -> None:
         """Small facts to keep with the step."""
         self.facts = dict(facts)
+
+    def artefacts(self, references: Mapping[str, Any]) -> None:
+        """What the step made or found, so that the run's results can be found later: name → reference."""
+        self.made = dict(references)
 
     def unchanged(self) -> None:
         """The step was skipped: its result was there."""
@@ -86,16 +92,17 @@ class Recorder:
                 text(
                     "insert into steps (run_id, step, part, state) values (:run, :step, :part, 'running')"
                     " on conflict (run_id, step, part) do update set state = 'running', done = null, total = null,"
-                    " unit = null, note = null, summary = null, peak_mib = null, started_at = now(),"
-                    " updated_at = now(), finished_at = null"
+                    " unit = null, note = null, summary = null, artefacts = null, peak_mib = null,"
+                    " started_at = now(), updated_at = now(), finished_at = null"
                 ),
                 self.key,
             )
 
     def end(self, state: str, note: str | None = None) -> None:
         facts = None if self.facts is None else storable_json(self.facts)
+        made = None if self.made is None else storable_json(self.made)
         why = {} if note is None else {"note": storable(note)}
-        self._write(self.reported | {"state": state, "summary": facts, "finished": True} | why)
+        self._write(self.reported | {"state": state, "summary": facts, "artefacts": made, "finished": True} | why)
         log.info("%s: %s after %s", self.name, state, duration(time.monotonic() - self.started))
 
     def _write(self, values: Mapping[str, Any]) -> bool:

@@ -8,8 +8,9 @@ import pytest
 from sqlalchemy import text
 
 from llmser_tasks.errors import InputError, StorageError
-from llmser_tasks.warehouse import runs, steps
+from llmser_tasks.warehouse import artefacts, runs, steps
 from llmser_tasks.warehouse.engine import transaction
+from llmser_tasks.workspace import Artefact
 
 
 @pytest.fixture
@@ -53,6 +54,17 @@ def test_a_step_runs_and_is_done(url: str) -> None:
     assert found["summary"] == {"users": 7}
     assert found["finished_at"] is not None
     assert isinstance(found["peak_mib"], int) and 20 < found["peak_mib"] < 100_000
+
+
+def test_what_a_step_made_is_kept_until_it_starts_over(url: str) -> None:
+    made = Artefact("base/42", "tiny/base/42/f", "c")
+    with steps.recorded(url, "r", "base", "seed 42") as progress:
+        progress.artefacts({"base/42": made.reference()})
+        assert artefacts.of_run(url, "r") == {}
+    assert artefacts.of_run(url, "r") == {"base/42": made}
+    assert artefacts.of_run(url, "another") == {}
+    with steps.recorded(url, "r", "base", "seed 42"):
+        assert artefacts.of_run(url, "r") == {}
 
 
 def test_unchanged_is_said(url: str) -> None:
