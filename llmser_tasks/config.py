@@ -19,7 +19,8 @@ from llmser_tasks.errors import InputError
 
 Source = Literal["amazon-2014", "amazon-2018", "amazon-2023", "yelp"]
 Backbone = Literal["sasrec", "gru4rec", "bert4rec"]
-Loss = Literal["sampled-softmax", "bce"]
+Loss = Literal["sampled-softmax", "cross-entropy", "bce", "gbce"]
+NegativesFrom = Literal["uniform", "popularity", "batch"]
 Ablation = Literal["ccg", "snf", "arv", "rcs", "reason", "wd"]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 
@@ -75,12 +76,23 @@ class Recommender(Section):
         description="Longest sequence a model sees; the newest are kept. [80th percentile of Beauty is 10]",
     )
     loss: Loss = Field(
-        "sampled-softmax", description="The strong loss by default; bce is the paper's. [measured on Beauty]"
+        "sampled-softmax",
+        description="The strong loss by default; bce is the paper's, gbce gSASRec's, cross-entropy takes all items."
+        " [measured on Beauty]",
     )
-    negatives: int = Field(
-        1024,
+    negatives: int | None = Field(
+        None,
         ge=1,
-        description="Negatives shared by a batch (sampled-softmax) or drawn per position (bce; 1 in the paper).",
+        description="Negatives shared by a batch (sampled-softmax) or drawn per position (bce, gbce);"
+        " empty: 1024, 1 and 256. [measured on Beauty; paper; gSASRec]",
+    )
+    negatives_from: NegativesFrom = Field(
+        "uniform",
+        description="Where sampled-softmax draws them: all items alike, by popularity, or the batch's own positives"
+        " beside uniform ones; each is corrected for (logQ). [method]",
+    )
+    calibration: float = Field(
+        0.75, ge=0, le=1, description="t of gbce: 0 is bce, 1 undoes all overconfidence. [gSASRec]"
     )
     batch_size: int = Field(128, ge=1, description="Users per batch. [released code]")
     learning_rate: float = Field(1e-3, gt=0, le=1, description="Adam, no weight decay. [released code]")
@@ -96,6 +108,18 @@ class Recommender(Section):
         lt=1,
         description="Share of users whose first item CCG never trains on: its early-stopping targets. [method]",
     )
+
+    @model_validator(mode="after")
+    def _loss_takes_these_negatives(self) -> Self:
+        if self.negatives_from != "uniform" and self.loss != "sampled-softmax":
+            raise ValueError(f"negatives_from {self.negatives_from!r} needs the loss sampled-softmax")
+        return self
+
+    @property
+    def negatives_drawn(self) -> int:
+        """How many negatives are drawn: as set, or as the loss's authors did."""
+        defaults: dict[Loss, int] = {"sampled-softmax": 1024, "cross-entropy": 0, "bce": 1, "gbce": 256}
+        return defaults[self.loss] if self.negatives is None else self.negatives
 
 
 class Augmentation(Section):

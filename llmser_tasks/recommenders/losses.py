@@ -10,16 +10,100 @@ returns    (P,)        one loss per position; their sum over a user's positions 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from llmser_tasks.config import Loss
+from llmser_tasks.config import Loss, Recommender
 from llmser_tasks.recommenders.negatives import Negatives
 
 LossFunction = Callable[[Tensor, Tensor, Negatives, Tensor], Tensor]
+
+SCORES = 1 << 24  # scores of full cross-entropy held at once: 64 MB of floats …
+SCORES_CUDA = 1 << 28  # … and 1 GB on a GPU
+GATHERED = 1 << 19  # floats of negatives' embeddings gathered at once: 2 MB stay in cache …
+GATHERED_CUDA = 1 << 26  # … and 256 MB keep a GPU busy
+
+
+def make_loss(config: Recommender) -> LossFunction:
+    """The configured loss."""
+    losses: dict[Loss, LossFunction] = {
+        "sampled-softmax": sampled_softmax,
+        "cross-entropy": cross_entropy,
+        "bce": bce,
+        "gbce": partial(gbce, calibration=config.calibration),
+    }
+    return losses[config.loss]
+
+
+def bce(states: Tensor, positives: Tensor, negatives: Negatives, table: Tensor) -> Tensor:
+    """Binary cross-entropy, LLMSeR Eq. 7: -log σ(s⁺) - Σ_k log(1 - σ(s⁻_k)), with (P, K) negatives per position."""
+    return F.softplus(-_scores_of(positives, states, table)) + _all_refused(states, negatives, table)
+
+
+def gbce(
+    states: Tensor, positives: Tensor, negatives: Negatives, table: Tensor, *, calibration: float = 0.75
+) -> Tensor:
+    """Generalised BCE (Petrov and Macdonald, gSASRec, RecSys 2023): -log σ(s⁺)^β - Σ_k log(1 - σ(s⁻_k)).
+
+    With K of the I - 1 other items drawn, α = K / (I - 1) and β = α · (t · (1 - 1/α) + 1/α), which is 1 - t · (1 - α):
+    t = 0 is BCE, t = 1 undoes the overconfidence that sampling brings. As -log σ(s)^β = β · softplus(-s), nothing
+    overflows and no probability is formed. Like BCE's it is a sum over the K, where the paper divides by K + 1: the
+    same to Adam.
+
+    Args:
+        calibration: t, 0 … 1.
+    """
+    share = min(1.0, negatives.items.shape[1] / max(1, len(table) - 2))  # α; the table has a row for padding
+    power = 1 - calibration * (1 - share)  # β
+    return power * F.softplus(-_scores_of(positives, states, table)) + _all_refused(states, negatives, table)
+
+
+def sampled_softmax(states: Tensor, positives: Tensor, negatives: Negatives, table: Tensor) -> Tensor:
+    """-log( e^{s⁺} / (e^{s⁺} + Σ_k w_k e^{s_k}) ) over shared (K,) negatives, less the one that is the positive.
+
+    w_k makes the sum an unbiased estimate of the softmax's partition function (see `negatives`), so the positive,
+    which is in it with certainty, has weight 1. With the whole catalogue as negatives this is full cross-entropy.
+    """
+    assert negatives.log_weight is not None, "sampled softmax takes shared negatives"
+    column = torch.searchsorted(negatives.items, positives).clamp(max=len(negatives.items) - 1)
+    row = torch.nonzero(negatives.items[column] == positives)[:, 0]
+    others = F.embedding(negatives.items, table)
+    partition = _log_partition(states, others, negatives.log_weight, row, column[row])
+    return F.softplus(partition - _scores_of(positives, states, table))
+
+
+def cross_entropy(states: Tensor, positives: Tensor, negatives: Negatives, table: Tensor) -> Tensor:
+    """-log( e^{s⁺} / Σ_j e^{s_j} ) over all I items, whatever `negatives` are.
+
+    It fits whatever P and I are: where P · I scores are too many to hold, positions go in chunks, whose scores are
+    computed again for the gradient instead of kept. That is one product of matrices more for the usual three.
+    """
+    del negatives
+    every = table[1:]
+    at_once = max(1, (SCORES_CUDA if table.is_cuda else SCORES) // len(every))
+    if len(states) > at_once:
+        partition = _chunked_log_partition(states, every, at_once)
+    else:
+        level = torch.zeros(len(every), dtype=table.dtype, device=table.device)
+        nothing = torch.zeros(0, dtype=torch.long, device=table.device)
+        partition = _log_partition(states, every, level, nothing, nothing)
+    return partition - _scores_of(positives, states, table)
+
+
+def _scores_of(items: Tensor, states: Tensor, table: Tensor) -> Tensor:
+    """(P,) score of one item per position."""
+    return (states * F.embedding(items, table)).sum(1)
+
+
+def _all_refused(states: Tensor, negatives: Negatives, table: Tensor) -> Tensor:
+    """(P,) -Σ_k log(1 - σ(s_k)) over the (P, K) negatives of each position."""
+    if negatives.items.shape[1] == 1:
+        return F.softplus(_scores_of(negatives.items[:, 0], states, table))
+    return F.softplus(_own_scores(states, negatives.items, table)).sum(1)
 
 
 class _LogPartition(torch.autograd.Function):
@@ -47,26 +131,64 @@ class _LogPartition(torch.autograd.Function):
 _log_partition: Callable[..., Tensor] = _LogPartition.apply
 
 
-def bce(states: Tensor, positives: Tensor, negatives: Negatives, table: Tensor) -> Tensor:
-    """Binary cross-entropy, LLMSeR Eq. 7: -log σ(s⁺) - Σ_k log(1 - σ(s⁻_k)), with (P, K) negatives per position."""
-    positive = (states * F.embedding(positives, table)).sum(1)
-    negative = torch.bmm(F.embedding(negatives.items, table), states[:, :, None])[:, :, 0]
-    return F.softplus(-positive) + F.softplus(negative).sum(1)
+class _ChunkedLogPartition(torch.autograd.Function):
+    """log Σ_j e^{s_j} of every position, over a buffer of `at_once` positions; the gradient computes scores again."""
+
+    @staticmethod
+    def forward(ctx: Any, states: Tensor, every: Tensor, at_once: int) -> Tensor:
+        partition = torch.empty_like(states[:, 0])
+        for start in range(0, len(states), at_once):
+            chunk = slice(start, start + at_once)
+            scores = states[chunk] @ every.T
+            most = scores.amax(1, keepdim=True)
+            partition[chunk] = scores.sub_(most).exp_().sum(1).log_().add_(most[:, 0])
+        ctx.save_for_backward(states, every, partition)
+        ctx.at_once = at_once
+        return partition
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        states, every, partition = ctx.saved_tensors
+        of_states, of_every = torch.empty_like(states), torch.zeros_like(every)
+        for start in range(0, len(states), ctx.at_once):
+            chunk = slice(start, start + ctx.at_once)
+            weights = torch.addmm(-partition[chunk, None], states[chunk], every.T).exp_()
+            share = gradients[0][chunk, None]
+            of_states[chunk] = (weights @ every) * share
+            of_every.addmm_(weights.T, states[chunk] * share)
+        return of_states, of_every, None
 
 
-def sampled_softmax(states: Tensor, positives: Tensor, negatives: Negatives, table: Tensor) -> Tensor:
-    """-log( e^{s⁺} / (e^{s⁺} + Σ_k w_k e^{s_k}) ) over shared (K,) negatives, less the one that is the positive.
+_chunked_log_partition: Callable[..., Tensor] = _ChunkedLogPartition.apply
 
-    w_k makes the sum an unbiased estimate of the softmax's partition function (see `SharedUniform`), so the positive,
-    which is in it with certainty, has weight 1. With the whole catalogue as negatives this is full cross-entropy.
+
+class _OwnScores(torch.autograd.Function):
+    """(P, K) scores of each position's own K items, without the (P, K, d) embeddings that autograd would keep.
+
+    Both gradients are weighted sums of rows, which `embedding_bag` adds up in cache: 5 × fewer CPU seconds at K = 256.
     """
-    positive = (states * F.embedding(positives, table)).sum(1)
-    assert negatives.log_weight is not None, "sampled softmax takes shared negatives"
-    column = torch.searchsorted(negatives.items, positives).clamp(max=len(negatives.items) - 1)
-    row = torch.nonzero(negatives.items[column] == positives)[:, 0]
-    others = F.embedding(negatives.items, table)
-    partition = _log_partition(states, others, negatives.log_weight, row, column[row])
-    return F.softplus(partition - positive)
+
+    @staticmethod
+    def forward(ctx: Any, states: Tensor, items: Tensor, table: Tensor) -> Tensor:
+        ctx.save_for_backward(states, items, table)
+        at_once = max(1, (GATHERED_CUDA if table.is_cuda else GATHERED) // (items.shape[1] * table.shape[1]))
+        scores = torch.empty(items.shape, dtype=states.dtype, device=states.device)
+        for start in range(0, len(states), at_once):
+            chunk = slice(start, start + at_once)
+            scores[chunk] = torch.bmm(F.embedding(items[chunk], table), states[chunk, :, None])[:, :, 0]
+        return scores
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        states, items, table = ctx.saved_tensors
+        gradient = gradients[0].contiguous()
+        of_states = F.embedding_bag(items, table, per_sample_weights=gradient, mode="sum")
+        by_item = items.flatten().argsort(stable=True)  # one bag of positions per item
+        ends = torch.bincount(items.flatten(), minlength=len(table)).cumsum(0)
+        starts = F.pad(ends[:-1], (1, 0))
+        shares = gradient.flatten()[by_item]
+        of_table = F.embedding_bag(by_item // items.shape[1], states, starts, per_sample_weights=shares, mode="sum")
+        return of_states, None, of_table
 
 
-LOSSES: dict[Loss, LossFunction] = {"bce": bce, "sampled-softmax": sampled_softmax}
+_own_scores: Callable[..., Tensor] = _OwnScores.apply

@@ -1,4 +1,8 @@
-"""Negatives: items a user did not choose, drawn uniformly, for a whole batch at once."""
+"""Negatives: items a user did not choose, drawn for a whole batch at once.
+
+Those shared by a batch carry weights that correct for how they were drawn (the logQ correction of Bengio and Senécal,
+2008): Σ_k weight_k · exp(s_k) is an unbiased estimate of the softmax's Σ_j exp(s_j), whatever the draws favour.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +11,10 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from llmser_tasks.config import Recommender
 from llmser_tasks.sequences.histories import Histories
 
 
@@ -32,28 +38,79 @@ class Negatives:
 class Sampler(Protocol):
     """Draws the negatives of a batch."""
 
-    def draw(self, rows: Tensor, generator: torch.Generator) -> Negatives:
-        """`rows` (P,): the history row that each position belongs to."""
+    def draw(self, rows: Tensor, positives: Tensor, generator: torch.Generator) -> Negatives:
+        """
+        Args:
+            rows: (P,) the history row that each position belongs to.
+            positives: (P,) the item that each position should predict.
+        """
+
+
+class WholeCatalogue:
+    """Every item, each standing for itself."""
+
+    def __init__(self, items: int, device: torch.device) -> None:
+        self._all = Negatives(torch.arange(1, items + 1, device=device), torch.zeros(items, device=device))
+
+    def draw(self, rows: Tensor, positives: Tensor, generator: torch.Generator) -> Negatives:
+        del rows, positives, generator
+        return self._all
 
 
 class SharedUniform:
-    """`count` draws with replacement from 1 … `items`, shared by the batch; the whole catalogue where that is smaller.
-
-    A draw stands for items / count of the catalogue, so that Σ_k weight_k · exp(s_k) is an unbiased estimate of the
-    softmax's Σ_j exp(s_j) (the logQ correction with Q uniform). Equal draws are merged into one of twice the weight.
-    """
+    """`count` draws with replacement from 1 … `items`, shared by the batch; each stands for items / count items."""
 
     def __init__(self, items: int, count: int) -> None:
         self.items = items
         self.count = count
 
-    def draw(self, rows: Tensor, generator: torch.Generator) -> Negatives:
-        if self.count >= self.items:
-            every = torch.arange(1, self.items + 1, device=rows.device)
-            return Negatives(every, torch.zeros(self.items, device=rows.device))
+    def draw(self, rows: Tensor, positives: Tensor, generator: torch.Generator) -> Negatives:
+        del positives
         drawn = torch.randint(1, self.items + 1, (self.count,), generator=generator, device=rows.device)
         distinct, times = torch.unique(drawn, return_counts=True)
         return Negatives(distinct, (times * (self.items / self.count)).log())
+
+
+class SharedPopular:
+    """`count` draws with replacement, shared by the batch, each item in proportion to its count plus one.
+
+    The one keeps items that nobody chose within reach, without which the partition could not be estimated. A draw of
+    item j, of probability q_j, stands for 1 / (count · q_j) items.
+    """
+
+    def __init__(self, counts: NDArray[np.int64], count: int, device: torch.device) -> None:
+        smoothed = torch.from_numpy(counts[1:] + 1.0)
+        self.count = count
+        self._ends = (smoothed.cumsum(0) / smoothed.sum()).to(device)
+        self._log_weight = -(count * smoothed / smoothed.sum()).log().float().to(device)
+
+    def draw(self, rows: Tensor, positives: Tensor, generator: torch.Generator) -> Negatives:
+        del positives
+        uniform = torch.rand(self.count, generator=generator, device=rows.device, dtype=torch.float64)
+        drawn = torch.searchsorted(self._ends, uniform, right=True).clamp_(max=len(self._ends) - 1)
+        distinct, times = torch.unique(drawn, return_counts=True)
+        return Negatives(distinct + 1, times.log() + self._log_weight[distinct])
+
+
+class BatchPositives:
+    """What the batch's own positions should predict, and `count` uniform draws beside it, shared by the batch.
+
+    Positives alone would never show an item that nobody chose (mixed negative sampling, Yang et al., 2020). Of P
+    positives each is item j with probability p_j, its share of the training targets, so P · p_j + count / items of j
+    are expected among all draws and one stands for the inverse of that.
+    """
+
+    def __init__(self, counts: NDArray[np.int64], count: int, device: torch.device) -> None:
+        self.items = len(counts) - 1
+        self.count = count
+        self._share = torch.from_numpy(counts / max(1, counts.sum())).float().to(device)
+
+    def draw(self, rows: Tensor, positives: Tensor, generator: torch.Generator) -> Negatives:
+        del rows
+        uniform = torch.randint(1, self.items + 1, (self.count,), generator=generator, device=positives.device)
+        distinct, times = torch.unique(torch.cat([positives, uniform]), return_counts=True)
+        expected = len(positives) * self._share[distinct] + self.count / self.items
+        return Negatives(distinct, (times / expected).log())
 
 
 class UnseenUniform:
@@ -75,7 +132,8 @@ class UnseenUniform:
         self._first = torch.from_numpy(first).to(device)
         self._gaps = torch.from_numpy(owner * stride + gaps).to(device)  # ascending: gaps never fall within a row
 
-    def draw(self, rows: Tensor, generator: torch.Generator) -> Negatives:
+    def draw(self, rows: Tensor, positives: Tensor, generator: torch.Generator) -> Negatives:
+        del positives
         start = self._first[rows]
         unseen = self.items - (self._first[rows + 1] - start)
         has_all = unseen == 0
@@ -87,8 +145,32 @@ class UnseenUniform:
         return Negatives(nth + 1 + torch.where(has_all[:, None], 0, skipped))
 
 
-def make_sampler(loss: str, histories: Histories, items: int, count: int, device: torch.device) -> Sampler:
-    """The sampler that belongs to a loss: per position for bce, shared by the batch for sampled-softmax."""
-    if loss == "bce":
+def make_sampler(
+    config: Recommender,
+    histories: Histories,
+    items: int,
+    device: torch.device,
+    context: NDArray[np.int64] | None = None,
+) -> Sampler:
+    """The sampler of a recommender's loss and settings.
+
+    Args:
+        context: (U,) how many of each history's first items are never targets, besides its first.
+    """
+    count = config.negatives_drawn
+    if config.loss in {"bce", "gbce"}:
         return UnseenUniform(histories, items, count, device)
+    if config.loss == "cross-entropy" or count >= items:
+        return WholeCatalogue(items, device)
+    if config.negatives_from == "popularity":
+        return SharedPopular(target_counts(histories, items, context), count, device)
+    if config.negatives_from == "batch":
+        return BatchPositives(target_counts(histories, items, context), count, device)
     return SharedUniform(items, count)
+
+
+def target_counts(histories: Histories, items: int, context: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
+    """(items + 1,) how often each item is to be predicted from those before it; a history's first item never is."""
+    place = np.arange(len(histories.items)) - np.repeat(histories.offsets[:-1], histories.lengths)
+    shown = 1 if context is None else np.repeat(np.maximum(context, 1), histories.lengths)
+    return np.bincount(histories.items[place >= shown], minlength=items + 1)

@@ -12,7 +12,7 @@ from torch import Tensor
 from llmser_tasks.config import Recommender
 from llmser_tasks.errors import InputError
 from llmser_tasks.recommenders.batches import Sequences, length_groups
-from llmser_tasks.recommenders.losses import LOSSES, LossFunction
+from llmser_tasks.recommenders.losses import LossFunction, make_loss
 from llmser_tasks.recommenders.model import Examples, Model
 from llmser_tasks.recommenders.negatives import Sampler, make_sampler
 from llmser_tasks.sequences.histories import Histories
@@ -40,9 +40,9 @@ class Channel:
         device: torch.device,
         context: NDArray[np.int64] | None = None,
     ) -> Channel:
-        sampler = make_sampler(config.loss, histories, items, config.negatives, device)
+        sampler = make_sampler(config, histories, items, device, context)
         leading = None if context is None else torch.from_numpy(context).to(device)
-        return cls(Sequences.of(histories, device), sampler, LOSSES[config.loss], leading)
+        return cls(Sequences.of(histories, device), sampler, make_loss(config), leading)
 
     def losses(self, model: Model, rows: Tensor, wanted: Tensor, seed: int) -> Tensor:
         """(B,) L(S_u), the sum over the positions of each row's sequence; 0 where `wanted` (B, bool) is false.
@@ -54,7 +54,7 @@ class Channel:
         tokens, lengths = self.sequences.gather(rows, model.max_length + 1)
         examples = model.examples(tokens, lengths, generator, self._context_left(rows, lengths))
         owners, columns = torch.nonzero(examples.predict, as_tuple=True)  # of every position that has a loss
-        negatives = self.sampler.draw(rows[owners], generator)
+        negatives = self.sampler.draw(rows[owners], examples.positives[owners, columns], generator)
         totals = torch.zeros(len(rows), device=rows.device)
 
         kept = torch.nonzero(wanted & examples.predict.any(1))[:, 0]

@@ -1,86 +1,220 @@
-"""The losses against their formulas, written out by hand."""
+"""The losses against their formulas, written out by hand, in float64."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import get_args
 
+import numpy as np
+import pytest
 import torch
+from pydantic import ValidationError
+from torch import Tensor
 
-from llmser_tasks.recommenders.losses import LOSSES, bce, sampled_softmax
-from llmser_tasks.recommenders.negatives import Negatives, SharedUniform
+from llmser_tasks.config import Loss, NegativesFrom, Recommender
+from llmser_tasks.recommenders import losses
+from llmser_tasks.recommenders.backbones import make_model
+from llmser_tasks.recommenders.losses import bce, cross_entropy, gbce, make_loss, sampled_softmax
+from llmser_tasks.recommenders.negatives import Negatives, Sampler, WholeCatalogue, make_sampler
+from llmser_tasks.recommenders.objective import Objective
+from llmser_tasks.sequences.histories import Histories
+
+ITEMS = 10
+CPU = torch.device("cpu")
+OWN = torch.tensor([[1, 3, 7], [4, 4, 1], [10, 6, 2], [7, 8, 8]])  # per position, one item twice
+SHARED = torch.tensor([1, 3, 5, 10])  # item 5 is a positive
+WEIGHTS = torch.tensor([2.0, 1.0, 3.0, 0.5], dtype=torch.float64)
+SHARED_NEGATIVES = Negatives(SHARED, WEIGHTS.log())
 
 
-def world() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    torch.manual_seed(0)
-    return torch.randn(4, 8), torch.tensor([2, 5, 5, 9]), torch.randn(11, 8)
+def world() -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    states = torch.randn(4, 8, dtype=torch.float64, generator=generator).requires_grad_()
+    table = torch.randn(ITEMS + 1, 8, dtype=torch.float64, generator=generator).requires_grad_()
+    return states, torch.tensor([2, 5, 5, 9]), table
 
 
-def test_bce_is_equation_7() -> None:
-    states, positives, table = world()
-    negatives = torch.tensor([[1, 3], [4, 4], [10, 6], [7, 8]])
-    losses = bce(states, positives, Negatives(negatives), table)
-    for p in range(4):
-        expected = -torch.log(torch.sigmoid(states[p] @ table[positives[p]]))
+def draw(sampler: Sampler, positives: Tensor) -> Negatives:
+    found = sampler.draw(torch.zeros_like(positives), positives, torch.Generator().manual_seed(1))
+    assert found.log_weight is not None
+    return Negatives(found.items, found.log_weight.double())
+
+
+def assert_same_values_and_gradients(found: Tensor, expected: Tensor, *inputs: Tensor) -> None:
+    """Every position's loss, and what reaches the inputs when positions weigh differently, one of them nothing."""
+    torch.testing.assert_close(found, expected)
+    weights = torch.tensor([1.0, 2.0, 0.0, 3.0], dtype=torch.float64)
+    gradients = [torch.autograd.grad((values * weights).sum(), inputs) for values in (found, expected)]
+    torch.testing.assert_close(*gradients)
+
+
+def binary(states: Tensor, positives: Tensor, negatives: Tensor, table: Tensor, power: float) -> Tensor:
+    """-log σ(s⁺)^power - Σ_k log(1 - σ(s_k)), position by position."""
+    values = []
+    for p in range(len(states)):
+        value = -torch.log(torch.sigmoid(states[p] @ table[positives[p]]) ** power)
         for k in negatives[p]:
-            expected -= torch.log(1 - torch.sigmoid(states[p] @ table[k]))
-        torch.testing.assert_close(losses[p], expected)
+            value = value - torch.log(1 - torch.sigmoid(states[p] @ table[k]))
+        values.append(value)
+    return torch.stack(values)
+
+
+def softmax(states: Tensor, positives: Tensor, shared: Tensor, weights: Tensor, table: Tensor) -> Tensor:
+    """-log( e^{s⁺} / (e^{s⁺} + Σ_{k ≠ positive} w_k e^{s_k}) ), position by position."""
+    values = []
+    for p in range(len(states)):
+        own = torch.exp(states[p] @ table[positives[p]])
+        others = [
+            w * torch.exp(states[p] @ table[k]) for k, w in zip(shared, weights, strict=True) if k != positives[p]
+        ]
+        values.append(-torch.log(own / (own + torch.stack(others).sum())))
+    return torch.stack(values)
+
+
+@pytest.mark.parametrize("own", [OWN, OWN[:, :1]], ids=["several", "one"])
+def test_bce_is_equation_7(own: Tensor) -> None:
+    states, positives, table = world()
+    found = bce(states, positives, Negatives(own), table)
+    assert_same_values_and_gradients(found, binary(states, positives, own, table, 1.0), states, table)
+
+
+@pytest.mark.parametrize("calibration", [0.0, 0.75, 1.0])
+def test_gbce_is_gsasrecs(calibration: float) -> None:
+    states, positives, table = world()
+    alpha = 3 / (ITEMS - 1)
+    beta = alpha * (calibration * (1 - 1 / alpha) + 1 / alpha)
+    found = gbce(states, positives, Negatives(OWN), table, calibration=calibration)
+    assert_same_values_and_gradients(found, binary(states, positives, OWN, table, beta), states, table)
+
+
+def test_gbce_without_calibration_is_bce() -> None:
+    states, positives, table = world()
+    found = gbce(states, positives, Negatives(OWN), table, calibration=0.0)
+    assert torch.equal(found, bce(states, positives, Negatives(OWN), table))
+
+
+def test_gbce_with_more_draws_than_items_is_bce() -> None:
+    states, positives, table = world()
+    many = Negatives(OWN.repeat(1, 7))
+    assert torch.equal(gbce(states, positives, many, table, calibration=1.0), bce(states, positives, many, table))
+
+
+def test_negatives_gathered_in_parts_score_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(losses, "GATHERED", 3 * 3 * 8)  # three positions at once, then one
+    test_bce_is_equation_7(OWN)
 
 
 def test_sampled_softmax_leaves_the_positive_out_of_the_negatives() -> None:
     states, positives, table = world()
-    shared = torch.tensor([1, 3, 5, 10])
-    weights = torch.tensor([2.0, 1.0, 3.0, 1.0])
-    losses = sampled_softmax(states, positives, Negatives(shared, weights.log()), table)
-    for p in range(4):
-        score = states[p] @ table[positives[p]]
-        others = sum(
-            w * torch.exp(states[p] @ table[k]) for k, w in zip(shared, weights, strict=True) if k != positives[p]
-        )
-        torch.testing.assert_close(losses[p], -torch.log(torch.exp(score) / (torch.exp(score) + others)))
-
-
-def test_with_the_whole_catalogue_it_is_cross_entropy() -> None:
-    states, positives, table = world()
-    states.requires_grad_(), table.requires_grad_()
-    negatives = SharedUniform(10, 1024).draw(torch.zeros(4, dtype=torch.long), torch.Generator())
-    losses = sampled_softmax(states, positives, negatives, table)
-    expected = torch.nn.functional.cross_entropy(states @ table[1:].T, positives - 1, reduction="none")
-    torch.testing.assert_close(losses, expected)
-    weights = torch.tensor([1.0, 2.0, 0.0, 3.0])
-    found = torch.autograd.grad((losses * weights).sum(), [states, table])
-    wanted = torch.autograd.grad((expected * weights).sum(), [states, table])
-    torch.testing.assert_close(found, wanted)
+    found = sampled_softmax(states, positives, SHARED_NEGATIVES, table)
+    assert_same_values_and_gradients(found, softmax(states, positives, SHARED, WEIGHTS, table), states, table)
 
 
 def test_where_only_the_positive_was_drawn_there_is_nothing_to_lose() -> None:
     states, _, table = world()
-    states.requires_grad_()
-    losses = sampled_softmax(states, torch.tensor([5, 5, 5, 5]), Negatives(torch.tensor([5]), torch.zeros(1)), table)
-    assert torch.autograd.grad(losses.sum(), states)[0].eq(0).all() and losses.eq(0).all()
+    only = Negatives(torch.tensor([5]), torch.zeros(1, dtype=torch.float64))
+    found = sampled_softmax(states, torch.tensor([5, 5, 5, 5]), only, table)
+    assert torch.autograd.grad(found.sum(), states)[0].eq(0).all() and found.eq(0).all()
 
 
-def test_the_weights_make_the_partition_function_unbiased() -> None:
-    states, _, table = world()
-    sampler = SharedUniform(10, 6)
-    generator = torch.Generator().manual_seed(3)
-    total = torch.zeros(4)
-    for _ in range(4000):
-        negatives = sampler.draw(torch.zeros(4, dtype=torch.long), generator)
-        assert negatives.log_weight is not None
-        total += torch.exp(states @ table[negatives.items].T + negatives.log_weight).sum(1)
-    exact = torch.exp(states @ table[1:].T).sum(1)
-    torch.testing.assert_close(total / 4000, exact, rtol=0.1, atol=0)
+def full(states: Tensor, positives: Tensor, table: Tensor) -> Tensor:
+    return torch.nn.functional.cross_entropy(states @ table[1:].T, positives - 1, reduction="none")
 
 
-def test_every_loss_gives_one_finite_value_and_a_gradient_per_position() -> None:
+def test_sampled_softmax_with_the_whole_catalogue_is_cross_entropy() -> None:
     states, positives, table = world()
-    for name, loss in LOSSES.items():
-        scaled = (states * 100).requires_grad_()  # scores far beyond where exp overflows
-        if name == "bce":
-            negatives = Negatives(torch.tensor([[1], [2], [3], [4]]))
-        else:
-            negatives = Negatives(torch.arange(1, 5), torch.full((4,), math.log(2.5)))
-        losses = loss(scaled, positives, negatives, table)
-        assert losses.shape == (4,)
-        losses.sum().backward()
-        assert torch.isfinite(losses).all() and scaled.grad is not None and torch.isfinite(scaled.grad).all()
+    found = sampled_softmax(states, positives, draw(WholeCatalogue(ITEMS, CPU), positives), table)
+    assert_same_values_and_gradients(found, full(states, positives, table), states, table)
+
+
+@pytest.mark.parametrize("scores", [1, ITEMS, 3 * ITEMS, 4 * ITEMS], ids=["1", "one row", "three rows", "all"])
+def test_cross_entropy_is_the_same_in_chunks(scores: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(losses, "SCORES", scores)
+    states, positives, table = world()
+    found = cross_entropy(states, positives, SHARED_NEGATIVES, table)
+    assert_same_values_and_gradients(found, full(states, positives, table), states, table)
+
+
+def test_cross_entropy_in_chunks_keeps_no_scores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(losses, "SCORES", 2 * ITEMS)
+    states, positives, table = world()
+    kept: list[tuple[int, ...]] = []
+
+    def note(tensor: Tensor) -> Tensor:
+        kept.append(tuple(tensor.shape))
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        cross_entropy(states, positives, SHARED_NEGATIVES, table)
+    assert kept and not any(len(shape) == 2 and shape[1] == ITEMS for shape in kept)
+
+
+def values_of(name: Loss) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    loss = make_loss(Recommender(loss=name))
+    shared = name in {"sampled-softmax", "cross-entropy"}
+    negatives = Negatives(torch.arange(1, 5), torch.full((4,), math.log(2.5))) if shared else Negatives(OWN)
+    return lambda states, positives, table: loss(states, positives, negatives, table)
+
+
+@pytest.mark.parametrize("name", get_args(Loss))
+def test_every_loss_gives_one_finite_value_and_gradient_per_position(name: Loss) -> None:
+    states, positives, table = world()
+    scaled = (states.detach().float() * 1000).requires_grad_()  # scores far beyond where exp overflows
+    found = values_of(name)(scaled, positives, table.detach().float())
+    assert found.shape == (4,) and (found >= 0).all()
+    (gradient,) = torch.autograd.grad(found.sum(), scaled)
+    assert torch.isfinite(found).all() and torch.isfinite(gradient).all()
+
+
+SETTINGS = [
+    *(Recommender(loss=loss) for loss in get_args(Loss)),
+    *(Recommender(negatives=8, negatives_from=source) for source in get_args(NegativesFrom)),
+]
+
+
+@pytest.mark.parametrize("chosen", SETTINGS, ids=lambda c: f"{c.loss}-{c.negatives_from}")
+def test_the_seed_decides_every_loss(chosen: Recommender, ring: Histories) -> None:
+    config = chosen.model_copy(update={"dimension": 8, "layers": 1, "max_length": 8, "dropout": 0.0})
+    torch.manual_seed(0)
+    model = make_model(config, 30)
+    torch.nn.init.normal_(model.item_embedding.weight)
+    objective = Objective.of(config, ring, 30, CPU)
+    rows = torch.arange(16)
+    first, again, other = (objective(model, rows, seed).item() for seed in (1, 1, 2))
+    assert first == again
+    nothing_is_drawn = config.loss in {"cross-entropy", "sampled-softmax"} and config.negatives != 8
+    assert (first == other) == nothing_is_drawn  # 30 items are fewer than the default number of shared negatives
+
+
+def test_a_loss_that_ignores_where_negatives_come_from_refuses_the_setting() -> None:
+    with pytest.raises(ValidationError, match="needs the loss sampled-softmax"):
+        Recommender(loss="bce", negatives_from="popularity")
+
+
+@pytest.mark.parametrize("source", get_args(NegativesFrom))
+def test_a_catalogue_smaller_than_the_sample_is_taken_whole(source: NegativesFrom) -> None:
+    config = Recommender(negatives=7, negatives_from=source)
+    negatives = draw(make_sampler(config, Histories.of([0], [[1, 2]]), 7, CPU), torch.tensor([2]))
+    assert negatives.items.tolist() == [1, 2, 3, 4, 5, 6, 7]
+    assert negatives.log_weight is not None and not negatives.log_weight.any()
+
+
+@pytest.mark.parametrize("source", get_args(NegativesFrom))
+def test_the_correction_makes_the_partition_function_unbiased(source: NegativesFrom) -> None:
+    """Over many batches whose positives follow the training targets; item 10 is never one of them."""
+    states, _, table = world()
+    random = np.random.default_rng(0)
+    histories = Histories.of(range(60), [1 + np.minimum(random.geometric(0.3, 5), 9) % 9 for _ in range(60)])
+    targets = np.concatenate([row[1:] for row in histories])
+    sampler = make_sampler(Recommender(negatives=6, negatives_from=source), histories, ITEMS, CPU)
+    generator = torch.Generator().manual_seed(3)
+    exact = torch.exp(states @ table[1:].T).sum(1)
+    batches = 4000
+    total = torch.zeros(4, dtype=torch.float64)
+    for _ in range(batches):
+        positives = torch.from_numpy(random.choice(targets, 7).astype(np.int64))
+        negatives = sampler.draw(torch.zeros(7, dtype=torch.long), positives, generator)
+        assert negatives.log_weight is not None
+        total += torch.exp(states.detach() @ table.detach()[negatives.items].T + negatives.log_weight).sum(1)
+    torch.testing.assert_close(total / batches, exact.detach(), rtol=0.1, atol=0)
