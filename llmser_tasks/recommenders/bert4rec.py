@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from llmser_tasks.config import Recommender
 from llmser_tasks.recommenders.dropout import Dropout
+from llmser_tasks.recommenders.layout import Layout
 from llmser_tasks.recommenders.model import Examples, Model, initialise
 from llmser_tasks.recommenders.transformer import Block, positions_from_end
 
@@ -39,13 +40,11 @@ class BERT4Rec(Model):
         for block in self.blocks:
             cast(Block, block).start_as_mean()
 
-    def states(self, tokens: Tensor, lengths: Tensor) -> Tensor:
-        places = positions_from_end(lengths, tokens.shape[1], self.max_length + 1)
-        x = self.item_embedding(tokens) * self.config.dimension**0.5 + self.position_embedding(places)
-        x = self.dropout(x)
-        real = torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]
+    def contextual(self, embedded: Tensor, layout: Layout) -> Tensor:
+        places = positions_from_end(layout, self.max_length + 1)
+        x = self.dropout(embedded * self.config.dimension**0.5 + self.position_embedding(places))
         for block in self.blocks:
-            x = block(x, real[:, None, None, :])
+            x = block(x, layout, causal=False)
         states: Tensor = self.norm(x)
         return states
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from llmser_tasks.config import Recommender
+from llmser_tasks.recommenders.layout import Layout
 
 
 @dataclass(frozen=True)
@@ -26,14 +27,6 @@ class Examples:
     lengths: Tensor
     predict: Tensor
     positives: Tensor
-
-    def select(self, rows: Tensor) -> Examples:
-        """Some rows, trimmed again to their longest."""
-        lengths = self.lengths[rows]
-        longest = int(lengths.max()) if len(rows) else 0
-        return Examples(
-            self.tokens[rows, :longest], lengths, self.predict[rows, :longest], self.positives[rows, :longest]
-        )
 
 
 class Model(nn.Module, ABC):
@@ -61,9 +54,14 @@ class Model(nn.Module, ABC):
     def device(self) -> torch.device:
         return self.item_embedding.weight.device
 
-    @abstractmethod
     def states(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """(B, L, d) state at every position of right-padded tokens (B, L)."""
+        embedded = self.item_embedding(tokens)
+        return self.contextual(embedded.flatten(0, 1), Layout.rectangle(lengths, tokens.shape[1])).view_as(embedded)
+
+    @abstractmethod
+    def contextual(self, embedded: Tensor, layout: Layout) -> Tensor:
+        """(T, d) state at every token, from the tokens' item embeddings (T, d)."""
 
     @abstractmethod
     def examples(

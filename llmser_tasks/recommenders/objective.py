@@ -11,9 +11,10 @@ from torch import Tensor
 
 from llmser_tasks.config import Recommender
 from llmser_tasks.errors import InputError
-from llmser_tasks.recommenders.batches import Sequences, length_groups
+from llmser_tasks.recommenders.batches import Sequences
+from llmser_tasks.recommenders.layout import Layout
 from llmser_tasks.recommenders.losses import LossFunction, make_loss
-from llmser_tasks.recommenders.model import Examples, Model
+from llmser_tasks.recommenders.model import Model
 from llmser_tasks.recommenders.negatives import Sampler, make_sampler
 from llmser_tasks.sequences.histories import Histories
 
@@ -61,13 +62,16 @@ class Channel:
         if not len(kept):
             return totals
         kept = kept[examples.lengths[kept].argsort(stable=True)]
-        numbers = torch.zeros_like(tokens[:, : examples.predict.shape[1]])
+        layout = Layout.of(examples.lengths[kept])
+        row, column = kept[layout.owner], layout.column
+        states = model.contextual(model.item_embedding(examples.tokens[row, column]), layout)
+        predicting = torch.nonzero(examples.predict[row, column])[:, 0]
+        row, column = row[predicting], column[predicting]
+        numbers = torch.zeros_like(examples.predict, dtype=torch.long)
         numbers[owners, columns] = torch.arange(len(owners), device=rows.device)
-        positions = numbers[kept][examples.predict[kept]]  # the kept rows' positions, in the order of `kept`
-        states = _states_by_length(model, examples, kept)
-        positives = examples.positives[owners[positions], columns[positions]]
-        each = self.loss(states, positives, negatives.select(positions), model.table)
-        return totals.index_add(0, owners[positions], each)
+        chosen = negatives.select(numbers[row, column])
+        each = self.loss(states[predicting], examples.positives[row, column], chosen, model.table)
+        return totals.index_add(0, row, each)
 
     def _context_left(self, rows: Tensor, lengths: Tensor) -> Tensor | None:
         """(B,) context items among the newest `lengths` of each row."""
@@ -75,17 +79,6 @@ class Channel:
             return None
         cut_off = self.sequences.offsets[rows + 1] - self.sequences.offsets[rows] - lengths
         return (self.context[rows] - cut_off).clamp(min=0)
-
-
-def _states_by_length(model: Model, examples: Examples, rows: Tensor) -> Tensor:
-    """(P, d) states of the predicting positions of `rows`, ascending in length; rows of like length go together.
-
-    A GPU computes padding faster than it starts more kernels: there all rows go together.
-    """
-    whole = [slice(0, len(rows))]
-    groups = whole if rows.is_cuda else length_groups(examples.lengths[rows].numpy())
-    parts = (examples.select(rows[group]) for group in groups)
-    return torch.cat([model.states(part.tokens, part.lengths)[part.predict] for part in parts])
 
 
 @dataclass(frozen=True)

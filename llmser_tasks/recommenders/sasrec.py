@@ -6,13 +6,12 @@ from torch import Tensor, nn
 
 from llmser_tasks.config import Recommender
 from llmser_tasks.recommenders.dropout import Dropout
+from llmser_tasks.recommenders.layout import Layout
 from llmser_tasks.recommenders.model import CausalModel, initialise
 from llmser_tasks.recommenders.transformer import Block, positions_from_end
 
 
 class SASRec(CausalModel):
-    """Sequences are padded on the right: padding comes after every real item, so the causal mask alone hides it."""
-
     def __init__(self, config: Recommender, items: int) -> None:
         super().__init__(config, items)
         width = config.dimension
@@ -24,11 +23,10 @@ class SASRec(CausalModel):
         self.norm = nn.LayerNorm(width)
         initialise(self, 0.02)
 
-    def states(self, tokens: Tensor, lengths: Tensor) -> Tensor:
-        places = positions_from_end(lengths, tokens.shape[1], self.max_length)
-        x = self.item_embedding(tokens) * self.config.dimension**0.5 + self.position_embedding(places)
-        x = self.dropout(x)
+    def contextual(self, embedded: Tensor, layout: Layout) -> Tensor:
+        places = positions_from_end(layout, self.max_length)
+        x = self.dropout(embedded * self.config.dimension**0.5 + self.position_embedding(places))
         for block in self.blocks:
-            x = block(x, None)
+            x = block(x, layout, causal=True)
         states: Tensor = self.norm(x)
         return states

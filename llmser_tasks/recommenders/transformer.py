@@ -1,4 +1,4 @@
-"""The transformer that SASRec and BERT4Rec share: pre-norm residual blocks over right-padded sequences."""
+"""The transformer that SASRec and BERT4Rec share: pre-norm residual blocks."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from llmser_tasks.recommenders.dropout import Dropout
+from llmser_tasks.recommenders.layout import Group, Layout
 
 
 class Block(nn.Module):
@@ -31,24 +32,32 @@ class Block(nn.Module):
         self.query_key_value.weight[2 * len(identity) :] += identity
         self.attention_out.weight += identity
 
-    def forward(self, x: Tensor, keys: Tensor | None) -> Tensor:
-        """x (B, L, d); keys: (B, 1, 1, L) bool, which tokens may be looked at, or None for causal attention."""
-        x = x + self.dropout(self._attend(self.attention_norm(x), keys))
+    def forward(self, x: Tensor, layout: Layout, causal: bool) -> Tensor:
+        """x (T, d); a token looks at its row's real tokens, where `causal` at those up to itself."""
+        x = x + self.dropout(self._attend(self.attention_norm(x), layout, causal))
         out: Tensor = x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
         return out
 
-    def _attend(self, x: Tensor, keys: Tensor | None) -> Tensor:
-        batch, length, dimension = x.shape
-        split = self.query_key_value(x).view(batch, length, 3, self.heads, dimension // self.heads)
-        query, key, value = split.permute(2, 0, 3, 1, 4)  # each (B, heads, L, d / heads)
-        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=keys, is_causal=keys is None)
-        out: Tensor = self.attention_out(attended.transpose(1, 2).reshape(batch, length, dimension))
+    def _attend(self, x: Tensor, layout: Layout, causal: bool) -> Tensor:
+        def attend(split: Tensor, group: Group, lengths: Tensor) -> Tensor:
+            """(R, L, 3d) queries, keys and values → (R, L, d)"""
+            if group.longest == 1:  # nothing else to look at
+                return split[:, :, 2 * x.shape[1] :]
+            heads = split.view(group.rows, group.longest, 3, self.heads, x.shape[1] // self.heads)
+            query, key, value = heads.permute(2, 0, 3, 1, 4)  # each (R, heads, L, d / heads)
+            seen = None  # padding comes after every real token, so the causal mask alone hides it
+            if not causal and not group.full:
+                seen = (torch.arange(group.longest, device=x.device) < lengths[:, None])[:, None, None, :]
+            attended = F.scaled_dot_product_attention(query, key, value, attn_mask=seen, is_causal=causal)
+            return attended.transpose(1, 2).flatten(2)
+
+        out: Tensor = self.attention_out(layout.map(attend, self.query_key_value(x)))
         return out
 
 
-def positions_from_end(lengths: Tensor, longest: int, most: int) -> Tensor:
-    """(B, longest) indices into a position table of `most` rows: a row's last item always has the index most - 1.
+def positions_from_end(layout: Layout, most: int) -> Tensor:
+    """(T,) indices into a position table of `most` rows: a row's last item always has the index most - 1.
 
     Counted this way an item's position says how recent it is, whatever the length. Padding gets most - 1.
     """
-    return (most - lengths[:, None] + torch.arange(longest, device=lengths.device)).clamp(max=most - 1)
+    return (most - layout.lengths[layout.owner] + layout.column).clamp(max=most - 1)

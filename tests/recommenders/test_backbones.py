@@ -9,6 +9,7 @@ from torch import Tensor
 from llmser_tasks.config import Backbone, Recommender
 from llmser_tasks.recommenders.backbones import make_model
 from llmser_tasks.recommenders.bert4rec import BERT4Rec
+from llmser_tasks.recommenders.layout import Layout
 from llmser_tasks.recommenders.model import Model
 from llmser_tasks.recommenders.transformer import positions_from_end
 
@@ -71,7 +72,7 @@ def test_an_empty_context_is_a_state_of_zeros(small: Recommender) -> None:
 
 
 def test_positions_count_from_the_end() -> None:
-    places = positions_from_end(torch.tensor([2, 4]), longest=4, most=8)
+    places = positions_from_end(Layout.rectangle(torch.tensor([2, 4]), 4), most=8).view(2, 4)
     assert places[0, :2].tolist() == [6, 7]
     assert places[1].tolist() == [4, 5, 6, 7]
 
