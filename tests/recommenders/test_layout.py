@@ -8,7 +8,7 @@ from llmser_tasks.config import Recommender
 from llmser_tasks.recommenders.backbones import make_model
 from llmser_tasks.recommenders.layout import Layout
 
-LENGTHS = torch.tensor([1] * 40 + [2] * 30 + [3, 3, 4, 7, 8, 30, 31])
+LENGTHS = torch.tensor([1] * 150 + [2] * 30 + [3, 3, 4, 7, 8, 30, 31])
 
 
 def test_a_layout_holds_every_token_once() -> None:
