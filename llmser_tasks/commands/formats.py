@@ -21,7 +21,7 @@ NUMBERS = {20, 21, 23, 700, 701, 1700}  # Postgres' type numbers: bigint … num
 
 def table(found: Rows, out: BinaryIO) -> None:
     """Aligned columns. Control characters, line breaks and overlong texts are shortened: this is to be looked at."""
-    rows = ([_shown(value) for value in row] for row in found.rows)
+    rows = ([readable(value) for value in row] for row in found.rows)
     head = list(itertools.islice(rows, LOOK_AHEAD))
     widths = [max(map(len, column)) for column in zip(found.columns, *head, strict=True)]
     right = [kind in NUMBERS for kind in found.types]
@@ -102,14 +102,15 @@ def _blocks(rows: Iterator[Sequence[Any]], size: int) -> Iterator[list[Sequence[
         yield block
 
 
-def _shown(value: Any) -> str:
+def readable(value: Any) -> str:
+    """A value for people to look at: one line, no control characters, not overlong."""
     if value is None:
         return ""
     if isinstance(value, float):
         return f"{value:.4f}"
     if isinstance(value, datetime):
         return value.strftime("%Y-%m-%d %H:%M:%S")
-    text = ", ".join(map(_shown, value)) if isinstance(value, list) else str(_cell(value))
+    text = ", ".join(map(readable, value)) if isinstance(value, list) else str(_cell(value))
     text = "".join(c if c.isprintable() else "�" if c not in "\n\t\r" else " " for c in text)
     return text if len(text) <= WIDEST else text[: WIDEST - 1] + "…"
 

@@ -14,7 +14,9 @@ import click
 from llmser_tasks import settings
 from llmser_tasks.commands.formats import FORMATS
 from llmser_tasks.errors import StorageError
+from llmser_tasks.serving import KINDS, ModelName
 from llmser_tasks.warehouse import queries, runs
+from llmser_tasks.warehouse.queries import Rows
 from llmser_tasks.warehouse.runs import RunRow
 
 WHAT = [*queries.QUERIES, "report"]
@@ -22,22 +24,36 @@ SUFFIXES = {".csv": "csv", ".json": "json", ".parquet": "parquet", ".pq": "parqu
 NAMES = ", ".join(WHAT)
 
 
+format_option = click.option("--format", "form", type=click.Choice(list(FORMATS)), default="table", show_default=True)
+
+
 @click.command(help=f"Show something of a run (its id, or `latest`) on stdout; WHAT is one of {NAMES}.")
 @click.argument("run", default="latest")
 @click.argument("what", type=click.Choice(WHAT), required=False)
-@click.option("--format", "form", type=click.Choice(list(FORMATS)), default="table", show_default=True)
+@format_option
 def show(run: str, what: str | None, form: str) -> None:
     if what is None:  # `llmser show runs`, `llmser show metrics`
         run, what = ("latest", run) if run in WHAT else (run, "table1")
     _write(run, what, form, None)
 
 
-@click.command(help=f"Write something of a run (its id, or `latest`); WHAT is one of {NAMES}. Values are exact.")
+@click.command(
+    help=f"Write something of a run (its id, or `latest`); WHAT is one of {NAMES}, model. Values are exact. A model is"
+    " a folder with its weights and all that is needed to use them elsewhere."
+)
 @click.argument("run")
-@click.argument("what", type=click.Choice(WHAT))
+@click.argument("what", type=click.Choice([*WHAT, "model"]))
 @click.option("--format", "form", type=click.Choice(list(FORMATS)), help="Default: as the file's suffix says, or csv.")
-@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="File. Default: stdout.")
-def export(run: str, what: str, form: str | None, output: Path | None) -> None:
+@click.option("--model", type=click.Choice(list(KINDS)), help="Which model to write. Default: llmser.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="File. Default: stdout; of a model, `model`.")
+def export(run: str, what: str, form: str | None, model: ModelName | None, output: Path | None) -> None:
+    if what == "model":
+        if form:
+            raise click.UsageError("A model has one format, safetensors; leave --format out.")
+        _write_model(run, model or "llmser", output or Path("model"))
+        return
+    if model:
+        raise click.UsageError(f"--model belongs to `llmser export {run} model`.")
     output = None if output == Path("-") else output
     if form is None:
         form = SUFFIXES.get(output.suffix.lower(), "csv") if output else "csv"
@@ -47,14 +63,12 @@ def export(run: str, what: str, form: str | None, output: Path | None) -> None:
 
 
 def _write(run: str, what: str, form: str, output: Path | None) -> None:
-    if output is None and form == "parquet" and sys.stdout.isatty():
-        raise click.UsageError("Parquet is nothing to read; add -o FILE or redirect stdout.")
+    if output is None:
+        refuse_unreadable(form)
     with settings.database() as url:
         run_id = ""
         if what != "runs":
-            row = runs.latest(url) if run == "latest" else runs.load(url, run)
-            run_id = row.run_id
-            click.echo(_title(row), err=True)
+            run_id = announced(url, run).run_id
         if what == "report":
             html = queries.report(url, run_id)
             with _opened(output) as out:
@@ -66,10 +80,34 @@ def _write(run: str, what: str, form: str, output: Path | None) -> None:
         click.echo(f"Wrote {output}.", err=True)
 
 
-def _title(run: RunRow) -> str:
-    kind = ", SYNTHETIC sample data" if run.synthetic else ""
-    why = f": {run.message}" if run.message else ""
-    return f"Run {run.run_id} of dataset {run.dataset}{kind}, {run.state}{why}"
+def _write_model(run: str, model: ModelName, folder: Path) -> None:
+    from llmser_tasks.serving.export import export_model
+    from llmser_tasks.warehouse.artefacts import Kept
+
+    with settings.database() as url:
+        export_model(Kept.of(url, announced(url, run), settings.workspace()), model, folder)
+    click.echo(f"Wrote {folder}; how to load it stands in the README.", err=True)
+
+
+def announced(url: str, run: str) -> RunRow:
+    """The run of this id, or the `latest`; its dataset and state go to stderr."""
+    row = runs.latest(url) if run == "latest" else runs.load(url, run)
+    kind = ", SYNTHETIC sample data" if row.synthetic else ""
+    why = f": {row.message}" if row.message else ""
+    click.echo(f"Run {row.run_id} of dataset {row.dataset}{kind}, {row.state}{why}", err=True)
+    return row
+
+
+def refuse_unreadable(form: str) -> None:
+    """Raises UsageError where bytes would go to a terminal."""
+    if form == "parquet" and sys.stdout.isatty():
+        raise click.UsageError("Parquet is nothing to read; redirect stdout into a file.")
+
+
+def to_stdout(found: Rows, form: str) -> None:
+    """Write rows in one of FORMATS."""
+    with _opened(None) as out:
+        FORMATS[form](found, out)
 
 
 @contextmanager

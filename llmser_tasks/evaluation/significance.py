@@ -41,6 +41,24 @@ def interval(differences: Floats, seed: int, resamples: int = RESAMPLES) -> tupl
     return float(low), float(high)
 
 
+def intervals(differences: Floats, seed: int, resamples: int = RESAMPLES) -> tuple[Floats, Floats]:
+    """95 % percentile bootstrap interval of every column of (U, C), low (C,) and high (C,).
+
+    All columns share the resamples, so that one draw of the users pays for a whole table.
+    """
+    users, columns = differences.shape
+    generator = np.random.default_rng(seed)
+    sample = np.empty((resamples, columns))
+    step = max(1, CHUNK // users)
+    for first in range(0, resamples, step):
+        size = min(step, resamples - first)
+        drawn = generator.integers(0, users, (size, users)) + users * np.arange(size)[:, None]
+        times = np.bincount(drawn.ravel(), minlength=size * users).reshape(size, users)
+        sample[first : first + size] = times.astype(np.float64) @ differences / users
+    low, high = np.quantile(sample, [0.025, 0.975], axis=0)
+    return low, high
+
+
 def holm(p: Floats) -> Floats:
     """Holm's step-down adjustment: below .05 only where the family-wise error over all of `p` stays below .05."""
     order = np.argsort(p, kind="stable")

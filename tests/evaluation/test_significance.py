@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from llmser_tasks.evaluation.significance import holm, interval, paired_p
+from llmser_tasks.evaluation.significance import holm, interval, intervals, paired_p
 
 GENERATOR = np.random.default_rng(0)
 NOISE = GENERATOR.normal(0.02, 0.3, 500)
@@ -45,3 +45,9 @@ def test_the_interval_agrees_with_theory_and_is_seeded(differences: np.ndarray) 
 def test_both_ways_to_resample_give_the_same_distribution() -> None:
     jittered = STEPS + np.linspace(0, 1e-9, len(STEPS))  # all different, so users are drawn one by one
     assert interval(jittered, 3, 4000) == pytest.approx(interval(STEPS, 3, 4000), abs=0.01)
+
+
+def test_intervals_of_many_columns_agree_with_those_of_one() -> None:
+    low, high = intervals(np.stack([NOISE, STEPS], axis=1), seed=1, resamples=4000)
+    for column, values in enumerate((NOISE, STEPS)):
+        assert (low[column], high[column]) == pytest.approx(interval(values, seed=2, resamples=4000), abs=0.01)

@@ -1,0 +1,98 @@
+"""`llmser recommend`"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from llmser_tasks import settings
+from llmser_tasks.commands.formats import readable
+from llmser_tasks.commands.show import announced, format_option, refuse_unreadable, to_stdout
+from llmser_tasks.serving import KINDS, ModelName, artefact_name
+from llmser_tasks.warehouse.artefacts import Kept
+from llmser_tasks.warehouse.queries import Rows
+
+if TYPE_CHECKING:
+    from llmser_tasks.augmentation.catalogue import Catalogue
+    from llmser_tasks.serving.histories import Given
+    from llmser_tasks.serving.titles import Match
+
+COLUMNS = {"user_id": 25, "rank": 23, "item_id": 25, "title": 25, "score": 701}  # name → Postgres' type number
+
+
+@click.command()
+@click.argument("run")
+@click.option("--history", "histories", multiple=True, metavar="ID,…", help="Item ids, oldest first; may be repeated.")
+@click.option("--titles", multiple=True, metavar="TITLE", help="One title of a history; repeat it, oldest first.")
+@click.option(
+    "--file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="JSON lines, one history each: a list of item ids, or an object with item_ids or titles, and user_id. Or CSV"
+    " with a header and one interaction a line: user_id and item_id, or user_id and title.",
+)
+@click.option("--model", type=click.Choice(list(KINDS)), default="llmser", show_default=True)
+@click.option("-k", "--top", "k", type=click.IntRange(1), default=10, show_default=True, help="Items for each history.")
+@format_option
+def recommend(
+    run: str,
+    histories: Sequence[str],
+    titles: Sequence[str],
+    file: Path | None,
+    model: ModelName,
+    k: int,
+    form: str,
+) -> None:
+    """Recommend to anyone, with a model of a RUN (its id, or `latest`): new users too, whatever they had so far.
+
+    Histories are item ids or titles. A title counts whatever its case and punctuation; one that no item has is taken
+    for the most similar, and what was taken is told. What a history holds is not recommended again.
+    """
+    from llmser_tasks import recommenders
+    from llmser_tasks.augmentation.catalogue import Catalogue
+    from llmser_tasks.serving.histories import resolve
+
+    refuse_unreadable(form)
+    given = _given(histories, titles, file)
+    with settings.database() as url:
+        kept = Kept.of(url, announced(url, run), settings.workspace())
+    catalogue = Catalogue.read(kept.folder("catalogue"))
+    wanted = resolve(given, catalogue, _say)
+    trained = recommenders.load(kept.folder(artefact_name(kept, model)))
+    items, scores = recommenders.top_k(trained, wanted, min(k, trained.items), wanted)
+    rows = _rows(given, items, scores, catalogue)
+    to_stdout(Rows(list(COLUMNS), list(COLUMNS.values()), rows), form)
+
+
+def _given(histories: Sequence[str], titles: Sequence[str], file: Path | None) -> list[Given]:
+    from llmser_tasks.serving.histories import Given, read_histories
+
+    given = [
+        Given(str(number), [name.strip() for name in history.split(",") if name.strip()], "item_ids")
+        for number, history in enumerate(histories, start=1)
+    ]
+    if titles:
+        given.append(Given(str(len(given) + 1), list(titles), "titles"))
+    if file:
+        given += read_histories(file)
+    if not given:
+        raise click.UsageError("Whom for? Give --history, --titles or --file.")
+    return given
+
+
+def _say(title: str, match: Match) -> None:
+    taken = f"“{readable(title)}” taken for “{readable(match.title)}”"
+    how = [] if match.exact else [f"the closest title, {match.likeness:.0f} % alike"]
+    if match.others:
+        how.append(f"the first of {match.others + 1} items with this title")
+    click.echo(f"{taken} ({', '.join(how)}).", err=True)
+
+
+def _rows(given: Sequence[Given], items: Any, scores: Any, catalogue: Catalogue) -> Iterator[Sequence[Any]]:
+    for history, best, values in zip(given, items, scores, strict=True):
+        best = best[best > 0]  # fewer than k are left where a history holds nearly everything
+        ids, titles = catalogue.item_ids_of(best), catalogue.titles_of(best)
+        for rank, found in enumerate(zip(ids, titles, values.tolist(), strict=False), start=1):
+            yield (history.user, rank, *found)

@@ -1,0 +1,244 @@
+"""Several runs in one table, as papers print them: mean ± sd over seeds, and what is more than chance.
+
+Everything is computed anew from the ranks of the single users that each run's evaluation keeps (ranks.parquet). What
+is compared is a user's metric, averaged over the seeds, with the same user's in the reference.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from llmser_tasks.augmentation.catalogue import Catalogue
+from llmser_tasks.config import parameters
+from llmser_tasks.errors import InputError
+from llmser_tasks.evaluation.baselines import popularity
+from llmser_tasks.evaluation.evaluate import TRAINED
+from llmser_tasks.evaluation.groups import Mask, groups
+from llmser_tasks.evaluation.metrics import METRICS, Ranks, per_user
+from llmser_tasks.evaluation.protocols import Cases, cases
+from llmser_tasks.evaluation.significance import holm, intervals, paired_p
+from llmser_tasks.sequences.histories import Histories
+from llmser_tasks.sequences.targets import read_targets
+from llmser_tasks.warehouse.artefacts import Kept
+
+COUNTERS = ("popularity", "cooccurrence")
+MODELS = (*COUNTERS, *TRAINED)
+SHOWN = ("all", "tail users", "head users")
+STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
+# Settings that change no figure, or stand in columns of their own.
+SILENT = {"dataset", "reviews", "items", "backbone", "seeds", "recommendations", "users_per_batch"}
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """One model of one run.
+
+    Attributes:
+        settings: those in which it differs from the other runs, name → value.
+        ranks: seed → (U,) ranks.
+    """
+
+    run_id: str
+    backbone: str
+    model: str
+    settings: Mapping[str, Any]
+    ranks: Mapping[int, Ranks]
+
+    @property
+    def label(self) -> str:
+        return f"{self.run_id}:{self.model}"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One metric of one row over one group of users, beside the reference's.
+
+    Attributes:
+        sd: sample standard deviation over seeds; None with one seed.
+        difference, low, high: mean over users of row − reference, and its 95 % bootstrap interval; None in the
+            reference's own row, like the two p.
+        p_holm: p of the paired t-test, corrected for all cells of the table.
+    """
+
+    row: Row
+    group: str
+    users: int
+    metric: str
+    mean: float
+    sd: float | None
+    difference: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    p_holm: float | None = None
+
+    @property
+    def stars(self) -> str:
+        """`*`, `**`, `***` for p_holm below .05, .01, .001; ▼ before them where the row is worse."""
+        if self.p_holm is None or self.difference is None:
+            return ""
+        stars = next((stars for level, stars in STARS if self.p_holm < level), "")
+        return f"▼{stars}" if stars and self.difference < 0 else stars
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Whom a run was tested on, and against which items."""
+
+    cases: Cases
+    item_ids: Any  # pyarrow array (I,)
+    counts: Any  # (I + 1,) training interactions of every item
+
+    @classmethod
+    def of(cls, kept: Kept) -> Asked:
+        training = Histories.read(kept.folder("training") / "histories.parquet")
+        item_ids = Catalogue.read(kept.folder("catalogue")).item_ids
+        test = read_targets(kept.folder("test") / "targets.parquet")
+        return cls(cases(training, test), item_ids, popularity(training, len(item_ids)))
+
+    def same_as(self, other: Asked) -> bool:
+        one, two = self.cases, other.cases
+        pairs = (
+            (one.targets, two.targets),
+            (one.contexts.users, two.contexts.users),
+            (one.contexts.offsets, two.contexts.offsets),
+            (one.contexts.items, two.contexts.items),
+            (self.counts, other.counts),
+        )
+        return all(np.array_equal(a, b) for a, b in pairs) and bool(self.item_ids.equals(other.item_ids))
+
+
+def compare_runs(
+    kept: Sequence[Kept], *, protocol: str, names: Sequence[str], reference: str | None
+) -> tuple[list[Cell], Row]:
+    """Every model of every run, its counters and bases once where they are the same.
+
+    Args:
+        kept: the runs; the first one's tail threshold T makes the groups.
+        protocol: "full" or "uniform-100".
+        names: groups of users; empty: all, tail and head users.
+        reference: "RUN:MODEL", or a model of the first run; None: the first run's base.
+
+    Returns:
+        The cells, by group, then row, then metric; and the reference.
+
+    Raises:
+        InputError: the runs were not tested on the same users and items, or a name is not there.
+        StorageError: an artefact is gone.
+    """
+    first = kept[0]
+    asked = Asked.of(first)
+    for other in kept[1:]:
+        if not asked.same_as(Asked.of(other)):
+            raise InputError(
+                f"Runs {first.row.run_id} and {other.row.run_id} were not tested on the same users, histories and "
+                f"items (datasets {first.row.dataset}, {other.row.dataset}); compare runs of the same dumps, filters "
+                "and split."
+            )
+    rows = _once([row for run in kept for row in _rows(run, kept, protocol, asked)])
+    chosen = _reference(rows, first.row.run_id, reference)
+    threshold = json.loads((first.folder("evaluation") / "facts.json").read_text())["tail_threshold"]
+    masks = groups(asked.cases.n, asked.cases.targets, asked.counts, threshold)
+    cells = [
+        cell
+        for group in _chosen(masks, names)
+        for cell in _cells(rows, chosen, group, masks[group], seed=min(chosen.ranks))
+    ]
+    return _corrected(cells), chosen
+
+
+def _rows(run: Kept, kept: Sequence[Kept], protocol: str, asked: Asked) -> list[Row]:
+    """A run's models, in the order of MODELS."""
+    file = run.folder("evaluation") / "ranks.parquet"
+    table = pq.read_table(file, filters=[("protocol", "=", protocol)])
+    if not table.num_rows:
+        there = pq.read_table(file, columns=["protocol"])["protocol"].unique().to_pylist()
+        raise InputError(f"Run {run.row.run_id} was not evaluated by {protocol}; it has {' and '.join(there)}.")
+    models, seeds = (np.asarray(table[name].cast(kind)) for name, kind in (("model", "string"), ("seed", "int32")))
+    users, ranks = table["user"].to_numpy(), table["rank"].to_numpy()
+    found = []
+    for model in MODELS:
+        by_seed: dict[int, Ranks] = {}
+        for seed in np.unique(seeds[models == model]):
+            chosen = (models == model) & (seeds == seed)
+            assert np.array_equal(users[chosen], asked.cases.contexts.users), "ranks belong to other users"
+            by_seed[int(seed)] = ranks[chosen]
+        found.append(Row(run.row.run_id, str(run.row.config["backbone"]), model, _settings(run, kept, model), by_seed))
+    return found
+
+
+def _settings(run: Kept, kept: Sequence[Kept], model: str) -> dict[str, Any]:
+    """What sets this run's model apart from the other runs' of the same backbone."""
+    if model in COUNTERS:
+        return {}
+    every = {
+        p.name: p for p in parameters() if p.name not in SILENT and (model != "base" or p.section == "recommender")
+    }
+
+    def value(of: Kept, name: str) -> Any:
+        default = every[name].default
+        return of.row.config.get(name, list(default) if isinstance(default, tuple) else default)
+
+    return {name: value(run, name) for name in every if any(value(run, name) != value(other, name) for other in kept)}
+
+
+def _once(rows: Sequence[Row]) -> list[Row]:
+    """Without the counters and bases that an earlier run has too: asked twice, they would count twice."""
+    kept: dict[Any, Row] = {}
+    for row in rows:
+        ranks = tuple((seed, values.tobytes()) for seed, values in row.ranks.items())
+        kept.setdefault(row.label if row.model == "llmser" else (row.model, ranks), row)
+    first = [row for row in kept.values() if row.model in COUNTERS]
+    return first + [row for row in kept.values() if row.model not in COUNTERS]
+
+
+def _reference(rows: Sequence[Row], first: str, wanted: str | None) -> Row:
+    run_id, _, model = (wanted or "base").rpartition(":")  # run ids may hold colons, models never
+    label = f"{run_id or first}:{model}"
+    found = next((row for row in rows if row.label == label), None)
+    if found is None:
+        raise InputError(f"There is no {label} to compare with; there are: {', '.join(row.label for row in rows)}.")
+    return found
+
+
+def _chosen(masks: Mapping[str, Mask], names: Sequence[str]) -> list[str]:
+    """The groups to show, in the order asked for."""
+    if unknown := [name for name in names if name not in masks]:
+        raise InputError(f"There is no group {', '.join(map(repr, unknown))}; there are: {', '.join(masks)}.")
+    return list(dict.fromkeys(names)) or [name for name in SHOWN if name in masks]
+
+
+def _cells(rows: Sequence[Row], reference: Row, group: str, users: Mask, seed: int) -> list[Cell]:
+    """Every metric of every row over one group, not yet corrected."""
+    averaged, of_seeds = [], []
+    for row in rows:
+        values = [np.stack(list(per_user(ranks[users]).values()), axis=1) for ranks in row.ranks.values()]
+        averaged.append(np.mean(values, axis=0))  # (U, metrics)
+        of_seeds.append(np.array([of_seed.mean(axis=0) for of_seed in values]))  # (seeds, metrics)
+    beside = averaged[rows.index(reference)]
+    lows, highs = intervals(np.concatenate([values - beside for values in averaged], axis=1), seed)
+    spans = np.stack([lows, highs], axis=1).reshape(len(rows), len(METRICS), 2).tolist()
+    cells = []
+    for row, values, means, span in zip(rows, averaged, of_seeds, spans, strict=True):
+        for column, metric in enumerate(METRICS):
+            sd = float(means[:, column].std(ddof=1)) if len(means) > 1 else None
+            cell = Cell(row, group, int(users.sum()), metric, float(means[:, column].mean()), sd)
+            if row is not reference:
+                difference = values[:, column] - beside[:, column]
+                low, high = span[column]
+                p = paired_p(difference)
+                cell = replace(cell, difference=float(difference.mean()), low=low, high=high, p=p)
+            cells.append(cell)
+    return cells
+
+
+def _corrected(cells: Sequence[Cell]) -> list[Cell]:
+    """With p_holm, over all comparisons of the table."""
+    adjusted = iter(holm(np.array([cell.p for cell in cells if cell.p is not None])))
+    return [cell if cell.p is None else replace(cell, p_holm=float(next(adjusted))) for cell in cells]

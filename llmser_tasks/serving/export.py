@@ -1,0 +1,54 @@
+"""A trained model as a folder that needs nothing else: no run, no Postgres, no artefact store."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+from llmser_tasks.augmentation.catalogue import Catalogue
+from llmser_tasks.errors import InputError, StorageError
+from llmser_tasks.recommenders.checkpoints import DESCRIPTION, WEIGHTS
+from llmser_tasks.serving import ModelName, artefact_name
+from llmser_tasks.warehouse.artefacts import Kept
+
+
+def export_model(kept: Kept, model: ModelName, folder: Path) -> None:
+    """Write model.safetensors and config.json; the folder appears when it is whole, and is never written over.
+
+    config.json is what `recommenders.load` reads (`recommender`, `items`), and for its user `item_ids` and `titles` in
+    the order of the model's items 1 … I, where the model comes from, and the version of the code that made it. It is
+    plain ASCII, so titles cannot hide anything from who looks at it.
+
+    Raises:
+        InputError: the folder is there, or the run has no such model.
+        StorageError: the model has been deleted, or the folder cannot be written.
+    """
+    if folder.exists():
+        raise InputError(f"{folder} is there already; name another folder with -o, or remove it.")
+    name = artefact_name(kept, model)
+    source = kept.folder(name)
+    catalogue = Catalogue.read(kept.folder("catalogue"))
+    description = json.loads((source / DESCRIPTION).read_text())
+    about = {
+        "model": model,
+        "backbone": description["recommender"]["backbone"],
+        **description,
+        "dataset": kept.row.dataset,
+        "synthetic": kept.row.synthetic,
+        "run_id": kept.row.run_id,
+        "version": kept.workspace.manifest(kept.artefact(name))["version"],
+        "item_ids": catalogue.item_ids.to_pylist(),
+        "titles": catalogue.titles.to_pylist(),
+    }
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
+    try:
+        temporary.mkdir(parents=True)
+        shutil.copyfile(source / WEIGHTS, temporary / WEIGHTS)
+        (temporary / DESCRIPTION).write_text(json.dumps(about, indent=1), "ascii")
+        temporary.rename(folder)
+    except OSError as error:
+        raise StorageError(f"Cannot write {folder}: {error.strerror or error}.") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

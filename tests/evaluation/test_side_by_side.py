@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import dataclasses
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from evaluated_world import USERS, Trained
+from noted_run import artefacts, changed
+from scipy import stats
+
+from llmser_tasks.config import RunConfig, to_flat
+from llmser_tasks.errors import InputError, StorageError
+from llmser_tasks.evaluation.metrics import METRICS
+from llmser_tasks.evaluation.side_by_side import Cell, Row, compare_runs
+from llmser_tasks.evaluation.significance import holm
+from llmser_tasks.sequences.targets import Targets, read_targets, write_targets
+from llmser_tasks.warehouse.artefacts import Kept
+from llmser_tasks.warehouse.runs import RunRow
+from llmser_tasks.workspace import Workspace
+
+
+def kept(trained: Trained, run_id: str = "first", config: RunConfig | None = None, **other: Any) -> Kept:
+    row = RunRow(run_id, "tiny", to_flat(config or trained.config), "succeeded", False, None, datetime.now(UTC), None)
+    return Kept(row, artefacts(trained, config, **other), trained.workspace)
+
+
+def compare(*runs: Kept, **how: Any) -> list[Cell]:
+    return compare_runs(runs, **({"protocol": "full", "names": (), "reference": None} | how))[0]
+
+
+def rows(cells: list[Cell]) -> list[str]:
+    return list(dict.fromkeys(cell.row.label for cell in cells))
+
+
+def test_means_are_the_published_ones_with_their_spread_over_seeds(trained: Trained) -> None:
+    run = kept(trained)
+    cells = compare(run)
+    assert rows(cells) == ["first:popularity", "first:cooccurrence", "first:base", "first:llmser"]
+    assert list(dict.fromkeys(cell.group for cell in cells)) == ["all", "tail users", "head users"]
+    published = pq.read_table(run.folder("evaluation") / "metrics.parquet").to_pandas()
+    assert len(cells) == 4 * 3 * len(METRICS)
+    for cell in cells:
+        of_seeds = published[
+            (published.model == cell.row.model)
+            & (published.protocol == "full")
+            & (published.user_group == cell.group)
+            & (published.metric == cell.metric)
+        ]
+        assert len(of_seeds) == 2
+        assert cell.users == of_seeds.users.iloc[0]
+        assert cell.mean == pytest.approx(of_seeds.value.mean())
+        assert cell.sd == pytest.approx(of_seeds.value.std(ddof=1))
+
+
+def test_each_user_is_compared_with_themselves_and_holm_counts_what_is_shown(trained: Trained) -> None:
+    run = kept(trained)
+    cells = compare(run, names=["all"])
+    table = pq.read_table(run.folder("evaluation") / "ranks.parquet").to_pandas().query("protocol == 'full'")
+    table["value"] = 1 / table["rank"]
+    of_user = table.groupby(["model", "user"], observed=True)["value"].mean()
+    for cell in cells:
+        if cell.row.model == "base":
+            assert (cell.difference, cell.low, cell.p, cell.p_holm, cell.stars) == (None, None, None, None, "")
+        elif cell.metric == "MRR":
+            one, base = of_user[cell.row.model], of_user["base"]
+            assert cell.difference == pytest.approx((one - base).mean())
+            assert cell.p == pytest.approx(stats.ttest_rel(one, base).pvalue)
+            assert cell.low <= cell.difference <= cell.high
+    tested = [cell for cell in cells if cell.p is not None]
+    assert len(tested) == 3 * len(METRICS)
+    assert [cell.p_holm for cell in tested] == pytest.approx(holm(np.array([cell.p for cell in tested])))
+
+
+def test_counters_and_equal_bases_stand_once_and_settings_tell_variants_apart(trained: Trained) -> None:
+    other = kept(trained, "second", changed(trained, "reliability", enhance_inference=False))
+    cells = compare(kept(trained), other, names=["all"])
+    assert rows(cells) == ["first:popularity", "first:cooccurrence", "first:base", "first:llmser", "second:llmser"]
+    settings = {cell.row.label: cell.row.settings for cell in cells}
+    assert settings["second:llmser"] == {"enhance_inference": False}
+    assert settings["first:llmser"] == {"enhance_inference": True}
+    assert settings["first:base"] == settings["first:popularity"] == {}
+
+
+def test_another_base_has_a_row_of_its_own(trained: Trained) -> None:
+    models = dict(trained.inputs["models"])
+    models |= {f"base/{seed}": models[f"weighted/{seed}"] for seed in (42, 43)}
+    cells = compare(kept(trained), kept(trained, "second", models=models), names=["all"])
+    assert rows(cells)[2:] == ["first:base", "first:llmser", "second:base", "second:llmser"]
+
+
+@pytest.mark.parametrize(
+    ("reference", "label"),
+    [(None, "first:base"), ("popularity", "first:popularity"), ("manual__1T00:00:llmser", "manual__1T00:00:llmser")],
+)
+def test_the_reference_can_be_chosen(trained: Trained, reference: str | None, label: str) -> None:
+    other = kept(trained, "manual__1T00:00", changed(trained, "reliability", enhance_inference=False))
+    cells, chosen = compare_runs([kept(trained), other], protocol="uniform-5", names=["all"], reference=reference)
+    assert chosen.label == label
+    assert {cell.row.label for cell in cells if cell.p is None} == {label}
+
+
+@pytest.mark.parametrize(
+    ("how", "sentence"),
+    [
+        ({"protocol": "uniform-100"}, "Run first was not evaluated by uniform-100; it has full and uniform-5."),
+        ({"names": ["old users"]}, "There is no group 'old users'; there are: all, tail users"),
+        ({"reference": "nosuch:base"}, "There is no nosuch:base to compare with; there are: first:popularity"),
+    ],
+)
+def test_what_is_not_there_is_named(trained: Trained, how: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        compare(kept(trained), **how)
+
+
+def test_runs_tested_on_others_are_not_compared(trained: Trained) -> None:
+    test = read_targets(trained.workspace.folder(trained.inputs["test"]) / "targets.parquet")
+    fewer = np.arange(len(test)) > 0
+
+    def write(folder: Path) -> dict[str, Any]:
+        targets = Targets(test.users[fewer], test.contexts.select(fewer), test.items[fewer])
+        write_targets(folder / "targets.parquet", targets)
+        return {}
+
+    other = trained.workspace.produce("fewer", "tiny", write, inputs={}, config={}, packages=())
+    with pytest.raises(InputError, match="Runs first and second were not tested on the same users"):
+        compare(kept(trained), kept(trained, "second", test=other))
+
+
+def test_artefacts_that_are_gone_or_were_never_noted_are_named(trained: Trained, tmp_path: Path) -> None:
+    run = kept(trained)
+    with pytest.raises(StorageError, match=r"Run first's training is gone from .*; start its settings again, or set"):
+        compare(dataclasses.replace(run, workspace=Workspace(tmp_path)))
+    with pytest.raises(InputError, match=r"Run first has no artefact training \(it was made before runs noted"):
+        compare(dataclasses.replace(run, made={}))
+
+
+@pytest.mark.parametrize(
+    ("p", "difference", "stars"),
+    [
+        (0.0009, 0.1, "***"),
+        (0.009, 0.1, "**"),
+        (0.049, 0.1, "*"),
+        (0.05, 0.1, ""),
+        (0.009, -0.1, "▼**"),
+        (0.5, -0.1, ""),
+    ],
+)
+def test_stars(p: float, difference: float, stars: str) -> None:
+    cell = Cell(Row("r", "sasrec", "llmser", {}, {}), "all", USERS, "MRR", 0.5, None, difference, 0, 1, p, p)
+    assert cell.stars == stars

@@ -1,0 +1,35 @@
+"""The small evaluated run, noted in a warehouse as its steps would have."""
+
+from __future__ import annotations
+
+from evaluated_world import Trained
+
+from llmser_tasks.config import RunConfig, to_flat
+from llmser_tasks.evaluation import evaluate
+from llmser_tasks.warehouse import runs, steps
+from llmser_tasks.warehouse.engine import transaction
+from llmser_tasks.workspace import Artefact
+
+INPUTS = ("training", "validation", "test", "catalogue", "pseudo")
+
+
+def changed(trained: Trained, section: str, **values: object) -> RunConfig:
+    """The run's settings with some of one section changed."""
+    part = getattr(trained.config, section).model_copy(update=values)
+    return trained.config.model_copy(update={section: part})
+
+
+def artefacts(trained: Trained, config: RunConfig | None = None, **other: Artefact) -> dict[str, Artefact]:
+    """What the steps of a run with these settings make; `other` takes the place of its inputs."""
+    given = trained.inputs | other
+    made = evaluate(trained.workspace, "tiny", config or trained.config, **given)
+    return {name: given[name] for name in INPUTS} | given["models"] | {"evaluation": made}
+
+
+def note_run(url: str, trained: Trained, run_id: str, config: RunConfig | None = None, **other: Artefact) -> None:
+    runs.create(url, run_id, "tiny", to_flat(config or trained.config))
+    with steps.recorded(url, run_id, "evaluation") as recorder:
+        made = artefacts(trained, config, **other)
+        recorder.artefacts({name: artefact.reference() for name, artefact in made.items()})
+    with transaction(url) as connection:
+        runs.finish(connection, run_id)
