@@ -13,6 +13,8 @@ from llmser_tasks.config import RunConfig
 from llmser_tasks.errors import StorageError
 from llmser_tasks.workspace import Workspace
 
+PRESETS = Path(__file__).parent / "presets"
+
 
 def home() -> Path:
     """LLMSER_HOME, by default `.llmser` in the current folder: state, the embedded database and the artefacts."""
@@ -27,6 +29,20 @@ def workspace() -> Workspace:
 def dataset_folders() -> list[Path]:
     """Where dataset files are looked up: the user's own below the home, then those that ship."""
     return [home() / "datasets", Path(__file__).parent / "datasets"]
+
+
+def preset_names() -> list[str]:
+    """The settings that ship under a name: `released`, the released LLMSeR code's protocol."""
+    return sorted(path.stem for path in PRESETS.glob("*.json"))
+
+
+def preset(name: str) -> dict[str, Any]:
+    """The flat values of a preset: they stand over the dataset file's and beneath what a person passes.
+
+    `released` leaves the core filter, T and the noun to the dataset's file, and takes no defect along: the model stays
+    the paper's.
+    """
+    return config.load_dataset_defaults(name, [PRESETS])
 
 
 def configuration(values: Mapping[str, Any]) -> RunConfig:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from llmser_tasks import config
+from llmser_tasks import config, settings
 from llmser_tasks.config import Parameter
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -43,19 +43,21 @@ class OrEmpty(click.ParamType[Any]):
 
 
 def of_settings(*sections: str) -> Callable[[F], F]:
-    """Give a command an option per knob of these sections (all of them if none is named)."""
+    """Give a command an option per knob of these sections (all of them, and --preset, if none is named)."""
     chosen = [p for p in config.parameters() if not sections or p.section in sections]
 
     def decorate(command: F) -> F:
         for parameter in reversed(chosen):
             command = _option(parameter)(command)
-        return command
+        return command if sections else _preset(command)
 
     return decorate
 
 
 def given(ctx: click.Context, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The knobs that the user set, as flat values; the others keep the dataset's or the general default."""
+    """The knobs that the user set, over the preset's, as flat values; the others keep the dataset's or the general
+    default.
+    """
     known = {p.name for p in config.parameters()}
     chosen = {
         name: value
@@ -67,7 +69,17 @@ def given(ctx: click.Context, values: Mapping[str, Any]) -> dict[str, Any]:
             chosen[name] = [item for part in value for item in part]
         elif (name in PATHS and value) or (name == "encoder" and Path(value).is_dir()):
             chosen[name] = str(Path(value).expanduser().absolute())
-    return chosen
+    return {**settings.preset(values["preset"]), **chosen} if values.get("preset") else chosen
+
+
+def _preset(command: F) -> F:
+    return click.option(
+        "--preset",
+        type=click.Choice(settings.preset_names()),
+        help="Settings that belong together; what else you pass stands over them. released: the released LLMSeR code's"
+        " protocol (max_length 200, bce with 1 negative, patience 20, seeds 42, 43 and 44, 100 uniform negatives"
+        " beside full ranking), on the paper's model.",
+    )(command)
 
 
 def _option(parameter: Parameter) -> Callable[[F], F]:
