@@ -3,7 +3,8 @@
 states     (P, d)      what the model made of the items before each position
 positives  (P,)        the item that came next
 negatives  Negatives   what it is compared with
-table      (I + 1, d)  item embeddings; row 0 is padding
+table      (R, d)      embeddings that positives and negatives are rows of: those of the items at hand, or of the whole
+                       catalogue with padding as row 0, where negatives are `whole`
 returns    (P,)        one loss per position; their sum over a user's positions is L(S_u)
 """
 
@@ -28,13 +29,13 @@ GATHERED = 1 << 19  # floats of negatives' embeddings gathered at once: 2 MB sta
 GATHERED_CUDA = 1 << 26  # … and 256 MB keep a GPU busy
 
 
-def make_loss(config: Recommender) -> LossFunction:
-    """The configured loss."""
+def make_loss(config: Recommender, items: int) -> LossFunction:
+    """The configured loss over a catalogue of 1 … `items`."""
     losses: dict[Loss, LossFunction] = {
         "sampled-softmax": sampled_softmax,
         "cross-entropy": cross_entropy,
         "bce": bce,
-        "gbce": partial(gbce, calibration=config.calibration),
+        "gbce": partial(gbce, calibration=config.calibration, others=items - 1),
     }
     return losses[config.loss]
 
@@ -45,7 +46,7 @@ def bce(states: Tensor, positives: Tensor, negatives: Negatives, table: Tensor) 
 
 
 def gbce(
-    states: Tensor, positives: Tensor, negatives: Negatives, table: Tensor, *, calibration: float = 0.75
+    states: Tensor, positives: Tensor, negatives: Negatives, table: Tensor, *, calibration: float, others: int
 ) -> Tensor:
     """Generalised BCE (Petrov and Macdonald, gSASRec, RecSys 2023): -log σ(s⁺)^β - Σ_k log(1 - σ(s⁻_k)).
 
@@ -56,8 +57,9 @@ def gbce(
 
     Args:
         calibration: t, 0 … 1.
+        others: I - 1.
     """
-    share = min(1.0, negatives.items.shape[1] / max(1, len(table) - 2))  # α; the table has a row for padding
+    share = min(1.0, negatives.items.shape[1] / max(1, others))  # α
     power = 1 - calibration * (1 - share)  # β
     return power * F.softplus(-_scores_of(positives, states, table)) + _all_refused(states, negatives, table)
 

@@ -28,6 +28,10 @@ class Examples:
     predict: Tensor
     positives: Tensor
 
+    def select(self, kept: Tensor) -> Examples:
+        """Some rows, `kept` (B, bool)."""
+        return Examples(self.tokens[kept], self.lengths[kept], self.predict[kept], self.positives[kept])
+
 
 class Model(nn.Module, ABC):
     """A sequential recommender: it turns the items a user had into a state whose dot products with the item embeddings

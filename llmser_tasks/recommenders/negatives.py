@@ -25,10 +25,12 @@ class Negatives:
     Attributes:
         items: (K,) distinct ascending items shared by all positions, or (P, K) items of each position.
         log_weight: (K,) logarithm of how many items of the catalogue each shared one stands for; None if per position.
+        whole: the shared ones are all items there are.
     """
 
     items: Tensor
     log_weight: Tensor | None = None
+    whole: bool = False
 
     def select(self, positions: Tensor) -> Negatives:
         """The negatives of some positions."""
@@ -50,7 +52,7 @@ class WholeCatalogue:
     """Every item, each standing for itself."""
 
     def __init__(self, items: int, device: torch.device) -> None:
-        self._all = Negatives(torch.arange(1, items + 1, device=device), torch.zeros(items, device=device))
+        self._all = Negatives(torch.arange(1, items + 1, device=device), torch.zeros(items, device=device), True)
 
     def draw(self, rows: Tensor, positives: Tensor, generator: torch.Generator) -> Negatives:
         del rows, positives, generator

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -14,9 +16,25 @@ from llmser_tasks.errors import InputError
 from llmser_tasks.recommenders.batches import Sequences
 from llmser_tasks.recommenders.layout import Layout
 from llmser_tasks.recommenders.losses import LossFunction, make_loss
-from llmser_tasks.recommenders.model import Model
-from llmser_tasks.recommenders.negatives import Sampler, make_sampler
+from llmser_tasks.recommenders.model import Examples, Model
+from llmser_tasks.recommenders.negatives import Negatives, Sampler, make_sampler
 from llmser_tasks.sequences.histories import Histories
+
+
+@dataclass(frozen=True)
+class Posed:
+    """A channel's part in a batch.
+
+    Attributes:
+        owner: (R,) the batch's row that each sequence belongs to.
+        examples: of these R sequences.
+        negatives: of their P positions that have a loss, sequence by sequence.
+    """
+
+    owner: Tensor
+    examples: Examples
+    negatives: Negatives
+    loss: LossFunction
 
 
 @dataclass(frozen=True)
@@ -43,10 +61,10 @@ class Channel:
     ) -> Channel:
         sampler = make_sampler(config, histories, items, device, context)
         leading = None if context is None else torch.from_numpy(context).to(device)
-        return cls(Sequences.of(histories, device), sampler, make_loss(config), leading)
+        return cls(Sequences.of(histories, device), sampler, make_loss(config, items), leading)
 
-    def losses(self, model: Model, rows: Tensor, wanted: Tensor, seed: int) -> Tensor:
-        """(B,) L(S_u), the sum over the positions of each row's sequence; 0 where `wanted` (B, bool) is false.
+    def pose(self, model: Model, rows: Tensor, wanted: Tensor, seed: int) -> Posed:
+        """What to ask about those of the batch's rows (B,) that are `wanted` (B, bool) and have a loss.
 
         What is random (masks, negatives) is drawn for all rows before the unwanted are left out: a user's loss does
         not depend on who else is wanted.
@@ -54,24 +72,14 @@ class Channel:
         generator = torch.Generator(device=rows.device).manual_seed(seed)
         tokens, lengths = self.sequences.gather(rows, model.max_length + 1)
         examples = model.examples(tokens, lengths, generator, self._context_left(rows, lengths))
-        owners, columns = torch.nonzero(examples.predict, as_tuple=True)  # of every position that has a loss
-        negatives = self.sampler.draw(rows[owners], examples.positives[owners, columns], generator)
-        totals = torch.zeros(len(rows), device=rows.device)
+        owners = torch.nonzero(examples.predict)[:, 0]  # of every position that has a loss
+        negatives = self.sampler.draw(rows[owners], examples.positives[examples.predict], generator)
+        kept = wanted & examples.predict.any(1)
+        return Posed(torch.nonzero(kept)[:, 0], examples.select(kept), negatives.select(kept[owners]), self.loss)
 
-        kept = torch.nonzero(wanted & examples.predict.any(1))[:, 0]
-        if not len(kept):
-            return totals
-        kept = kept[examples.lengths[kept].argsort(stable=True)]
-        layout = Layout.of(examples.lengths[kept])
-        row, column = kept[layout.owner], layout.column
-        states = model.contextual(model.item_embedding(examples.tokens[row, column]), layout)
-        predicting = torch.nonzero(examples.predict[row, column])[:, 0]
-        row, column = row[predicting], column[predicting]
-        numbers = torch.zeros_like(examples.predict, dtype=torch.long)
-        numbers[owners, columns] = torch.arange(len(owners), device=rows.device)
-        chosen = negatives.select(numbers[row, column])
-        each = self.loss(states[predicting], examples.positives[row, column], chosen, model.table)
-        return totals.index_add(0, row, each)
+    def losses(self, model: Model, rows: Tensor, wanted: Tensor, seed: int) -> Tensor:
+        """(B,) L(S_u), the sum over the positions of each row's sequence; 0 where `wanted` is false."""
+        return solve(model, [self.pose(model, rows, wanted, seed)], len(rows))[0]
 
     def _context_left(self, rows: Tensor, lengths: Tensor) -> Tensor | None:
         """(B,) context items among the newest `lengths` of each row."""
@@ -79,6 +87,51 @@ class Channel:
             return None
         cut_off = self.sequences.offsets[rows + 1] - self.sequences.offsets[rows] - lengths
         return (self.context[rows] - cut_off).clamp(min=0)
+
+
+def solve(model: Model, parts: Sequence[Posed], rows: int) -> list[Tensor]:
+    """The summed losses (rows,) of each part, 0 for rows that are not in it.
+
+    All parts go through the model together, and the embeddings that they need are gathered once: the gradient of a
+    gather is as large as the table that it gathers from, so everything else looks into the small one.
+    """
+    longest = max(part.examples.tokens.shape[1] for part in parts)
+    lengths = torch.cat([part.examples.lengths for part in parts])
+    if not len(lengths):
+        return [torch.zeros(rows, device=model.device) for _ in parts]
+    tokens = torch.cat([F.pad(part.examples.tokens, (0, longest - part.examples.tokens.shape[1])) for part in parts])
+    order = lengths.argsort(stable=True)
+    layout = Layout.of(lengths[order])
+    row, column = order[layout.owner], layout.column
+    places = torch.zeros_like(tokens)
+    places[row, column] = torch.arange(len(row), device=row.device)
+
+    predicted = [part.examples.positives[part.examples.predict] for part in parts]
+    table, (shown, *known) = _gather(
+        model, [tokens[row, column], *predicted, *(part.negatives.items for part in parts)], parts[0].negatives.whole
+    )
+    states = model.contextual(F.embedding(shown, table), layout)
+    totals = []
+    of_parts = torch.split(places, [len(part.owner) for part in parts])
+    for part, own, positives, items in zip(parts, of_parts, known[: len(parts)], known[len(parts) :], strict=True):
+        predict = part.examples.predict
+        negatives = replace(part.negatives, items=items)
+        each = part.loss(states[own[:, : predict.shape[1]][predict]], positives, negatives, table[: model.items + 1])
+        owners = part.owner[torch.nonzero(predict)[:, 0]]
+        totals.append(torch.zeros(rows, device=model.device).index_add(0, owners, each))
+    return totals
+
+
+def _gather(model: Model, ids: Sequence[Tensor], whole: bool) -> tuple[Tensor, list[Tensor]]:
+    """Embeddings of the items among `ids`, and `ids` as rows of these, in the same order of size.
+
+    Where the whole catalogue is needed it is taken as it is.
+    """
+    if whole:
+        return model.item_embedding.weight, list(ids)
+    distinct, places = torch.unique(torch.cat([part.flatten() for part in ids]), return_inverse=True)
+    parts = torch.split(places, [part.numel() for part in ids])
+    return model.item_embedding(distinct), [part.view_as(one) for part, one in zip(parts, ids, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -92,7 +145,7 @@ class Objective:
         plain: S_u.
         enhanced: S̃_u, None for ordinary training.
         alpha: (U,) α_u; zeros for ordinary training.
-        rows: users that teach something: two items or more in either sequence.
+        rows: users that teach something: two items or more in a sequence that has a weight.
     """
 
     plain: Channel
@@ -135,7 +188,7 @@ class Objective:
         seen = config.max_length + 1
         plain_length = np.minimum(histories.lengths, seen)
         enhanced_length = np.minimum(enhanced.lengths, seen) if enhanced is not None else np.zeros_like(plain_length)
-        rows = np.flatnonzero((plain_length >= 2) | (enhanced_length >= 2))
+        rows = np.flatnonzero((plain_length >= 2) & (weights < 1) | (enhanced_length >= 2) & (weights > 0))
         if not len(rows):
             raise InputError(
                 f"None of {len(histories)} training histories has two items, so there is no next item to learn; "
@@ -151,7 +204,11 @@ class Objective:
     def __call__(self, model: Model, rows: Tensor, seed: int) -> Tensor:
         """The loss of one batch; `rows` (B,) on the model's device, `seed` fixes masks and negatives."""
         alpha = self.alpha[rows]
-        shares = (1 - alpha) * self.plain.losses(model, rows, alpha < 1, seed)
+        parts = [self.plain.pose(model, rows, alpha < 1, seed)]
         if self.enhanced is not None:
-            shares = shares + alpha * self.enhanced.losses(model, rows, alpha > 0, seed)
+            parts.append(self.enhanced.pose(model, rows, alpha > 0, seed))
+        losses = solve(model, parts, len(rows))
+        shares = (1 - alpha) * losses[0]
+        if self.enhanced is not None:
+            shares = shares + alpha * losses[1]
         return shares.sum() / len(rows)

@@ -84,20 +84,23 @@ def test_gbce_is_gsasrecs(calibration: float) -> None:
     states, positives, table = world()
     alpha = 3 / (ITEMS - 1)
     beta = alpha * (calibration * (1 - 1 / alpha) + 1 / alpha)
-    found = gbce(states, positives, Negatives(OWN), table, calibration=calibration)
+    found = gbce(states, positives, Negatives(OWN), table, calibration=calibration, others=ITEMS - 1)
     assert_same_values_and_gradients(found, binary(states, positives, OWN, table, beta), states, table)
 
 
 def test_gbce_without_calibration_is_bce() -> None:
     states, positives, table = world()
-    found = gbce(states, positives, Negatives(OWN), table, calibration=0.0)
+    found = gbce(states, positives, Negatives(OWN), table, calibration=0.0, others=ITEMS - 1)
     assert torch.equal(found, bce(states, positives, Negatives(OWN), table))
 
 
 def test_gbce_with_more_draws_than_items_is_bce() -> None:
     states, positives, table = world()
     many = Negatives(OWN.repeat(1, 7))
-    assert torch.equal(gbce(states, positives, many, table, calibration=1.0), bce(states, positives, many, table))
+    assert torch.equal(
+        gbce(states, positives, many, table, calibration=1.0, others=ITEMS - 1),
+        bce(states, positives, many, table),
+    )
 
 
 def test_negatives_gathered_in_parts_score_alike(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,7 +154,7 @@ def test_cross_entropy_in_chunks_keeps_no_scores(monkeypatch: pytest.MonkeyPatch
 
 
 def values_of(name: Loss) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    loss = make_loss(Recommender(loss=name))
+    loss = make_loss(Recommender(loss=name), ITEMS)
     shared = name in {"sampled-softmax", "cross-entropy"}
     negatives = Negatives(torch.arange(1, 5), torch.full((4,), math.log(2.5))) if shared else Negatives(OWN)
     return lambda states, positives, table: loss(states, positives, negatives, table)
