@@ -6,13 +6,15 @@
 FOLDER holds `amazon_beauty_2014/` (and, for --cooccurrence, `amazon_gift_cards_2018/`). Each setting differs from the
 defaults in what its row names, and trains until its CPU seconds are spent, its epochs are run or its patience ends.
 Test targets are never read. Finished settings are kept in $LLMSER_HOME/benchmarks/search.jsonl and are not repeated
-under the same data, seed and budget, so an interrupted search goes on; --users tries it on a seeded sample.
+under the same data, defaults and budget, so an interrupted search goes on; delete the file after a change of the code.
+--users tries it on a seeded sample.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -104,8 +106,9 @@ def try_setting(data: Data, backbone: str, changed: dict[str, Any], epochs: int,
     started, clock = time.process_time(), list[float]()
 
     def note(done: int, total: int | None, unit: str, note: str = "") -> None:
+        del unit
         clock.append(time.process_time() - started)
-        print(f"  {done} of at most {total} {unit}, {clock[-1]:.0f} CPU s: {note}", end="\r", flush=True)
+        print(f"{backbone} {changed}, epoch {done} of {total}, {clock[-1]:.0f} CPU s: {note}", file=sys.stderr)
         if clock[-1] > budget:
             raise Spent
 
@@ -118,7 +121,6 @@ def try_setting(data: Data, backbone: str, changed: dict[str, Any], epochs: int,
         finally:
             bert4rec.MASK_PROBABILITY = default
         log = [json.loads(line) for line in (Path(folder) / "log.jsonl").read_text().splitlines()]
-    print(end="\033[2K\r")
     best = max(log, key=lambda entry: entry["ndcg@10"])
     return {
         "ndcg@10": best["ndcg@10"],
@@ -133,6 +135,8 @@ def search(data: Data, backbone: str, epochs: int, budget: float, kept: Path) ->
     """Every setting of a backbone, those found in `kept` without training them again; best first."""
     kept.parent.mkdir(parents=True, exist_ok=True)
     finished = [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() else []
+    defaults = config.Recommender.model_validate({"backbone": backbone}).model_dump(mode="json", exclude={"epochs"})
+    defaults[MASK] = bert4rec.MASK_PROBABILITY
     rows = []
     for changed in SETTINGS + (MASKED if backbone == "bert4rec" else []):
         asked = {
@@ -141,7 +145,7 @@ def search(data: Data, backbone: str, epochs: int, budget: float, kept: Path) ->
             "items": data.items,
             "backbone": backbone,
             "changed": changed,
-            "defaults": config.Recommender(backbone=backbone).model_dump(mode="json", exclude={"epochs"}),
+            "defaults": defaults,
             "epochs": epochs,
             "budget": budget,
         }
