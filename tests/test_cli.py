@@ -234,6 +234,14 @@ def test_only_what_was_given_travels(triggered: dict[str, Any]) -> None:
     }
 
 
+def test_a_preset_travels_beneath_what_was_given(triggered: dict[str, Any]) -> None:
+    result = invoke("trigger", "--preset", "released", "--seeds", "7", "--backbone", "gru4rec")
+    assert result.exit_code == 0, result.stderr
+    assert triggered["values"] == settings.preset("released") | {"seeds": [7], "backbone": "gru4rec"}
+    assert triggered["values"]["max_length"] == 200
+    assert invoke("trigger", "--preset", "nosuch").exit_code == 2
+
+
 def test_a_setting_that_does_not_fit_is_told_before_anything_starts(triggered: dict[str, Any]) -> None:
     result = invoke("trigger", "--pool", "5", "--pseudo-items", "9")
     assert result.exit_code == 1

@@ -52,3 +52,39 @@ def test_the_embedded_one_runs_for_the_length_of_the_block(open_folder: Path, mo
             assert connection.scalar(text("select count(*) from runs")) == 0
         engine(url).dispose()
     assert embedded.running(home) is None
+
+
+def test_the_preset_released_is_the_released_codes_protocol() -> None:
+    plain = settings.configuration({"dataset": "beauty"}).model_dump()
+    made = settings.configuration({"dataset": "beauty", **settings.preset("released")}).model_dump()
+    ours = {name: made["recommender"].pop(name) for name in ("backbone", "held_out_users", "calibration")}
+    assert made["recommender"] == {
+        "dimension": 64,
+        "layers": 2,
+        "heads": 1,
+        "dropout": 0.5,
+        "max_length": 200,
+        "loss": "bce",
+        "negatives": 1,
+        "negatives_from": "uniform",
+        "batch_size": 128,
+        "learning_rate": 1e-3,
+        "epochs": 200,
+        "patience": 20,
+    }
+    assert made["evaluation"] == {"seeds": (42, 43, 44), "sampled_negatives": 100, "recommendations": 20}
+    assert made["dataset"] == plain["dataset"] | {"split": "leave-one-out"}  # its file's filters stay
+    assert made["augmentation"] == plain["augmentation"] | {"pool": 20}
+    assert made["reliability"] == plain["reliability"] | {"reason_pool": 10}
+    assert made["llm"] == plain["llm"]
+    assert ours == {name: plain["recommender"][name] for name in ours}
+
+
+def test_a_preset_stands_between_the_datasets_file_and_what_is_passed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LLMSER_HOME", str(tmp_path))
+    (tmp_path / "datasets").mkdir()
+    (tmp_path / "datasets" / "mine.json").write_text('{"item_core": 9, "max_length": 30, "epochs": 7}')
+    made = settings.configuration({"dataset": "mine", **settings.preset("released"), "epochs": 3})
+    assert (made.dataset.item_core, made.recommender.max_length, made.recommender.epochs) == (9, 200, 3)

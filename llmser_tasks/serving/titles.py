@@ -69,4 +69,4 @@ class Titles:
 def normal(title: str) -> str:
     """Lower case, letters and digits only; a title without any stays as it is."""
     cleaned = clean_title(title) or ""
-    return default_process(cleaned) or cleaned.casefold()
+    return " ".join(default_process(cleaned).split()) or cleaned.casefold()
