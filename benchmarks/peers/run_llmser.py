@@ -1,0 +1,47 @@
+"""Our recommender through its public `train`; an epoch's time includes the checkpoint that `train` writes after it."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import torch
+from common import EPOCHS, ITEMS, JOB, OFFSETS, SEQUENCE, USERS
+
+from llmser_tasks.config import Recommender
+from llmser_tasks.recommenders import Watch, train
+from llmser_tasks.recommenders.checkpoints import load, save_description
+from llmser_tasks.recommenders.topk import encode
+from llmser_tasks.sequences.histories import Histories
+
+FOLDER = Path("model")
+
+
+class Stopped(Exception):
+    """Nobody wants another epoch."""
+
+
+def states() -> tuple[torch.Tensor, torch.Tensor]:
+    model = load(FOLDER)
+    return encode(model, histories), model.table[1:].detach()
+
+
+def after_epoch(*_: object) -> None:
+    if not EPOCHS.end(states):
+        raise Stopped
+    EPOCHS.begin()
+
+
+if __name__ == "__main__":
+    histories = Histories(np.arange(USERS, dtype=np.int32), OFFSETS, SEQUENCE)
+    nobody = Histories.of([], [])
+    known = Recommender.model_fields
+    config = Recommender(**{name: value for name, value in JOB.items() if name in known}, max_length=JOB["max_len"])
+    FOLDER.mkdir()
+    save_description(FOLDER, config, ITEMS, {})  # `train` writes it at the end only, but weights after every epoch
+    EPOCHS.ready("llmser")
+    EPOCHS.begin()
+    with suppress(Stopped):
+        watch = Watch(nobody, np.zeros(0, np.int32), nobody)
+        train(config, histories, ITEMS, JOB["seed"], FOLDER, watch=watch, progress=after_epoch, device="cpu")

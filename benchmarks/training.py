@@ -1,0 +1,408 @@
+"""Our training against RecTools, RePlay and RecBole: seconds of one core per epoch, and to the same quality.
+
+    python benchmarks/training.py --data FOLDER [--only llmser,rectools] [--max-len 50,200] [--epochs 40] [--quick]
+
+FOLDER holds `amazon_beauty_2014/`. Every library trains the same SASRec (our default's width, layers, heads, dropout)
+on the same users, items and sequences, in batches of 128, in a process of its own that has one core and one thread.
+Peers are installed on first use, each in an environment below --envs, at the versions pinned in `peers/*.lock`; torch
+comes from wherever pip is set up to find it (`--find-links` in its configuration spares the CUDA build).
+
+Prints three tables. CPU seconds are user + system time of whole epochs; imports and data preparation stand apart. The
+first epoch warms up and does not count; the figure is the median of the next three. `peers/common.py` tells how a peer
+is driven, `peers/run_*.py` how each is set up.
+
+--epochs bounds the second table's trainings, which stop after 5 epochs without a better validation NDCG@10; 0 leaves
+the table out. --quick takes 2,000 users and one epoch after the warm-up, to see that everything runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from llmser_tasks import settings
+from llmser_tasks.config import Recommender
+from llmser_tasks.evaluation.metrics import per_user
+from llmser_tasks.ingest import ingest
+from llmser_tasks.sequences import Histories, read_targets, sequences
+
+PEERS = Path(__file__).parent / "peers"
+BATCH = 128
+SEED = 42
+REPEATS = 3
+PATIENCE = 5
+MODEL = {name: getattr(Recommender(), name) for name in ("dimension", "layers", "heads", "dropout", "learning_rate")}
+
+
+@dataclass(frozen=True)
+class System:
+    """A library, or a way to use it.
+
+    Attributes:
+        library: names its script, lock file and environment.
+        strong: its own loss for quality: the default or what its authors recommend.
+    """
+
+    label: str
+    library: str
+    strong: str
+    variant: str = ""
+    losses: tuple[str, ...] = ()
+
+
+SYSTEMS = (
+    System("LLMSeR", "llmser", "sampled-softmax", losses=("bce", "sampled-softmax", "cross-entropy")),
+    System("RecTools", "rectools", "softmax", losses=("bce", "softmax")),
+    System("RePlay", "replay", "sampled-softmax", losses=("bce", "sampled-softmax")),
+    System("RePlay, buckets", "replay", "sampled-softmax", "buckets", losses=("bce", "sampled-softmax", "ce")),
+    System("RecBole", "recbole", "ce", losses=("bce", "ce")),
+)
+FULL = {"softmax", "ce", "cross-entropy"}  # losses over all items
+
+
+# Data ----------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Data:
+    """Training histories and validation targets, from our own artefacts."""
+
+    histories: Histories
+    items: int
+    targets: np.ndarray  # (U,) the item behind each history, 0 where there is none
+
+    def write(self, path: Path, max_len: int) -> None:
+        """The newest max_len + 1 training items of every user: max_len inputs, each with a next item."""
+        kept = np.minimum(self.histories.lengths, max_len + 1)
+        offsets = np.concatenate([[0], np.cumsum(kept)])
+        source = np.repeat(self.histories.offsets[1:] - offsets[1:], kept) + np.arange(offsets[-1])
+        np.savez(path, offsets=offsets, items=self.histories.items[source])
+
+
+def prepare(folder: Path, users: int | None) -> Data:
+    """Ingest and split Beauty (what is there already is kept); the first `users` users, or all."""
+    values = {
+        "dataset": "beauty",
+        "reviews": str(folder / "amazon_beauty_2014" / "reviews_Beauty_5.json.gz"),
+        "items": str(folder / "amazon_beauty_2014" / "meta_Beauty.json.gz"),
+    }
+    dataset = settings.configuration(values).dataset
+    workspace = settings.workspace()
+    made = sequences(workspace, dataset, ingest(workspace, dataset))
+    histories = Histories.read(workspace.folder(made["training"]) / "histories.parquet")
+    if users is not None:
+        histories = histories.select(np.arange(min(users, len(histories))))
+    validation = read_targets(workspace.folder(made["validation"]) / "targets.parquet")
+    rows = histories.rows_of(validation.users)
+    targets = np.zeros(len(histories), np.int64)
+    targets[rows[rows >= 0]] = validation.items[rows >= 0]
+    return Data(histories, int(workspace.summary(made["catalogue"])["items"]), targets)
+
+
+def ndcg(data: Data, export: Path) -> float:
+    """Full-ranking validation NDCG@10 of exported states (U, d) and table (I, d): history excluded, ties count against.
+
+    Items that a model does not know (NaN rows) come last; where one is the target, it has the last rank.
+    """
+    with np.load(export) as arrays:
+        states, table = torch.from_numpy(arrays["states"]), torch.from_numpy(arrays["table"])
+    unknown = table.isnan().any(1)
+    table = table.nan_to_num(0.0).T
+    ranks: list[int] = []
+    for row in range(len(data.histories)):
+        if not data.targets[row]:
+            continue
+        target = int(data.targets[row]) - 1
+        scores = states[row] @ table
+        scores[unknown] = -torch.inf
+        wanted = scores[target].clone()
+        scores[torch.from_numpy(data.histories[row].astype(np.int64)) - 1] = -torch.inf
+        scores[target] = wanted
+        ranks.append(data.items - int((scores < wanted).sum()))
+    return float(per_user(np.array(ranks, np.int32))["N@10"].mean())
+
+
+# Running a library ---------------------------------------------------------------------------------------------------
+
+
+def interpreter(library: str, envs: Path) -> Path:
+    """Python of the library's environment, which is made, or brought to its lock file, where need be."""
+    if library == "llmser":
+        return Path(sys.executable)
+    lock, folder = PEERS / f"{library}.lock", envs / library
+    python, stamp = folder / "bin" / "python", folder / "installed"
+    wanted = hashlib.sha256(lock.read_bytes()).hexdigest()
+    if not stamp.exists() or stamp.read_text() != wanted:
+        print(f"Installing {library} into {folder} …", file=sys.stderr)
+        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+        subprocess.run([str(python), "-m", "pip", "install", "--quiet", "--requirement", str(lock)], check=True)
+        stamp.write_text(wanted)
+    return python
+
+
+def epochs(
+    system: System, loss: str, max_len: int, count: int, data: Data, envs: Path, export: bool
+) -> Iterator[dict[str, Any]]:
+    """Train; yields what the library says when it is ready and after every epoch (with "ndcg" where exported).
+
+    Closing the generator ends the training. Where the process fails, its log goes to stderr and RuntimeError is raised.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        data.write(folder / "data.npz", max_len)
+        job = MODEL | {
+            "data": str(folder / "data.npz"),
+            "export": str(folder / "export.npz") if export else "",
+            "items": data.items,
+            "max_len": max_len,
+            "loss": loss,
+            "variant": system.variant,
+            "epochs": count,
+            "batch_size": BATCH,
+            "seed": SEED,
+        }
+        (folder / "job.json").write_text(json.dumps(job))
+        command = [str(interpreter(system.library, envs)), "-W", "ignore", str(PEERS / f"run_{system.library}.py")]
+        one_thread = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "LLMSER_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+        with (folder / "log").open("w") as log:
+            process = subprocess.Popen(
+                [*command, str(folder / "job.json")],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                cwd=folder,
+                env=os.environ | one_thread,
+                preexec_fn=on_one_core,
+            )
+        assert process.stdin is not None and process.stdout is not None
+        try:
+            for text in process.stdout:
+                line = json.loads(text)
+                if "epoch" in line and export:
+                    line["ndcg"] = ndcg(data, folder / "export.npz")
+                yield line
+                if line.get("epoch") == count:
+                    process.stdin.close()
+                elif "epoch" in line:
+                    process.stdin.write("go\n")
+                    process.stdin.flush()
+            if process.wait():
+                sys.stderr.write((folder / "log").read_text()[-5000:])
+                raise RuntimeError(f"{system.label} with {loss} ended with status {process.returncode}")
+        finally:
+            process.kill()
+            process.wait()
+
+
+def on_one_core() -> None:
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+
+
+# First table: seconds per epoch --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Speed:
+    """One row of the first table."""
+
+    system: System
+    loss: str
+    max_len: int
+    version: str
+    torch: str
+    prepared: float
+    seconds: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+
+def measure(system: System, loss: str, max_len: int, repeats: int, data: Data, envs: Path) -> Speed:
+    ready, *lines = epochs(system, loss, max_len, 1 + repeats, data, envs, export=False)
+    seconds = tuple(line["cpu_s"] for line in lines[1:])
+    return Speed(system, loss, max_len, ready["version"], ready["torch"], ready["prepared_cpu_s"], seconds)
+
+
+def speed_table(chosen: list[System], lengths: list[int], repeats: int, data: Data, envs: Path) -> list[Speed]:
+    head = "max_len | loss | library | CPU s per epoch | range | users per CPU s | × ours | preparation, CPU s"
+    print(f"\n| {head} |\n| ---: | --- | --- | ---: | --- | ---: | ---: | ---: |", flush=True)
+    rows: list[Speed] = []
+    for max_len in lengths:
+        for system in chosen:
+            for loss in system.losses:
+                rows.append(measure(system, loss, max_len, repeats, data, envs))
+                print_speed(rows[-1], rows, len(data.histories))
+    return rows
+
+
+def print_speed(row: Speed, rows: list[Speed], users: int) -> None:
+    kind = "cross-entropy" if row.loss in FULL else row.loss
+    ours = next((r for r in rows if (r.system.library, r.max_len, r.loss) == ("llmser", row.max_len, kind)), None)
+    cells = [
+        str(row.max_len),
+        row.loss,
+        f"{row.system.label} {row.version}",
+        f"{row.median:.2f}",
+        f"{min(row.seconds):.2f}–{max(row.seconds):.2f}",
+        f"{users / row.median:,.0f}",
+        f"{row.median / ours.median:.1f}" if ours else "",
+        f"{row.prepared:.1f}",
+    ]
+    print(f"| {' | '.join(cells)} |", flush=True)
+
+
+# Second table: seconds to a quality ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Race:
+    """Validation NDCG@10 and the CPU seconds of all epochs so far, after every epoch."""
+
+    system: System
+    ndcg: tuple[float, ...]
+    seconds: tuple[float, ...]
+
+    @property
+    def best(self) -> int:
+        """The epoch (from 0) with the best NDCG@10."""
+        return int(np.argmax(self.ndcg))
+
+    def until(self, quality: float) -> int | None:
+        """The first epoch (from 0) that is as good."""
+        return next((epoch for epoch, value in enumerate(self.ndcg) if value >= quality), None)
+
+
+def race(system: System, max_len: int, budget: int, data: Data, envs: Path) -> Race:
+    values: list[float] = []
+    seconds: list[float] = []
+    for line in epochs(system, system.strong, max_len, budget, data, envs, export=True):
+        if "epoch" not in line:
+            continue
+        values.append(line["ndcg"])
+        seconds.append(line["cpu_s"] + (seconds[-1] if seconds else 0.0))
+        print(f"{system.label}, epoch {len(values)}: {values[-1]:.4f} after {seconds[-1]:.0f} s", file=sys.stderr)
+        if len(values) - 1 - int(np.argmax(values)) >= PATIENCE:
+            break
+    return Race(system, tuple(values), tuple(seconds))
+
+
+def race_table(chosen: list[System], max_len: int, budget: int, data: Data, envs: Path) -> None:
+    """Each library with its strong loss; how soon ours is as good as its best epoch."""
+    print(f"\nmax_len {max_len}, at most {budget} epochs, {PATIENCE} without improvement end a training.\n")
+    head = "library, loss | best validation N@10 | epoch | CPU s until then | ours as good in epoch | CPU s | × faster"
+    print(f"| {head} |\n| --- | ---: | ---: | ---: | ---: | ---: | ---: |", flush=True)
+    ours: Race | None = None
+    for system in chosen:
+        found = race(system, max_len, budget, data, envs)
+        if system.library == "llmser":
+            ours = found
+        cells = [
+            f"{system.label}, {system.strong}",
+            f"{found.ndcg[found.best]:.4f}",
+            str(found.best + 1),
+            f"{found.seconds[found.best]:.0f}",
+        ]
+        if ours is None or system.library == "llmser":
+            cells += ["", "", ""]
+        elif (epoch := ours.until(found.ndcg[found.best])) is None:
+            cells += ["never", "", ""]
+        else:
+            ratio = found.seconds[found.best] / ours.seconds[epoch]
+            cells += [str(epoch + 1), f"{ours.seconds[epoch]:.0f}", f"{ratio:.1f}"]
+        print(f"| {' | '.join(cells)} |", flush=True)
+
+
+# Third table: the arithmetic floor -----------------------------------------------------------------------------------
+
+
+def multiply_adds(lengths: np.ndarray, items: int, loss: str, max_len: int) -> int:
+    """Multiply-adds of matrix products in one epoch of our SASRec, padding and gathers left out.
+
+    A history of n items has L = min(n - 1, max_len) positions; d is the width, and the feed-forward block is d wide.
+    """
+    d, layers = MODEL["dimension"], MODEL["layers"]
+    positions = np.minimum(lengths - 1, max_len).clip(min=0).astype(np.int64)
+    tokens = int(positions.sum())
+    pairs = int((positions * (positions + 1) // 2).sum())  # a position looks at itself and at what came before
+    per_token = 3 * d * d  # query, key, value
+    per_token += d * d  # attention's output
+    per_token += 2 * d * d  # feed-forward: two products
+    per_pair = d + d  # score of a pair, and its share of the weighted sum of values
+    compared = {"bce": 2, "sampled-softmax": 1 + 1024, "cross-entropy": items}[loss]  # items scored per position
+    forward = layers * (tokens * per_token + pairs * per_pair) + tokens * compared * d
+    return 3 * forward  # backward, each product costs two more: by its input and by its weight
+
+
+def product_rate(rows: int, inner: int, columns: int) -> float:
+    """Multiply-adds per second of float32 matrix products (rows, inner) × (inner, columns) on one thread, at best."""
+    left, right = torch.rand(rows, inner), torch.rand(inner, columns)
+    out = torch.empty(rows, columns)
+    rates = []
+    for _ in range(200):
+        started = time.process_time()
+        for _ in range(max(1, 2**28 // (rows * inner * columns))):
+            torch.mm(left, right, out=out)
+        done = max(1, 2**28 // (rows * inner * columns)) * rows * inner * columns
+        rates.append(done / (time.process_time() - started))
+    return float(np.quantile(rates, 0.9))
+
+
+def floor_table(rows: list[Speed], data: Data) -> None:
+    torch.set_num_threads(1)
+    large, ours = product_rate(1024, 1024, 1024), product_rate(512, MODEL["dimension"], MODEL["dimension"])
+    print(f"\nOne thread multiplies and adds {large / 1e9:.0f} G/s in a product of 1024³, {ours / 1e9:.0f} G/s in")
+    print(f"512 × {MODEL['dimension']} by {MODEL['dimension']} × {MODEL['dimension']}; the floor counts the former.\n")
+    print("| max_len | loss | G multiply-adds per epoch | floor, s | our epoch, CPU s | × the floor |")
+    print("| ---: | --- | ---: | ---: | ---: | ---: |")
+    for row in rows:
+        if row.system.library == "llmser":
+            count = multiply_adds(data.histories.lengths, data.items, row.loss, row.max_len)
+            cells = f"{count / 1e9:.1f} | {count / large:.2f} | {row.median:.2f} | {row.median * large / count:.1f}"
+            print(f"| {row.max_len} | {row.loss} | {cells} |")
+
+
+def main() -> None:
+    libraries = list(dict.fromkeys(system.library for system in SYSTEMS))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--envs", type=Path, default=settings.home() / "benchmarks" / "peers")
+    parser.add_argument("--only", default=",".join(libraries))
+    parser.add_argument("--max-len", default="50,200")
+    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--quick", action="store_true")
+    arguments = parser.parse_args()
+    envs = arguments.envs.absolute()
+    chosen = [system for system in SYSTEMS if system.library in arguments.only.split(",")]
+    lengths = [int(length) for length in arguments.max_len.split(",")]
+
+    data = prepare(arguments.data, 2000 if arguments.quick else None)
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown CPU")
+    print(f"{cpu}, one core, one thread; Python {platform.python_version()}, torch {torch.__version__}.")
+    print(f"Beauty 2014: {len(data.histories):,} users, {data.items:,} items, {len(data.histories.items):,} training")
+    print(f"interactions. SASRec {', '.join(f'{k} {v}' for k, v in MODEL.items())}; batches of {BATCH}.")
+    rows = speed_table(chosen, lengths, 1 if arguments.quick else REPEATS, data, envs)
+    if arguments.epochs:
+        race_table(chosen, lengths[0], 2 if arguments.quick else arguments.epochs, data, envs)
+    floor_table(rows, data)
+
+
+if __name__ == "__main__":
+    main()
