@@ -27,10 +27,10 @@ from llmser_tasks import pipeline
 from llmser_tasks.errors import InputError
 from llmser_tasks.llm import embedded as embedded_ranker
 from llmser_tasks.pipeline import Made, Run
-from llmser_tasks.warehouse import embedded, runs
+from llmser_tasks.warehouse import artefacts, embedded, runs
 from llmser_tasks.warehouse.engine import engine, transaction
 from llmser_tasks.warehouse.migrations import migrate
-from llmser_tasks.workspace import Artefact, Workspace
+from llmser_tasks.workspace import MANIFEST, Artefact, Workspace
 
 __all__ = ["llm", "llm_server"]
 
@@ -131,6 +131,9 @@ def test_a_run_fills_postgres_and_a_second_one_repeats_nothing(
     assert costs["snf"]["calls"] + costs["reason"]["calls"] == len(llm.asked)
     assert costs["snf"]["users"] == costs["snf"]["answered"] == USERS
     assert set(states(url, "whole").values()) == {"done"}
+    noted = artefacts.of_run(url, "whole")
+    assert {"training", "test", "catalogue", "pseudo", "evaluation", "base/42", "weighted/42"} <= set(noted)
+    assert all((workspace.folder(artefact) / MANIFEST).is_file() for artefact in noted.values())
 
     llm.reset()
     go("again")

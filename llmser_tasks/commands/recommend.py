@@ -84,7 +84,8 @@ def _given(histories: Sequence[str], titles: Sequence[str], file: Path | None) -
 
 def _say(title: str, match: Match) -> None:
     taken = f"“{readable(title)}” taken for “{readable(match.title)}”"
-    how = [] if match.exact else [f"the closest title, {match.likeness:.0f} % alike"]
+    alike = f"{match.likeness:.0f} % alike" if match.likeness < 100 else "which has all these words"
+    how = [] if match.exact else [f"the closest title, {alike}"]
     if match.others:
         how.append(f"the first of {match.others + 1} items with this title")
     click.echo(f"{taken} ({', '.join(how)}).", err=True)

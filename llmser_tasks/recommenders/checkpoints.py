@@ -55,7 +55,8 @@ def load(folder: Path, device: str | None = None) -> Model:
         model.load_state_dict(read_tensors((folder / WEIGHTS).read_bytes()))
     except (OSError, ValueError, KeyError, TypeError, ValidationError, SafetensorError, RuntimeError) as error:
         raise StorageError(
-            f"{folder} holds no usable model ({type(error).__name__}); delete the folder and rerun the training."
+            f"{folder} holds no usable model ({type(error).__name__}); delete the folder and rerun the training, "
+            "or load an exported model with the version of LLMSeR that its config.json names."
         ) from error
     return model.to(pick_device(device)).eval()
 
