@@ -24,11 +24,6 @@ from llmser_tasks.services.follow import follow
 USERS = 1000
 
 
-def failed_instances(client: httpx.Client, run_id: str) -> list[tuple[str, int]]:
-    tasks = airflow_api.task_instances(client, run_id)
-    return [(t["task_id"], t["map_index"]) for t in tasks if t["state"] == "failed"]
-
-
 def say(console: Console, label: str, counted: dict[str, Any]) -> None:
     console.print(f"{label}: {counted}", markup=False)
 
@@ -58,19 +53,9 @@ def main() -> None:
                 raise SystemExit("The run succeeded in spite of the fault; nothing to rerun.")
         finally:
             faults.post(f"{ranker}/faults", json={"spec": ""}).raise_for_status()
-        failed = failed_instances(client, run_id)
         say(console, "Ranker before the fault", before)
         say(console, "Ranker after the failure", faults.get(f"{ranker}/stats").json())
-        console.print(f"Failed mapped tasks: {failed}", markup=False)
-        body = {
-            "dag_run_id": run_id,
-            "task_ids": [list(instance) for instance in failed],
-            "include_downstream": True,
-            "only_failed": True,
-            "reset_dag_runs": True,
-            "dry_run": False,
-        }
-        client.post(f"/api/v2/dags/{airflow_api.DAG}/clearTaskInstances", json=body).raise_for_status()
+        console.print(f"Failed mapped tasks: {airflow_api.clear_failed(client, run_id)}", markup=False)
         while airflow_api.run(client, run_id)["state"] == "failed":
             time.sleep(0.5)
         if not follow(client, run_id, here.addresses.warehouse, console):

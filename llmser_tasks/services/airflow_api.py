@@ -121,5 +121,24 @@ def task_instances(client: httpx.Client, run_id: str) -> list[Json]:
             return found
 
 
+def clear_failed(client: httpx.Client, run_id: str) -> list[tuple[str, int]]:
+    """Let a run's failed tasks run again, mapped ones singly, and all that waits for them; returns (task, map index).
+
+    What clearing them on the page does: whatever they had done before is kept, by their own means.
+    """
+    failed = [(t["task_id"], t["map_index"]) for t in task_instances(client, run_id) if t["state"] == "failed"]
+    body: Json = {
+        "dag_run_id": run_id,
+        "task_ids": [list(instance) for instance in failed],
+        "include_downstream": True,
+        "only_failed": True,
+        "reset_dag_runs": True,
+        "dry_run": False,
+    }
+    if failed:
+        _json(client.post(f"/api/v2/dags/{DAG}/clearTaskInstances", json=body), f"clear the failed tasks of {run_id}")
+    return failed
+
+
 def _quoted(run_id: str) -> str:
     return quote(run_id, safe="")
