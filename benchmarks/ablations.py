@@ -3,7 +3,7 @@
     python benchmarks/ablations.py --data FOLDER [--users 5000] [--seeds 42,43,44] [--only ccg,wd]
 
 FOLDER holds `amazon_beauty_2014/`. Runs share artefacts and answers: the base recommenders are trained once per seed,
-and a variant repeats only what its switch changes. Prints one row a variant: mean ± sd over seeds, full ranking, test.
+and a variant repeats only what its switch changes. Prints one row a variant: mean ± sample sd over seeds, full ranking, test.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def main() -> None:
 
 
 def print_row(label: str, figures: pd.DataFrame) -> None:
-    cells = [f"{figures[column].mean():.4f} ± {figures[column].std(ddof=0):.4f}" for column in COLUMNS]
+    cells = [f"{figures[column].mean():.4f} ± {figures[column].std():.4f}" for column in COLUMNS]
     print(f"| {label} | " + " | ".join(cells) + " |", flush=True)
 
 

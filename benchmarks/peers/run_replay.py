@@ -108,6 +108,7 @@ if __name__ == "__main__":
     trainer = lightning.Trainer(
         max_epochs=JOB["epochs"],
         accelerator="cpu",
+        limit_val_batches=0,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
