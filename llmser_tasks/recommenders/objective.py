@@ -125,13 +125,15 @@ def solve(model: Model, parts: Sequence[Posed], rows: int) -> list[Tensor]:
 def _gather(model: Model, ids: Sequence[Tensor], whole: bool) -> tuple[Tensor, list[Tensor]]:
     """Embeddings of the items among `ids`, and `ids` as rows of these, in the same order of size.
 
-    Where the whole catalogue is needed it is taken as it is.
+    The gradient of the model's own table is sparse: the rows gathered here. Where the whole catalogue is needed, the
+    table is taken as it is.
     """
     if whole:
         return model.item_embedding.weight, list(ids)
     distinct, places = torch.unique(torch.cat([part.flatten() for part in ids]), return_inverse=True)
     parts = torch.split(places, [part.numel() for part in ids])
-    return model.item_embedding(distinct), [part.view_as(one) for part, one in zip(parts, ids, strict=True)]
+    table = F.embedding(distinct, model.item_embedding.weight, padding_idx=0, sparse=True)
+    return table, [part.view_as(one) for part, one in zip(parts, ids, strict=True)]
 
 
 @dataclass(frozen=True)

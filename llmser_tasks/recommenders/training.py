@@ -29,6 +29,7 @@ from llmser_tasks.recommenders.checkpoints import (
 )
 from llmser_tasks.recommenders.model import Model
 from llmser_tasks.recommenders.objective import Objective
+from llmser_tasks.recommenders.optimiser import Adam
 from llmser_tasks.recommenders.threads import pinned_threads
 from llmser_tasks.recommenders.topk import ranks
 from llmser_tasks.sequences.histories import Histories
@@ -123,7 +124,7 @@ def train(
     with pinned_threads() as threads, _own_randomness(target):
         torch.manual_seed(seed)
         model = make_model(model_config, items).to(target)
-        optimiser = torch.optim.Adam(model.parameters(), lr=model_config.learning_rate, fused=True)
+        optimiser = Adam(model.parameters(), model_config.learning_rate)
         found = restore_checkpoint(folder, model, optimiser, signature)
         state = _State(**found) if found else _State(signature, [])
         if found:

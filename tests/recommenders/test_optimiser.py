@@ -1,0 +1,59 @@
+"""Adam: ordinary for dense gradients, row by row for sparse ones."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from llmser_tasks.recommenders.optimiser import Adam
+
+START = torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
+WISHED = torch.ones(6, 3)
+
+
+def trained(rows: list[list[int]], sparse: bool, optimiser: type[torch.optim.Optimizer] | None = None) -> Tensor:
+    """The table after one step per list of distinct rows, each drawn towards ones."""
+    table = torch.nn.Parameter(START.clone())
+    steps = Adam([table], 0.1) if optimiser is None else optimiser([table], lr=0.1)
+    for chosen in rows:
+        steps.zero_grad()
+        index = torch.tensor(chosen)
+        loss = ((F.embedding(index, table, sparse=sparse) - WISHED[index]) ** 2).sum()
+        torch.autograd.backward(loss)
+        steps.step()
+    return table.detach()
+
+
+def test_all_rows_in_every_batch_is_ordinary_adam() -> None:
+    rows = [[0, 1, 2, 3, 4, 5]] * 4
+    ordinary = trained(rows, False, torch.optim.Adam)
+    torch.testing.assert_close(trained(rows, True), ordinary)
+    torch.testing.assert_close(trained(rows, False), ordinary)
+
+
+def test_only_gathered_rows_move() -> None:
+    table = trained([[0, 2], [2, 5], [0, 5]], True)
+    moved = (table != START).any(1)
+    assert moved.tolist() == [True, False, True, False, False, True]
+    torch.testing.assert_close(table, trained([[0, 2], [2, 5], [0, 5]], True, torch.optim.SparseAdam))
+
+
+def test_its_state_goes_on_where_it_stopped() -> None:
+    table = torch.nn.Parameter(START.clone())
+    steps = Adam([table], 0.1)
+
+    def step(steps: Adam, table: torch.nn.Parameter) -> None:
+        steps.zero_grad()
+        torch.autograd.backward((F.embedding(torch.tensor([1, 3]), table, sparse=True) ** 2).sum())
+        steps.step()
+
+    step(steps, table)
+    copy = torch.nn.Parameter(table.detach().clone())
+    resumed = Adam([copy], 0.1)
+    resumed.load_state_dict(deepcopy(steps.state_dict()))
+    step(steps, table)
+    step(resumed, copy)
+    assert torch.equal(table, copy)
