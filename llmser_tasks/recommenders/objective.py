@@ -203,12 +203,17 @@ class Objective:
             rows=rows,
         )
 
-    def __call__(self, model: Model, rows: Tensor, seed: int) -> Tensor:
-        """The loss of one batch; `rows` (B,) on the model's device, `seed` fixes masks and negatives."""
+    def __call__(self, model: Model, rows: Tensor, seed: int, own: Tensor | None = None) -> Tensor:
+        """The loss of one batch; `rows` (B,) on the model's device, `seed` fixes masks and negatives.
+
+        Args:
+            own: (B,) bool, the rows whose share of that loss is wanted; all by default. Shares add up to the loss.
+        """
         alpha = self.alpha[rows]
-        parts = [self.plain.pose(model, rows, alpha < 1, seed)]
+        wanted = torch.ones_like(rows, dtype=torch.bool) if own is None else own
+        parts = [self.plain.pose(model, rows, wanted & (alpha < 1), seed)]
         if self.enhanced is not None:
-            parts.append(self.enhanced.pose(model, rows, alpha > 0, seed))
+            parts.append(self.enhanced.pose(model, rows, wanted & (alpha > 0), seed))
         losses = solve(model, parts, len(rows))
         shares = (1 - alpha) * losses[0]
         if self.enhanced is not None:
