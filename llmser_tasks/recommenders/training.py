@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import time
@@ -16,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from llmser_tasks.config import Recommender
+from llmser_tasks.errors import InputError
 from llmser_tasks.progress import Progress, silent
 from llmser_tasks.recommenders.backbones import make_model
 from llmser_tasks.recommenders.batches import plan_epoch
@@ -27,54 +27,21 @@ from llmser_tasks.recommenders.checkpoints import (
     save_description,
     save_weights,
 )
+from llmser_tasks.recommenders.job import Job, TrainingSummary, Watch
 from llmser_tasks.recommenders.model import Model
 from llmser_tasks.recommenders.objective import Objective
 from llmser_tasks.recommenders.optimiser import Adam
+from llmser_tasks.recommenders.parallel import launch, process_count
+from llmser_tasks.recommenders.team import Team
 from llmser_tasks.recommenders.threads import pinned_threads
 from llmser_tasks.recommenders.topk import ranks
+from llmser_tasks.recommenders.warm_start import begin_from
 from llmser_tasks.sequences.histories import Histories
 
 log = logging.getLogger(__name__)
 
 LOG = "log.jsonl"
-
-
-@dataclass(frozen=True)
-class Watch:
-    """What early stopping looks at: full-ranking NDCG@10 of known next items.
-
-    Attributes:
-        contexts: the sequences a model is shown, one row per watched user.
-        targets: (len(contexts),) the item that came next.
-        exclude: items a user is not asked about, usually the history; never the target.
-    """
-
-    contexts: Histories
-    targets: NDArray[np.int32]
-    exclude: Histories
-
-
-@dataclass(frozen=True)
-class TrainingSummary:
-    """What a training did.
-
-    Attributes:
-        epochs: epochs run, over all attempts.
-        best_epoch: the epoch (from 1) whose weights were kept.
-        ndcg: its NDCG@10 on the watch, NaN-free: 0 where nothing was watched.
-        users: users that taught something.
-        seconds: wall seconds over all attempts.
-        threads: CPU threads used.
-        device: "cpu" or "cuda".
-    """
-
-    epochs: int
-    best_epoch: int
-    ndcg: float
-    users: int
-    seconds: float
-    threads: int
-    device: str
+ALONE = Team()
 
 
 @dataclass
@@ -98,6 +65,8 @@ def train(
     enhanced: Histories | None = None,
     alpha: NDArray[np.float64] | None = None,
     context: NDArray[np.int64] | None = None,
+    start_from: Path | None = None,
+    old_rows: NDArray[np.int64] | None = None,
     progress: Progress = silent,
     device: str | None = None,
 ) -> TrainingSummary:
@@ -106,81 +75,133 @@ def train(
     With `enhanced` (S̃_u, the same users as `histories`) and `alpha` ((U,) α_u) this is Dual-Channel Training, Eq. 9.
     Writes model.safetensors, config.json and log.jsonl. Killed and called again with the same arguments it goes on
     after the last finished epoch and ends with the same bytes as if it had never stopped, on a CPU with the same
-    number of threads. Where `watch` is empty it runs all epochs and keeps the last.
+    number of threads and processes. Where `watch` is empty it runs all epochs and keeps the last.
+
+    `LLMSER_TRAINING_PROCESSES` shares every batch out to so many processes, on CUDA one a GPU. Each step is that of one
+    process but for the order in which floats are added up, and for what is dropped out.
 
     Args:
         items: I; the catalogue is 1 … I.
         seed: decides initial weights, order, dropout, masks and negatives.
         context: (U,) how many of each enhanced sequence's first items are shown but never targets: its pseudo items,
             where Eq. 7's t = 1 … n_u is taken at its word. None: every item of S̃_u is a target too.
+        start_from: folder of an earlier model of the same architecture, whose weights are the initial ones.
+        old_rows: (I + 1,) each item's number in that model's catalogue, 0 for new ones (`warm_start.match_items`);
+            None: the catalogue is the same.
 
     Raises:
         InputError: nothing can be learned from the histories, or the arguments do not fit each other.
+        StorageError: `start_from` holds no model, or one of several processes failed.
         OSError: the folder cannot be written.
     """
+    if old_rows is not None and start_from is None:
+        raise InputError("Training was told which item was which, but not by which model to start; name its folder.")
     target = pick_device(device)
-    objective = Objective.of(model_config, histories, items, target, enhanced, alpha, context)
-    signature = _signature(model_config, histories, items, seed, watch, enhanced, alpha, context, str(target))
-    with pinned_threads() as threads, _own_randomness(target):
-        torch.manual_seed(seed)
-        model = make_model(model_config, items).to(target)
-        optimiser = Adam(model.parameters(), model_config.learning_rate)
+    job = Job(
+        model_config,
+        histories,
+        items,
+        seed,
+        folder,
+        str(target),
+        watch=watch,
+        enhanced=enhanced,
+        alpha=alpha,
+        context=context,
+        start_from=start_from,
+        old_rows=old_rows,
+    )
+    processes = process_count(job.device)
+    return run(job, target, ALONE, progress) if processes == 1 else launch(job, processes, progress)
+
+
+def run(job: Job, device: torch.device, team: Team, progress: Progress) -> TrainingSummary:
+    """`train` in this process, which is one of `team`; it reports progress and writes files if it leads."""
+    config, folder = job.config, job.folder
+    objective = Objective.of(config, job.histories, job.items, device, job.enhanced, job.alpha, job.context)
+    with pinned_threads() as threads, _own_randomness(device):
+        torch.manual_seed(job.seed)
+        model = make_model(config, job.items).to(device)
+        if job.start_from:
+            begin_from(model, job.start_from, job.old_rows)
+        optimiser = Adam(model.parameters(), config.learning_rate)
+        signature = job.signature
         found = restore_checkpoint(folder, model, optimiser, signature)
         state = _State(**found) if found else _State(signature, [])
         if found:
             log.info("Training goes on after epoch %d (%s)", len(state.log), folder)
-        while len(state.log) < _last_epoch(state, model_config):
+        while len(state.log) < _last_epoch(state, config):
             epoch = len(state.log) + 1
             started = time.monotonic()
-            loss = _run_epoch(model, optimiser, objective, model_config.batch_size, seed, epoch)
-            ndcg = ndcg_at_10(model, watch)
-            if ndcg > state.best or not len(watch.contexts):
+            loss = _run_epoch(model, optimiser, objective, config.batch_size, job.seed, epoch, team)
+            ndcg = ndcg_at_10(model, job.watch, team)
+            better = ndcg > state.best or not len(job.watch.contexts)
+            if better:
                 state.best, state.best_epoch = ndcg, epoch
+            if better and team.leads:
                 save_weights(folder, model)
             seconds = round(time.monotonic() - started, 3)
             state.log.append({"epoch": epoch, "loss": loss, "ndcg@10": ndcg, "seconds": seconds})
-            _write_log(folder, state.log)
-            save_checkpoint(folder, model, optimiser, asdict(state))
-            progress(epoch, _last_epoch(state, model_config), "epochs", _note(state, model_config))
+            if team.leads:
+                _write_log(folder, state.log)
+                save_checkpoint(folder, model, optimiser, asdict(state))
+                progress(epoch, _last_epoch(state, config), "epochs", _note(state, config))
     summary = TrainingSummary(
         epochs=len(state.log),
         best_epoch=state.best_epoch,
         ndcg=state.best,
         users=len(objective.rows),
         seconds=round(sum(entry["seconds"] for entry in state.log), 3),
-        threads=threads,
-        device=target.type,
+        threads=threads * team.size,
+        device=device.type,
     )
-    save_description(folder, model_config, items, {"seed": seed, "training": asdict(summary)})
-    remove_checkpoint(folder)
+    if team.leads:
+        save_description(folder, config, job.items, {"seed": job.seed, "training": asdict(summary)})
+        remove_checkpoint(folder)
     return summary
 
 
-def ndcg_at_10(model: Model, watch: Watch) -> float:
-    """Mean of 1 / log2(1 + rank) over watched users, 0 for a rank beyond 10; 0 where nobody is watched."""
+def ndcg_at_10(model: Model, watch: Watch, team: Team = ALONE) -> float:
+    """Mean of 1 / log2(1 + rank) over watched users, 0 for a rank beyond 10; 0 where nobody is watched.
+
+    Each process of a team ranks for its own share. What they exchange are counts, so all find the same number.
+    """
     if not len(watch.contexts):
         return 0.0
-    rank = ranks(model, watch.contexts, watch.targets, watch.exclude)
-    return float(np.where(rank <= 10, 1 / np.log2(1.0 + rank), 0.0).mean())
+    own = team.own(len(watch.contexts)).numpy()
+    rank = ranks(model, watch.contexts.select(own), watch.targets[own], watch.exclude)
+    times = team.total(torch.from_numpy(np.bincount(rank[rank <= 10], minlength=11)).to(model.device)).cpu().numpy()
+    return float((times[1:] / np.log2(np.arange(2, 12))).sum() / len(watch.contexts))
 
 
 def _run_epoch(
-    model: Model, optimiser: torch.optim.Optimizer, objective: Objective, batch_size: int, seed: int, epoch: int
+    model: Model,
+    optimiser: torch.optim.Optimizer,
+    objective: Objective,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    team: Team = ALONE,
 ) -> float:
-    """One pass over the users; the mean loss per user. All that is random follows from seed and epoch."""
+    """One pass over the users; the mean loss per user. All that is random follows from seed and epoch.
+
+    Of a team each process drops out on its own; masks and negatives are the same in all.
+    """
     draws = _seeds(seed, epoch)
-    torch.manual_seed(next(draws))  # dropout
+    torch.manual_seed(next(draws) + team.rank)  # dropout
     batches = plan_epoch(objective.rows, batch_size, next(draws))
     total = torch.zeros((), device=model.device)
     model.train()
     for batch in batches:
         rows = torch.from_numpy(batch).to(model.device)
-        loss = objective(model, rows, next(draws))
+        loss = objective(model, rows, next(draws), team.own(len(rows), model.device))
         optimiser.zero_grad()
-        torch.autograd.backward(loss)
+        if loss.requires_grad:  # not where all rows are others'
+            torch.autograd.backward(loss)
+        team.add_gradients(model)
         optimiser.step()
         total += loss.detach() * len(rows)
-    return float(total) / len(objective.rows)
+    return float(team.total(total)) / len(objective.rows)
 
 
 def _last_epoch(state: _State, config: Recommender) -> int:
@@ -215,26 +236,3 @@ def _own_randomness(device: torch.device) -> Iterator[None]:
 
 def _write_log(folder: Path, entries: list[dict[str, float]]) -> None:
     (folder / LOG).write_text("".join(f"{json.dumps(entry)}\n" for entry in entries))
-
-
-def _signature(
-    config: Recommender,
-    histories: Histories,
-    items: int,
-    seed: int,
-    watch: Watch,
-    enhanced: Histories | None,
-    alpha: NDArray[np.float64] | None,
-    context: NDArray[np.int64] | None,
-    device: str,
-) -> str:
-    """Digest of all that a training depends on, so that a checkpoint is never continued on other data."""
-    digest = hashlib.sha256(f"{config.model_dump_json()} {items} {seed} {device}".encode())
-    for sequences in (histories, watch.contexts, watch.exclude, enhanced):
-        if sequences is not None:
-            for part in (sequences.users, sequences.offsets, sequences.items):
-                digest.update(np.ascontiguousarray(part).tobytes())
-    for values in (watch.targets, alpha, context):
-        if values is not None:
-            digest.update(np.ascontiguousarray(values).tobytes())
-    return digest.hexdigest()
