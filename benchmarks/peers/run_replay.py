@@ -22,7 +22,7 @@ from replay.nn.transform import GroupTransform, TargetAwareAdaptiveTrimTransform
 from replay.nn.transform.template import make_default_sasrec_transforms
 
 ITEM = "item_id"  # RePlay numbers items from 0 and pads with their count
-BUCKET = 32  # rows; the fastest of 16, 32, 64 in a batch of 128
+BUCKET = 32  # rows; the fastest of 8, 16, 32 and 64 on 2,000 users of Beauty
 SHARED_NEGATIVES = 1024
 
 
