@@ -93,7 +93,7 @@ def launch(job: Job, processes: int, progress: Progress) -> TrainingSummary:
 
 def _command(folder: Path, processes: int) -> list[str]:
     """torch's launcher, on this machine alone; it too meets its workers through a file."""
-    launcher = {
+    settings = {
         "nnodes": 1,
         "nproc-per-node": processes,
         "rdzv-backend": "c10d",
@@ -103,9 +103,10 @@ def _command(folder: Path, processes: int) -> list[str]:
         "local-addr": "127.0.0.1",
         "log-dir": folder / "log",
     }
-    options = [f"--{name}={value}" for name, value in launcher.items()]
+    options = [f"--{name}={value}" for name, value in settings.items()]
+    launcher = ["-m", "llmser_tasks.recommenders.launcher", str(folder)]
     worker = ["-m", "llmser_tasks.recommenders.worker", str(folder)]
-    return [sys.executable, "-m", "torch.distributed.run", *options, *worker]
+    return [sys.executable, *launcher, *options, *worker]
 
 
 def _environment(processes: int) -> dict[str, str]:
@@ -116,6 +117,7 @@ def _environment(processes: int) -> dict[str, str]:
         "LLMSER_THREADS": threads,
         "GLOO_SOCKET_IFNAME": "lo",
         "NCCL_SOCKET_IFNAME": "lo",
+        "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",  # it would listen on every interface
     }
 
 

@@ -1,16 +1,13 @@
 """One process of a training on several, as torch's launcher starts it: `… -m llmser_tasks.recommenders.worker FOLDER`.
 
-It lives as long as its standard input stays open, whose other end the process that called `train` holds: however that
-one ends, nothing is left running. What the leading process has to tell goes to standard output, a JSON object a line.
+What the leading process has to tell goes to standard output, a JSON object a line.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -24,6 +21,7 @@ from torch.distributed.elastic.multiprocessing.errors import record
 
 from llmser_tasks.recommenders import training
 from llmser_tasks.recommenders.job import Job
+from llmser_tasks.recommenders.launcher import end_with_caller
 from llmser_tasks.recommenders.team import Team
 
 STORE = "peers"
@@ -33,19 +31,12 @@ STORE = "peers"
 def main() -> None:
     """Take part in the training whose job lies in the folder named on the command line."""
     folder = Path(sys.argv[1])
-    threading.Thread(target=_end_with_caller, args=(folder,), daemon=True).start()
+    end_with_caller(folder)
     job = Job.read(folder)
     with _team(folder, job.device) as (team, device):
         summary = training.run(job, device, team, _tell_progress)
     if team.leads:
         _tell(summary=asdict(summary))
-
-
-def _end_with_caller(folder: Path) -> None:
-    while os.read(0, 1):
-        pass
-    shutil.rmtree(folder, ignore_errors=True)
-    os._exit(1)
 
 
 @contextmanager
