@@ -3,7 +3,8 @@
     python benchmarks/ablations.py --data FOLDER [--users 5000] [--seeds 42,43,44] [--only ccg,wd]
 
 FOLDER holds `amazon_beauty_2014/`. Runs share artefacts and answers: the base recommenders are trained once per seed,
-and a variant repeats only what its switch changes. Prints one row a variant: mean ± sample sd over seeds, full ranking, test.
+and a variant repeats only what its switch changes. Prints one row a variant, full ranking, test: mean ± sample
+sd over seeds.
 """
 
 from __future__ import annotations
