@@ -53,6 +53,8 @@ class Team:
         if self.size == 1:
             return
         table = model.item_embedding.weight
+        if table.grad is not None and table.grad.is_sparse:
+            table.grad = table.grad.coalesce()
         counts = self._gather(torch.tensor([_gathered_rows(table)], device=table.device)).flatten().tolist()
         dense: list[Tensor] = [parameter for parameter in model.parameters() if parameter is not table]
         if min(counts) < 0:
@@ -65,7 +67,7 @@ class Team:
 
     def _add_rows(self, table: Tensor, counts: list[int]) -> Tensor:
         """The sum of sparse gradients of which each process holds counts[rank] rows."""
-        own = table.grad.coalesce() if table.grad is not None else None
+        own = table.grad
         rows = torch.zeros(max(counts), dtype=torch.int64, device=table.device)
         values = torch.zeros(max(counts), table.shape[1], device=table.device)
         if own is not None:
@@ -88,7 +90,7 @@ def _gathered_rows(table: Tensor) -> int:
     """How many rows the table's sparse gradient has: 0 where there is no gradient, -1 where it is dense."""
     if table.grad is None:
         return 0
-    return len(table.grad.coalesce().values()) if table.grad.is_sparse else -1
+    return len(table.grad.values()) if table.grad.is_sparse else -1
 
 
 def _gradient(parameter: Tensor) -> Tensor:

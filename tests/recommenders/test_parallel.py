@@ -21,7 +21,7 @@ from llmser_tasks.config import Recommender
 from llmser_tasks.errors import InputError, LlmserError, StorageError
 from llmser_tasks.recommenders import Watch, train
 from llmser_tasks.recommenders.job import Job
-from llmser_tasks.recommenders.parallel import FOLDER, VARIABLE, _failure, process_count
+from llmser_tasks.recommenders.parallel import FOLDER, VARIABLE, _end, _failure, process_count
 from llmser_tasks.recommenders.team import PeerLost
 from llmser_tasks.sequences.histories import Histories
 
@@ -153,6 +153,20 @@ def test_a_killed_process_is_one_clear_sentence_and_no_process_is_left(
     assert heard_by <= {"127.0.0.1"}
     assert not of_training(tmp_path)
     assert not list(tmp_path.glob(f"{FOLDER}*"))
+
+
+def test_an_interrupted_caller_ends_processes_in_sessions_of_their_own() -> None:
+    worker = f"[{sys.executable!r}, '-c', 'import time; time.sleep(100)']"
+    launcher = f"import subprocess; p = subprocess.Popen({worker}, start_new_session=True); print(p.pid); p.wait()"
+    process = subprocess.Popen(
+        [sys.executable, "-uc", launcher], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+    )
+    assert process.stdout is not None
+    started = psutil.Process(int(process.stdout.readline()))
+    _end(process)
+    assert process.returncode == -signal.SIGKILL
+    psutil.wait_procs([started], timeout=10)
+    assert not started.is_running() or started.status() == psutil.STATUS_ZOMBIE  # whose parent is gone
 
 
 def of_training(folder: Path) -> list[psutil.Process]:
