@@ -38,7 +38,12 @@ def match_items(old: Path, new: Path) -> NDArray[np.int64]:
 
 
 def begin_from(model: Model, folder: Path, old_rows: NDArray[np.int64] | None = None) -> None:
-    """Give a fresh model the weights of an earlier one. Items that this one did not know keep their random rows.
+    """Give a fresh model the weights of an earlier one. Items that this one did not know keep their random rows, made
+    as long as a trained row is on average.
+
+    Short rows, as a fresh model has them, hardly compete with the trained ones. With a tenth of the items of 5,000
+    Beauty users kept from the earlier SASRec, validation NDCG@10 where such an item is the target was .019 with short
+    rows and .028 with long ones (means of four seeds); over all users it was .0406 and .0407.
 
     Args:
         old_rows: (I + 1,) as `match_items` returns it; None: the catalogue is the same.
@@ -66,7 +71,9 @@ def begin_from(model: Model, folder: Path, old_rows: NDArray[np.int64] | None = 
     weights = old.state_dict()
     table = model.state_dict()[TABLE].clone()
     rows = torch.from_numpy(old_rows).to(table.device)
-    known = torch.nonzero(rows)[:, 0]
+    known, new = torch.nonzero(rows)[:, 0], torch.nonzero(rows[1:] == 0)[:, 0] + 1
     table[known] = weights[TABLE].to(table.device)[rows[known]]
+    if len(known) and len(new):
+        table[new] *= table[known].norm(dim=1).mean() / table[new].norm(dim=1).mean()
     table[model.items + 1 :] = weights[TABLE][old.items + 1 :].to(table.device)  # BERT4Rec's mask
     model.load_state_dict(weights | {TABLE: table})

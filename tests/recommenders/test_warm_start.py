@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -46,7 +47,10 @@ def earlier(small: Recommender, tmp_path: Path) -> Path:
     """Folder of an earlier model; its weights are as random as a trained one's would be."""
     folder = tmp_path / "earlier"
     folder.mkdir()
-    save_weights(folder, fresh(small, RING, seed=1))
+    model = fresh(small, RING, seed=1)
+    with torch.no_grad():
+        model.item_embedding.weight *= 5  # longer than at first
+    save_weights(folder, model)
     save_description(folder, small, RING, {})
     return folder
 
@@ -83,9 +87,12 @@ def test_added_and_removed_items(small: Recommender, earlier: Path, tmp_path: Pa
     begin_from(model, earlier, matched(tmp_path, ids))
     old = load(earlier, "cpu")
     assert torch.equal(model.table[2:-1], old.table[6:])
-    for new in (1, len(ids)):
-        assert torch.equal(model.table[new], random.table[new])
+    new = [1, len(ids)]
+    torch.testing.assert_close(F.normalize(model.table[new]), F.normalize(random.table[new]))
+    assert model.table[new].norm(dim=1).mean().item() == pytest.approx(old.table[6:].norm(dim=1).mean().item())
     assert not model.table[0].any()
+    begin_from(stranger := fresh(small, 2, seed=2), earlier, matched(tmp_path, ["x", "y"]))
+    assert torch.equal(stranger.table, fresh(small, 2, seed=2).table)
     for name, tensor in others(old).items():
         assert torch.equal(model.state_dict()[name], tensor), name
     tokens, lengths = torch.tensor([[2, 9, 4]]), torch.tensor([3])
