@@ -260,9 +260,11 @@ def test_an_ordinary_user_runs_his_own(open_folder: Path) -> None:
         sys.executable, "-c", "import os, runpy, sys; sys.argv = ['x']; exec(os.environ['CODE'])",
     ]  # fmt: skip
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": packages, "CODE": ORDINARY, "FOLDER": str(folder)}
-    probe = subprocess.run([*command[:4], sys.executable, "-c", ""], env=environment, capture_output=True, check=False)
+    probe = subprocess.run(
+        [*command[:4], sys.executable, "-c", "import psutil"], env=environment, capture_output=True, check=False
+    )
     if probe.returncode:
-        pytest.skip("other users cannot run this Python (it lies in a closed folder)")
+        pytest.skip("other users cannot run this Python (it, or its packages, lie in a closed folder)")
     done = subprocess.run(command, env=environment, cwd="/", capture_output=True, text=True, check=False)
     try:
         assert done.returncode == 0, done.stderr
