@@ -10,6 +10,8 @@ import click
 
 from llmser_tasks import settings
 from llmser_tasks.commands.show import announced, format_option, refuse_unreadable, to_stdout
+from llmser_tasks.names import BACKBONES, MODELS
+from llmser_tasks.serving import KINDS
 from llmser_tasks.warehouse.artefacts import Kept
 from llmser_tasks.warehouse.queries import Rows
 
@@ -22,8 +24,6 @@ EXACT = {
     "settings": 3802, "seeds": WHOLE, "metric": TEXT, "mean": FLOAT, "sd": FLOAT, "difference": FLOAT, "low": FLOAT,
     "high": FLOAT, "p": FLOAT, "p_holm": FLOAT, "stars": TEXT,
 }  # fmt: skip
-NAMES = {"sasrec": "SASRec", "gru4rec": "GRU4Rec", "bert4rec": "BERT4Rec"}
-COUNTERS = {"popularity": "popularity", "cooccurrence": "co-occurrence"}
 
 
 @click.command()
@@ -92,10 +92,10 @@ def _printed(cells: Sequence[Cell]) -> Rows:
 
 
 def _model(row: Row) -> str:
-    if row.model in COUNTERS:
-        return COUNTERS[row.model]
-    name = NAMES.get(row.backbone, row.backbone)
-    return f"{name} + LLMSeR" if row.model == "llmser" else name
+    if row.model not in KINDS:  # a counter
+        return MODELS[row.model]
+    name = BACKBONES.get(row.backbone, row.backbone)
+    return f"{name} + {MODELS[row.model]}" if row.model == "llmser" else name
 
 
 def _figure(cell: Cell) -> str:

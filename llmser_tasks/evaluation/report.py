@@ -20,11 +20,11 @@ from llmser_tasks.evaluation.examples import Example
 from llmser_tasks.evaluation.metrics import METRICS
 from llmser_tasks.evaluation.protocols import FULL, uniform
 from llmser_tasks.evaluation.significance import RESAMPLES
+from llmser_tasks.names import BACKBONES
 
 MODELS = {"base": "Base", "llmser": "LLMSeR", "cooccurrence": "Co-occurrence", "popularity": "Popularity"}
 TILES = {"all": "All users", "tail users": "Tail users", "head users": "Head users", "tail items": "Tail items"}
 USER_KINDS = ("tail users", "head users", "tail items", "head items")
-BACKBONES = {"sasrec": "SASRec", "gru4rec": "GRU4Rec", "bert4rec": "BERT4Rec"}
 EMBEDDED = "llmser_ranker"  # the connection of the project's own ranker …
 RANKER = "embedding-ranker"  # … and the name under which it answers
 SIGNIFICANT = 0.05

@@ -204,7 +204,6 @@ async def _ask_all(
                 entry = await _ask_one(endpoint, client, key, missing[key])
                 results[key] = _result(entry, from_ledger=False) if isinstance(entry, Entry) else entry
                 tally.count(entry)
-                tally.calls = client.calls
                 if isinstance(entry, Failure):
                     await claims.release([key])
                 elif writer.add(entry):

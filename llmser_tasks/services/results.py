@@ -8,9 +8,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from llmser_tasks.names import MODELS
 from llmser_tasks.warehouse import queries, runs
-
-MODELS = {"popularity": "popularity", "cooccurrence": "co-occurrence", "base": "base", "llmser": "LLMSeR"}
 
 
 def _rows(database_url: str, what: str, run_id: str) -> list[dict[str, Any]]:
