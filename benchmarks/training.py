@@ -12,8 +12,9 @@ first epoch warms up and does not count; the figure is the median of the next th
 `peers/common.py` tells how a peer is driven, `peers/run_*.py` how each is set up. The whole takes hours, nearly all of
 them the peers'.
 
---epochs bounds the second table's trainings, which stop after 5 epochs without a better validation NDCG@10; 0 leaves
-the table out. --quick takes 2,000 users and one epoch after the warm-up, to see that everything runs.
+--epochs and --cpu-seconds bound the third table's trainings, which stop after 5 epochs without a better validation
+NDCG@10; --epochs 0 leaves the table out, --race-only the other two. The test figures are those of the epoch that is
+best on validation. --quick takes 2,000 users and one epoch after the warm-up, to see that everything runs.
 """
 
 from __future__ import annotations
@@ -82,18 +83,24 @@ FULL = {"softmax", "ce", "cross-entropy"}  # losses over all items
 
 @dataclass(frozen=True)
 class Data:
-    """Training histories and validation targets, from our own artefacts."""
+    """Training histories, validation and test targets, from our own artefacts.
+
+    Attributes:
+        held: (U,) the item behind each history, 0 where there is none.
+        test: (U,) the item behind that, 0 where there is none.
+    """
 
     histories: Histories
     items: int
-    targets: np.ndarray  # (U,) the item behind each history, 0 where there is none
+    held: np.ndarray
+    test: np.ndarray
 
     def write(self, path: Path, max_len: int) -> None:
         """The newest max_len + 1 training items of every user: max_len inputs, each with a next item."""
         kept = np.minimum(self.histories.lengths, max_len + 1)
         offsets = np.concatenate([[0], np.cumsum(kept)])
         source = np.repeat(self.histories.offsets[1:] - offsets[1:], kept) + np.arange(offsets[-1])
-        np.savez(path, offsets=offsets, items=self.histories.items[source])
+        np.savez(path, offsets=offsets, items=self.histories.items[source], held=self.held)
 
 
 def prepare(folder: Path, users: int | None) -> Data:
@@ -109,34 +116,41 @@ def prepare(folder: Path, users: int | None) -> Data:
     histories = Histories.read(workspace.folder(made["training"]) / "histories.parquet")
     if users is not None:
         histories = histories.select(np.arange(min(users, len(histories))))
-    validation = read_targets(workspace.folder(made["validation"]) / "targets.parquet")
-    rows = histories.rows_of(validation.users)
-    targets = np.zeros(len(histories), np.int64)
-    targets[rows[rows >= 0]] = validation.items[rows >= 0]
-    return Data(histories, int(workspace.summary(made["catalogue"])["items"]), targets)
+    found = []
+    for name in ("validation", "test"):
+        targets = read_targets(workspace.folder(made[name]) / "targets.parquet")
+        rows = histories.rows_of(targets.users)
+        found.append(np.zeros(len(histories), np.int32))
+        found[-1][rows[rows >= 0]] = targets.items[rows >= 0]
+    return Data(histories, int(workspace.summary(made["catalogue"])["items"]), *found)
 
 
-def ndcg(data: Data, export: Path) -> float:
-    """Full-ranking validation NDCG@10 of exported states (U, d) and table (I, d): history excluded, ties count against.
+def ranks(data: Data, export: Path, test: bool) -> np.ndarray:
+    """Full ranking of the validation or test items, history excluded, ties count against the model.
 
     Items that a model does not know (NaN rows) come last; where one is the target, it has the last rank.
+
+    Args:
+        export: states (2U, d), of the histories and of these with the validation items behind them; table (I, d).
     """
     with np.load(export) as arrays:
         states, table = torch.from_numpy(arrays["states"]), torch.from_numpy(arrays["table"])
+    targets = data.test if test else data.held
+    first = len(data.histories) if test else 0
     unknown = table.isnan().any(1)
     table = table.nan_to_num(0.0).T
-    ranks: list[int] = []
-    for row in range(len(data.histories)):
-        if not data.targets[row]:
-            continue
-        target = int(data.targets[row]) - 1
-        scores = states[row] @ table
+    found: list[int] = []
+    for row in np.flatnonzero(targets):
+        target = int(targets[row]) - 1
+        scores = states[first + row] @ table
         scores[unknown] = -torch.inf
         wanted = scores[target].clone()
         scores[torch.from_numpy(data.histories[row].astype(np.int64)) - 1] = -torch.inf
+        if test and data.held[row]:
+            scores[int(data.held[row]) - 1] = -torch.inf
         scores[target] = wanted
-        ranks.append(data.items - int((scores < wanted).sum()))
-    return float(per_user(np.array(ranks, np.int32))["N@10"].mean())
+        found.append(data.items - int((scores < wanted).sum()))
+    return np.array(found, np.int32)
 
 
 # Running a library ---------------------------------------------------------------------------------------------------
@@ -160,7 +174,7 @@ def interpreter(library: str, envs: Path) -> Path:
 def epochs(
     system: System, loss: str, max_len: int, count: int, data: Data, envs: Path, export: bool
 ) -> Iterator[dict[str, Any]]:
-    """Train; yields what the library says when it is ready and after every epoch (with "ndcg" where exported).
+    """Train; yields what the library says when it is ready and after every epoch (exported: with "ndcg" and "test").
 
     Closing the generator ends the training. Where the process fails, its log goes to stderr and RuntimeError is raised.
     """
@@ -197,7 +211,9 @@ def epochs(
             for text in process.stdout:
                 line = json.loads(text)
                 if "epoch" in line and export:
-                    line["ndcg"] = ndcg(data, folder / "export.npz")
+                    held, test = (per_user(ranks(data, folder / "export.npz", test=t)) for t in (False, True))
+                    line |= {"ndcg": float(held["N@10"].mean())}
+                    line |= {"test": {metric: float(values.mean()) for metric, values in test.items()}}
                 yield line
                 if line.get("epoch") == count:
                     process.stdin.close()
@@ -278,68 +294,7 @@ def print_speed(row: Speed, rows: list[Speed], users: int) -> None:
     print(f"| {' | '.join(cells)} |", flush=True)
 
 
-# Second table: seconds to a quality ----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Race:
-    """Validation NDCG@10 and the CPU seconds of all epochs so far, after every epoch."""
-
-    system: System
-    ndcg: tuple[float, ...]
-    seconds: tuple[float, ...]
-
-    @property
-    def best(self) -> int:
-        """The epoch (from 0) with the best NDCG@10."""
-        return int(np.argmax(self.ndcg))
-
-    def until(self, quality: float) -> int | None:
-        """The first epoch (from 0) that is as good."""
-        return next((epoch for epoch, value in enumerate(self.ndcg) if value >= quality), None)
-
-
-def race(system: System, max_len: int, budget: int, data: Data, envs: Path) -> Race:
-    values: list[float] = []
-    seconds: list[float] = []
-    for line in epochs(system, system.strong, max_len, budget, data, envs, export=True):
-        if "epoch" not in line:
-            continue
-        values.append(line["ndcg"])
-        seconds.append(line["cpu_s"] + (seconds[-1] if seconds else 0.0))
-        print(f"{system.label}, epoch {len(values)}: {values[-1]:.4f} after {seconds[-1]:.0f} s", file=sys.stderr)
-        if len(values) - 1 - int(np.argmax(values)) >= PATIENCE:
-            break
-    return Race(system, tuple(values), tuple(seconds))
-
-
-def race_table(chosen: list[System], max_len: int, budget: int, data: Data, envs: Path) -> None:
-    """Each library with its strong loss; how soon ours is as good as its best epoch."""
-    print(f"\nmax_len {max_len}, at most {budget} epochs, {PATIENCE} without improvement end a training.\n")
-    head = "library, loss | best validation N@10 | epoch | CPU s until then | ours as good in epoch | CPU s | × faster"
-    print(f"| {head} |\n| --- | ---: | ---: | ---: | ---: | ---: | ---: |", flush=True)
-    ours: Race | None = None
-    for system in chosen:
-        found = race(system, max_len, budget, data, envs)
-        if system.library == "llmser":
-            ours = found
-        cells = [
-            f"{system.label}, {system.strong}",
-            f"{found.ndcg[found.best]:.4f}",
-            str(found.best + 1),
-            f"{found.seconds[found.best]:.0f}",
-        ]
-        if ours is None or system.library == "llmser":
-            cells += ["", "", ""]
-        elif (epoch := ours.until(found.ndcg[found.best])) is None:
-            cells += ["never", "", ""]
-        else:
-            ratio = found.seconds[found.best] / ours.seconds[epoch]
-            cells += [str(epoch + 1), f"{ours.seconds[epoch]:.0f}", f"{ratio:.1f}"]
-        print(f"| {' | '.join(cells)} |", flush=True)
-
-
-# Third table: the arithmetic floor -----------------------------------------------------------------------------------
+# Second table: the arithmetic floor -----------------------------------------------------------------------------------
 
 
 def multiply_adds(lengths: np.ndarray, items: int, loss: str, max_len: int) -> int:
@@ -388,6 +343,83 @@ def floor_table(rows: list[Speed], data: Data) -> None:
             print(f"| {row.max_len} | {row.loss} | {cells} |")
 
 
+# Third table: seconds to a quality ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Race:
+    """After every epoch: validation NDCG@10, the CPU seconds of all epochs so far, and the test figures."""
+
+    system: System
+    ndcg: tuple[float, ...]
+    seconds: tuple[float, ...]
+    test: tuple[dict[str, float], ...]
+    ended: str
+
+    @property
+    def best(self) -> int:
+        """The epoch (from 0) with the best NDCG@10."""
+        return int(np.argmax(self.ndcg))
+
+    def until(self, quality: float) -> int | None:
+        """The first epoch (from 0) that is as good."""
+        return next((epoch for epoch, value in enumerate(self.ndcg) if value >= quality), None)
+
+
+def race(system: System, max_len: int, most: int, budget: float, data: Data, envs: Path) -> Race:
+    """Train until PATIENCE epochs brought nothing better, `most` epochs are run or `budget` CPU seconds are spent."""
+    values: list[float] = []
+    seconds: list[float] = []
+    test: list[dict[str, float]] = []
+    ended = "epochs"
+    for line in epochs(system, system.strong, max_len, most, data, envs, export=True):
+        if "epoch" not in line:
+            continue
+        values.append(line["ndcg"])
+        seconds.append(line["cpu_s"] + (seconds[-1] if seconds else 0.0))
+        test.append(line["test"])
+        print(f"{system.label}, epoch {len(values)}: {values[-1]:.4f} after {seconds[-1]:.0f} s", file=sys.stderr)
+        if len(values) - 1 - int(np.argmax(values)) >= PATIENCE:
+            ended = "patience"
+            break
+        if seconds[-1] > budget:
+            ended = "budget"
+            break
+    return Race(system, tuple(values), tuple(seconds), tuple(test), ended)
+
+
+def race_table(chosen: list[System], max_len: int, most: int, budget: float, data: Data, envs: Path) -> None:
+    """Each library with its strong loss; how soon ours is as good as its best epoch."""
+    bounds = f"{PATIENCE} epochs without improvement, {most} epochs or {budget:.0f} CPU s"
+    print(f"\nmax_len {max_len}; {bounds} end a training.\n")
+    head = (
+        "library, loss | best validation N@10 | epoch | CPU s until then | ended by"
+        " | ours as good in epoch | CPU s | × faster | test H@10 | test N@10"
+    )
+    print(f"| {head} |\n| --- | ---: | ---: | ---: | --- | ---: | ---: | ---: | ---: | ---: |", flush=True)
+    ours: Race | None = None
+    for system in chosen:
+        found = race(system, max_len, most, budget, data, envs)
+        if system.library == "llmser":
+            ours = found
+        cells = [
+            f"{system.label}, {system.strong}",
+            f"{found.ndcg[found.best]:.4f}",
+            str(found.best + 1),
+            f"{found.seconds[found.best]:.0f}",
+            found.ended,
+        ]
+        if ours is None or system.library == "llmser":
+            cells += ["", "", ""]
+        elif (epoch := ours.until(found.ndcg[found.best])) is None:
+            cells += ["never", "", ""]
+        else:
+            ratio = found.seconds[found.best] / ours.seconds[epoch]
+            cells += [str(epoch + 1), f"{ours.seconds[epoch]:.0f}", f"{ratio:.1f}"]
+        cells += [f"{found.test[found.best][metric]:.4f}" for metric in ("H@10", "N@10")]
+        print(f"| {' | '.join(cells)} |", flush=True)
+
+
 def main() -> None:
     libraries = list(dict.fromkeys(system.library for system in SYSTEMS))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -396,6 +428,8 @@ def main() -> None:
     parser.add_argument("--only", default=",".join(libraries))
     parser.add_argument("--max-len", default="50,200")
     parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--cpu-seconds", type=float, default=1200)
+    parser.add_argument("--race-only", action="store_true")
     parser.add_argument("--quick", action="store_true")
     arguments = parser.parse_args()
     envs = arguments.envs.absolute()
@@ -408,10 +442,11 @@ def main() -> None:
     print(f"{cpu}, one core, one thread; Python {platform.python_version()}, torch {torch.__version__}.")
     print(f"Beauty 2014: {len(data.histories):,} users, {data.items:,} items, {len(data.histories.items):,} training")
     print(f"interactions. SASRec {', '.join(f'{k} {v}' for k, v in MODEL.items())}; batches of {BATCH}.")
-    rows = speed_table(chosen, lengths, 1 if arguments.quick else REPEATS, data, envs)
+    if not arguments.race_only:
+        floor_table(speed_table(chosen, lengths, 1 if arguments.quick else REPEATS, data, envs), data)
     if arguments.epochs:
-        race_table(chosen, lengths[0], 2 if arguments.quick else arguments.epochs, data, envs)
-    floor_table(rows, data)
+        most = 2 if arguments.quick else arguments.epochs
+        race_table(chosen, lengths[0], most, arguments.cpu_seconds, data, envs)
 
 
 if __name__ == "__main__":

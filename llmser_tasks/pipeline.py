@@ -375,7 +375,7 @@ def run_all(
             length of the call.
         run_id: an existing run is taken up where it stopped; a new one is made up by default.
     """
-    run = start(run_id or _new_run_id(values), values, workspace=workspace, database_url=database_url)
+    run = start(run_id or new_run_id(values), values, workspace=workspace, database_url=database_url)
     try:
         with _reachable(run, endpoint) as reached:
             refs = augment(run, reached)
@@ -424,7 +424,7 @@ def _reachable(run: Run, endpoint: Endpoint | None) -> Iterator[Endpoint]:
         yield Endpoint.from_environment(name)
 
 
-def _new_run_id(values: Mapping[str, Any]) -> str:
+def new_run_id(values: Mapping[str, Any]) -> str:
     """`beauty-20250131T101500-3f9a`: sorts by time, says the dataset."""
     name = values.get("dataset", RunConfig().dataset.name)
     return f"{name}-{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(2)}"

@@ -3,11 +3,12 @@
 A script is started by `benchmarks/training.py` with the interpreter of its own environment and one argument, the path
 of a JSON job:
 
-    data       .npz with offsets (U + 1,) and items (Σ n_u,): the newest max_len + 1 training items of every user
+    data       .npz with offsets (U + 1,) and items (Σ n_u,), the newest max_len + 1 training items of every user; and
+               held (U,), the item that came next, for validation, 0 where there is none
     items      I; ids are 1 … I, 0 is padding
     max_len, dimension, layers, heads, dropout, batch_size, learning_rate, seed, loss, epochs
     variant    what else the peer should switch on
-    export     .npz to fill after every epoch with states (U, d) and table (I, d), or empty
+    export     .npz to fill after every epoch with states (2U, d) and table (I, d), or empty
 
 It prints one JSON line when it is ready and one after every epoch, and then waits for "go" or "stop" on its input, so
 that whoever started it can score an epoch's export without taking CPU time from the next.
@@ -34,7 +35,7 @@ JOB = json.loads(Path(sys.argv[1]).read_text())
 ITEMS: int = JOB["items"]
 MAX_LEN: int = JOB["max_len"]
 with np.load(JOB["data"]) as _arrays:
-    OFFSETS, SEQUENCE = _arrays["offsets"], _arrays["items"]
+    OFFSETS, SEQUENCE, HELD = _arrays["offsets"], _arrays["items"], _arrays["held"]
 USERS = len(OFFSETS) - 1
 torch.manual_seed(JOB["seed"])
 
@@ -56,14 +57,30 @@ def places() -> np.ndarray:
 
 
 def contexts(left_padded: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    """What a model is shown to predict the validation items: tokens (U, max_len), 0 is padding; lengths (U,)."""
-    lengths = np.minimum(np.diff(OFFSETS), MAX_LEN)
-    tokens = np.zeros((USERS, MAX_LEN), np.int64)
-    column = places() - np.repeat(np.diff(OFFSETS) - lengths, np.diff(OFFSETS))  # below 0: cut off
-    if left_padded:
-        column = np.where(column < 0, -1, column + np.repeat(MAX_LEN - lengths, np.diff(OFFSETS)))
+    """Tokens (2U, max_len), 0 is padding, and lengths (2U,).
+
+    First what a model is shown to predict the validation items, the training items; then the same with the validation
+    items behind them, to predict the test items.
+    """
+    parts = []
+    for last in (np.zeros_like(HELD), HELD):
+        ends = OFFSETS[1:] + np.cumsum(last > 0)
+        items = np.insert(SEQUENCE, OFFSETS[1:][last > 0], last[last > 0])
+        parts.append(_newest(np.concatenate([[0], ends]), items, left_padded))
+    return torch.cat([tokens for tokens, _ in parts]), torch.cat([lengths for _, lengths in parts])
+
+
+def _newest(offsets: np.ndarray, items: np.ndarray, left_padded: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """The newest max_len items of every row: tokens (U, max_len), lengths (U,)."""
+    known = np.diff(offsets)
+    lengths = np.minimum(known, MAX_LEN)
+    rows = np.repeat(np.arange(USERS), known)
+    column = np.arange(len(items)) - np.repeat(offsets[1:] - lengths, known)  # below 0: cut off
     kept = column >= 0
-    tokens[owners()[kept], column[kept]] = SEQUENCE[kept]
+    if left_padded:
+        column = column + np.repeat(MAX_LEN - lengths, known)
+    tokens = np.zeros((USERS, MAX_LEN), np.int64)
+    tokens[rows[kept], column[kept]] = items[kept]
     return torch.from_numpy(tokens), torch.from_numpy(lengths)
 
 
@@ -92,7 +109,7 @@ class Epochs:
         """Report the epoch's CPU seconds; whether to go on.
 
         Args:
-            states: gives states (U, d) of the contexts and the item table (I, d), NaN for an item the model lacks;
+            states: gives states (2U, d) of the contexts and the item table (I, d), NaN for an item the model lacks;
                 called outside the clock, and only where an export is wanted.
         """
         seconds = cpu_seconds() - self.started

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from common import EPOCHS, ITEMS, JOB, OFFSETS, SEQUENCE, USERS
+from common import EPOCHS, HELD, ITEMS, JOB, OFFSETS, SEQUENCE, USERS
 
 from llmser_tasks.config import Recommender
 from llmser_tasks.recommenders import Watch, train
@@ -24,7 +24,8 @@ class Stopped(Exception):
 
 def states() -> tuple[torch.Tensor, torch.Tensor]:
     model = load(FOLDER)
-    return encode(model, histories), model.table[1:].detach()
+    held = Histories(histories.users, np.concatenate([[0], np.cumsum(HELD > 0)]), HELD[HELD > 0])
+    return torch.cat([encode(model, shown) for shown in (histories, histories.then(held))]), model.table[1:].detach()
 
 
 def after_epoch(*_: object) -> None:

@@ -11,10 +11,11 @@ from llmser_tasks.config import Recommender
 from llmser_tasks.recommenders.dropout import Dropout
 from llmser_tasks.recommenders.layout import Layout
 from llmser_tasks.recommenders.model import Examples, Model, initialise
-from llmser_tasks.recommenders.transformer import Block, positions_from_end
+from llmser_tasks.recommenders.transformer import Block, masks_of, positions_from_end
 
-MASK_PROBABILITY = 0.3  # of an item, in a sequence that is masked at random
-LAST_ONLY_PROBABILITY = 0.5  # of a sequence having its last item masked and no other, which is what inference asks
+MASK_PROBABILITY = 0.5  # of an item, in a sequence that is masked at random
+NEARNESS = 0.7  # what a token's attention to another loses per place between them, before it is learned (ALiBi's slope)
+LAST_ONLY_PROBABILITY = 0.2  # of a sequence having its last item masked and no other, which is what inference asks
 
 
 class BERT4Rec(Model):
@@ -40,11 +41,12 @@ class BERT4Rec(Model):
         for block in self.blocks:
             cast(Block, block).start_as_mean()
 
-    def contextual(self, embedded: Tensor, layout: Layout) -> Tensor:
+    def contextual(self, tokens: Tensor, embedded: Tensor, layout: Layout) -> Tensor:
         places = positions_from_end(layout, self.max_length + 1)
         x = self.dropout(embedded * self.config.dimension**0.5 + self.position_embedding(places))
+        masks = masks_of(layout, tokens == self.mask_token, NEARNESS)
         for block in self.blocks:
-            x = block(x, layout, causal=False)
+            x = block(x, layout, masks)
         states: Tensor = self.norm(x)
         return states
 

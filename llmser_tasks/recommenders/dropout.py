@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class Dropout(nn.Module):
-    """As `torch.nn.Dropout`. On a CPU uniform floats are drawn instead of Bernoulli ones: 4 × fewer seconds."""
+    """As `torch.nn.Dropout`. On a CPU 16 random bits an element decide; Bernoulli draws cost several times that."""
 
     def __init__(self, probability: float) -> None:
         super().__init__()
@@ -19,5 +19,7 @@ class Dropout(nn.Module):
             return x
         if x.is_cuda:
             return F.dropout(x, self.probability)
-        kept = torch.rand_like(x).ge_(self.probability).mul_(1 / (1 - self.probability))
-        return x * kept
+        words = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(1 << 63), None)
+        uniform = words.view(torch.int16)[: x.numel()].view(x.shape).to(x.dtype)  # -2¹⁵ … 2¹⁵ - 1
+        dropped = round(self.probability * 65536)
+        return x * uniform.ge_(dropped - 32768).mul_(65536 / (65536 - dropped))

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from llmser_tasks.config import Recommender
 from llmser_tasks.recommenders.dropout import Dropout
-from llmser_tasks.recommenders.layout import Group, Layout
+from llmser_tasks.recommenders.layout import Layout
 from llmser_tasks.recommenders.model import CausalModel, initialise
 
 
@@ -27,13 +27,12 @@ class GRU4Rec(CausalModel):
         self.norm = nn.LayerNorm(width)
         initialise(self, 0.02)
 
-    def contextual(self, embedded: Tensor, layout: Layout) -> Tensor:
+    def layout(self, lengths: Tensor) -> Layout:
+        return Layout.separate(lengths)
+
+    def contextual(self, tokens: Tensor, embedded: Tensor, layout: Layout) -> Tensor:
+        del tokens
         x = self.dropout(embedded * self.config.dimension**0.5)
-        hidden = layout.map(self._recur, x)
+        hidden = layout.join([self.gru(rows)[0] for rows in layout.split(x)])
         states: Tensor = self.norm(x + self.dropout(self.out(hidden)))
         return states
-
-    def _recur(self, x: Tensor, group: Group, lengths: Tensor) -> Tensor:
-        del group, lengths  # padding comes last, so nothing that is read depends on it
-        hidden: Tensor = self.gru(x)[0]
-        return hidden

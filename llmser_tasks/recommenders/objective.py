@@ -14,7 +14,6 @@ from torch import Tensor
 from llmser_tasks.config import Recommender
 from llmser_tasks.errors import InputError
 from llmser_tasks.recommenders.batches import Sequences
-from llmser_tasks.recommenders.layout import Layout
 from llmser_tasks.recommenders.losses import LossFunction, make_loss
 from llmser_tasks.recommenders.model import Examples, Model
 from llmser_tasks.recommenders.negatives import Negatives, Sampler, make_sampler
@@ -100,23 +99,23 @@ def solve(model: Model, parts: Sequence[Posed], rows: int) -> list[Tensor]:
     if not len(lengths):
         return [torch.zeros(rows, device=model.device) for _ in parts]
     tokens = torch.cat([F.pad(part.examples.tokens, (0, longest - part.examples.tokens.shape[1])) for part in parts])
-    order = lengths.argsort(stable=True)
-    layout = Layout.of(lengths[order])
-    row, column = order[layout.owner], layout.column
-    places = torch.zeros_like(tokens)
-    places[row, column] = torch.arange(len(row), device=row.device)
+    layout = model.layout(lengths)
+    laid = torch.where(layout.owner >= 0, tokens[layout.owner, layout.column], 0)
+    places = layout.start[:, None] + torch.arange(longest, device=model.device)
 
     predicted = [part.examples.positives[part.examples.predict] for part in parts]
     table, (shown, *known) = _gather(
-        model, [tokens[row, column], *predicted, *(part.negatives.items for part in parts)], parts[0].negatives.whole
+        model, [laid, *predicted, *(part.negatives.items for part in parts)], parts[0].negatives.whole
     )
-    states = model.contextual(F.embedding(shown, table), layout)
+    states = model.contextual(laid, F.embedding(shown, table), layout)
     totals = []
     of_parts = torch.split(places, [len(part.owner) for part in parts])
     for part, own, positives, items in zip(parts, of_parts, known[: len(parts)], known[len(parts) :], strict=True):
         predict = part.examples.predict
         negatives = replace(part.negatives, items=items)
-        each = part.loss(states[own[:, : predict.shape[1]][predict]], positives, negatives, table[: model.items + 1])
+        each = part.loss(
+            states.index_select(0, own[:, : predict.shape[1]][predict]), positives, negatives, table[: model.items + 1]
+        )
         owners = part.owner[torch.nonzero(predict)[:, 0]]
         totals.append(torch.zeros(rows, device=model.device).index_add(0, owners, each))
     return totals

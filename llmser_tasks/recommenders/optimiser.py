@@ -35,8 +35,8 @@ class Adam(torch.optim.Adam):
         state["step"] += 1
         rows, values = gradient.indices()[0], gradient.values()
         beta1, beta2 = group["betas"]
-        first = state["exp_avg"][rows].lerp_(values, 1 - beta1)
-        second = state["exp_avg_sq"][rows].mul_(beta2).addcmul_(values, values, value=1 - beta2)
+        first = state["exp_avg"].index_select(0, rows).lerp_(values, 1 - beta1)
+        second = state["exp_avg_sq"].index_select(0, rows).mul_(beta2).addcmul_(values, values, value=1 - beta2)
         state["exp_avg"].index_copy_(0, rows, first)
         state["exp_avg_sq"].index_copy_(0, rows, second)
         deviation = second.div_(1 - beta2 ** state["step"]).sqrt_().add_(group["eps"])

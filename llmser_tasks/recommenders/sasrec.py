@@ -8,7 +8,7 @@ from llmser_tasks.config import Recommender
 from llmser_tasks.recommenders.dropout import Dropout
 from llmser_tasks.recommenders.layout import Layout
 from llmser_tasks.recommenders.model import CausalModel, initialise
-from llmser_tasks.recommenders.transformer import Block, positions_from_end
+from llmser_tasks.recommenders.transformer import Block, causal_masks, positions_from_end
 
 
 class SASRec(CausalModel):
@@ -23,10 +23,12 @@ class SASRec(CausalModel):
         self.norm = nn.LayerNorm(width)
         initialise(self, 0.02)
 
-    def contextual(self, embedded: Tensor, layout: Layout) -> Tensor:
+    def contextual(self, tokens: Tensor, embedded: Tensor, layout: Layout) -> Tensor:
+        del tokens
         places = positions_from_end(layout, self.max_length)
         x = self.dropout(embedded * self.config.dimension**0.5 + self.position_embedding(places))
+        masks = causal_masks(layout)
         for block in self.blocks:
-            x = block(x, layout, causal=True)
+            x = block(x, layout, masks)
         states: Tensor = self.norm(x)
         return states

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from llmser_tasks.recommenders.dropout import Dropout
-from llmser_tasks.recommenders.layout import Group, Layout
+from llmser_tasks.recommenders.layout import Layout
 
 
 class Block(nn.Module):
@@ -32,32 +34,61 @@ class Block(nn.Module):
         self.query_key_value.weight[2 * len(identity) :] += identity
         self.attention_out.weight += identity
 
-    def forward(self, x: Tensor, layout: Layout, causal: bool) -> Tensor:
-        """x (T, d); a token looks at its row's real tokens, where `causal` at those up to itself."""
-        x = x + self.dropout(self._attend(self.attention_norm(x), layout, causal))
+    def forward(self, x: Tensor, layout: Layout, masks: Sequence[Tensor | None]) -> Tensor:
+        """x (T, d); masks as `causal_masks` or `masks_of` make them."""
+        x = x + self.dropout(self._attend(self.attention_norm(x), layout, masks))
         out: Tensor = x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
         return out
 
-    def _attend(self, x: Tensor, layout: Layout, causal: bool) -> Tensor:
-        def attend(split: Tensor, group: Group, lengths: Tensor) -> Tensor:
-            """(R, L, 3d) queries, keys and values → (R, L, d)"""
-            if group.longest == 1:  # nothing else to look at
-                return split[:, :, 2 * x.shape[1] :]
-            heads = split.view(group.rows, group.longest, 3, self.heads, x.shape[1] // self.heads)
-            query, key, value = heads.permute(2, 0, 3, 1, 4)  # each (R, heads, L, d / heads)
-            seen = None  # padding comes after every real token, so the causal mask alone hides it
-            if not causal and not group.full:
-                seen = (torch.arange(group.longest, device=x.device) < lengths[:, None])[:, None, None, :]
-            attended = F.scaled_dot_product_attention(query, key, value, attn_mask=seen, is_causal=causal)
-            return attended.transpose(1, 2).flatten(2)
-
-        out: Tensor = self.attention_out(layout.map(attend, self.query_key_value(x)))
+    def _attend(self, x: Tensor, layout: Layout, masks: Sequence[Tensor | None]) -> Tensor:
+        parts = []
+        for lines, mask in zip(layout.split(self.query_key_value(x)), masks, strict=True):
+            heads = lines.view(*lines.shape[:2], 3, self.heads, -1)
+            query, key, value = heads.permute(2, 0, 3, 1, 4)  # each (lines, heads, places, d / heads)
+            attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=mask is None)
+            parts.append(attended.transpose(1, 2).flatten(2))
+        out: Tensor = self.attention_out(layout.join(parts))
         return out
+
+
+def causal_masks(layout: Layout) -> list[Tensor | None]:
+    """Per group what is added to the attention of a token to another: nothing up to itself in its row, else -∞.
+
+    (lines, 1, places, places), or None where a line holds one row: padding stands behind it and causality hides it.
+    """
+    masks: list[Tensor | None] = []
+    for group, owner in zip(layout.groups, layout.split(layout.owner), strict=True):
+        if group.shared:
+            seen = (owner[:, :, None] == owner[:, None, :]).tril()
+            masks.append(_added(seen))
+        else:
+            masks.append(None)
+    return masks
+
+
+def masks_of(layout: Layout, hidden: Tensor, nearness: float) -> list[Tensor]:
+    """Per group what is added to the attention of a token to another in its row: -nearness × their distance.
+
+    (lines, 1, places, places); -∞ towards another row and towards tokens that are `hidden` (T, bool).
+    """
+    masks = []
+    for owner, out_of_sight in zip(layout.split(layout.owner), layout.split(hidden), strict=True):
+        place = torch.arange(owner.shape[1], device=owner.device)
+        distance = (place - place[:, None]).abs()
+        seen = (owner[:, :, None] == owner[:, None, :]) & ~out_of_sight[:, None, :]
+        masks.append(_added(seen) - nearness * distance)
+    return masks
+
+
+def _added(seen: Tensor) -> Tensor:
+    """(lines, places, places) bool → (lines, 1, places, places), 0 or -∞."""
+    return torch.zeros(seen.shape, device=seen.device).masked_fill_(~seen, -torch.inf)[:, None]
 
 
 def positions_from_end(layout: Layout, most: int) -> Tensor:
     """(T,) indices into a position table of `most` rows: a row's last item always has the index most - 1.
 
-    Counted this way an item's position says how recent it is, whatever the length. Padding gets most - 1.
+    Counted this way an item's position says how recent it is, whatever the length. What stands on empty places is
+    read by nobody.
     """
-    return (most - layout.lengths[layout.owner] + layout.column).clamp(max=most - 1)
+    return most - layout.lengths[layout.owner] + layout.column

@@ -108,7 +108,7 @@ def test_bert4rec_trains_on_mask_tokens() -> None:
     assert counts[400] == 0  # a single item has no context
     assert counts[401] == 1
     last_only = (masked[:400, 4] & (counts[:400] == 1)).float().mean()
-    assert 0.45 < last_only < 0.7
+    assert 0.15 < last_only < 0.4
     assert masked[:400, :4].any(0).all()
 
 

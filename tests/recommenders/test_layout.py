@@ -1,47 +1,77 @@
-"""Rows laid flat in groups give the states that they give alone."""
+"""Rows laid flat give the states that they give alone, whatever lies beside them."""
 
 from __future__ import annotations
 
+import numpy as np
+import pytest
 import torch
 
 from llmser_tasks.config import Recommender
 from llmser_tasks.recommenders.backbones import make_model
-from llmser_tasks.recommenders.layout import Layout
+from llmser_tasks.recommenders.layout import LINE, Layout, pack
 
-LENGTHS = torch.tensor([1] * 150 + [2] * 30 + [3, 3, 4, 7, 8, 30, 31])
-
-
-def test_a_layout_holds_every_token_once() -> None:
-    layout = Layout.of(LENGTHS)
-    assert len(layout.groups) > 2 and layout.groups[0].longest == 1
-    held = torch.stack([layout.owner, layout.column], 1)[layout.real]
-    expected = [(row, column) for row, length in enumerate(LENGTHS.tolist()) for column in range(length)]
-    assert held.tolist() == [list(pair) for pair in expected]
-    assert [group.full for group in layout.groups] == [
-        len(set(part.tolist())) == 1 for part in LENGTHS.split([group.rows for group in layout.groups])
-    ]
+LENGTHS = torch.tensor([40] + [1] * 150 + [31, 3] + [2] * 30 + [3, 4, 33, 7, 8, 30, LINE, 40])
+LAYOUTS = {"packed": Layout.packed, "separate": Layout.separate, "rectangle": lambda n: Layout.rectangle(n, 40)}
 
 
-def test_map_shows_each_group_as_a_matrix() -> None:
-    layout = Layout.of(LENGTHS)
-    seen = []
-
-    def double(x: torch.Tensor, group: object, lengths: torch.Tensor) -> torch.Tensor:
-        seen.append((tuple(x.shape), len(lengths)))
-        return x * 2
-
-    flat = torch.randn(len(layout.owner), 3)
-    assert torch.equal(layout.map(double, flat), flat * 2)
-    assert seen == [((group.rows, group.longest, 3), group.rows) for group in layout.groups]
+@pytest.mark.parametrize("kind", LAYOUTS)
+def test_a_layout_holds_every_token_once(kind: str) -> None:
+    layout = LAYOUTS[kind](LENGTHS)
+    assert len(layout.owner) == len(layout.column) == sum(group.lines * group.places for group in layout.groups)
+    for row, (start, length) in enumerate(zip(layout.start.tolist(), LENGTHS.tolist(), strict=True)):
+        assert (layout.owner == row).sum() == length
+        assert torch.equal(layout.owner[start : start + length], torch.full((length,), row))
+        assert torch.equal(layout.column[start : start + length], torch.arange(length))
 
 
-def test_grouped_rows_have_the_states_they_have_alone(small: Recommender) -> None:
+@pytest.mark.parametrize("kind", LAYOUTS)
+def test_no_row_reaches_over_the_end_of_a_line(kind: str) -> None:
+    layout = LAYOUTS[kind](LENGTHS)
+    for lines in layout.split(layout.owner):
+        for line in lines.tolist():
+            for row in set(line) - {-1}:
+                assert line.count(row) == LENGTHS[row]
+
+
+def test_rows_share_lines_only_where_they_may() -> None:
+    shared, *own = Layout.packed(LENGTHS).groups
+    assert shared.shared and shared.places == LINE and not any(group.shared for group in own)
+    assert sum(group.lines for group in own) == 3  # 33, 40 and 40
+    assert shared.lines * LINE < 1.1 * int(LENGTHS[LENGTHS <= LINE].sum())
+    separate = Layout.separate(LENGTHS)
+    assert sum(group.lines for group in separate.groups) == len(LENGTHS) and len(separate.groups) > 2
+
+
+def test_lines_are_filled_and_never_overfilled() -> None:
+    random = np.random.default_rng(0)
+    for _ in range(20):
+        lengths = random.integers(1, 33, 200)
+        start, lines = pack(lengths, 32)
+        assert ((start % 32) + lengths <= 32).all() and (start + lengths).max() <= lines * 32
+        taken = np.concatenate([np.arange(a, a + n) for a, n in zip(start, lengths, strict=True)])
+        assert len(np.unique(taken)) == lengths.sum()
+        assert lines * 32 < 1.15 * lengths.sum()
+    assert pack(np.zeros(0, np.int64), 32)[1] == 0
+    assert pack(np.array([32, 32]), 32)[0].tolist() == [0, 32]
+
+
+def test_what_is_split_can_be_joined() -> None:
+    for make in LAYOUTS.values():
+        layout = make(LENGTHS)
+        flat = torch.randn(len(layout.owner), 3)
+        parts = layout.split(flat)
+        assert [part.shape for part in parts] == [(group.lines, group.places, 3) for group in layout.groups]
+        assert torch.equal(layout.join(parts), flat)
+
+
+def test_rows_have_the_states_they_have_alone(small: Recommender) -> None:
     torch.manual_seed(0)
     model = make_model(small.model_copy(update={"max_length": 40}), 50).eval()
-    layout = Layout.of(LENGTHS)
-    tokens = torch.randint(1, 51, (len(LENGTHS), 31))
-    tokens[torch.arange(31) >= LENGTHS[:, None]] = 0
-    states = model.contextual(model.item_embedding(tokens[layout.owner, layout.column]), layout)
+    tokens = torch.randint(1, 51, (len(LENGTHS), 40))
+    tokens[torch.arange(40) >= LENGTHS[:, None]] = 0
+    layout = model.layout(LENGTHS)
+    laid = torch.where(layout.owner >= 0, tokens[layout.owner, layout.column], 0)
+    states = model.contextual(laid, model.item_embedding(laid), layout)
     for row, length in enumerate(LENGTHS.tolist()):
         alone = model.states(tokens[row : row + 1, :length], LENGTHS[row : row + 1])[0]
-        torch.testing.assert_close(states[(layout.owner == row) & layout.real], alone)
+        torch.testing.assert_close(states[layout.owner == row], alone)

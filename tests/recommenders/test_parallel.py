@@ -59,10 +59,10 @@ def log_of(folder: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
-def check_same(one: Path, other: Path) -> None:
+def check_same(one: Path, other: Path, epochs: int = SMALL.epochs) -> None:
     """Two folders tell of the same epochs, and hold nothing but a finished training."""
     ours, theirs = log_of(one), log_of(other)
-    assert len(ours) == len(theirs) == SMALL.epochs
+    assert len(ours) == len(theirs) == epochs
     for mine, its in zip(ours, theirs, strict=True):
         assert mine["loss"] == pytest.approx(its["loss"], rel=1e-4)
         assert mine["ndcg@10"] == its["ndcg@10"]
@@ -105,7 +105,8 @@ def test_a_killed_caller_leaves_nothing_and_two_processes_go_on(
     one, two = tmp_path / "one", tmp_path / "two"
     one.mkdir()
     two.mkdir()
-    train(SMALL, ring, RING, 1, one, watch=watch, device="cpu")
+    long = SMALL.model_copy(update={"epochs": 12, "patience": 12})  # not over before the kill on a busy machine
+    train(long, ring, RING, 1, one, watch=watch, device="cpu")
     monkeypatch.setenv(VARIABLE, "2")
 
     def kill(done: int, total: int | None, unit: str, note: str = "") -> None:
@@ -114,7 +115,7 @@ def test_a_killed_caller_leaves_nothing_and_two_processes_go_on(
 
     caller = multiprocessing.get_context("fork").Process(
         target=train,
-        args=(SMALL, ring, RING, 1, two),
+        args=(long, ring, RING, 1, two),
         kwargs={"watch": watch, "device": "cpu", "progress": kill},
     )
     caller.start()
@@ -127,11 +128,11 @@ def test_a_killed_caller_leaves_nothing_and_two_processes_go_on(
     def note(done: int, total: int | None, unit: str, note: str = "") -> None:
         told.append((done, total, unit, "NDCG@10" in note))
 
-    summary = train(SMALL, ring, RING, 1, two, watch=watch, device="cpu", progress=note)
-    assert [number for number, *_ in told] == list(range(len(log_of(two)) + 1 - len(told), SMALL.epochs + 1))
-    assert told[-1] == (4, 4, "epochs", True) and len(told) < SMALL.epochs  # those before the kill were not run again
-    assert (summary.epochs, summary.threads, summary.users) == (4, 2, len(ring))
-    check_same(one, two)
+    summary = train(long, ring, RING, 1, two, watch=watch, device="cpu", progress=note)
+    assert [number for number, *_ in told] == list(range(len(log_of(two)) + 1 - len(told), long.epochs + 1))
+    assert told[-1] == (12, 12, "epochs", True) and len(told) < long.epochs  # those before the kill were not run again
+    assert (summary.epochs, summary.threads, summary.users) == (12, 2, len(ring))
+    check_same(one, two, long.epochs)
 
 
 def test_a_killed_process_is_one_clear_sentence_and_no_process_is_left(

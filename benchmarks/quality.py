@@ -1,0 +1,114 @@
+"""Base and LLMSeR of every backbone on Beauty and Yelp, three seeds, beside popularity and co-occurrence.
+
+    python benchmarks/quality.py --data FOLDER [--dataset beauty] [--backbones sasrec,gru4rec,bert4rec] [--seeds 42,43,44]
+
+FOLDER holds `amazon_beauty_2014/` and `yelp_s3rec/`. Histories are augmented once per dataset, by SASRec's candidates
+and the embedding ranker; what the seeds vary are the recommenders. Artefacts and answers are kept, so an interrupted
+run goes on where it stopped. Prints one row a model and group, full ranking, test: mean ± sample sd over seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from sqlalchemy import text
+
+from llmser_tasks import pipeline, settings
+from llmser_tasks.llm import embedded
+from llmser_tasks.warehouse.engine import engine
+
+DATASETS: dict[str, dict[str, Any]] = {
+    "beauty": {
+        "source": "amazon-2014",
+        "reviews": "amazon_beauty_2014/reviews_Beauty_5.json.gz",
+        "items": "amazon_beauty_2014/meta_Beauty.json.gz",
+        "item_core": 5,
+        "noun": "beauty product",
+    },
+    "yelp": {
+        "source": "yelp",
+        "reviews": "yelp_s3rec/yelp_academic_dataset_review.json.gz",
+        "items": "yelp_s3rec/yelp_academic_dataset_business.json.gz",
+        "noun": "business",
+    },
+}
+GROUPS = ("all", "tail users", "head users", "tail items", "head items")
+METRICS = ("H@10", "N@10")
+
+
+def figures(database_url: str, run_id: str) -> pd.DataFrame:
+    """One row per model and seed, a column per group and metric; popularity and co-occurrence have one row."""
+    statement = text(
+        "select model, seed, user_group, metric, value from metrics where run_id = :run and protocol = 'full'"
+    )
+    with engine(database_url).connect() as connection:
+        rows = pd.DataFrame(connection.execute(statement, {"run": run_id}).mappings().all())
+    return rows.pivot(index=["model", "seed"], columns=["user_group", "metric"], values="value")
+
+
+def show(label: str, rows: pd.DataFrame) -> None:
+    cells = []
+    for group in GROUPS:
+        for metric in METRICS:
+            values = rows[group, metric]
+            spread = f" ± {values.std():.4f}" if len(values) > 1 else ""
+            cells.append(f"{values.mean():.4f}{spread}")
+    print(f"| {label} | " + " | ".join(cells) + " |", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--dataset", choices=DATASETS, default="beauty")
+    parser.add_argument("--backbones", default="sasrec,gru4rec,bert4rec")
+    parser.add_argument("--seeds", default="42,43,44")
+    parser.add_argument("--epochs", type=int, default=200)
+    arguments = parser.parse_args()
+    known = DATASETS[arguments.dataset]
+    values = {"dataset": arguments.dataset, "epochs": arguments.epochs, **known}
+    values |= {key: str((arguments.data / known[key]).absolute()) for key in ("reviews", "items")}
+    values["seeds"] = [int(seed) for seed in arguments.seeds.split(",")]
+    workspace = settings.workspace()
+    with settings.database() as url:
+        first = pipeline.start(pipeline.new_run_id(values), values, workspace=workspace, database_url=url)
+        with embedded.running(workspace.root / "embeddings") as endpoint:
+            refs = pipeline.augment(first, endpoint)
+        columns = [f"{group} {metric}" for group in GROUPS for metric in METRICS]
+        print(f"\n{arguments.dataset}, seeds {arguments.seeds}\n\n| model | " + " | ".join(columns) + " |")
+        print("| --- |" + " ---: |" * len(columns), flush=True)
+        baselines_shown = False
+        for backbone in arguments.backbones.split(","):
+            own = values | {"backbone": backbone}
+            run = pipeline.start(pipeline.new_run_id(own), own, workspace=workspace, database_url=url)
+            pipeline.compare(run, refs)
+            found = figures(url, run.run_id)
+            if not baselines_shown:
+                for name in ("popularity", "cooccurrence"):
+                    show(name, found.loc[[name]])
+                baselines_shown = True
+            show(f"{backbone}, base", found.loc[["base"]])
+            show(f"{backbone}, LLMSeR", found.loc[["llmser"]])
+            compare_groups(url, run.run_id)
+
+
+def compare_groups(database_url: str, run_id: str) -> None:
+    """The paired test's verdict per group, as the run recorded it."""
+    statement = text(
+        "select user_group, difference, low, high, p_holm from comparisons"
+        " where run_id = :run and protocol = 'full' and metric = 'N@10'"
+    )
+    with engine(database_url).connect() as connection:
+        for row in connection.execute(statement, {"run": run_id}):
+            if row.user_group in GROUPS:
+                print(
+                    f"<!-- {row.user_group}: N@10 {row.difference:+.4f} [{row.low:+.4f}, {row.high:+.4f}],"
+                    f" p after Holm {row.p_holm:.3f} -->",
+                    flush=True,
+                )
+
+
+if __name__ == "__main__":
+    main()
