@@ -1,6 +1,6 @@
 """Base and LLMSeR of every backbone on Beauty and Yelp, three seeds, beside popularity and co-occurrence.
 
-    python benchmarks/quality.py --data FOLDER [--dataset beauty] [--backbones sasrec,gru4rec,bert4rec] [--seeds 42,43,44]
+    python benchmarks/quality.py --data FOLDER [--dataset beauty] [--backbones sasrec,gru4rec,bert4rec] [--seeds 42]
 
 FOLDER holds `amazon_beauty_2014/` and `yelp_s3rec/`. Histories are augmented once per dataset, by SASRec's candidates
 and the embedding ranker; what the seeds vary are the recommenders. Artefacts and answers are kept, so an interrupted

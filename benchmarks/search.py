@@ -36,17 +36,17 @@ BACKBONES = ("sasrec", "gru4rec", "bert4rec")
 MASK = "mask_probability"  # BERT4Rec's, a constant of its module
 SETTINGS: list[dict[str, Any]] = [
     {},
-    {"negatives": 256},
-    {"negatives": 4096},
     {"negatives_from": "popularity"},
     {"negatives_from": "batch"},
-    {"loss": "cross-entropy"},
+    {"dropout": 0.35},
+    {"dropout": 0.2},
+    {"learning_rate": 2e-3},
+    {"learning_rate": 5e-4},
+    {"negatives": 4096},
+    {"negatives": 256},
     {"loss": "gbce"},
     {"loss": "bce"},
-    {"dropout": 0.2},
-    {"dropout": 0.35},
-    {"learning_rate": 5e-4},
-    {"learning_rate": 2e-3},
+    {"loss": "cross-entropy"},
 ]
 MASKED: list[dict[str, Any]] = [{MASK: 0.15}, {MASK: 0.5}]
 DATASETS: dict[str, dict[str, Any]] = {
