@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,7 +18,12 @@ from llmser_tasks.sequences.histories import Histories
 
 SCORES = 1 << 21  # scores held at once: 8 MB of floats stay in cache …
 SCORES_CUDA = 1 << 27  # … and 512 MB keep a GPU busy
-TOKENS = 1 << 16  # tokens encoded at once
+TILE = (
+    256,
+    1024,
+)  # users × items whose scores are compared while they are in a CPU's cache: 2 × faster than whole rows
+TILE_CUDA = (4096, 1 << 15)
+TOKENS = 1 << 14  # tokens encoded at once
 
 Ints = NDArray[np.int32]
 Floats = NDArray[np.float32]
@@ -59,13 +65,37 @@ def ranks(model: Model, contexts: Histories, targets: Ints, exclude: Histories) 
     Every other item that scores the same as the target, or not a number, stands before it.
     """
     result = np.zeros(len(contexts), np.int32)
-    wanted = torch.from_numpy(targets.astype(np.int64) - 1).to(model.device)
+    table, barred, column = model.table[1:], _barred(contexts, exclude), targets.astype(np.int64) - 1
+    height, width = TILE_CUDA if table.is_cuda else TILE
+    order = np.argsort(column, kind="stable")  # the targets of neighbours lie in few tiles
     with pinned_threads():
-        for rows, block in _score_blocks(model, contexts, exclude, keep=wanted):
-            target = block.gather(1, wanted[rows, None])
-            below = (block < target).view(torch.uint8).sum(1, dtype=torch.int32)  # 20 × faster than count_nonzero
-            result[rows] = (model.items - below).cpu().numpy()
+        states = encode(model, contexts)
+        for start in range(0, len(order), height):
+            rows = order[start : start + height]
+            block = states[torch.from_numpy(rows).to(table.device)]
+            wanted = _own_scores(block, table, column[rows], width)
+            owner, away = barred.at(rows)
+            owner, away = np.append(owner, np.arange(len(rows))), np.append(away, column[rows])
+            by_item = np.argsort(away, kind="stable")
+            firsts = range(0, model.items, width)
+            ends = np.searchsorted(away[by_item], [*firsts, model.items])
+            below = torch.zeros(len(rows), dtype=torch.int32, device=table.device)
+            for first, since, until in zip(firsts, ends[:-1], ends[1:], strict=True):
+                tile = block @ table[first : first + width].T
+                here = by_item[since:until]
+                tile[owner[here], away[here] - first] = -torch.inf
+                below += (tile < wanted).view(torch.uint8).sum(1, dtype=torch.int32)  # 20 × faster than count_nonzero
+            result[rows] = (model.items + 1 - below).clamp(max=model.items).cpu().numpy()
     return result
+
+
+def _own_scores(block: Tensor, table: Tensor, column: NDArray[np.int64], width: int) -> Tensor:
+    """(B, 1) score of one item per row, from the very products that the others' scores come from: equals stay equal."""
+    scores = torch.empty(len(block), 1, device=block.device)
+    for first in np.unique(column // width) * width:
+        here = np.flatnonzero(column // width * width == first)
+        scores[here] = (block @ table[first : first + width].T)[here, column[here] - first][:, None]
+    return scores
 
 
 @torch.inference_mode()
@@ -106,26 +136,38 @@ def encode(model: Model, contexts: Histories) -> Tensor:
     return states
 
 
-def _score_blocks(
-    model: Model, contexts: Histories, exclude: Histories, keep: Tensor | None = None
-) -> Iterator[tuple[slice, Tensor]]:
-    """Scores of items 1 … I for blocks of users: (rows, (B, I)), -inf where excluded unless it is `keep` (U,)."""
-    states = encode(model, contexts)
-    rows_excluded = exclude.rows_of(contexts.users)
-    known = rows_excluded >= 0
-    excluded = exclude.select(rows_excluded[known])
-    counts = np.zeros(len(contexts), np.int64)
-    counts[known] = excluded.lengths
-    ends = np.concatenate([[0], np.cumsum(counts)])
+def _score_blocks(model: Model, contexts: Histories, exclude: Histories) -> Iterator[tuple[slice, Tensor]]:
+    """Scores of items 1 … I for blocks of users: (rows, (B, I)), -inf where excluded."""
+    states, barred = encode(model, contexts), _barred(contexts, exclude)
     items = model.table[1:].T
-    step = max(1, (SCORES_CUDA if model.device.type == "cuda" else SCORES) // model.items)
+    step = max(1, (SCORES_CUDA if items.is_cuda else SCORES) // model.items)
     for start in range(0, len(contexts), step):
         rows = slice(start, min(start + step, len(contexts)))
         block = states[rows] @ items
-        kept = None if keep is None else block.gather(1, keep[rows, None])
-        owner = np.repeat(np.arange(rows.stop - start), counts[rows])
-        column = excluded.items[ends[start] : ends[rows.stop]].astype(np.int64) - 1
+        owner, column = barred.at(np.arange(rows.start, rows.stop))
         block[torch.from_numpy(owner).to(block.device), torch.from_numpy(column).to(block.device)] = -torch.inf
-        if keep is not None and kept is not None:
-            block.scatter_(1, keep[rows, None], kept)
         yield rows, block
+
+
+@dataclass(frozen=True)
+class _Barred:
+    """What is excluded for every context: the columns `columns[ends[row]:ends[row + 1]]` of the items 1 … I."""
+
+    ends: NDArray[np.int64]
+    columns: NDArray[np.int64]
+
+    def at(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(n,) which of `rows`, and (n,) a column excluded there."""
+        counts = self.ends[rows + 1] - self.ends[rows]
+        before = np.cumsum(counts) - counts
+        places = np.repeat(self.ends[rows] - before, counts) + np.arange(counts.sum())
+        return np.repeat(np.arange(len(rows)), counts), self.columns[places]
+
+
+def _barred(contexts: Histories, exclude: Histories) -> _Barred:
+    row = exclude.rows_of(contexts.users)
+    known = row >= 0
+    excluded = exclude.select(row[known])
+    counts = np.zeros(len(contexts), np.int64)
+    counts[known] = excluded.lengths
+    return _Barred(np.concatenate([[0], np.cumsum(counts)]), excluded.items.astype(np.int64) - 1)
