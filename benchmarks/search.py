@@ -36,8 +36,8 @@ BACKBONES = ("sasrec", "gru4rec", "bert4rec")
 MASK = "mask_probability"  # BERT4Rec's, a constant of its module
 SETTINGS: list[dict[str, Any]] = [
     {},
+    {"negatives_from": "uniform"},
     {"negatives_from": "popularity"},
-    {"negatives_from": "batch"},
     {"dropout": 0.35},
     {"dropout": 0.2},
     {"learning_rate": 2e-3},

@@ -1,6 +1,6 @@
 """Our training against RecTools, RePlay and RecBole: seconds of one core per epoch, and to the same quality.
 
-    python benchmarks/training.py --data FOLDER [--only llmser,rectools] [--max-len 50,200] [--epochs 40] [--quick]
+    python benchmarks/training.py --data FOLDER [--only llmser,rectools] [--max-len 50,200] [--sampled] [--epochs 40]
 
 FOLDER holds `amazon_beauty_2014/`. Every library trains the same SASRec (our default's width, layers, heads, dropout)
 on the same users, items and sequences, in batches of 128, in a process of its own that has one core and one thread.
@@ -9,6 +9,7 @@ comes from wherever pip is set up to find it (`--find-links` in its configuratio
 
 Prints three tables. CPU seconds are user + system time of whole epochs; imports and data preparation stand apart. The
 first epoch warms up and does not count; the figure is the median of the next three, or of fewer once 300 s are spent.
+--sampled leaves out the losses over all items, which take the peers minutes to quarters of an hour an epoch.
 `peers/common.py` tells how a peer is driven, `peers/run_*.py` how each is set up. The whole takes hours, nearly all of
 them the peers'.
 
@@ -49,7 +50,8 @@ SEED = 42
 REPEATS = 3
 ENOUGH = 300  # CPU seconds after which no further epoch is measured
 PATIENCE = 5
-MODEL = {name: getattr(Recommender(), name) for name in ("dimension", "layers", "heads", "dropout", "learning_rate")}
+MODEL = {name: getattr(Recommender(), name) for name in ("dimension", "layers", "heads", "learning_rate")}
+MODEL["dropout"] = Recommender().dropout_rate
 
 
 @dataclass(frozen=True)
@@ -192,6 +194,8 @@ def epochs(
             "batch_size": BATCH,
             "seed": SEED,
         }
+        if not export:
+            job["negatives_from"] = "uniform"  # as the peers' are, where only time counts
         (folder / "job.json").write_text(json.dumps(job))
         command = [str(interpreter(system.library, envs)), "-W", "ignore", str(PEERS / f"run_{system.library}.py")]
         one_thread = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "LLMSER_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
@@ -266,13 +270,15 @@ def measure(system: System, loss: str, max_len: int, repeats: int, data: Data, e
     return Speed(system, loss, max_len, ready["version"], ready["torch"], ready["prepared_cpu_s"], counted)
 
 
-def speed_table(chosen: list[System], lengths: list[int], repeats: int, data: Data, envs: Path) -> list[Speed]:
+def speed_table(
+    chosen: list[System], lengths: list[int], sampled: bool, repeats: int, data: Data, envs: Path
+) -> list[Speed]:
     head = "max_len | loss | library | CPU s per epoch | range | users per CPU s | × ours | preparation, CPU s"
     print(f"\n| {head} |\n| ---: | --- | --- | ---: | --- | ---: | ---: | ---: |", flush=True)
     rows: list[Speed] = []
     for max_len in lengths:
         for system in chosen:
-            for loss in system.losses:
+            for loss in (loss for loss in system.losses if not (sampled and loss in FULL)):
                 rows.append(measure(system, loss, max_len, repeats, data, envs))
                 print_speed(rows[-1], rows, len(data.histories))
     return rows
@@ -427,6 +433,7 @@ def main() -> None:
     parser.add_argument("--envs", type=Path, default=settings.home() / "benchmarks" / "peers")
     parser.add_argument("--only", default=",".join(libraries))
     parser.add_argument("--max-len", default="50,200")
+    parser.add_argument("--sampled", action="store_true")
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--cpu-seconds", type=float, default=1200)
     parser.add_argument("--race-only", action="store_true")
@@ -443,7 +450,8 @@ def main() -> None:
     print(f"Beauty 2014: {len(data.histories):,} users, {data.items:,} items, {len(data.histories.items):,} training")
     print(f"interactions. SASRec {', '.join(f'{k} {v}' for k, v in MODEL.items())}; batches of {BATCH}.")
     if not arguments.race_only:
-        floor_table(speed_table(chosen, lengths, 1 if arguments.quick else REPEATS, data, envs), data)
+        repeats = 1 if arguments.quick else REPEATS
+        floor_table(speed_table(chosen, lengths, arguments.sampled, repeats, data, envs), data)
     if arguments.epochs:
         most = 2 if arguments.quick else arguments.epochs
         race_table(chosen, lengths[0], most, arguments.cpu_seconds, data, envs)

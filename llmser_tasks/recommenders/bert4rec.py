@@ -32,9 +32,9 @@ class BERT4Rec(Model):
         width = config.dimension
         self.mask_token = items + 1
         self.position_embedding = nn.Embedding(config.max_length + 1, width)
-        self.dropout = Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout_rate)
         self.blocks = nn.ModuleList(
-            Block(width, config.heads, 4 * width, nn.GELU(), config.dropout) for _ in range(config.layers)
+            Block(width, config.heads, 4 * width, nn.GELU(), config.dropout_rate) for _ in range(config.layers)
         )
         self.norm = nn.LayerNorm(width)
         initialise(self, 0.02)

@@ -20,8 +20,8 @@ class GRU4Rec(CausalModel):
     def __init__(self, config: Recommender, items: int) -> None:
         super().__init__(config, items)
         width = config.dimension
-        self.dropout = Dropout(config.dropout)
-        between = config.dropout if config.layers > 1 else 0.0  # the GRU drops out between its layers alone
+        self.dropout = Dropout(config.dropout_rate)
+        between = config.dropout_rate if config.layers > 1 else 0.0  # the GRU drops out between its layers alone
         self.gru = nn.GRU(width, width, config.layers, batch_first=True, dropout=between)
         self.out = nn.Linear(width, width)
         self.norm = nn.LayerNorm(width)

@@ -164,11 +164,11 @@ def make_sampler(
         return UnseenUniform(histories, items, count, device)
     if config.loss == "cross-entropy" or count >= items:
         return WholeCatalogue(items, device)
+    if config.negatives_from == "uniform":
+        return SharedUniform(items, count)
     if config.negatives_from == "popularity":
         return SharedPopular(target_counts(histories, items, context), count, device)
-    if config.negatives_from == "batch":
-        return BatchPositives(target_counts(histories, items, context), count, device)
-    return SharedUniform(items, count)
+    return BatchPositives(target_counts(histories, items, context), count, device)
 
 
 def target_counts(histories: Histories, items: int, context: NDArray[np.int64] | None = None) -> NDArray[np.int64]:

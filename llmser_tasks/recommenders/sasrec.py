@@ -16,9 +16,9 @@ class SASRec(CausalModel):
         super().__init__(config, items)
         width = config.dimension
         self.position_embedding = nn.Embedding(config.max_length, width)
-        self.dropout = Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout_rate)
         self.blocks = nn.ModuleList(
-            Block(width, config.heads, width, nn.ReLU(), config.dropout) for _ in range(config.layers)
+            Block(width, config.heads, width, nn.ReLU(), config.dropout_rate) for _ in range(config.layers)
         )
         self.norm = nn.LayerNorm(width)
         initialise(self, 0.02)
