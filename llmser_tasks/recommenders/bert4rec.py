@@ -11,10 +11,10 @@ from llmser_tasks.config import Recommender
 from llmser_tasks.recommenders.dropout import Dropout
 from llmser_tasks.recommenders.layout import Layout
 from llmser_tasks.recommenders.model import Examples, Model, initialise
-from llmser_tasks.recommenders.transformer import Block, masks_of, positions_from_end
+from llmser_tasks.recommenders.transformer import Block, nearness_masks, positions_from_end
 
 MASK_PROBABILITY = 0.5  # of an item, in a sequence that is masked at random
-NEARNESS = 0.7  # what a token's attention to another loses per place between them, before it is learned (ALiBi's slope)
+NEARNESS = 0.7  # by how much the attention logit of a token falls with every step away from it
 LAST_ONLY_PROBABILITY = 0.2  # of a sequence having its last item masked and no other, which is what inference asks
 
 
@@ -25,6 +25,8 @@ class BERT4Rec(Model):
 
     A mask says nothing itself, so each block starts as the mean of the items around it (`start_as_mean`). From small
     random weights alone nothing reached the masks for epochs: validation NDCG@10 on Beauty stood at .008 after five.
+    For the same reason attention begins by preferring what is near (ALiBi, Press et al., 2022): without that the best
+    NDCG@10 on Beauty was .052, with it .058 (dropout .2 both).
     """
 
     def __init__(self, config: Recommender, items: int) -> None:
@@ -41,10 +43,10 @@ class BERT4Rec(Model):
         for block in self.blocks:
             cast(Block, block).start_as_mean()
 
-    def contextual(self, tokens: Tensor, embedded: Tensor, layout: Layout) -> Tensor:
+    def contextual(self, embedded: Tensor, layout: Layout) -> Tensor:
         places = positions_from_end(layout, self.max_length + 1)
         x = self.dropout(embedded * self.config.dimension**0.5 + self.position_embedding(places))
-        masks = masks_of(layout, tokens == self.mask_token, NEARNESS)
+        masks = nearness_masks(layout, NEARNESS)
         for block in self.blocks:
             x = block(x, layout, masks)
         states: Tensor = self.norm(x)

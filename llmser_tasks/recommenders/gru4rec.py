@@ -30,8 +30,7 @@ class GRU4Rec(CausalModel):
     def layout(self, lengths: Tensor) -> Layout:
         return Layout.separate(lengths)
 
-    def contextual(self, tokens: Tensor, embedded: Tensor, layout: Layout) -> Tensor:
-        del tokens
+    def contextual(self, embedded: Tensor, layout: Layout) -> Tensor:
         x = self.dropout(embedded * self.config.dimension**0.5)
         hidden = layout.join([self.gru(rows)[0] for rows in layout.split(x)])
         states: Tensor = self.norm(x + self.dropout(self.out(hidden)))

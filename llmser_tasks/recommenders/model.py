@@ -62,15 +62,15 @@ class Model(nn.Module, ABC):
         """(B, L, d) state at every position of right-padded tokens (B, L)."""
         embedded = self.item_embedding(tokens)
         layout = Layout.rectangle(lengths, tokens.shape[1])
-        return self.contextual(tokens.flatten(), embedded.flatten(0, 1), layout).view_as(embedded)
+        return self.contextual(embedded.flatten(0, 1), layout).view_as(embedded)
 
     def layout(self, lengths: Tensor) -> Layout:
         """How this model wants rows (B,) of so many tokens to lie."""
         return Layout.packed(lengths)
 
     @abstractmethod
-    def contextual(self, tokens: Tensor, embedded: Tensor, layout: Layout) -> Tensor:
-        """(T, d) state at every place, from the tokens (T,) there and their embeddings (T, d); 0 is an empty place."""
+    def contextual(self, embedded: Tensor, layout: Layout) -> Tensor:
+        """(T, d) state at every place, from the item embeddings (T, d) there."""
 
     @abstractmethod
     def examples(

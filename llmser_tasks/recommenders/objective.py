@@ -107,7 +107,7 @@ def solve(model: Model, parts: Sequence[Posed], rows: int) -> list[Tensor]:
     table, (shown, *known) = _gather(
         model, [laid, *predicted, *(part.negatives.items for part in parts)], parts[0].negatives.whole
     )
-    states = model.contextual(laid, F.embedding(shown, table), layout)
+    states = model.contextual(F.embedding(shown, table), layout)
     totals = []
     of_parts = torch.split(places, [len(part.owner) for part in parts])
     for part, own, positives, items in zip(parts, of_parts, known[: len(parts)], known[len(parts) :], strict=True):

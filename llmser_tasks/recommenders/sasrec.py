@@ -23,8 +23,7 @@ class SASRec(CausalModel):
         self.norm = nn.LayerNorm(width)
         initialise(self, 0.02)
 
-    def contextual(self, tokens: Tensor, embedded: Tensor, layout: Layout) -> Tensor:
-        del tokens
+    def contextual(self, embedded: Tensor, layout: Layout) -> Tensor:
         places = positions_from_end(layout, self.max_length)
         x = self.dropout(embedded * self.config.dimension**0.5 + self.position_embedding(places))
         masks = causal_masks(layout)

@@ -35,7 +35,7 @@ class Block(nn.Module):
         self.attention_out.weight += identity
 
     def forward(self, x: Tensor, layout: Layout, masks: Sequence[Tensor | None]) -> Tensor:
-        """x (T, d); masks as `causal_masks` or `masks_of` make them."""
+        """x (T, d); masks as `causal_masks` or `nearness_masks` make them."""
         x = x + self.dropout(self._attend(self.attention_norm(x), layout, masks))
         out: Tensor = x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
         return out
@@ -66,17 +66,15 @@ def causal_masks(layout: Layout) -> list[Tensor | None]:
     return masks
 
 
-def masks_of(layout: Layout, hidden: Tensor, nearness: float) -> list[Tensor]:
-    """Per group what is added to the attention of a token to another in its row: -nearness × their distance.
+def nearness_masks(layout: Layout, slope: float) -> list[Tensor]:
+    """Per group what is added to the attention of a token to another: -slope × their distance in its row, else -∞.
 
-    (lines, 1, places, places); -∞ towards another row and towards tokens that are `hidden` (T, bool).
+    (lines, 1, places, places); empty places see each other, for an attention to nothing is not a number.
     """
     masks = []
-    for owner, out_of_sight in zip(layout.split(layout.owner), layout.split(hidden), strict=True):
+    for owner in layout.split(layout.owner):
         place = torch.arange(owner.shape[1], device=owner.device)
-        distance = (place - place[:, None]).abs()
-        seen = (owner[:, :, None] == owner[:, None, :]) & ~out_of_sight[:, None, :]
-        masks.append(_added(seen) - nearness * distance)
+        masks.append(_added(owner[:, :, None] == owner[:, None, :]) - slope * (place - place[:, None]).abs())
     return masks
 
 

@@ -56,6 +56,21 @@ def test_a_bidirectional_state_sees_both_sides() -> None:
         assert not torch.allclose(model.states(changed, lengths)[0, 2], before[0, 2])
 
 
+def test_attention_in_both_directions_begins_by_preferring_what_is_near() -> None:
+    torch.manual_seed(1)
+    model = make_model(Recommender(backbone="bert4rec", max_length=8), ITEMS).eval()  # as a training finds it
+    tokens, lengths = rows([3, 7, 2, ITEMS + 1, 9, 4, 6])
+
+    def moved(place: int) -> float:
+        """How far the state in the middle moves with the item at `place`, on average over items."""
+        changed = tokens.repeat(8, 1)
+        changed[:, place] = torch.arange(11, 19)
+        states = [model.states(these, lengths.repeat(len(these)))[:, 3].detach() for these in (changed, tokens)]
+        return float((states[0] - states[1]).norm(dim=1).mean())
+
+    assert moved(2) > 2 * moved(0) and moved(4) > 2 * moved(6)
+
+
 def test_padding_changes_nothing(small: Recommender) -> None:
     model = ready(small)
     alone = model.encode(*rows([3, 7, 2]))

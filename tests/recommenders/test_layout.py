@@ -71,7 +71,7 @@ def test_rows_have_the_states_they_have_alone(small: Recommender) -> None:
     tokens[torch.arange(40) >= LENGTHS[:, None]] = 0
     layout = model.layout(LENGTHS)
     laid = torch.where(layout.owner >= 0, tokens[layout.owner, layout.column], 0)
-    states = model.contextual(laid, model.item_embedding(laid), layout)
+    states = model.contextual(model.item_embedding(laid), layout)
     for row, length in enumerate(LENGTHS.tolist()):
         alone = model.states(tokens[row : row + 1, :length], LENGTHS[row : row + 1])[0]
         torch.testing.assert_close(states[layout.owner == row], alone)

@@ -31,7 +31,8 @@ def contexts() -> Histories:
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(topk, "SCORES", 3 * ITEMS)  # so that there is more than one block
+    monkeypatch.setattr(topk, "SCORES", 3 * ITEMS)  # so that there is more than one block …
+    monkeypatch.setattr(topk, "TILE", (3, 8))  # … and more than one tile; items 4 and 9 lie in different ones
 
 
 def scores_of(model: Model, contexts: Histories) -> np.ndarray:
