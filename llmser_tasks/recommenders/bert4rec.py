@@ -13,7 +13,7 @@ from llmser_tasks.recommenders.layout import Layout
 from llmser_tasks.recommenders.model import Examples, Model, initialise
 from llmser_tasks.recommenders.transformer import Block, nearness_masks, positions_from_end
 
-MASK_PROBABILITY = 0.5  # of an item, in a sequence that is masked at random
+MASK_PROBABILITY = 0.3  # of an item, in a sequence that is masked at random
 NEARNESS = 0.7  # by how much the attention logit of a token falls with every step away from it
 LAST_ONLY_PROBABILITY = 0.2  # of a sequence having its last item masked and no other, which is what inference asks
 
