@@ -1,8 +1,7 @@
 """How the tokens of a batch lie in memory: flat, so that hardly any padding is computed.
 
-What treats every token alike (projections, norms, dropout) runs once over all of them. Attention and recurrence, which
-relate the tokens of a row, see them as lines: for attention a line holds as many short rows as fit, for a recurrence
-one row.
+What treats every token alike (projections, norms, dropout) runs once over all of them. Attention sees them as lines,
+each of which holds as many short rows as fit; a recurrence goes through them step by step.
 """
 
 from __future__ import annotations
@@ -58,13 +57,6 @@ class Layout:
         return cls._of(groups + _line_up(known, long, start, lines * LINE, lengths.is_cuda), start, lengths)
 
     @classmethod
-    def separate(cls, lengths: Tensor) -> Layout:
-        """One row a line, rows of like length together; lengths (B,) are at least 1."""
-        known = lengths.cpu().numpy()
-        start = np.zeros(len(known), np.int64)
-        return cls._of(_line_up(known, np.arange(len(known)), start, 0, lengths.is_cuda), start, lengths)
-
-    @classmethod
     def rectangle(cls, lengths: Tensor, longest: int) -> Layout:
         """The tokens of a (B, longest) matrix, padded on the right."""
         return cls._of([Group(len(lengths), longest)], np.arange(len(lengths)) * longest, lengths)
@@ -85,6 +77,16 @@ class Layout:
         """(T, …) → a (lines, places, …) tensor per group."""
         parts = torch.split(flat, [group.lines * group.places for group in self.groups])
         return [part.view(g.lines, g.places, *flat.shape[1:]) for part, g in zip(parts, self.groups, strict=True)]
+
+    def by_step(self) -> tuple[Tensor, Tensor]:
+        """(Σ lengths,) places, all rows' first tokens before their second ones, longer rows first; and (longest,), on
+        the CPU, how many rows have a token at each step: what `PackedSequence` takes."""
+        taken = torch.nonzero(self.owner >= 0)[:, 0]
+        by_length = self.lengths.argsort(descending=True, stable=True)
+        rank = torch.empty_like(by_length).index_copy_(0, by_length, torch.arange(len(by_length), device=taken.device))
+        step = self.column[taken]
+        order = (step * len(by_length) + rank[self.owner[taken]]).argsort()
+        return taken[order], torch.bincount(step).cpu()
 
     def join(self, parts: Sequence[Tensor]) -> Tensor:
         """A (lines, places, …) tensor per group → (T, …)."""

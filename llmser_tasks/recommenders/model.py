@@ -64,10 +64,6 @@ class Model(nn.Module, ABC):
         layout = Layout.rectangle(lengths, tokens.shape[1])
         return self.contextual(embedded.flatten(0, 1), layout).view_as(embedded)
 
-    def layout(self, lengths: Tensor) -> Layout:
-        """How this model wants rows (B,) of so many tokens to lie."""
-        return Layout.packed(lengths)
-
     @abstractmethod
     def contextual(self, embedded: Tensor, layout: Layout) -> Tensor:
         """(T, d) state at every place, from the item embeddings (T, d) there."""

@@ -14,6 +14,7 @@ from torch import Tensor
 from llmser_tasks.config import Recommender
 from llmser_tasks.errors import InputError
 from llmser_tasks.recommenders.batches import Sequences
+from llmser_tasks.recommenders.layout import Layout
 from llmser_tasks.recommenders.losses import LossFunction, make_loss
 from llmser_tasks.recommenders.model import Examples, Model
 from llmser_tasks.recommenders.negatives import Negatives, Sampler, make_sampler
@@ -99,7 +100,7 @@ def solve(model: Model, parts: Sequence[Posed], rows: int) -> list[Tensor]:
     if not len(lengths):
         return [torch.zeros(rows, device=model.device) for _ in parts]
     tokens = torch.cat([F.pad(part.examples.tokens, (0, longest - part.examples.tokens.shape[1])) for part in parts])
-    layout = model.layout(lengths)
+    layout = Layout.packed(lengths)
     laid = torch.where(layout.owner >= 0, tokens[layout.owner, layout.column], 0)
     places = layout.start[:, None] + torch.arange(longest, device=model.device)
 

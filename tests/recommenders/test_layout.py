@@ -11,7 +11,7 @@ from llmser_tasks.recommenders.backbones import make_model
 from llmser_tasks.recommenders.layout import LINE, Layout, pack
 
 LENGTHS = torch.tensor([40] + [1] * 150 + [31, 3] + [2] * 30 + [3, 4, 33, 7, 8, 30, LINE, 40])
-LAYOUTS = {"packed": Layout.packed, "separate": Layout.separate, "rectangle": lambda n: Layout.rectangle(n, 40)}
+LAYOUTS = {"packed": Layout.packed, "rectangle": lambda n: Layout.rectangle(n, 40)}
 
 
 @pytest.mark.parametrize("kind", LAYOUTS)
@@ -38,8 +38,6 @@ def test_rows_share_lines_only_where_they_may() -> None:
     assert shared.shared and shared.places == LINE and not any(group.shared for group in own)
     assert sum(group.lines for group in own) == 3  # 33, 40 and 40
     assert shared.lines * LINE < 1.1 * int(LENGTHS[LENGTHS <= LINE].sum())
-    separate = Layout.separate(LENGTHS)
-    assert sum(group.lines for group in separate.groups) == len(LENGTHS) and len(separate.groups) > 2
 
 
 def test_lines_are_filled_and_never_overfilled() -> None:
@@ -64,12 +62,25 @@ def test_what_is_split_can_be_joined() -> None:
         assert torch.equal(layout.join(parts), flat)
 
 
+def test_steps_go_through_all_rows_at_once() -> None:
+    layout = Layout.packed(LENGTHS)
+    order, rows_left = layout.by_step()
+    assert rows_left.tolist() == [int((step < LENGTHS).sum()) for step in range(40)]
+    first, *_ = steps = order.split(rows_left.tolist())
+    for step, places in enumerate(steps):
+        assert (layout.column[places] == step).all()
+        lengths = LENGTHS[layout.owner[places]]
+        assert (lengths > step).all() and (lengths.diff() <= 0).all()
+        assert len(layout.owner[places].unique()) == len(places)
+        assert torch.equal(layout.owner[places], layout.owner[first[: len(places)]])
+
+
 def test_rows_have_the_states_they_have_alone(small: Recommender) -> None:
     torch.manual_seed(0)
     model = make_model(small.model_copy(update={"max_length": 40}), 50).eval()
     tokens = torch.randint(1, 51, (len(LENGTHS), 40))
     tokens[torch.arange(40) >= LENGTHS[:, None]] = 0
-    layout = model.layout(LENGTHS)
+    layout = Layout.packed(LENGTHS)
     laid = torch.where(layout.owner >= 0, tokens[layout.owner, layout.column], 0)
     states = model.contextual(model.item_embedding(laid), layout)
     for row, length in enumerate(LENGTHS.tolist()):
