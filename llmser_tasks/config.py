@@ -88,11 +88,10 @@ class Recommender(Section):
         description="Negatives shared by a batch (sampled-softmax) or drawn per position (bce, gbce);"
         " empty: 1024, 1 and 256. [measured on Beauty; paper; gSASRec]",
     )
-    negatives_from: NegativesFrom | None = Field(
-        None,
+    negatives_from: NegativesFrom = Field(
+        "batch",
         description="Where sampled-softmax draws them: all items alike, by popularity, or the batch's own positives"
-        " beside uniform ones, each corrected for (logQ); empty: batch, which needs half the epochs of uniform."
-        " [measured on Beauty]",
+        " beside uniform ones, each corrected for (logQ); the other losses draw uniformly. [measured on Beauty]",
     )
     calibration: float = Field(
         0.75, ge=0, le=1, description="t of gbce: 0 is bce, 1 undoes all overconfidence. [gSASRec]"
@@ -111,12 +110,6 @@ class Recommender(Section):
         lt=1,
         description="Share of users whose first item CCG never trains on: its early-stopping targets. [method]",
     )
-
-    @model_validator(mode="after")
-    def _loss_takes_these_negatives(self) -> Self:
-        if self.negatives_from not in (None, "uniform") and self.loss != "sampled-softmax":
-            raise ValueError(f"negatives_from {self.negatives_from!r} needs the loss sampled-softmax")
-        return self
 
     @property
     def dropout_rate(self) -> float:
