@@ -16,8 +16,7 @@ import numpy as np
 import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load as read_tensors
-from safetensors.torch import save as tensors_to_bytes
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from llmser_tasks.config import Recommender
@@ -52,7 +51,7 @@ def load(folder: Path, device: str | None = None) -> Model:
     try:
         description = json.loads((folder / DESCRIPTION).read_text())
         model = make_model(Recommender.model_validate(description["recommender"]), int(description["items"]))
-        model.load_state_dict(read_tensors((folder / WEIGHTS).read_bytes()))
+        model.load_state_dict(load_file(folder / WEIGHTS))
     except (OSError, ValueError, KeyError, TypeError, ValidationError, SafetensorError, RuntimeError) as error:
         raise StorageError(
             f"{folder} holds no usable model ({type(error).__name__}); delete the folder and rerun the training, "
@@ -87,7 +86,7 @@ def restore_checkpoint(
     if not path.is_file():
         return None
     try:
-        tensors = read_tensors(path.read_bytes())
+        tensors = load_file(path)
     except SafetensorError:
         return None  # damaged from outside, as it is never left half-written: train from the start
     state: dict[str, Any] = json.loads(tensors.pop(STATE).numpy().tobytes())
@@ -111,8 +110,7 @@ def remove_checkpoint(folder: Path) -> None:
 
 def _write(path: Path, tensors: Mapping[str, Tensor]) -> None:
     temporary = path.with_name(f".{path.name}.partial")
-    with temporary.open("wb") as file:
-        file.write(tensors_to_bytes({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}))
-        file.flush()
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, temporary)
+    with temporary.open("rb") as file:
         os.fsync(file.fileno())
     temporary.replace(path)
