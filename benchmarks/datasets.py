@@ -3,7 +3,7 @@
     llmser up &
     python benchmarks/datasets.py --data FOLDER [--only amazon_gift_cards_2018,yelp_sun_city] [--seeds 42]
 
-FOLDER holds the four folders named below. Peak memory is the highest resident set of the task's process.
+FOLDER holds the four folders named in `dumps.py`. Peak memory is the highest resident set of the task's process.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import dumps
 from rich.console import Console
 from sqlalchemy import text
 
@@ -23,24 +24,6 @@ from llmser_tasks.services.follow import STEPS
 from llmser_tasks.warehouse import queries
 from llmser_tasks.warehouse.engine import engine
 
-YELP = {"reviews": "yelp_academic_dataset_review.json.gz", "items": "yelp_academic_dataset_business.json.gz"}
-DATASETS: dict[str, dict[str, Any]] = {
-    "amazon_gift_cards_2018": {
-        "source": "amazon-2018",
-        "reviews": "Gift_Cards_5.json.gz",
-        "items": "meta_Gift_Cards.json.gz",
-        "noun": "gift card",
-    },
-    "yelp_sun_city": {"source": "yelp", **YELP, "noun": "business"},
-    "amazon_beauty_2014": {
-        "source": "amazon-2014",
-        "reviews": "reviews_Beauty_5.json.gz",
-        "items": "meta_Beauty.json.gz",
-        "item_core": 5,
-        "noun": "beauty product",
-    },
-    "yelp_s3rec": {"source": "yelp", **YELP, "noun": "business"},
-}
 TABLES = ("picks", "pseudo_items", "reliability", "metrics", "comparisons", "recommendations", "steps", "batches")
 
 
@@ -71,7 +54,7 @@ def read(database_url: str, what: str, run_id: str) -> list[dict[str, Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--only", default=",".join(DATASETS))
+    parser.add_argument("--only", default=",".join(dumps.DATASETS))
     parser.add_argument("--backbone", default="sasrec")
     parser.add_argument("--seeds", default="42")
     parser.add_argument("--epochs", type=int, default=200)
@@ -82,8 +65,7 @@ def main() -> None:
         parser.error("the services are not up; start them with `llmser up`")
     url = here.addresses.warehouse
     for name in arguments.only.split(","):
-        values = {"dataset": name, "backbone": arguments.backbone, "epochs": arguments.epochs, **DATASETS[name]}
-        values |= {key: str((arguments.data / name / values[key]).absolute()) for key in ("reviews", "items")}
+        values = dumps.values(arguments.data, name) | {"backbone": arguments.backbone, "epochs": arguments.epochs}
         values["seeds"] = [int(seed) for seed in arguments.seeds.split(",")]
         run_id = local.trigger(settings.home(), values, wait=True, console=Console(stderr=True))
         console.print(f"\n## {name}, {arguments.backbone} ({run_id})\n", markup=False)

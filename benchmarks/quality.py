@@ -1,8 +1,8 @@
 """Base and LLMSeR of every backbone on Beauty and Yelp, three seeds, beside popularity and co-occurrence.
 
-    python benchmarks/quality.py --data FOLDER [--dataset beauty] [--backbones sasrec,gru4rec,bert4rec] [--seeds 42]
+    python benchmarks/quality.py --data FOLDER [--dataset yelp_s3rec] [--backbones sasrec,gru4rec,bert4rec] [--seeds 42]
 
-FOLDER holds `amazon_beauty_2014/` and `yelp_s3rec/`. Histories are augmented once per dataset, by SASRec's candidates
+FOLDER holds `amazon_beauty_2014/` and `yelp_s3rec/`. Histories are augmented once, by SASRec's candidates
 and the embedding ranker; what the seeds vary are the recommenders. Artefacts and answers are kept, so an interrupted
 run goes on where it stopped. Prints one row a model and group, full ranking, test: mean ± sample sd over seeds.
 """
@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
+import dumps
 import pandas as pd
 from sqlalchemy import text
 
@@ -20,21 +20,6 @@ from llmser_tasks import pipeline, settings
 from llmser_tasks.llm import embedded
 from llmser_tasks.warehouse.engine import engine
 
-DATASETS: dict[str, dict[str, Any]] = {
-    "beauty": {
-        "source": "amazon-2014",
-        "reviews": "amazon_beauty_2014/reviews_Beauty_5.json.gz",
-        "items": "amazon_beauty_2014/meta_Beauty.json.gz",
-        "item_core": 5,
-        "noun": "beauty product",
-    },
-    "yelp": {
-        "source": "yelp",
-        "reviews": "yelp_s3rec/yelp_academic_dataset_review.json.gz",
-        "items": "yelp_s3rec/yelp_academic_dataset_business.json.gz",
-        "noun": "business",
-    },
-}
 GROUPS = ("all", "tail users", "head users", "tail items", "head items")
 METRICS = ("H@10", "N@10")
 
@@ -62,14 +47,12 @@ def show(label: str, rows: pd.DataFrame) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--dataset", choices=DATASETS, default="beauty")
+    parser.add_argument("--dataset", choices=dumps.DATASETS, default="amazon_beauty_2014")
     parser.add_argument("--backbones", default="sasrec,gru4rec,bert4rec")
     parser.add_argument("--seeds", default="42,43,44")
     parser.add_argument("--epochs", type=int, default=200)
     arguments = parser.parse_args()
-    known = DATASETS[arguments.dataset]
-    values = {"dataset": arguments.dataset, "epochs": arguments.epochs, **known}
-    values |= {key: str((arguments.data / known[key]).absolute()) for key in ("reviews", "items")}
+    values = dumps.values(arguments.data, arguments.dataset) | {"epochs": arguments.epochs}
     values["seeds"] = [int(seed) for seed in arguments.seeds.split(",")]
     workspace = settings.workspace()
     with settings.database() as url:

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import dumps
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
@@ -49,19 +50,7 @@ SETTINGS: list[dict[str, Any]] = [
     {"loss": "cross-entropy"},
 ]
 MASKED: list[dict[str, Any]] = [{MASK: 0.15}, {MASK: 0.5}]
-DATASETS: dict[str, dict[str, Any]] = {
-    "amazon_beauty_2014": {
-        "source": "amazon-2014",
-        "reviews": "reviews_Beauty_5.json.gz",
-        "items": "meta_Beauty.json.gz",
-        "item_core": 5,
-    },
-    "amazon_gift_cards_2018": {
-        "source": "amazon-2018",
-        "reviews": "Gift_Cards_5.json.gz",
-        "items": "meta_Gift_Cards.json.gz",
-    },
-}
+DATASETS = ("amazon_beauty_2014", "amazon_gift_cards_2018")
 
 
 @dataclass(frozen=True)
@@ -76,9 +65,7 @@ class Data:
     @classmethod
     def read(cls, name: str, folder: Path, users: int | None = None) -> Data:
         """All users, or a seeded sample of them."""
-        values = {"dataset": name, **DATASETS[name]}
-        values |= {key: str((folder / name / values[key]).absolute()) for key in ("reviews", "items")}
-        dataset, store = settings.configuration(values).dataset, settings.workspace()
+        dataset, store = settings.configuration(dumps.values(folder, name)).dataset, settings.workspace()
         made = sequences.sequences(store, dataset, ingest.ingest(store, dataset))
         training = Histories.read(store.folder(made["training"]) / "histories.parquet")
         targets = read_targets(store.folder(made["validation"]) / "targets.parquet")

@@ -278,7 +278,9 @@ def speed_table(
     rows: list[Speed] = []
     for max_len in lengths:
         for system in chosen:
-            for loss in (loss for loss in system.losses if not (sampled and loss in FULL)):
+            for loss in system.losses:
+                if sampled and loss in FULL:
+                    continue
                 rows.append(measure(system, loss, max_len, repeats, data, envs))
                 print_speed(rows[-1], rows, len(data.histories))
     return rows

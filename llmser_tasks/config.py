@@ -111,6 +111,12 @@ class Recommender(Section):
         description="Share of users whose first item CCG never trains on: its early-stopping targets. [method]",
     )
 
+    @model_validator(mode="after")
+    def _loss_takes_these_negatives(self) -> Self:
+        if self.negatives_from == "popularity" and self.loss != "sampled-softmax":
+            raise ValueError(f"negatives_from {self.negatives_from!r} needs the loss sampled-softmax")
+        return self
+
     @property
     def dropout_rate(self) -> float:
         """As set, or what the search on Beauty's validation items found for the backbone."""

@@ -64,7 +64,7 @@ def length_groups(lengths: NDArray[np.int64]) -> list[slice]:
     """Cut ascending lengths into runs that are padded, and computed, on their own at the least total cost.
 
     A run costs its padded tokens plus GROUP_TOKENS. The cuts are optimal, by dynamic programming over the distinct
-    lengths; on Beauty this leaves a third of padding where a whole batch has seven parts of padding to one of items.
+    lengths.
     """
     values, counts = np.unique(lengths, return_counts=True)
     ends = np.concatenate([[0], np.cumsum(counts)])

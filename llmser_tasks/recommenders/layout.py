@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from llmser_tasks.recommenders.batches import length_groups
+from llmser_tasks.sequences.histories import ranges
 
 LINE = 32  # places of a line that rows share: attention over 16 to 64 costs about the same, and 32 leave few empty
 
@@ -54,22 +55,25 @@ class Layout:
         start = np.zeros(len(known), np.int64)
         start[short], lines = pack(known[short], LINE)
         groups = [Group(lines, LINE, shared=True)] if lines else []
-        return cls._of(groups + _line_up(known, long, start, lines * LINE, lengths.is_cuda), start, lengths)
+        groups += _line_up(known, long, start, lines * LINE, lengths.is_cuda)
+        return cls._of(groups, start, known, lengths)
 
     @classmethod
     def rectangle(cls, lengths: Tensor, longest: int) -> Layout:
         """The tokens of a (B, longest) matrix, padded on the right."""
-        return cls._of([Group(len(lengths), longest)], np.arange(len(lengths)) * longest, lengths)
+        start = np.arange(len(lengths)) * longest
+        return cls._of([Group(len(lengths), longest)], start, lengths.cpu().numpy(), lengths)
 
     @classmethod
-    def _of(cls, groups: Sequence[Group], start: NDArray[np.int64], lengths: Tensor) -> Layout:
-        known = lengths.cpu().numpy()
+    def _of(
+        cls, groups: Sequence[Group], start: NDArray[np.int64], known: NDArray[np.int64], lengths: Tensor
+    ) -> Layout:
+        """`known` are the lengths, already off the device."""
         owner = np.full(sum(group.lines * group.places for group in groups), -1)
         column = np.zeros_like(owner)
-        nth = np.arange(known.sum()) - np.repeat(np.cumsum(known) - known, known)
-        place = np.repeat(start, known) + nth
+        place = ranges(start, known)
         owner[place] = np.repeat(np.arange(len(known)), known)
-        column[place] = nth
+        column[place] = place - np.repeat(start, known)
         on_device = (torch.from_numpy(array).to(lengths.device) for array in (owner, column))
         return cls(groups, torch.from_numpy(start).to(lengths.device), lengths, *on_device)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -71,10 +70,10 @@ def ranks(model: Model, contexts: Histories, targets: Ints, exclude: Histories) 
     with pinned_threads():
         states = encode(model, contexts)
         for start in range(0, len(order), height):
-            rows = order[start : start + height]
+            rows = np.sort(order[start : start + height])
             block = states[torch.from_numpy(rows).to(table.device)]
             wanted = _own_scores(block, table, column[rows], width)
-            owner, away = barred.at(rows)
+            owner, away = _pairs(barred.select(rows))
             owner, away = np.append(owner, np.arange(len(rows))), np.append(away, column[rows])
             by_item = np.argsort(away, kind="stable")
             firsts = range(0, model.items, width)
@@ -144,30 +143,17 @@ def _score_blocks(model: Model, contexts: Histories, exclude: Histories) -> Iter
     for start in range(0, len(contexts), step):
         rows = slice(start, min(start + step, len(contexts)))
         block = states[rows] @ items
-        owner, column = barred.at(np.arange(rows.start, rows.stop))
+        owner, column = _pairs(barred.select(np.arange(rows.start, rows.stop)))
         block[torch.from_numpy(owner).to(block.device), torch.from_numpy(column).to(block.device)] = -torch.inf
         yield rows, block
 
 
-@dataclass(frozen=True)
-class _Barred:
-    """What is excluded for every context: the columns `columns[ends[row]:ends[row + 1]]` of the items 1 … I."""
-
-    ends: NDArray[np.int64]
-    columns: NDArray[np.int64]
-
-    def at(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """(n,) which of `rows`, and (n,) a column excluded there."""
-        counts = self.ends[rows + 1] - self.ends[rows]
-        before = np.cumsum(counts) - counts
-        places = np.repeat(self.ends[rows] - before, counts) + np.arange(counts.sum())
-        return np.repeat(np.arange(len(rows)), counts), self.columns[places]
+def _barred(contexts: Histories, exclude: Histories) -> Histories:
+    """What is excluded for the user of every context; same rows."""
+    nothing = Histories(contexts.users, np.zeros(len(contexts) + 1, np.int64), np.zeros(0, np.int32))
+    return nothing.then(exclude)
 
 
-def _barred(contexts: Histories, exclude: Histories) -> _Barred:
-    row = exclude.rows_of(contexts.users)
-    known = row >= 0
-    excluded = exclude.select(row[known])
-    counts = np.zeros(len(contexts), np.int64)
-    counts[known] = excluded.lengths
-    return _Barred(np.concatenate([[0], np.cumsum(counts)]), excluded.items.astype(np.int64) - 1)
+def _pairs(histories: Histories) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(Σ n,) the row of every item, and (Σ n,) its column among the items 1 … I."""
+    return np.repeat(np.arange(len(histories)), histories.lengths), histories.items.astype(np.int64) - 1

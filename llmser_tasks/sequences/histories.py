@@ -91,8 +91,7 @@ class Histories:
         rows = np.flatnonzero(keep) if keep.dtype == bool else keep
         lengths = self.lengths[rows]
         offsets = np.concatenate([[0], np.cumsum(lengths)])
-        source = np.repeat(self.offsets[rows] - offsets[:-1], lengths) + np.arange(offsets[-1])
-        return Histories(self.users[rows], offsets, self.items[source])
+        return Histories(self.users[rows], offsets, self.items[ranges(self.offsets[rows], lengths)])
 
     def reverse(self) -> Histories:
         """Every sequence back to front (S_u^rev)."""
@@ -123,8 +122,8 @@ class Histories:
         _scatter(items, offsets[:-1], self)
         known = rows >= 0
         if known.any():
-            picked = later.items[_ranges(later.offsets[rows[known]], extra[known])]
-            items[_ranges((offsets[:-1] + self.lengths)[known], extra[known])] = picked
+            picked = later.items[ranges(later.offsets[rows[known]], extra[known])]
+            items[ranges((offsets[:-1] + self.lengths)[known], extra[known])] = picked
         return Histories(self.users, offsets, items)
 
     def after(self, earlier: Histories) -> Histories:
@@ -135,7 +134,7 @@ class Histories:
         return prefix.then(self)
 
 
-def _ranges(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+def ranges(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
     """Concatenated ranges [start, start + length)."""
     ends = np.cumsum(lengths)
     total = int(ends[-1]) if len(ends) else 0
@@ -143,4 +142,4 @@ def _ranges(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np
 
 
 def _scatter(target: Ints, starts: NDArray[np.int64], histories: Histories) -> None:
-    target[_ranges(starts, histories.lengths)] = histories.items
+    target[ranges(starts, histories.lengths)] = histories.items

@@ -9,6 +9,7 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from llmser_tasks.config import Loss, NegativesFrom, Recommender
@@ -187,6 +188,11 @@ def test_the_seed_decides_every_loss(chosen: Recommender, ring: Histories) -> No
     assert first == again
     nothing_is_drawn = config.loss in {"cross-entropy", "sampled-softmax"} and config.negatives != 8
     assert (first == other) == nothing_is_drawn  # 30 items are fewer than the default number of shared negatives
+
+
+def test_a_loss_that_ignores_where_negatives_come_from_refuses_the_setting() -> None:
+    with pytest.raises(ValidationError, match="needs the loss sampled-softmax"):
+        Recommender(loss="bce", negatives_from="popularity")
 
 
 @pytest.mark.parametrize("source", get_args(NegativesFrom))

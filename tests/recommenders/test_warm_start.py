@@ -137,7 +137,7 @@ def test_rows_that_do_not_fit_are_refused(earlier: Path, small: Recommender) -> 
 
 
 def test_training_goes_on_from_there(ring: Histories, watch: Watch, tmp_path: Path) -> None:
-    config = Recommender(dimension=16, batch_size=16, learning_rate=2e-3, dropout=0)
+    config = Recommender(dimension=16, batch_size=16, learning_rate=1e-3, dropout=0)
 
     def trained(name: str, epochs: int, **more: object) -> float:
         (tmp_path / name).mkdir()
@@ -146,7 +146,7 @@ def test_training_goes_on_from_there(ring: Histories, watch: Watch, tmp_path: Pa
 
     first = trained("first", 15)
     assert trained("on", 1, start_from=tmp_path / "first") >= first - 0.001
-    assert trained("anew", 1) < first - 0.05
+    assert trained("anew", 1) < first - 0.1
     with pytest.raises(StorageError, match="no usable model"):
         trained("nowhere", 1, start_from=tmp_path / "nothing")
     with pytest.raises(InputError, match="name its folder"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -95,12 +96,14 @@ def test_a_table_as_papers_print_it(two: str) -> None:
     expected = [
         "first popularity 2 0.",
         "first co-occurrence 2 1.0000 ± 0.0000",  # the ring's order is all there is to know
-        "first SASRec 2 ",
+        "first SASRec 2 1.0000 ± 0.0000",
         "first SASRec + LLMSeR enhance_inference True 2 ",
         "second SASRec + LLMSeR enhance_inference False 2 ",
     ]
     for line, start in zip(lines, expected, strict=True):
-        assert " ".join(line.split()[3:]).startswith(start)
+        said = " ".join(line.split()[3:])
+        assert said.startswith(start)
+        assert len(re.findall(r"\b[01]\.\d{4} ± 0\.\d{4}", said)) == len(METRICS)
     assert " ± " in lines[0] and "*" not in lines[0]
     assert "***" in lines[1]
     assert result.stderr.splitlines()[-1].startswith("full; against popularity of first: * p < .05")

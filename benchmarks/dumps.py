@@ -1,0 +1,33 @@
+"""The real dumps that benchmarks run on, and the settings that go with each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+YELP = {"reviews": "yelp_academic_dataset_review.json.gz", "items": "yelp_academic_dataset_business.json.gz"}
+DATASETS: dict[str, dict[str, Any]] = {
+    "amazon_gift_cards_2018": {
+        "source": "amazon-2018",
+        "reviews": "Gift_Cards_5.json.gz",
+        "items": "meta_Gift_Cards.json.gz",
+        "noun": "gift card",
+    },
+    "yelp_sun_city": {"source": "yelp", **YELP, "noun": "business"},
+    "amazon_beauty_2014": {
+        "source": "amazon-2014",
+        "reviews": "reviews_Beauty_5.json.gz",
+        "items": "meta_Beauty.json.gz",
+        "item_core": 5,
+        "noun": "beauty product",
+    },
+    "yelp_s3rec": {"source": "yelp", **YELP, "noun": "business"},
+}
+
+
+def values(folder: Path, name: str) -> dict[str, Any]:
+    """Flat settings of a dataset whose dumps lie in `folder`/`name`."""
+    known = DATASETS[name]
+    return {"dataset": name, **known} | {
+        key: str((folder / name / known[key]).absolute()) for key in ("reviews", "items")
+    }
