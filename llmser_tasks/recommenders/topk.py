@@ -15,12 +15,9 @@ from llmser_tasks.recommenders.model import Model
 from llmser_tasks.recommenders.threads import pinned_threads
 from llmser_tasks.sequences.histories import Histories
 
-SCORES = 1 << 21  # scores held at once: 8 MB of floats stay in cache …
-SCORES_CUDA = 1 << 27  # … and 512 MB keep a GPU busy
-TILE = (
-    256,
-    1024,
-)  # users × items whose scores are compared while they are in a CPU's cache: 2 × faster than whole rows
+SCORES = 1 << 21  # floats gathered at once for sampled ranks: 8 MB stay in cache
+TILE = (256, 1024)  # users × items whose scores are compared while in a CPU's cache: 2 × faster than whole rows …
+TOP_TILE = (256, 4096)  # … and whose highest are searched for, which takes longer to set up
 TILE_CUDA = (4096, 1 << 15)
 TOKENS = 1 << 14  # tokens encoded at once
 
@@ -43,18 +40,32 @@ def top_k(
     """
     items = np.zeros((len(contexts), k), np.int32)
     scores = np.full((len(contexts), k), -np.inf, np.float32)
-    width = min(k, model.items)
+    table, barred = model.table[1:], _barred(contexts, exclude)
+    height, width = TILE_CUDA if table.is_cuda else TOP_TILE
     with pinned_threads():
-        for rows, block in _score_blocks(model, contexts, exclude):
-            best, found = block.topk(width, dim=1)
-            order = found.sort(dim=1)[1]  # by id, then stably by score: equal scores stand in id order
-            best, found = best.gather(1, order), found.gather(1, order)
-            order = best.sort(dim=1, descending=True, stable=True)[1]
-            best, found = best.gather(1, order), found.gather(1, order) + 1
-            scores[rows, :width] = best.cpu().numpy()
-            items[rows, :width] = torch.where(best == -torch.inf, 0, found).cpu().numpy()
-            progress(rows.stop, len(contexts), "users")
+        states = encode(model, contexts)
+        for start in range(0, len(contexts), height):
+            rows = np.arange(start, min(start + height, len(contexts)))
+            best = torch.full((len(rows), k), -torch.inf, device=table.device)
+            found = torch.zeros((len(rows), k), dtype=torch.long, device=table.device)
+            for first, tile in _tiles(states[start : start + height], table, *_pairs(barred.select(rows)), width):
+                better = torch.nonzero(tile.amax(1) > best[:, -1])[:, 0]  # few, once the likeliest have been seen
+                new, column = tile[better].topk(min(k, tile.shape[1]), dim=1)
+                best[better], found[better] = _likeliest(
+                    torch.cat([best[better], new], dim=1), torch.cat([found[better], column + first + 1], dim=1), k
+                )
+            items[rows] = found.masked_fill(best == -torch.inf, 0).cpu().numpy()
+            scores[rows] = best.cpu().numpy()
+            progress(int(rows[-1]) + 1, len(contexts), "users")
     return items, scores
+
+
+def _likeliest(scores: Tensor, items: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k highest of each row's scores, highest first and equal ones by ascending item, and their items."""
+    order = items.sort(dim=1)[1]
+    by_item = scores.gather(1, order)
+    highest = by_item.sort(dim=1, descending=True, stable=True)[1][:, :k]
+    return by_item.gather(1, highest), items.gather(1, order).gather(1, highest)
 
 
 @torch.inference_mode()
@@ -75,14 +86,8 @@ def ranks(model: Model, contexts: Histories, targets: Ints, exclude: Histories) 
             wanted = _own_scores(block, table, column[rows], width)
             owner, away = _pairs(barred.select(rows))
             owner, away = np.append(owner, np.arange(len(rows))), np.append(away, column[rows])
-            by_item = np.argsort(away, kind="stable")
-            firsts = range(0, model.items, width)
-            ends = np.searchsorted(away[by_item], [*firsts, model.items])
             below = torch.zeros(len(rows), dtype=torch.int32, device=table.device)
-            for first, since, until in zip(firsts, ends[:-1], ends[1:], strict=True):
-                tile = block @ table[first : first + width].T
-                here = by_item[since:until]
-                tile[owner[here], away[here] - first] = -torch.inf
+            for _, tile in _tiles(block, table, owner, away, width):
                 below += (tile < wanted).view(torch.uint8).sum(1, dtype=torch.int32)  # 20 × faster than count_nonzero
             result[rows] = (model.items + 1 - below).clamp(max=model.items).cpu().numpy()
     return result
@@ -135,17 +140,21 @@ def encode(model: Model, contexts: Histories) -> Tensor:
     return states
 
 
-def _score_blocks(model: Model, contexts: Histories, exclude: Histories) -> Iterator[tuple[slice, Tensor]]:
-    """Scores of items 1 … I for blocks of users: (rows, (B, I)), -inf where excluded."""
-    states, barred = encode(model, contexts), _barred(contexts, exclude)
-    items = model.table[1:].T
-    step = max(1, (SCORES_CUDA if items.is_cuda else SCORES) // model.items)
-    for start in range(0, len(contexts), step):
-        rows = slice(start, min(start + step, len(contexts)))
-        block = states[rows] @ items
-        owner, column = _pairs(barred.select(np.arange(rows.start, rows.stop)))
-        block[torch.from_numpy(owner).to(block.device), torch.from_numpy(column).to(block.device)] = -torch.inf
-        yield rows, block
+def _tiles(
+    block: Tensor, table: Tensor, owner: NDArray[np.int64], away: NDArray[np.int64], width: int
+) -> Iterator[tuple[int, Tensor]]:
+    """Scores (B, ≤ width) of a block of states for one stretch of items after the other, and its first column.
+
+    Row owner[i] scores -inf at column away[i].
+    """
+    by_item = np.argsort(away, kind="stable")
+    firsts = range(0, len(table), width)
+    ends = np.searchsorted(away[by_item], [*firsts, len(table)])
+    for first, since, until in zip(firsts, ends[:-1], ends[1:], strict=True):
+        tile = block @ table[first : first + width].T
+        here = by_item[since:until]
+        tile[owner[here], away[here] - first] = -torch.inf
+        yield first, tile
 
 
 def _barred(contexts: Histories, exclude: Histories) -> Histories:

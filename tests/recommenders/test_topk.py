@@ -31,8 +31,9 @@ def contexts() -> Histories:
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(topk, "SCORES", 3 * ITEMS)  # so that there is more than one block …
-    monkeypatch.setattr(topk, "TILE", (3, 8))  # … and more than one tile; items 4 and 9 lie in different ones
+    for name in ("TILE", "TOP_TILE"):  # more than one block and more than one tile; items 4 and 9 in different ones
+        monkeypatch.setattr(topk, name, (3, 8))
+    monkeypatch.setattr(topk, "SCORES", 3 * ITEMS)
 
 
 def scores_of(model: Model, contexts: Histories) -> np.ndarray:
