@@ -22,6 +22,7 @@ from torch import Tensor
 from llmser_tasks.config import Recommender
 from llmser_tasks.errors import StorageError
 from llmser_tasks.recommenders.backbones import make_model
+from llmser_tasks.recommenders.devices import pick_device
 from llmser_tasks.recommenders.model import Model
 from llmser_tasks.workspace import write_json
 
@@ -58,11 +59,6 @@ def load(folder: Path, device: str | None = None) -> Model:
             "or load an exported model with the version of LLMSeR that its config.json names."
         ) from error
     return model.to(pick_device(device)).eval()
-
-
-def pick_device(device: str | None) -> torch.device:
-    """The named device, or CUDA where there is one, or the CPU."""
-    return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 def save_checkpoint(folder: Path, model: Model, optimiser: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:

@@ -20,13 +20,13 @@ from llmser_tasks.progress import Progress, silent
 from llmser_tasks.recommenders.backbones import make_model
 from llmser_tasks.recommenders.batches import plan_epoch
 from llmser_tasks.recommenders.checkpoints import (
-    pick_device,
     remove_checkpoint,
     restore_checkpoint,
     save_checkpoint,
     save_description,
     save_weights,
 )
+from llmser_tasks.recommenders.devices import own_gpu, pick_device
 from llmser_tasks.recommenders.job import Job, TrainingSummary, Watch
 from llmser_tasks.recommenders.model import Model
 from llmser_tasks.recommenders.objective import Objective
@@ -112,7 +112,10 @@ def train(
         old_rows=old_rows,
     )
     processes = process_count(job.device)
-    return run(job, target, ALONE, progress) if processes == 1 else launch(job, processes, progress)
+    if processes > 1:
+        return launch(job, processes, progress)
+    with own_gpu(target) as own:
+        return run(job, own, ALONE, progress)
 
 
 def run(job: Job, device: torch.device, team: Team, progress: Progress) -> TrainingSummary:

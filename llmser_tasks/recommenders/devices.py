@@ -1,0 +1,43 @@
+"""Where a model is trained or loaded."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import torch
+
+
+def pick_device(device: str | None) -> torch.device:
+    """The named device, or CUDA where there is one, or the CPU."""
+    return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+@contextmanager
+def own_gpu(device: torch.device) -> Iterator[torch.device]:
+    """For the block, a GPU that no other training of this machine has, where `device` is any ("cuda").
+
+    A GPU is taken by locking a file, which the system undoes when a process dies. Where all are taken the first one
+    is shared.
+    """
+    with ExitStack() as held:
+        if device.type == "cuda" and device.index is None:
+            every = range(torch.cuda.device_count())
+            device = torch.device("cuda", next((gpu for gpu in every if _take(gpu, held)), 0))
+        yield device
+
+
+def _take(gpu: int, held: ExitStack) -> bool:
+    """Whether it was free. It has the same file in every process, however each numbers what it sees."""
+    folder = Path(tempfile.gettempdir(), f"llmser-gpus-{os.getuid()}")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    file = held.enter_context((folder / str(torch.cuda.get_device_properties(gpu).uuid)).open("w"))
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
