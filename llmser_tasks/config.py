@@ -98,6 +98,13 @@ class Recommender(Section):
     )
     batch_size: int = Field(128, ge=1, description="Users per batch. [released code]")
     learning_rate: float = Field(1e-3, gt=0, le=1, description="Adam, no weight decay. [released code]")
+    averaging: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="The model is a moving average of the weights after each epoch, of which this share is the former"
+        " average; empty: 0, of BERT4Rec 0.8. [measured on Beauty]",
+    )
     epochs: int = Field(200, ge=1, description="At most so many. [released code]")
     patience: int = Field(
         10,
@@ -123,6 +130,13 @@ class Recommender(Section):
         if self.dropout is not None:
             return self.dropout
         return 0.35 if self.backbone == "bert4rec" else 0.5
+
+    @property
+    def averaging_rate(self) -> float:
+        """As set, or what the search on Beauty's validation items found for the backbone."""
+        if self.averaging is not None:
+            return self.averaging
+        return 0.8 if self.backbone == "bert4rec" else 0.0
 
     @property
     def negatives_drawn(self) -> int:

@@ -13,9 +13,9 @@ from llmser_tasks.recommenders.layout import Layout
 from llmser_tasks.recommenders.model import Examples, Model, initialise
 from llmser_tasks.recommenders.transformer import Block, nearness_masks, positions_from_end
 
-MASK_PROBABILITY = 0.3  # of an item, in a sequence that is masked at random
+MASK_PROBABILITY = 0.3  # of an item, in a sequence that is not cut
 NEARNESS = 0.7  # by how much the attention logit of a token falls with every step away from it
-LAST_ONLY_PROBABILITY = 0.2  # of a sequence having its last item masked and no other, which is what inference asks
+PREFIX_PROBABILITY = 0.5  # of a sequence being cut behind a random item that alone is masked: what inference asks
 
 
 class BERT4Rec(Model):
@@ -27,6 +27,9 @@ class BERT4Rec(Model):
     random weights alone nothing reached the masks for epochs: validation NDCG@10 on Beauty stood at .008 after five.
     For the same reason attention begins by preferring what is near (ALiBi, Press et al., 2022): without that the best
     NDCG@10 on Beauty was .052, with it .058 (dropout .2 both).
+
+    Few positions of a batch have a loss, so the weights swing from epoch to epoch: their average is .061 where the
+    best single epoch is .060. A feed-forward block four times as wide, as in the paper, brings .059 for a third more.
     """
 
     def __init__(self, config: Recommender, items: int) -> None:
@@ -36,7 +39,7 @@ class BERT4Rec(Model):
         self.position_embedding = nn.Embedding(config.max_length + 1, width)
         self.dropout = Dropout(config.dropout_rate)
         self.blocks = nn.ModuleList(
-            Block(width, config.heads, 4 * width, nn.GELU(), config.dropout_rate) for _ in range(config.layers)
+            Block(width, config.heads, width, nn.GELU(), config.dropout_rate) for _ in range(config.layers)
         )
         self.norm = nn.LayerNorm(width)
         initialise(self, 0.02)
@@ -55,12 +58,16 @@ class BERT4Rec(Model):
     def examples(
         self, tokens: Tensor, lengths: Tensor, generator: torch.Generator, context: Tensor | None = None
     ) -> Examples:
-        """Mask the last item of about half of the rows, and of the others each item with a fixed probability.
+        """Cut about half of the rows behind a random item and mask that one; of the others mask any.
 
         At least one item is masked and at least one stays visible.
         """
         chance = torch.rand(tokens.shape, generator=generator, device=tokens.device)
-        last_only = torch.rand(len(tokens), generator=generator, device=tokens.device) < LAST_ONLY_PROBABILITY
+        prefix = torch.rand(len(tokens), generator=generator, device=tokens.device) < PREFIX_PROBABILITY
+        cut = torch.rand(len(tokens), generator=generator, device=tokens.device)
+        shortest = torch.full_like(lengths, 2) if context is None else (context + 1).clamp(min=2)
+        ends = (shortest + (cut * (lengths - shortest + 1)).long()).minimum(lengths)
+        lengths = torch.where(prefix, ends, lengths)
         places = torch.arange(tokens.shape[1], device=tokens.device)
         real = places < lengths[:, None]
         last = places == lengths[:, None] - 1
@@ -70,8 +77,8 @@ class BERT4Rec(Model):
         masked = chance < MASK_PROBABILITY
         masked |= places == chance.argmin(1)[:, None]  # at least this one
         masked &= places != chance.masked_fill(~real, -1.0).argmax(1)[:, None]  # never this one
-        masked = torch.where(last_only[:, None], last, masked) & real & (lengths >= 2)[:, None]
-        return Examples(tokens.masked_fill(masked, self.mask_token), lengths, masked, tokens)
+        masked = torch.where(prefix[:, None], last, masked) & real & (lengths >= 2)[:, None]
+        return Examples(tokens.masked_fill(masked, self.mask_token).masked_fill(~real, 0), lengths, masked, tokens)
 
     def next_state(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         rows = torch.arange(len(tokens), device=tokens.device)

@@ -1,7 +1,7 @@
 """Checkpoints: tensors in safetensors files, which cannot carry code, replaced atomically.
 
-`.checkpoint.safetensors` is where a killed training goes on: weights, Adam's moments and a JSON state. Random draws
-need no place in it, because every epoch's follow from the seed and the epoch's number.
+`.checkpoint.safetensors` is where a killed training goes on: weights, their average, Adam's moments and a JSON state.
+Random draws need no place in it, because every epoch's follow from the seed and the epoch's number.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
 
 from llmser_tasks.config import Recommender
 from llmser_tasks.errors import StorageError
@@ -61,9 +62,17 @@ def load(folder: Path, device: str | None = None) -> Model:
     return model.to(pick_device(device)).eval()
 
 
-def save_checkpoint(folder: Path, model: Model, optimiser: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
+def save_checkpoint(
+    folder: Path,
+    model: Model,
+    average: AveragedModel | None,
+    optimiser: torch.optim.Optimizer,
+    state: Mapping[str, Any],
+) -> None:
     """Write everything that training needs to go on after the epoch that just ended."""
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    if average is not None:
+        tensors |= {f"average.{name}": tensor for name, tensor in average.state_dict().items()}
     for parameter, values in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{parameter}.{name}": tensor for name, tensor in values.items()}
     tensors[STATE] = torch.from_numpy(np.frombuffer(json.dumps(state).encode(), np.uint8).copy())
@@ -71,7 +80,11 @@ def save_checkpoint(folder: Path, model: Model, optimiser: torch.optim.Optimizer
 
 
 def restore_checkpoint(
-    folder: Path, model: Model, optimiser: torch.optim.Optimizer, signature: str
+    folder: Path,
+    model: Model,
+    average: AveragedModel | None,
+    optimiser: torch.optim.Optimizer,
+    signature: str,
 ) -> dict[str, Any] | None:
     """Put a killed training's weights and moments back; its state, or None where there is nothing that fits.
 
@@ -88,20 +101,23 @@ def restore_checkpoint(
     state: dict[str, Any] = json.loads(tensors.pop(STATE).numpy().tobytes())
     if state["signature"] != signature:
         return None
-    model.load_state_dict(
-        {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
-    )
+    model.load_state_dict(_part(tensors, "model."))
+    if average is not None:
+        average.load_state_dict(_part(tensors, "average."))
     moments: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        if name.startswith("optimiser."):
-            _, parameter, moment = name.split(".")
-            moments.setdefault(int(parameter), {})[moment] = tensor
+    for name, tensor in _part(tensors, "optimiser.").items():
+        parameter, moment = name.split(".")
+        moments.setdefault(int(parameter), {})[moment] = tensor
     optimiser.load_state_dict(optimiser.state_dict() | {"state": moments})
     return state
 
 
 def remove_checkpoint(folder: Path) -> None:
     (folder / CHECKPOINT).unlink(missing_ok=True)
+
+
+def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def _write(path: Path, tensors: Mapping[str, Tensor]) -> None:

@@ -9,10 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.optim.swa_utils import AveragedModel
 
 from llmser_tasks.config import Recommender
 from llmser_tasks.errors import InputError
@@ -128,8 +130,10 @@ def run(job: Job, device: torch.device, team: Team, progress: Progress) -> Train
         if job.start_from:
             begin_from(model, job.start_from, job.old_rows)
         optimiser = Adam(model.parameters(), config.learning_rate)
+        average = _average(model, config.averaging_rate)
+        judged = model if average is None else cast(Model, average.module)
         signature = job.signature
-        found = restore_checkpoint(folder, model, optimiser, signature)
+        found = restore_checkpoint(folder, model, average, optimiser, signature)
         state = _State(**found) if found else _State(signature, [])
         if found:
             log.info("Training goes on after epoch %d (%s)", len(state.log), folder)
@@ -137,17 +141,19 @@ def run(job: Job, device: torch.device, team: Team, progress: Progress) -> Train
             epoch = len(state.log) + 1
             started = time.monotonic()
             loss = _run_epoch(model, optimiser, objective, config.batch_size, job.seed, epoch, team)
-            ndcg = ndcg_at_10(model, job.watch, team)
+            if average is not None:
+                average.update_parameters(model)
+            ndcg = ndcg_at_10(judged, job.watch, team)
             better = ndcg > state.best or not len(job.watch.contexts)
             if better:
                 state.best, state.best_epoch = ndcg, epoch
             if better and team.leads:
-                save_weights(folder, model)
+                save_weights(folder, judged)
             seconds = round(time.monotonic() - started, 3)
             state.log.append({"epoch": epoch, "loss": loss, "ndcg@10": ndcg, "seconds": seconds})
             if team.leads:
                 _write_log(folder, state.log)
-                save_checkpoint(folder, model, optimiser, asdict(state))
+                save_checkpoint(folder, model, average, optimiser, asdict(state))
                 progress(epoch, _last_epoch(state, config), "epochs", _note(state, config))
     summary = TrainingSummary(
         epochs=len(state.log),
@@ -162,6 +168,11 @@ def run(job: Job, device: torch.device, team: Team, progress: Progress) -> Train
         save_description(folder, config, job.items, {"seed": job.seed, "training": asdict(summary)})
         remove_checkpoint(folder)
     return summary
+
+
+def _average(model: Model, rate: float) -> AveragedModel | None:
+    """A copy that follows the model by 1 - rate of the way an epoch; None where it would be the model itself."""
+    return AveragedModel(model, avg_fn=lambda former, now, _: former.lerp(now, 1 - rate)) if rate else None
 
 
 def ndcg_at_10(model: Model, watch: Watch, team: Team = ALONE) -> float:

@@ -115,16 +115,21 @@ def test_bert4rec_trains_on_mask_tokens() -> None:
     tokens, lengths = rows(*[[3, 7, 2, 9, 4]] * 400, [5], [6, 1])
     examples = model.examples(tokens, lengths, torch.Generator().manual_seed(0))
     masked = examples.tokens == model.mask_token
+    shown = torch.arange(5) < examples.lengths[:, None]
     assert torch.equal(masked, examples.predict)
-    assert torch.equal(examples.positives, tokens)
-    assert torch.equal(examples.tokens[~masked], tokens[~masked])
+    assert torch.equal(examples.positives[shown], tokens[shown])
+    assert torch.equal(examples.tokens[shown & ~masked], tokens[shown & ~masked])
+    assert not examples.tokens[~shown].any()
     counts = masked.sum(1)
     assert (counts[:400] >= 1).all() and (counts[:400] <= 4).all()  # something to predict, something to see
     assert counts[400] == 0  # a single item has no context
     assert counts[401] == 1
-    last_only = (masked[:400, 4] & (counts[:400] == 1)).float().mean()
-    assert 0.15 < last_only < 0.4
-    assert masked[:400, :4].any(0).all()
+    ends = examples.lengths[:400]
+    assert set(ends.tolist()) == {2, 3, 4, 5}  # prefixes of every length that leaves a context
+    cut = ends < 5
+    assert 0.25 < cut.float().mean() < 0.5  # half the rows, a quarter of them cut to the whole row
+    assert (counts[:400][cut] == 1).all() and masked[:400][cut, ends[cut] - 1].all()  # what inference asks
+    assert masked[:400][~cut].any(0).all()
 
 
 @pytest.mark.parametrize("backbone", ["sasrec", "gru4rec", "bert4rec"])

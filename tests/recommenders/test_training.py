@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from llmser_tasks.config import Recommender
 from llmser_tasks.errors import InputError, StorageError
@@ -97,6 +98,19 @@ def test_with_nobody_to_watch_it_runs_to_the_end(ring: Histories, tmp_path: Path
     config = Recommender(dimension=8, epochs=3, patience=1)
     summary = train(config, ring, RING, 1, tmp_path, watch=Watch(nobody, np.zeros(0, np.int32), nobody))
     assert (summary.epochs, summary.best_epoch, summary.ndcg) == (3, 3, 0.0)
+
+
+def test_the_average_follows_the_weights_of_every_epoch(small: Recommender, ring: Histories, tmp_path: Path) -> None:
+    nobody = Watch(Histories.of([], []), np.zeros(0, np.int32), Histories.of([], []))
+
+    def weights(epochs: int, averaging: float) -> dict[str, torch.Tensor]:
+        folder = tmp_path / f"{epochs} {averaging}"
+        run(small.model_copy(update={"epochs": epochs, "averaging": averaging}), ring, folder, nobody)
+        return load_file(folder / "model.safetensors")
+
+    first, second = weights(1, 0), weights(2, 0)
+    for name, average in weights(2, 0.75).items():
+        torch.testing.assert_close(average, 0.75 * first[name] + 0.25 * second[name])
 
 
 def test_users_with_one_item_or_none_do_no_harm(small: Recommender, tmp_path: Path) -> None:
