@@ -189,6 +189,11 @@ class Llm(Section):
     history_length: int = Field(
         50, ge=1, le=1000, description="Newest history items shown; only the oldest are dropped. [method]"
     )
+    budget: float | None = Field(
+        None,
+        ge=0,
+        description="Most that the run may spend on questions, in the currency of the price table; empty: no limit.",
+    )
     tolerated_failures: float = Field(
         0.0,
         ge=0,

@@ -64,7 +64,7 @@ def start(run_id: str, values: Mapping[str, Any], *, workspace: Workspace, datab
         InputError: a setting is unknown or out of bounds, or the run exists with others.
     """
     made = settings.configuration(values)
-    runs.create(database_url, run_id, made.dataset.name, config.to_flat(made))
+    runs.create(database_url, run_id, made.dataset.name, config.to_flat(made), budget=made.llm.budget)
     return Run(run_id, made, workspace, database_url)
 
 
@@ -100,7 +100,9 @@ def sequences(run: Run, refs: Refs) -> Made:
     """Interactions → training histories, validation targets, test targets, catalogue."""
     with _step(run, "sequences") as recorder:
         made = splitting.sequences(run.workspace, run.config.dataset, _artefact(refs, "ingest"), recorder)
-        return _made(run, recorder, made)
+        references = _made(run, recorder, made)
+        runs.note_tail_threshold(run.database_url, run.run_id, _tail_threshold(run, references))
+        return references
 
 
 # Augmentation --------------------------------------------------------------------------------------------------------

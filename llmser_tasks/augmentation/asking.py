@@ -120,7 +120,8 @@ def ask(
     asked = [inquiry for inquiry in inquiries if inquiry.question is not None]
     questions = [inquiry.question for inquiry in asked if inquiry.question is not None]
     try:
-        outcomes = answer(endpoint, questions, database_url, progress)
+        account = batches.Account(run_id, step, batch.batch)
+        outcomes = answer(endpoint, questions, database_url, progress, account)
     except LlmserError as error:
         attempt(state="failed", message=str(error))
         raise
@@ -136,10 +137,6 @@ def ask(
         state="done" if complaint is None else "failed",
         answered=batch.users - failed,
         failed=failed,
-        calls=outcomes.calls,
-        prompt_tokens=outcomes.prompt_tokens,
-        completion_tokens=outcomes.completion_tokens,
-        cost=outcomes.cost,
         message=str(outcomes.fatal or complaint or "") or None,
     )
     if outcomes.fatal is not None:

@@ -61,7 +61,7 @@ class Claims:
         self._mine: deque[str] = deque()
         self._others: list[str] = []  # which others are asking
         self._turn = asyncio.Lock()
-        self._owner = secrets.randbits(31)
+        self.owner = secrets.randbits(31)
         self._session = Session(database_url, "llm-claims", self._introduce)
 
     async def __aenter__(self) -> Self:
@@ -70,7 +70,7 @@ class Claims:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._give_up(_LEAVE, {"owner": self._owner})
+        await self._give_up(_LEAVE, {"owner": self.owner})
         await self._session.close()
 
     async def following(self) -> str | None:
@@ -101,7 +101,7 @@ class Claims:
 
     async def release(self, keys: Collection[str]) -> None:
         """Let others ask these."""
-        await self._give_up(_RELEASE, {"keys": list(keys), "owner": self._owner})
+        await self._give_up(_RELEASE, {"keys": list(keys), "owner": self.owner})
 
     async def _claim(self, keys: list[str]) -> None:
         """Take what is free of these, and see afterwards what was answered before it became free."""
@@ -121,10 +121,10 @@ class Claims:
             log.debug("Claims were not given up, but end with the connection: %s", error)
 
     def _take(self, connection: Connection, keys: list[str]) -> set[str]:
-        return set(connection.scalars(_TAKE, {"keys": keys, "owner": self._owner, "locks": LOCKS}))
+        return set(connection.scalars(_TAKE, {"keys": keys, "owner": self.owner, "locks": LOCKS}))
 
     def _introduce(self, connection: Connection) -> None:
-        connection.execute(_LIVE, {"locks": LOCKS, "owner": self._owner})
+        connection.execute(_LIVE, {"locks": LOCKS, "owner": self.owner})
 
     async def _patiently(self, work: Callable[[Connection], Result]) -> Result:
         """Wait for a Postgres that restarts, as the ledger does."""

@@ -37,6 +37,7 @@ from llmser_tasks.llm.errors import (
     classify,
 )
 from llmser_tasks.llm.prompts import Question, answer_schema
+from llmser_tasks.llm.purse import Purse
 from llmser_tasks.llm.ratelimit import Limiter
 from llmser_tasks.text import clean_title
 
@@ -63,6 +64,7 @@ class Reply:
     answered_by: str | None
     prompt_tokens: int | None
     completion_tokens: int | None
+    prompt_bytes: int  # of the whole request
     attempts: int
     latency_ms: int  # of the attempt that succeeded
 
@@ -92,9 +94,10 @@ _spoken: dict[tuple[str, str], Dialect] = {}  # what worked, per URL and model, 
 class Client:
     """Asks one endpoint; to be used inside one event loop."""
 
-    def __init__(self, endpoint: Endpoint, limiter: Limiter, breaker: Breaker) -> None:
+    def __init__(self, endpoint: Endpoint, limiter: Limiter, purse: Purse, breaker: Breaker) -> None:
         self._endpoint = endpoint
         self._limiter = limiter
+        self._purse = purse
         self._breaker = breaker
         self.calls = 0  # requests sent
         headers = {
@@ -193,18 +196,22 @@ class Client:
             LlmError: it brought no reply.
         """
         body = _body(self._endpoint.model, question, dialect)
-        reserved = self._limiter.estimate(len(body), question.max_tokens) if self._limiter.limited else 0
-        await self._limiter.wait(reserved)
-        self._breaker.check()
-        self.calls += 1
-        started = time.monotonic()
-        status, headers, raw = await self._post(body)
-        if status != 200:
-            raise classify(self._endpoint, status, headers, raw)
-        reply = self._read(headers, raw, attempt, int((time.monotonic() - started) * 1000))
-        if reserved and reply.prompt_tokens is not None:
+        prompt_tokens = self._limiter.tokens(len(body))
+        async with self._purse.pay(prompt_tokens, question.max_tokens) as payment:
+            await self._limiter.wait(prompt_tokens + question.max_tokens)
+            self._breaker.check()
+            self.calls += 1
+            payment.send()
+            started = time.monotonic()
+            status, headers, raw = await self._post(body)
+            if status != 200:
+                payment.settle(0.0)
+                raise classify(self._endpoint, status, headers, raw)
+            reply = self._read(headers, raw, attempt, len(body), int((time.monotonic() - started) * 1000))
+            payment.settle(self._endpoint.cost(reply.prompt_tokens, reply.completion_tokens))
+        if reply.prompt_tokens is not None:
             used = reply.prompt_tokens + (reply.completion_tokens or 0)
-            self._limiter.settle(reserved, used, len(body), reply.prompt_tokens)
+            self._limiter.settle(prompt_tokens + question.max_tokens, used, len(body), reply.prompt_tokens)
         return reply
 
     async def _post(self, body: bytes) -> tuple[int, httpx.Headers, bytes]:
@@ -238,7 +245,7 @@ class Client:
             )
         raise Unavailable(f"{where} broke off its response ({type(problem).__name__}).")
 
-    def _read(self, headers: httpx.Headers, raw: bytes, attempt: int, latency_ms: int) -> Reply:
+    def _read(self, headers: httpx.Headers, raw: bytes, attempt: int, prompt_bytes: int, latency_ms: int) -> Reply:
         parsed = _json(raw)
         choices = parsed.get("choices") if isinstance(parsed, dict) else None
         choice = choices[0] if isinstance(choices, list) and choices else None
@@ -264,6 +271,7 @@ class Client:
             answered_by=_short(parsed.get("model")),
             prompt_tokens=_count(usage.get("prompt_tokens")),
             completion_tokens=_count(usage.get("completion_tokens")),
+            prompt_bytes=prompt_bytes,
             attempts=attempt,
             latency_ms=latency_ms,
         )

@@ -17,8 +17,10 @@ from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.errors import EndpointFatal, QuestionFatal, Refused, Retriable
 from llmser_tasks.llm.ledger import Entry
 from llmser_tasks.llm.prompts import Question
+from llmser_tasks.llm.purse import Purse
 from llmser_tasks.llm.ratelimit import Limiter
 from llmser_tasks.progress import Progress, silent
+from llmser_tasks.warehouse.batches import Account, Meter
 
 TELL_S = 2.0  # how often to say that only others' answers are waited for
 
@@ -131,7 +133,11 @@ class _Tally:
 
 
 def answer(
-    endpoint: Endpoint, questions: Sequence[Question], database_url: str, progress: Progress = silent
+    endpoint: Endpoint,
+    questions: Sequence[Question],
+    database_url: str,
+    progress: Progress = silent,
+    account: Account | None = None,
 ) -> Outcomes:
     """Answer every question from the ledger, or else from the endpoint, at most `max_concurrency` at a time.
 
@@ -139,7 +145,11 @@ def answer(
     committed while others are still waited for, and in any case before this returns or raises, so a killed or failed
     batch pays again for little or nothing. Runs an event loop of its own.
 
+    Args:
+        account: the batch that pays, and through it the run whose budget holds; None: nobody keeps count.
+
     Raises:
+        InputError: the run has a budget, and the endpoint's prices are not known.
         StorageError: Postgres is down, before anything was asked or while the last answers were written.
     """
     keys = [question.key(endpoint.model) for question in questions]
@@ -149,11 +159,12 @@ def answer(
     results: dict[str, Answer | Failure] = {key: _result(entry, from_ledger=True) for key, entry in settled.items()}
     tally = _Tally(total=len(distinct), done=len(settled))
     progress(tally.done, tally.total, "questions", "from the ledger" if settled else "")
-    writer = ledger.Writer(database_url)
+    meter = Meter(account) if account else None
+    writer = ledger.Writer(database_url, meter)
     cause: Exception | None = None
     if missing:
         try:
-            cause = asyncio.run(_ask_all(endpoint, missing, database_url, writer, results, tally, progress))
+            cause = asyncio.run(_ask_all(endpoint, missing, database_url, meter, writer, results, tally, progress))
         finally:
             writer.flush()
     if writer.answered_first:
@@ -180,6 +191,7 @@ async def _ask_all(
     endpoint: Endpoint,
     missing: dict[str, Question],
     database_url: str,
+    meter: Meter | None,
     writer: ledger.Writer,
     results: dict[str, Answer | Failure],
     tally: _Tally,
@@ -201,7 +213,7 @@ async def _ask_all(
     async def work(client: Client, claims: Claims) -> None:
         while (key := await claims.following()) is not None:
             try:
-                entry = await _ask_one(endpoint, client, key, missing[key])
+                entry = await _ask_one(endpoint, client, key, missing[key], meter.account.run_id if meter else None)
                 results[key] = _result(entry, from_ledger=False) if isinstance(entry, Entry) else entry
                 tally.count(entry)
                 if isinstance(entry, Failure):
@@ -227,7 +239,8 @@ async def _ask_all(
     async with (
         Claims(database_url, missing, breaker, found) as claims,
         Limiter(endpoint, database_url, breaker) as limiter,
-        Client(endpoint, limiter, breaker) as client,
+        Purse(endpoint, database_url, meter, claims.owner, breaker) as purse,
+        Client(endpoint, limiter, purse, breaker) as client,
     ):
         clocks = [asyncio.create_task(write_in_time()), asyncio.create_task(tell_waiting(claims))]
         workers = [
@@ -244,7 +257,9 @@ async def _ask_all(
     return breaker.cause
 
 
-async def _ask_one(endpoint: Endpoint, client: Client, key: str, question: Question) -> Entry | Failure:
+async def _ask_one(
+    endpoint: Endpoint, client: Client, key: str, question: Question, run_id: str | None
+) -> Entry | Failure:
     """The ledger's row for a question that is settled, one way or the other, or why it is not."""
     row = Entry(
         question_key=key,
@@ -252,6 +267,7 @@ async def _ask_one(endpoint: Endpoint, client: Client, key: str, question: Quest
         prompt_version=question.prompt_version,
         model=endpoint.model,
         attempts=1,
+        run_id=run_id,
     )
     try:
         reply = await client.ask(question)
@@ -269,6 +285,7 @@ async def _ask_one(endpoint: Endpoint, client: Client, key: str, question: Quest
         completion_tokens=reply.completion_tokens,
         cost=endpoint.cost(reply.prompt_tokens, reply.completion_tokens),
         latency_ms=reply.latency_ms,
+        prompt_bytes=reply.prompt_bytes,
     )
 
 

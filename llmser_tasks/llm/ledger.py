@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields
 from sqlalchemy import text
 
 from llmser_tasks.errors import StorageError
+from llmser_tasks.warehouse.batches import Meter
 from llmser_tasks.warehouse.engine import transaction
 
 log = logging.getLogger(__name__)
@@ -40,20 +41,24 @@ class Entry:
     completion_tokens: int | None = None
     cost: float | None = None
     latency_ms: int | None = None
+    prompt_bytes: int | None = None
+    run_id: str | None = None  # which run paid
 
 
 _COLUMNS = tuple(f.name for f in fields(Entry))
 _SELECT = text(
     "select question_key, step, prompt_version, model, attempts, answered_by, content, failure, finish_reason,"
-    " prompt_tokens, completion_tokens, cost, latency_ms from answers where question_key = any(:keys)"
+    " prompt_tokens, completion_tokens, cost, latency_ms, prompt_bytes, run_id"
+    " from answers where question_key = any(:keys)"
 )
 _INSERT = text("""
     insert into answers (question_key, step, prompt_version, model, attempts, answered_by, content, failure,
-                         finish_reason, prompt_tokens, completion_tokens, cost, latency_ms)
+                         finish_reason, prompt_tokens, completion_tokens, cost, latency_ms, prompt_bytes, run_id)
     select * from unnest(
         (:question_key)::text[], (:step)::text[], (:prompt_version)::text[], (:model)::text[], (:attempts)::int[],
         (:answered_by)::text[], (:content)::text[], (:failure)::text[], (:finish_reason)::text[],
-        (:prompt_tokens)::int[], (:completion_tokens)::int[], (:cost)::float8[], (:latency_ms)::int[])
+        (:prompt_tokens)::int[], (:completion_tokens)::int[], (:cost)::float8[], (:latency_ms)::int[],
+        (:prompt_bytes)::int[], (:run_id)::text[])
     on conflict do nothing
     returning question_key
 """)
@@ -74,8 +79,10 @@ def known(database_url: str, keys: Sequence[str]) -> dict[str, Entry]:
     return found
 
 
-def insert(database_url: str, entries: Sequence[Entry]) -> set[str]:
-    """Write rows and end the claims on them, in one transaction; a key that is there already stays as it is.
+def insert(database_url: str, entries: Sequence[Entry], meter: Meter | None = None) -> set[str]:
+    """Write rows, end the claims on them and bring the batch's bill up to date, in one transaction.
+
+    A key that is there already stays as it is.
 
     Returns:
         The keys that were there already: someone else was answered first, and that answer counts.
@@ -83,8 +90,6 @@ def insert(database_url: str, entries: Sequence[Entry]) -> set[str]:
     Raises:
         StorageError: Postgres stayed away for half a minute.
     """
-    if not entries:
-        return set()
     ordered = sorted(entries, key=lambda entry: entry.question_key)  # two processes must not lock rows crosswise
     values = {column: [getattr(entry, column) for entry in ordered] for column in _COLUMNS}
     for wait in (*RETRIES_S, None):
@@ -92,6 +97,9 @@ def insert(database_url: str, entries: Sequence[Entry]) -> set[str]:
             with transaction(database_url) as connection:
                 written = set(connection.execute(_INSERT, values).scalars())
                 connection.execute(_SETTLED, {"question_key": values["question_key"]})
+                counted = meter.write(connection, entries) if meter else None
+            if meter and counted:
+                meter.written(counted)
             return {entry.question_key for entry in entries} - written
         except StorageError as error:
             if wait is None:
@@ -104,8 +112,13 @@ def insert(database_url: str, entries: Sequence[Entry]) -> set[str]:
 class Writer:
     """Collects answers and commits them in groups, without holding up those who wait for others."""
 
-    def __init__(self, database_url: str) -> None:
+    def __init__(self, database_url: str, meter: Meter | None = None) -> None:
+        """
+        Args:
+            meter: of the batch that pays.
+        """
         self._url = database_url
+        self._meter = meter
         self._pending: list[Entry] = []
         self._oldest = 0.0
         self._turn = threading.Lock()
@@ -130,12 +143,12 @@ class Writer:
                 await self.write()
 
     def flush(self) -> None:
-        """Commit everything that was collected.
+        """Commit everything that was collected, and what was spent in vain.
 
         Raises:
             StorageError: Postgres stayed away; the entries are still collected.
         """
         with self._turn:
-            while group := self._pending[:GROUP]:
-                self.answered_first |= insert(self._url, group)
+            while (group := self._pending[:GROUP]) or (self._meter and self._meter.unwritten):
+                self.answered_first |= insert(self._url, group, self._meter)
                 del self._pending[: len(group)]

@@ -100,9 +100,9 @@ class Limiter:
                 await asyncio.gather(task, return_exceptions=True)
         await self._session.close()
 
-    def estimate(self, prompt_bytes: int, max_tokens: int) -> int:
-        """Tokens to reserve for a prompt of this size: providers count the longest possible answer when they admit."""
-        return int(prompt_bytes / self._bytes_per_token) + max_tokens
+    def tokens(self, prompt_bytes: int) -> int:
+        """How many tokens a prompt of this size probably has."""
+        return int(prompt_bytes / self._bytes_per_token)
 
     def settle(self, reserved: int, used: int, prompt_bytes: int, prompt_tokens: int) -> None:
         """Correct the reservation, and the guess behind the next ones, by what a response reports."""
@@ -112,7 +112,7 @@ class Limiter:
             self._bytes_per_token += 0.05 * (ratio - self._bytes_per_token)
 
     async def wait(self, tokens: int) -> None:
-        """Return when one request of so many tokens may be sent.
+        """Return when one request of so many tokens may be sent; providers count the longest answer when they admit.
 
         Raises:
             Stopped: the batch is over.

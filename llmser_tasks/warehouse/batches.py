@@ -2,12 +2,84 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
 
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.rows import storable
+
+if TYPE_CHECKING:
+    from llmser_tasks.llm.ledger import Entry
+
+
+@dataclass(frozen=True)
+class Account:
+    """The batch that pays: a row of `batches`."""
+
+    run_id: str
+    step: str
+    batch: int
+
+
+@dataclass
+class Meter:
+    """What requests of a batch used so far, and how much of that Postgres has.
+
+    One thread counts while another writes: each counter has one writer, and what is on disk is counted apart.
+
+    Attributes:
+        calls: requests sent.
+        lost: what requests may have cost at most whose answer or usage never came.
+        spent: of the money held, what is not free again: it counts as cost or lost from now on.
+    """
+
+    account: Account
+    calls: int = 0
+    lost: float = 0.0
+    spent: float = 0.0
+    _written: tuple[int, float, float] = field(default=(0, 0.0, 0.0), init=False)
+
+    def write(self, connection: Connection, entries: Sequence[Entry] = ()) -> tuple[int, float, float]:
+        """Add what is new, and what these answers cost, to the batch; `written` with the result after the commit."""
+        now = (self.calls, self.lost, self.spent)
+        calls, lost, spent = (new - old for new, old in zip(now, self._written, strict=True))
+        prices = [entry.cost for entry in entries if entry.cost is not None]
+        connection.execute(
+            text(
+                """
+                update batches set
+                    calls = calls + :calls, lost = lost + :lost, held = greatest(0, held - :spent),
+                    prompt_tokens = prompt_tokens + :prompt_tokens,
+                    completion_tokens = completion_tokens + :completion_tokens,
+                    cost = case when :priced then coalesce(cost, 0) + :cost else cost end,
+                    updated_at = now()
+                where run_id = :run and step = :step and batch = :batch
+                """
+            ),
+            {
+                "run": self.account.run_id,
+                "step": self.account.step,
+                "batch": self.account.batch,
+                "calls": calls,
+                "lost": lost,
+                "spent": spent,
+                "prompt_tokens": sum(entry.prompt_tokens or 0 for entry in entries),
+                "completion_tokens": sum(entry.completion_tokens or 0 for entry in entries),
+                "priced": bool(prices),
+                "cost": sum(prices),
+            },
+        )
+        return now
+
+    @property
+    def unwritten(self) -> bool:
+        return (self.calls, self.lost, self.spent) != self._written
+
+    def written(self, now: tuple[int, float, float]) -> None:
+        self._written = now
 
 
 def record(
@@ -21,33 +93,23 @@ def record(
     state: Literal["running", "done", "failed"],
     answered: int = 0,
     failed: int = 0,
-    calls: int = 0,
-    prompt_tokens: int = 0,
-    completion_tokens: int = 0,
-    cost: float | None = None,
     message: str | None = None,
 ) -> None:
-    """Write how an attempt of a batch stands.
+    """Write how an attempt of a batch stands; what it spends is added by its `Meter`, with the answers.
 
     Args:
         answered, failed: users, as they stand now; they replace what was there.
-        calls, prompt_tokens, completion_tokens, cost: of this attempt since the last record; they add up.
     """
     with transaction(url) as connection:
         connection.execute(
             text(
                 """
-                insert into batches as b (run_id, step, batch, label, users, answered, calls, failed, prompt_tokens,
-                                          completion_tokens, cost, state, message)
-                values (:run, :step, :batch, :label, :users, :answered, :calls, :failed, :prompt_tokens,
-                        :completion_tokens, :cost, :state, :message)
+                insert into batches (run_id, step, batch, label, users, answered, failed, state, message)
+                values (:run, :step, :batch, :label, :users, :answered, :failed, :state, :message)
                 on conflict (run_id, step, batch) do update set
                     label = excluded.label, users = excluded.users, answered = excluded.answered,
                     failed = excluded.failed, state = excluded.state, message = excluded.message, updated_at = now(),
-                    calls = b.calls + excluded.calls,
-                    prompt_tokens = b.prompt_tokens + excluded.prompt_tokens,
-                    completion_tokens = b.completion_tokens + excluded.completion_tokens,
-                    cost = case when b.cost is null then excluded.cost else b.cost + coalesce(excluded.cost, 0) end
+                    held = 0, owner = null
                 """
             ),
             {
@@ -58,10 +120,6 @@ def record(
                 "users": users,
                 "answered": answered,
                 "failed": failed,
-                "calls": calls,
-                "prompt_tokens": prompt_tokens,
-                "completion_tokens": completion_tokens,
-                "cost": cost,
                 "state": state,
                 "message": None if message is None else storable(message),
             },

@@ -29,8 +29,16 @@ class RunRow:
     finished_at: datetime | None
 
 
-def create(url: str, run_id: str, dataset: str, config: Mapping[str, Any], *, synthetic: bool = False) -> None:
-    """Insert the run; one that is there already (a rerun) is set back to running.
+def create(
+    url: str,
+    run_id: str,
+    dataset: str,
+    config: Mapping[str, Any],
+    *,
+    synthetic: bool = False,
+    budget: float | None = None,
+) -> None:
+    """Insert the run; one that is there already (a rerun) is set back to running and keeps its budget.
 
     Raises:
         InputError: it is there with other settings.
@@ -39,12 +47,12 @@ def create(url: str, run_id: str, dataset: str, config: Mapping[str, Any], *, sy
     with transaction(url) as connection:
         same = connection.scalar(
             text(
-                "insert into runs (run_id, dataset, config, synthetic, code_version)"
-                " values (:run, :dataset, cast(:config as jsonb), :synthetic, :version)"
+                "insert into runs (run_id, dataset, config, synthetic, budget, code_version)"
+                " values (:run, :dataset, cast(:config as jsonb), :synthetic, :budget, :version)"
                 " on conflict (run_id) do update set run_id = excluded.run_id"
                 " returning config = cast(:config as jsonb)"
             ),
-            given | {"version": __version__},
+            given | {"version": __version__, "budget": budget},
         )
         if not same:
             raise InputError(f"Run {run_id} exists with other settings; choose another run id.")
@@ -94,6 +102,21 @@ def latest(url: str, dataset: str | None = None) -> RunRow:
 def mark_synthetic(connection: Connection, run_id: str) -> None:
     """Note that the run's dumps were made up (the sample)."""
     connection.execute(text("update runs set synthetic = true where run_id = :run"), {"run": run_id})
+
+
+def set_budget(url: str, run_id: str, budget: float | None) -> None:
+    """From now on the run may spend so much in all; None: as much as it takes."""
+    with transaction(url) as connection:
+        connection.execute(
+            text("update runs set budget = :budget where run_id = :run"), {"run": run_id, "budget": budget}
+        )
+
+
+def note_tail_threshold(url: str, run_id: str, threshold: int) -> None:
+    """T, by which costs are told apart."""
+    with transaction(url) as connection:
+        statement = text("update runs set tail_threshold = :threshold where run_id = :run")
+        connection.execute(statement, {"run": run_id, "threshold": threshold})
 
 
 def finish(connection: Connection, run_id: str) -> None:

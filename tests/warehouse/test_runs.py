@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy import text
 
 from llmser_tasks.errors import InputError
+from llmser_tasks.llm.ledger import Entry
 from llmser_tasks.warehouse import batches, runs
 from llmser_tasks.warehouse.engine import transaction
 
@@ -61,12 +62,25 @@ def test_attempts_of_a_batch_add_up(database_url: str) -> None:
     runs.create(database_url, "r", "beauty", {})
     where = (database_url, "r", "snf", 0, "users 0–511", 512)
     batches.record(*where, state="running")
-    batches.record(
-        *where, state="failed", answered=300, failed=212, calls=300, prompt_tokens=10, cost=0.5, message="503"
-    )
-    batches.record(*where, state="done", answered=512, calls=212, prompt_tokens=7)
+    meter = batches.Meter(batches.Account("r", "snf", 0))
+    meter.calls, meter.lost = 300, 0.25
+    spend(database_url, meter, Entry("k", "snf", "1", "m", 1, prompt_tokens=10, cost=0.5))
+    batches.record(*where, state="failed", answered=300, failed=212, message="503")
+    meter.calls += 12
+    spend(database_url, meter)
+    again = batches.Meter(batches.Account("r", "snf", 0), calls=200)
+    spend(database_url, again, Entry("l", "snf", "1", "m", 1, prompt_tokens=7))
+    batches.record(*where, state="done", answered=512)
     with transaction(database_url) as connection:
         row = connection.execute(
-            text("select state, answered, failed, calls, prompt_tokens, cost, message from batches")
+            text("select state, answered, failed, calls, prompt_tokens, cost, lost, message from batches")
         ).one()
-    assert tuple(row) == ("done", 512, 0, 512, 17, 0.5, None)
+    assert tuple(row) == ("done", 512, 0, 512, 17, 0.5, 0.25, None)
+
+
+def spend(database_url: str, meter: batches.Meter, *entries: Entry) -> None:
+    assert meter.unwritten
+    with transaction(database_url) as connection:
+        counted = meter.write(connection, entries)
+    meter.written(counted)
+    assert not meter.unwritten

@@ -1,0 +1,162 @@
+"""The run's budget: money is held for a request before it is sent, so all batches together never spend more.
+
+A batch holds some at a time, a tenth of what is left at most, in its row of `batches`. What a killed worker held is
+free at once: its advisory lock is gone (see `claims`). Requests whose answers were lost on the way count with the most
+they can have cost, because nobody knows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
+from types import TracebackType
+from typing import Self
+
+from sqlalchemy import text
+
+from llmser_tasks.errors import InputError
+from llmser_tasks.llm.breaker import Breaker
+from llmser_tasks.llm.claims import LOCKS
+from llmser_tasks.llm.endpoint import Endpoint
+from llmser_tasks.llm.errors import EndpointFatal
+from llmser_tasks.warehouse.batches import Meter
+from llmser_tasks.warehouse.engine import transaction
+
+AT_ONCE = 100  # requests to hold money for by one statement, where there is enough
+
+_BUDGET = text("select budget from runs where run_id = :run for update")  # one batch at a time reads and holds
+_USED = text("""
+    select coalesce(sum(coalesce(cost, 0) + lost), 0),
+           coalesce(sum(held) filter (where exists (
+               select from pg_locks where locktype = 'advisory' and granted and classid = :locks
+                                      and objid = b.owner::oid
+                                      and database = (select oid from pg_database where datname = current_database())
+           )), 0)
+    from batches b where run_id = :run
+""")
+_HOLD = text("""
+    update batches set held = :amount + case when owner = :owner then held else 0 end, owner = :owner
+    where run_id = :run_id and step = :step and batch = :batch
+""")
+
+
+class BudgetSpent(EndpointFatal):
+    """The run may spend no more until a person raises its budget."""
+
+    kind = "budget"
+
+
+@dataclass
+class Payment:
+    """What one request costs: nothing until it is sent, then the most it can, then its price."""
+
+    most: float
+    price: float = 0.0
+    sent: bool = False
+    settled: bool = False
+
+    def send(self) -> None:
+        self.sent, self.price = True, self.most
+
+    def settle(self, price: float | None) -> None:
+        """The endpoint has answered; errors are free. None: nobody knows what it costs."""
+        if price is not None:
+            self.settled, self.price = True, price
+
+
+class Purse:
+    """Pays for one batch's requests. Without a meter, or without a budget, it only counts."""
+
+    def __init__(
+        self, endpoint: Endpoint, database_url: str, meter: Meter | None, owner: int, breaker: Breaker
+    ) -> None:
+        """
+        Args:
+            owner: number of the advisory lock that lives as long as this process.
+        """
+        self._endpoint = endpoint
+        self._url = database_url
+        self._meter = meter
+        self._owner = owner
+        self._breaker = breaker
+        self._limited = False
+        self._free = 0.0  # held, and not yet for a certain request
+        self._turn = asyncio.Lock()
+
+    async def __aenter__(self) -> Self:
+        if self._meter is not None:
+            budget = await asyncio.to_thread(_budget, self._url, self._meter.account.run_id)
+            if budget is not None and self._endpoint.cost(1, 1) is None:
+                raise InputError(
+                    f"Run {self._meter.account.run_id} has a budget of {budget:g}, but nobody knows what the model "
+                    f"{self._endpoint.model} costs; put it into the price table, or give the run no budget."
+                )
+            self._limited = budget is not None
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass  # what is left of the held money is free once the batch's end is recorded
+
+    @asynccontextmanager
+    async def pay(self, prompt_tokens: int, max_tokens: int) -> AsyncIterator[Payment]:
+        """Hold what one request can cost, and count what it did cost.
+
+        Raises:
+            Stopped: the budget does not reach for it, or the batch is over.
+            StorageError: Postgres is down; without it the budget cannot be kept.
+        """
+        payment = Payment(self._endpoint.cost(prompt_tokens, max_tokens) or 0.0)
+        if self._limited:
+            async with self._turn:
+                if self._free < payment.most:
+                    await self._hold(payment.most)
+                self._free -= payment.most
+        try:
+            yield payment
+        finally:
+            self._free += payment.most - payment.price
+            if self._meter is not None and payment.sent:
+                self._meter.calls += 1
+                self._meter.spent += payment.price
+                self._meter.lost += 0.0 if payment.settled else payment.price
+
+    async def _hold(self, most: float) -> None:
+        budget, used, amount = await asyncio.to_thread(self._take, most - self._free)
+        if not amount:
+            run = self._meter.account.run_id if self._meter else ""
+            self._breaker.trip(
+                BudgetSpent(
+                    f"Run {run} has spent {used:.4g} of its budget of {budget:.4g}, which does not reach for another "
+                    f"question, so the batch stopped; answers are kept. `llmser budget {run} AMOUNT` raises it, then "
+                    "rerun: only what is missing will be asked."
+                )
+            )
+            self._breaker.check()
+        self._free += amount
+
+    def _take(self, most: float) -> tuple[float, float, float]:
+        """The budget, what is spent of it, and what was held; 0 where the rest does not reach."""
+        assert self._meter is not None
+        account = self._meter.account
+        with transaction(self._url) as connection:
+            budget = connection.scalar(_BUDGET, {"run": account.run_id})
+            if budget is None:  # taken away meanwhile
+                return math.inf, 0.0, most
+            spent, held = connection.execute(_USED, {"run": account.run_id, "locks": LOCKS}).one()
+            left = budget - spent - held
+            amount = min(max(most, min(AT_ONCE * most, left / 10)), left)
+            if amount < most:
+                return budget, spent, 0.0
+            connection.execute(_HOLD, {**asdict(account), "amount": amount, "owner": self._owner})
+            return budget, spent, amount
+
+
+def _budget(database_url: str, run_id: str) -> float | None:
+    with transaction(database_url) as connection:
+        budget: float | None = connection.scalar(text("select budget from runs where run_id = :run"), {"run": run_id})
+        return budget

@@ -1,0 +1,151 @@
+"""What a batch spends, and the budget that all batches of a run keep together."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from llm_double import Double, fails, first_choices
+from sqlalchemy import text
+
+from llmser_tasks.errors import InputError
+from llmser_tasks.llm import client, fanout
+from llmser_tasks.llm.endpoint import Endpoint
+from llmser_tasks.llm.fanout import answer
+from llmser_tasks.llm.prompts import Question
+from llmser_tasks.llm.purse import BudgetSpent
+from llmser_tasks.warehouse import batches, runs
+from llmser_tasks.warehouse.engine import transaction
+
+Make = Callable[..., list[Question]]
+PRICE = 1.1e-4  # of an answer of the double: 100 tokens in, 10 out
+ACCOUNT = batches.Account("r", "snf", 0)
+
+
+@pytest.fixture
+def priced(endpoint: Endpoint) -> Endpoint:
+    return replace(endpoint, price_per_million_prompt=1.0, price_per_million_completion=1.0)
+
+
+@pytest.fixture
+def run(database_url: str) -> str:
+    runs.create(database_url, "r", "beauty", {})
+    for batch in (0, 1, 2):
+        batches.record(database_url, "r", "snf", batch, "users", 10, state="running")
+    return database_url
+
+
+def bill(url: str, batch: int = 0) -> tuple[int, int, float, float, float]:
+    with transaction(url) as connection:
+        statement = text("select calls, prompt_tokens, coalesce(cost, 0), lost, held from batches where batch = :batch")
+        row = connection.execute(statement, {"batch": batch}).one()
+    return (row[0], row[1], row[2], row[3], row[4])
+
+
+def test_the_bill_counts_every_call_and_names_who_paid(
+    priced: Endpoint, double: Double, questions: Make, run: str, hasty: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "ATTEMPTS", 2)
+    late = replace(first_choices({"messages": [{"content": '{"candidates": []}'}]}), delay=1)
+    double.script = lambda number, body: (fails(503), late, first_choices(body))[min(number, 2)]
+    outcomes = answer(replace(priced, timeout_s=0.4, max_concurrency=1), questions(4), run, account=ACCOUNT)
+    calls, tokens, cost, lost, _ = bill(run)
+    assert (calls, tokens) == (outcomes.calls, 300) == (5, 300)
+    assert cost == pytest.approx(3 * PRICE)
+    assert 0.5 * PRICE < lost < 5 * PRICE  # of the one that came too late; the 503 is free
+    with transaction(run) as connection:
+        rows = connection.execute(text("select run_id, prompt_bytes from answers")).all()
+    assert {row.run_id for row in rows} == {"r"}
+    assert {row.prompt_bytes for row in rows} == {len(double_body) for double_body in sizes(double)[2:]}
+
+
+def sizes(double: Double) -> list[str]:
+    return ["x" * int(headers["content-length"]) for headers in double.headers]
+
+
+def test_a_budget_stops_the_batch_and_keeps_its_answers(
+    priced: Endpoint, double: Double, questions: Make, run: str
+) -> None:
+    runs.set_budget(run, "r", 20 * PRICE)
+    outcomes = answer(priced, questions(100), run, account=ACCOUNT)
+    assert isinstance(outcomes.fatal, BudgetSpent) and "llmser budget r AMOUNT" in str(outcomes.fatal)
+    _, _, cost, lost, _ = bill(run)
+    assert 10 * PRICE < cost + lost <= 20 * PRICE
+    answered = len(double.times)
+    assert cost == pytest.approx(answered * PRICE) and outcomes.unanswered == 100 - answered
+    batches.record(run, "r", "snf", 0, "users", 10, state="failed")
+    assert bill(run)[4] == 0
+
+    runs.set_budget(run, "r", None)
+    assert answer(priced, questions(100), run, account=ACCOUNT).unanswered == 0
+    assert len(double.times) == 100
+
+
+def test_a_budget_without_a_price_is_refused_before_anything_is_sent(
+    endpoint: Endpoint, double: Double, questions: Make, run: str
+) -> None:
+    runs.set_budget(run, "r", 1.0)
+    with pytest.raises(InputError, match="nobody knows what the model m costs"):
+        answer(endpoint, questions(3), run, account=ACCOUNT)
+    assert not double.times
+
+
+def test_a_model_that_is_free_never_ends_a_budget(
+    endpoint: Endpoint, double: Double, questions: Make, run: str
+) -> None:
+    runs.set_budget(run, "r", 0.0)
+    free = replace(endpoint, price_per_million_prompt=0.0, price_per_million_completion=0.0)
+    assert answer(free, questions(5), run, account=ACCOUNT).unanswered == 0
+
+
+_BATCH = """
+import sys
+from llmser_tasks.llm.endpoint import Endpoint
+from llmser_tasks.llm.fanout import answer
+from llmser_tasks.llm.prompts import build_question
+from llmser_tasks.warehouse.batches import Account
+
+url, database, batch = sys.argv[1], sys.argv[2], int(sys.argv[3])
+prices = {"price_per_million_prompt": 1.0, "price_per_million_completion": 1.0}
+endpoint = Endpoint("double", url, "m", max_concurrency=8, **prices)
+questions = [
+    build_question(step="snf", prompt_version="t1", instructions="Pick.", history=[f"thing {batch} {number}"],
+                   candidates=["blue socks", "red hat", "green scarf"], picks=2, seed=number)
+    for number in range(200)
+]
+answer(endpoint, questions, database, account=Account("r", "snf", batch))
+"""
+
+
+def start(double: Double, url: str, batch: int) -> subprocess.Popen[bytes]:
+    root = str(Path(fanout.__file__).parents[2])
+    command = [sys.executable, "-c", _BATCH, double.url, url, str(batch)]
+    return subprocess.Popen(command, env=os.environ | {"PYTHONPATH": root})
+
+
+def test_batches_side_by_side_keep_one_budget(double: Double, run: str) -> None:
+    runs.set_budget(run, "r", 300 * PRICE)
+    double.script = lambda _, body: replace(first_choices(body), delay=0.01)
+    for process in [start(double, run, batch) for batch in range(3)]:
+        process.wait(60)
+    spent = sum(bill(run, batch)[2] for batch in range(3))
+    assert 280 * PRICE < spent <= 300 * PRICE
+    assert spent == pytest.approx(len(double.times) * PRICE)
+
+
+def test_what_a_killed_batch_held_is_free_again(priced: Endpoint, double: Double, questions: Make, run: str) -> None:
+    runs.set_budget(run, "r", 50 * PRICE)
+    double.script = lambda _, body: replace(first_choices(body), delay=60 if len(double.times) <= 8 else 0)
+    stuck = start(double, run, 1)
+    while len(double.times) < 8:
+        assert stuck.poll() is None
+    stuck.kill()
+    stuck.wait()
+    assert bill(run, 1)[4] > 0
+    answer(priced, questions(100), run, account=ACCOUNT)
+    assert bill(run, 0)[2] > 40 * PRICE
