@@ -194,6 +194,13 @@ class Llm(Section):
         ge=0,
         description="Most that the run may spend on questions, in the currency of the price table; empty: no limit.",
     )
+    least_usable: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="Share of a batch's answers that must name a candidate; below it the endpoint talks nonsense and the"
+        " batch fails.",
+    )
     tolerated_failures: float = Field(
         0.0,
         ge=0,

@@ -17,20 +17,23 @@ from typing import Any
 import numpy as np
 import orjson
 
+from llmser_tasks import config
 from llmser_tasks.augmentation.catalogue import Catalogue
 from llmser_tasks.augmentation.picks import Pick, write_picks
 from llmser_tasks.errors import LlmserError
 from llmser_tasks.llm.answers import parse
 from llmser_tasks.llm.endpoint import Endpoint
-from llmser_tasks.llm.errors import Retriable
+from llmser_tasks.llm.errors import Nonsense, Retriable
 from llmser_tasks.llm.fanout import Answer, Failure, answer
 from llmser_tasks.llm.prompts import Question
 from llmser_tasks.progress import Progress, silent
 from llmser_tasks.sequences.histories import Histories
+from llmser_tasks.text import clean_title
 from llmser_tasks.warehouse import batches
 from llmser_tasks.warehouse.engine import transaction
 
 NO_USABLE_ANSWER = "no usable answer"
+JUDGED_FROM = 20  # answers; of fewer a bad share may be chance
 MOST_TASKS = 300  # more mapped tasks than that cost the scheduler more than they bring
 
 
@@ -99,13 +102,13 @@ def ask(
     catalogue: Catalogue,
     endpoint: Endpoint,
     database_url: str,
-    tolerated: float,
+    llm: config.Llm,
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """Ask what the ledger cannot answer, write the users' picks and the batch's row.
 
     Args:
-        tolerated: share of the batch's users that may stay without an answer for a passing reason.
+        llm: how many users may stay without an answer for a passing reason, and how many answers must be usable.
 
     Returns:
         What happened, small and JSON-ready: users, answered, calls, from_ledger, failed, tokens, cost, sources.
@@ -121,12 +124,13 @@ def ask(
     questions = [inquiry.question for inquiry in asked if inquiry.question is not None]
     try:
         account = batches.Account(run_id, step, batch.batch)
-        outcomes = answer(endpoint, questions, database_url, progress, account)
+        sense = _Sense(endpoint, llm.least_usable)
+        outcomes = answer(endpoint, questions, database_url, progress, account, sense.judge)
     except LlmserError as error:
         attempt(state="failed", message=str(error))
         raise
     failed = outcomes.unanswered
-    complaint = outcomes.complaint() if outcomes.fatal or failed > tolerated * batch.users else None
+    complaint = outcomes.complaint() if outcomes.fatal or failed > llm.tolerated_failures * batch.users else None
     picks = [Pick(i.user, None, None, (), (), i.reason) for i in inquiries if i.question is None]
     for inquiry, result in zip(asked, outcomes, strict=True):
         if complaint is None or not _is_open(result):
@@ -134,7 +138,7 @@ def ask(
     with transaction(database_url) as connection:
         write_picks(connection, run_id, step, picks, catalogue)
     attempt(
-        state="done" if complaint is None else "failed",
+        state="done" if complaint is None and outcomes.fatal is None else "failed",
         answered=batch.users - failed,
         failed=failed,
         message=str(outcomes.fatal or complaint or "") or None,
@@ -159,6 +163,31 @@ def ask(
     }
 
 
+class _Sense:
+    """Counts usable answers, and ends a batch early where there are too few: nonsense costs as much as sense."""
+
+    def __init__(self, endpoint: Endpoint, least: float) -> None:
+        self._endpoint = endpoint
+        self._least = least
+        self._answers = self._usable = 0
+
+    def judge(self, question: Question, answer: Answer) -> None:
+        """
+        Raises:
+            Nonsense: of all answers so far, too few name a candidate.
+        """
+        self._answers += 1
+        self._usable += len(parse(answer.content, question, answer.finish_reason)) > 0
+        if self._answers >= JUDGED_FROM and self._usable < self._least * self._answers:
+            said = clean_title(answer.content, 120) or ""
+            raise Nonsense(
+                f"Only {self._usable} of {self._answers} answers of LLM endpoint {self._endpoint.name} (model "
+                f"{self._endpoint.model}) name a candidate, which is nonsense; one of them: “{said}”. Choose another "
+                "model; or, where it is mended, have it asked again "
+                f"(`llmser answers prune --model {self._endpoint.model}`); or lower least_usable."
+            )
+
+
 def _is_open(result: Answer | Failure) -> bool:
     """A rerun will ask again."""
     return isinstance(result, Failure) and result.retriable
@@ -178,4 +207,5 @@ def _pick(inquiry: Inquiry, result: Answer | Failure) -> Pick:
         [inquiry.candidates[question.order[pick.index]] for pick in parsed],
         [pick.source for pick in parsed],
         None if parsed else NO_USABLE_ANSWER,
+        parsed.invented,
     )

@@ -17,7 +17,8 @@ from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.rows import replace_rows
 
-COLUMNS = ("run_id", "step", "user_id", "question_key", "shuffle_seed", "item_ids", "sources", "reason")
+COLUMNS = ("run_id", "step", "user_id", "question_key", "shuffle_seed", "item_ids", "sources", "reason",
+           "invented")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Pick:
         items: item ids, likeliest first.
         sources: per item how it was read from the answer.
         reason: why there are no items.
+        invented: how many things the answer named that are no candidates.
     """
 
     user: int
@@ -37,13 +39,24 @@ class Pick:
     items: Sequence[int]
     sources: Sequence[str]
     reason: str | None
+    invented: int = 0
 
 
 def write_picks(connection: Connection, run_id: str, step: str, picks: Sequence[Pick], catalogue: Catalogue) -> None:
     """Put these users' rows in place of what they had, within the caller's transaction."""
     user_ids = catalogue.user_ids_of([pick.user for pick in picks])
     rows = (
-        (run_id, step, user_id, p.question_key, p.shuffle_seed, catalogue.item_ids_of(p.items), p.sources, p.reason)
+        (
+            run_id,
+            step,
+            user_id,
+            p.question_key,
+            p.shuffle_seed,
+            catalogue.item_ids_of(p.items),
+            p.sources,
+            p.reason,
+            p.invented,
+        )
         for user_id, p in zip(user_ids, picks, strict=True)
     )
     replace_rows(connection, "picks", COLUMNS, rows, run_id=run_id, step=step, user_id=user_ids)

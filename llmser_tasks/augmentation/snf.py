@@ -108,6 +108,6 @@ def filter_noise(
         catalogue=known,
         endpoint=endpoint,
         database_url=database_url,
-        tolerated=llm.tolerated_failures,
+        llm=llm,
         progress=progress,
     )

@@ -56,7 +56,26 @@ class Pick:
     source: Source
 
 
-def parse(content: str, question: Question, finish_reason: str | None = "stop") -> list[Pick]:
+@dataclass(frozen=True)
+class Reading:
+    """What a reply says.
+
+    Attributes:
+        picks: likeliest first.
+        invented: how many things it named that are no candidates.
+    """
+
+    picks: list[Pick]
+    invented: int = 0
+
+    def __iter__(self) -> Iterator[Pick]:
+        return iter(self.picks)
+
+    def __len__(self) -> int:
+        return len(self.picks)
+
+
+def parse(content: str, question: Question, finish_reason: str | None = "stop") -> Reading:
     """The candidates that a reply names, likeliest first, at most `question.picks`; empty where none is usable.
 
     Args:
@@ -64,7 +83,7 @@ def parse(content: str, question: Question, finish_reason: str | None = "stop") 
     """
     text = _spoken(content[:LONGEST])
     if not text:
-        return []
+        return Reading([])
     cut_off = finish_reason == "length" or len(content) > LONGEST
     choices = _Choices(question)
     found = _from_json(text, choices, strict=text == content.strip())
@@ -76,7 +95,7 @@ def parse(content: str, question: Question, finish_reason: str | None = "stop") 
         found = _from_titles(text, choices, cut_off)
     unique = {pick.index: pick for pick in reversed(found or [])}
     ordered = sorted(unique.values(), key=(found or []).index)
-    return ordered[: question.picks]
+    return Reading(ordered[: question.picks], choices.invented)
 
 
 class _Choices:
@@ -86,6 +105,7 @@ class _Choices:
         self.question = question
         self.picks = question.picks
         self.count = len(question.choices)
+        self.invented = 0  # named, but none of them
 
     def by_number(self, digits: str) -> int | None:
         return int(digits) - 1 if 1 <= int(digits) <= self.count else None
@@ -195,8 +215,9 @@ def _elements(value: Any, choices: _Choices, source: Source, whole: bool = True)
                 element = f"{named}: {title}"
             else:
                 element = named if isinstance(named, str) else title
-        if isinstance(element, str):
-            picks += _element(element.strip(), choices, source, may_be_title)
+        found = _element(element.strip(), choices, source, may_be_title) if isinstance(element, str) else []
+        choices.invented += not found and may_be_title
+        picks += found
     return picks
 
 
@@ -232,6 +253,7 @@ def _from_ids(text: str, choices: _Choices, cut_off: bool) -> list[Pick] | None:
 
     def picks(numbers: list[str]) -> list[Pick]:
         indexes = [choices.by_number(number) for number in numbers if number not in ambiguous]
+        choices.invented += indexes.count(None)
         return [Pick(i, "id-pattern") for i in indexes if i is not None]
 
     if _ONLY_IDS.fullmatch(text):

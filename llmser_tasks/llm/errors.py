@@ -82,6 +82,12 @@ class EndpointUnsupported(EndpointFatal):
     kind = "unsupported"
 
 
+class Nonsense(EndpointFatal):
+    """It answers, but hardly any answer names a candidate."""
+
+    kind = "nonsense"
+
+
 class QuestionFatal(LlmError):
     """This one question will never be answered; the others will."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from llmser_tasks.errors import LlmserError, StorageError
@@ -34,6 +34,9 @@ class Answer:
     finish_reason: str | None
     answered_by: str | None
     from_ledger: bool  # not paid for by this call
+
+
+Check = Callable[[Question, Answer], None]
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,16 @@ class _Tally:
         parts = [f"{rate:,.0f} answers/s", f"{self.prompt_tokens + self.completion_tokens:,} tokens"]
         if self.cost is not None:
             parts.append(f"cost {self.cost:,.4f}")
+        if self.settled and self.done < self.total:
+            parts.append(f"{_duration((self.total - self.done) / rate)} left")
         return ", ".join(parts)
+
+
+def _duration(seconds: float) -> str:
+    """'40 s', '12 min', '3.5 h'"""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def answer(
@@ -138,6 +150,7 @@ def answer(
     database_url: str,
     progress: Progress = silent,
     account: Account | None = None,
+    check: Check = lambda *_: None,
 ) -> Outcomes:
     """Answer every question from the ledger, or else from the endpoint, at most `max_concurrency` at a time.
 
@@ -147,6 +160,7 @@ def answer(
 
     Args:
         account: the batch that pays, and through it the run whose budget holds; None: nobody keeps count.
+        check: sees every answer, those of the ledger first; what it raises (EndpointFatal) ends the batch.
 
     Raises:
         InputError: the run has a budget, and the endpoint's prices are not known.
@@ -157,14 +171,18 @@ def answer(
     settled = ledger.known(database_url, list(distinct))
     missing = {key: question for key, question in distinct.items() if key not in settled}
     results: dict[str, Answer | Failure] = {key: _result(entry, from_ledger=True) for key, entry in settled.items()}
+    for key, result in results.items():
+        if isinstance(result, Answer):
+            check(distinct[key], result)
     tally = _Tally(total=len(distinct), done=len(settled))
     progress(tally.done, tally.total, "questions", "from the ledger" if settled else "")
     meter = Meter(account) if account else None
     writer = ledger.Writer(database_url, meter)
     cause: Exception | None = None
     if missing:
+        batch = _Batch(endpoint, missing, database_url, meter, writer, results, tally, progress, check)
         try:
-            cause = asyncio.run(_ask_all(endpoint, missing, database_url, meter, writer, results, tally, progress))
+            cause = asyncio.run(_ask_all(batch))
         finally:
             writer.flush()
     if writer.answered_first:
@@ -187,42 +205,58 @@ def answer(
     )
 
 
-async def _ask_all(
-    endpoint: Endpoint,
-    missing: dict[str, Question],
-    database_url: str,
-    meter: Meter | None,
-    writer: ledger.Writer,
-    results: dict[str, Answer | Failure],
-    tally: _Tally,
-    progress: Progress,
-) -> Exception | None:
+@dataclass(frozen=True)
+class _Batch:
+    """What a running call works on; `missing` holds what the ledger does not, `results` what is known so far."""
+
+    endpoint: Endpoint
+    missing: Mapping[str, Question]
+    database_url: str
+    meter: Meter | None
+    writer: ledger.Writer
+    results: dict[str, Answer | Failure]
+    tally: _Tally
+    progress: Progress
+    check: Check
+
+    def found(self, entries: Collection[Entry]) -> None:
+        """Others got these settled meanwhile."""
+        self.results.update((entry.question_key, _result(entry, from_ledger=True)) for entry in entries)
+        self.tally.done += len(entries)
+        self.tally.found += len(entries)
+        self.tell()
+
+    def tell(self, note: str = "") -> None:
+        self.progress(self.tally.done, self.tally.total, "questions", note or self.tally.note())
+
+
+async def _ask_all(batch: _Batch) -> Exception | None:
     """A fixed number of workers take one question after the other, so memory does not grow with their number.
 
     Returns:
         Why the batch was stopped early, where it was.
     """
+    endpoint, url, meter, writer = batch.endpoint, batch.database_url, batch.meter, batch.writer
     breaker = Breaker(endpoint)
-
-    def found(entries: Collection[Entry]) -> None:
-        results.update((entry.question_key, _result(entry, from_ledger=True)) for entry in entries)
-        tally.done += len(entries)
-        tally.found += len(entries)
-        progress(tally.done, tally.total, "questions", tally.note())
+    run_id = meter.account.run_id if meter else None
 
     async def work(client: Client, claims: Claims) -> None:
         while (key := await claims.following()) is not None:
+            question = batch.missing[key]
             try:
-                entry = await _ask_one(endpoint, client, key, missing[key], meter.account.run_id if meter else None)
-                results[key] = _result(entry, from_ledger=False) if isinstance(entry, Entry) else entry
-                tally.count(entry)
+                entry = await _ask_one(endpoint, client, key, question, run_id)
+                result = _result(entry, from_ledger=False) if isinstance(entry, Entry) else entry
+                batch.results[key] = result
+                batch.tally.count(entry)
                 if isinstance(entry, Failure):
                     await claims.release([key])
                 elif writer.add(entry):
                     await writer.write()
+                if isinstance(result, Answer):
+                    batch.check(question, result)
             except (EndpointFatal, StorageError) as error:
                 breaker.trip(error)
-            progress(tally.done, tally.total, "questions", tally.note())
+            batch.tell()
 
     async def write_in_time() -> None:
         try:
@@ -234,25 +268,24 @@ async def _ask_all(
         while True:
             await asyncio.sleep(TELL_S)
             if claims.waiting:
-                progress(tally.done, tally.total, "questions", f"{claims.waiting} are being asked by other batches")
+                batch.tell(f"{claims.waiting} are being asked by other batches")
 
     async with (
-        Claims(database_url, missing, breaker, found) as claims,
-        Limiter(endpoint, database_url, breaker) as limiter,
-        Purse(endpoint, database_url, meter, claims.owner, breaker) as purse,
+        Claims(url, batch.missing, breaker, batch.found) as claims,
+        Limiter(endpoint, url, breaker) as limiter,
+        Purse(endpoint, url, meter, claims.owner, breaker) as purse,
         Client(endpoint, limiter, purse, breaker) as client,
     ):
         clocks = [asyncio.create_task(write_in_time()), asyncio.create_task(tell_waiting(claims))]
-        workers = [
-            asyncio.create_task(work(client, claims)) for _ in range(min(endpoint.max_concurrency, len(missing)))
-        ]
+        in_flight = min(endpoint.max_concurrency, len(batch.missing))
+        workers = [asyncio.create_task(work(client, claims)) for _ in range(in_flight)]
         try:
             await asyncio.gather(*workers)
         finally:
             for task in (*clocks, *workers):
                 task.cancel()
             await asyncio.gather(*clocks, *workers, return_exceptions=True)
-            tally.calls = client.calls
+            batch.tally.calls = client.calls
             await writer.write()  # before the claims end, or others would ask the same
     return breaker.cause
 

@@ -111,6 +111,6 @@ def name_masked(
         catalogue=known,
         endpoint=endpoint,
         database_url=database_url,
-        tolerated=llm.tolerated_failures,
+        llm=llm,
         progress=progress,
     )

@@ -61,8 +61,17 @@ QUERIES = {
         " message, updated_at from batches where run_id = :run order by step, batch"
     ),
     "costs": (
-        "select step, users, answered, calls, failed, prompt_tokens::bigint, completion_tokens::bigint, cost"
-        " from run_costs where run_id = :run order by step"
+        "select step, users, answered, calls, failed, prompt_tokens::bigint, completion_tokens::bigint, cost,"
+        " lost from run_costs where run_id = :run order by step"
+    ),
+    "group-costs": (
+        "select step, user_group, users, answers_paid::float8, prompt_tokens, completion_tokens, cost"
+        " from user_group_costs where run_id = :run order by step, user_group"
+    ),
+    "answer-quality": (
+        "select step, answered_by, users, without_picks, invented, strict::bigint, repaired::bigint,"
+        " id_pattern::bigint, fuzzy::bigint, fill::bigint"
+        " from answer_quality where run_id = :run order by step, answered_by"
     ),
     "runs": (
         "select run_id, dataset, state, synthetic, started_at, finished_at, message, code_version, config"

@@ -24,6 +24,7 @@ def upgrade() -> None:
             add column held  double precision not null default 0, -- for requests on their way
             add column owner integer                              -- whose held is void once its advisory lock is gone
     """)
+    op.execute("alter table picks add column invented integer not null default 0")  # named, but no candidate
     op.execute("drop view run_costs")
     op.execute("""
         create view run_costs as
@@ -50,12 +51,13 @@ def upgrade() -> None:
         left join reliability r on r.run_id = p.run_id and r.user_id = p.user_id
         group by 1, 2, 3
     """)
-    # Where picks come from, and how often an answer was of no use: how far to trust an endpoint.
+    # Where picks come from, what was named that is no candidate, and how many answers were of no use.
     op.execute("""
         create view answer_quality as
         select p.run_id, p.step, a.answered_by,
                count(*) as users,
-               count(*) filter (where p.reason is not null) as without_picks,
+               count(*) filter (where cardinality(p.item_ids) = 0) as without_picks,
+               sum(p.invented) as invented,
                coalesce(sum(s.strict), 0) as strict, coalesce(sum(s.repaired), 0) as repaired,
                coalesce(sum(s.id_pattern), 0) as id_pattern, coalesce(sum(s.fuzzy), 0) as fuzzy,
                coalesce(sum(s.fill), 0) as fill

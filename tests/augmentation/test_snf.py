@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from llmser_tasks.augmentation.asking import Batch, Unanswered, plan
 from llmser_tasks.augmentation.catalogue import Catalogue
 from llmser_tasks.augmentation.picks import Picks
 from llmser_tasks.errors import InputError
-from llmser_tasks.llm.errors import EndpointFatal
+from llmser_tasks.llm.errors import EndpointFatal, Nonsense
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.workspace import Workspace
 
@@ -206,6 +207,33 @@ def test_an_unusable_answer_is_no_pick(ask: Ask, llm: Double, world: World, data
     llm.script = lambda *_: "I would rather not say."
     ask()
     assert Picks.read(database_url, run_id, "snf", world.known).of(0) == ([], [], asking.NO_USABLE_ANSWER)
+
+
+def test_an_endpoint_that_talks_nonsense_is_stopped_early_and_again_by_a_rerun(
+    ask: Ask, llm: Double, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asking, "JUDGED_FROM", 2)
+    llm.endpoint = replace(llm.endpoint, max_concurrency=1)
+    llm.script = lambda block, schema: "What a <b>lovely</b> day!"
+    with pytest.raises(Nonsense, match=r"Only 0 of 2 answers of LLM endpoint double .* “What a lovely day!”"):
+        ask()
+    assert len(llm.asked) == 2 and batch_row(database_url)["state"] == "failed"
+    with pytest.raises(Nonsense, match="Only 0 of 2"):
+        ask()
+    assert len(llm.asked) == 2  # what was said before is judged before more is paid for
+    ask(config.Llm(least_usable=0))
+    assert batch_row(database_url)["state"] == "done"
+
+
+def test_what_an_answer_invents_is_counted(ask: Ask, llm: Double, database_url: str) -> None:
+    llm.script = lambda block, schema: json.dumps({"picks": ["c01", "c77", "a thing that is not there"]})
+    ask()
+    with transaction(database_url) as connection:
+        rows = connection.execute(text("select invented, item_ids from picks where question_key is not null")).all()
+        quality = connection.execute(text("select * from answer_quality")).mappings().one()
+    assert {row.invented for row in rows} == {2} and all(len(row.item_ids) == 1 for row in rows)
+    assert (quality["users"], quality["invented"], quality["strict"]) == (len(rows), 2 * len(rows), len(rows))
+    assert (quality["answered_by"], quality["without_picks"]) == ("double-1", 0)
 
 
 def test_batches_run_side_by_side_touch_only_their_users(
