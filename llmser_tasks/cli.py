@@ -25,6 +25,8 @@ COMMANDS = {  # name → module below llmser_tasks.commands, what it does
     "trigger": ("trigger", "Start a run on Airflow."),
     "show": ("show", "Show metrics, pseudo-items, recommendations … of a run."),
     "export": ("show", "Write the same as CSV, JSON, Parquet or HTML, or a trained model."),
+    "answers": ("answers", "Forget or export what LLMs answered."),
+    "budget": ("budget", "Show or change what a run may spend."),
     "compare": ("compare", "Show runs side by side, with what is more than chance."),
     "recommend": ("recommend", "Recommend to anyone, with the model of a run."),
     "up": ("up", "Start Postgres, the embedding ranker and Airflow; Ctrl-C stops them."),

@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
+from sqlalchemy import text
 
 from llmser_tasks import config, settings
 from llmser_tasks.cli import COMMANDS, cli
@@ -26,6 +27,9 @@ from llmser_tasks.warehouse.rows import copy_rows
 
 HOSTILE = '=1+1,"x"\n\x1b[31m<script>漢\\'
 SECRET = "planted-key-93"
+WHAT = [
+    "tail-report", "comparisons", "reliability", "steps", "batches", "runs", "costs", "group-costs", "answer-quality"
+]  # fmt: skip
 METRICS = ["H@10", "N@10", "H@20", "N@20", "MRR"]
 
 
@@ -134,12 +138,54 @@ def test_recommendations_come_in_rank_order(filled: str) -> None:
     assert lines == ["user_id,rank,item_id,score", "u1,1,c,2.5", "u1,2,a,0.1", "u2,1,b,1.0"]
 
 
-@pytest.mark.parametrize("what", ["tail-report", "comparisons", "reliability", "steps", "batches", "runs", "costs"])
+@pytest.mark.parametrize("what", WHAT)
 @pytest.mark.parametrize("form", ["table", "csv", "json", "parquet"])
 def test_everything_comes_in_every_form(filled: str, what: str, form: str) -> None:
     result = invoke("export", "r1", what, "--format", form)
     assert result.exit_code == 0, result.stderr
     assert result.stdout_bytes
+
+
+def test_answers_are_exported_and_forgotten_as_asked(filled: str, tmp_path: Path) -> None:
+    with transaction(filled) as connection:
+        connection.execute(
+            text(
+                "insert into answers (question_key, step, prompt_version, model, failure, attempts, cost, created_at)"
+                " values ('old', 'reason', '1', 'n', 'too-long', 1, 0.5, now() - interval '40 days')"
+            )
+        )
+    rows = list(csv.DictReader(io.StringIO(invoke("answers", "export").stdout, newline="")))
+    assert [(row["question_key"], row["content"]) for row in rows] == [("old", ""), ("k", HOSTILE)]
+    assert invoke("answers", "export", "--model", "m", "-o", str(tmp_path / "m.json")).exit_code == 0
+    assert [row["question_key"] for row in json.loads((tmp_path / "m.json").read_text())] == ["k"]
+
+    assert invoke("answers", "prune").exit_code == 1  # everything is never meant by saying nothing
+    counted = [
+        invoke("answers", "prune", "--dry-run", *options).stdout.strip()
+        for options in (["--older-than", "30"], ["--older-than", "50"], ["--failed"], ["--unused"], ["--step", "snf"])
+    ]
+    assert counted == ["1", "0", "1", "1", "1"]
+    result = invoke("answers", "prune", "--older-than", "30", "--unused")
+    assert (result.stdout, result.stderr) == ("1\n", "Forgot 1 answers that cost 0.5000.\n")
+    assert invoke("answers", "prune", "--model", "m' or true --").stdout == "0\n"
+    with transaction(filled) as connection:
+        assert connection.scalars(text("select question_key from answers")).all() == ["k"]
+
+
+def test_a_budget_is_shown_and_changed(filled: str) -> None:
+    assert invoke("budget", "r1").stdout == "0 of no limit\n"
+    assert invoke("budget", "latest", "2.5").stdout == "0 of 2.5\n"
+    with transaction(filled) as connection:
+        connection.execute(
+            text(
+                "insert into batches (run_id, step, batch, label, users, cost, lost, state)"
+                " values ('r1', 'snf', 0, 'x', 1, 1.25, 0.25, 'done')"
+            )
+        )
+    assert invoke("budget", "r1").stdout == "1.5 of 2.5\n"
+    assert invoke("budget", "r1", "--none").stdout == "1.5 of no limit\n"
+    assert invoke("budget", "r1", "3", "--none").exit_code == 2
+    assert invoke("budget", "nosuch", "3").exit_code == 1
 
 
 def test_runs_need_no_run(filled: str) -> None:

@@ -55,11 +55,15 @@ def export(run: str, what: str, form: str | None, model: ModelName | None, outpu
     if model:
         raise click.UsageError(f"--model belongs to `llmser export {run} model`.")
     output = None if output == Path("-") else output
-    if form is None:
-        form = SUFFIXES.get(output.suffix.lower(), "csv") if output else "csv"
+    form = form_of(form, output)
     if what == "report" and output and output.suffix.lower() not in {".html", ".htm"}:
         raise click.UsageError("The report is HTML; name the file .html.")
     _write(run, what, form, output)
+
+
+def form_of(form: str | None, output: Path | None) -> str:
+    """The format that was asked for, or that the file's name asks for."""
+    return form or (SUFFIXES.get(output.suffix.lower(), "csv") if output else "csv")
 
 
 def _write(run: str, what: str, form: str, output: Path | None) -> None:
@@ -71,10 +75,10 @@ def _write(run: str, what: str, form: str, output: Path | None) -> None:
             run_id = announced(url, run).run_id
         if what == "report":
             html = queries.report(url, run_id)
-            with _opened(output) as out:
+            with opened(output) as out:
                 out.write(html.encode())
         else:
-            with queries.read(url, what, run_id) as found, _opened(output) as out:
+            with queries.read(url, what, run_id) as found, opened(output) as out:
                 FORMATS[form](found, out)
     if output:
         click.echo(f"Wrote {output}.", err=True)
@@ -106,12 +110,12 @@ def refuse_unreadable(form: str) -> None:
 
 def to_stdout(found: Rows, form: str) -> None:
     """Write rows in one of FORMATS."""
-    with _opened(None) as out:
+    with opened(None) as out:
         FORMATS[form](found, out)
 
 
 @contextmanager
-def _opened(output: Path | None) -> Iterator[BinaryIO]:
+def opened(output: Path | None) -> Iterator[BinaryIO]:
     """stdout, or a file that appears when it is whole."""
     if output is None:
         stdout = sys.stdout.buffer

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import Executable, text
 
 from llmser_tasks.errors import InputError
 from llmser_tasks.warehouse.engine import engine, transaction, translated
@@ -105,10 +105,20 @@ def read(url: str, what: str, run_id: str) -> Iterator[Rows]:
     """
     if what not in QUERIES:
         raise InputError(f"There is nothing called {what!r} to show; there are: {', '.join([*QUERIES, 'report'])}.")
+    statement = text(QUERIES[what])
+    with stream(url, statement.bindparams(run=run_id) if ":run" in QUERIES[what] else statement) as rows:
+        yield rows
+
+
+@contextmanager
+def stream(url: str, statement: Executable) -> Iterator[Rows]:
+    """What a statement of ours brings, a few rows at a time.
+
+    Raises:
+        StorageError: Postgres is down.
+    """
     with translated(url), engine(url).connect() as connection:
-        result = connection.execution_options(stream_results=True, yield_per=CHUNK).execute(
-            text(QUERIES[what]), {"run": run_id} if ":run" in QUERIES[what] else {}
-        )
+        result = connection.execution_options(stream_results=True, yield_per=CHUNK).execute(statement)
         assert result.cursor is not None
         description = result.cursor.description or ()
         yield Rows([column[0] for column in description], [column[1] for column in description], iter(result))

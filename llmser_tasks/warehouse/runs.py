@@ -112,6 +112,19 @@ def set_budget(url: str, run_id: str, budget: float | None) -> None:
         )
 
 
+def spending(url: str, run_id: str) -> tuple[float, float | None]:
+    """What the run has spent on questions, as far as prices are known, and its budget."""
+    with transaction(url) as connection:
+        row = connection.execute(
+            text(
+                "select (select coalesce(sum(coalesce(cost, 0) + lost), 0) from batches b where b.run_id = r.run_id),"
+                " budget from runs r where run_id = :run"
+            ),
+            {"run": run_id},
+        ).one()
+    return float(row[0]), row[1]
+
+
 def note_tail_threshold(url: str, run_id: str, threshold: int) -> None:
     """T, by which costs are told apart."""
     with transaction(url) as connection:

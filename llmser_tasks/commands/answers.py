@@ -1,0 +1,72 @@
+"""`llmser answers`"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from llmser_tasks import settings
+from llmser_tasks.commands.formats import FORMATS
+from llmser_tasks.commands.show import form_of, opened
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@click.group()
+def answers() -> None:
+    """What LLMs answered, over all runs: a question that stands here is not paid for again."""
+
+
+def selected(command: F) -> F:
+    """Options that say which answers are meant."""
+    for option in reversed(
+        (
+            click.option("--older-than", type=click.IntRange(0), metavar="DAYS", help="Only those that are older."),
+            click.option("--model", help="Only those of this model, as it was asked for."),
+            click.option("--step", type=click.Choice(["snf", "reason"]), help="Only those of this step."),
+            click.option("--prompt-version", help="Only those to this version of a prompt."),
+            click.option("--failed", is_flag=True, help="Only questions that failed for good."),
+            click.option("--unused", is_flag=True, help="Only those that no run refers to any more."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+@answers.command()
+@selected
+@click.option("--dry-run", is_flag=True, help="Only count them.")
+def prune(dry_run: bool, **chosen: Any) -> None:
+    """Forget answers; asking the same again will be paid again. How many they are goes to stdout."""
+    from llmser_tasks.llm import retention
+
+    selection = retention.Selection(**chosen)
+    with settings.database() as url:
+        number, cost = retention.count(url, selection)
+        if not dry_run:
+            number = retention.prune(url, selection)
+    click.echo(f"{'Would forget' if dry_run else 'Forgot'} {number:,} answers that cost {cost:,.4f}.", err=True)
+    click.echo(number)
+
+
+@answers.command()
+@selected
+@click.option("--format", "form", type=click.Choice(list(FORMATS)), help="Default: as the file's suffix says, or csv.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="File. Default: stdout.")
+def export(form: str | None, output: Path | None, **chosen: Any) -> None:
+    """Write answers, the oldest first, one a line; values are exact."""
+    from llmser_tasks.llm import retention
+
+    output = None if output == Path("-") else output
+    form = form_of(form, output)
+    with (
+        settings.database() as url,
+        retention.read(url, retention.Selection(**chosen)) as rows,
+        opened(output) as out,
+    ):
+        FORMATS[form](rows, out)
+    if output:
+        click.echo(f"Wrote {output}.", err=True)
