@@ -101,16 +101,20 @@ def endpoint(run: Run) -> Endpoint:
     from airflow.sdk import Connection
     from airflow.sdk.exceptions import AirflowNotFoundException
 
+    from llmser_tasks import settings
     from llmser_tasks.llm.endpoint import Endpoint
+    from llmser_tasks.llm.prices import priced
     from llmser_tasks.services.connections import endpoint_url
 
     name = run.config.llm.endpoint
     try:
         connection = Connection.get(name)
     except AirflowNotFoundException:
-        return Endpoint.from_environment(name)
-    url = endpoint_url(connection.host, connection.port, connection.schema)
-    return Endpoint.from_mapping(name, url, connection.password, connection.extra_dejson)
+        found = Endpoint.from_environment(name)
+    else:
+        url = endpoint_url(connection.host, connection.port, connection.schema)
+        found = Endpoint.from_mapping(name, url, connection.password, connection.extra_dejson)
+    return priced(found, settings.home())
 
 
 def failed(context: Any) -> None:
@@ -199,6 +203,18 @@ def plan_batches(reversed_: Refs, forward: Refs) -> Any:
     from llmser_tasks import pipeline
 
     return pipeline.plan_batches(load(), reversed_ | forward)
+
+
+@step(**DATABASE)
+def estimate(refs: Refs) -> Any:
+    """Say how many calls and tokens the questions will take, and at what price, before any is asked.
+
+    A run whose questions would cost more than its budget ends here, with nothing spent.
+    """
+    from llmser_tasks import pipeline
+
+    run = load()
+    return pipeline.estimate(run, refs, endpoint(run))
 
 
 @step(**LLM, map_index_template="{{ task.op_kwargs['batch']['label'] }}")
@@ -331,7 +347,9 @@ When a batch of LLM questions fails, clear just that mapped task; everything bel
     # References grow along the way: each step hands on what it was given and adds its own.
     reverse = train_reverse(sequenced=sequenced)
     forward = train_forward(sequenced=sequenced)
-    answers = snf.partial(refs=reverse).expand(batch=plan_batches(reversed_=reverse, forward=forward))
+    batches = plan_batches(reversed_=reverse, forward=forward)
+    answers = snf.partial(refs=reverse).expand(batch=batches)
+    batches >> estimate(refs=reverse) >> answers
     pseudo = pseudo_items(refs=reverse)
     answers >> pseudo
 

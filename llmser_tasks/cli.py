@@ -21,6 +21,7 @@ from llmser_tasks.errors import LlmserError
 COMMANDS = {  # name → module below llmser_tasks.commands, what it does
     "sample": ("sample", "Write synthetic dumps of any size in the real formats."),
     "ingest": ("ingest", "Read a dataset's dumps and say what is in them."),
+    "estimate": ("estimate", "Say what a run would ask and cost, without asking."),
     "run": ("run", "Run the whole pipeline in this process."),
     "trigger": ("trigger", "Start a run on Airflow."),
     "show": ("show", "Show metrics, pseudo-items, recommendations … of a run."),

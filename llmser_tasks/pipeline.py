@@ -26,8 +26,10 @@ from llmser_tasks.augmentation.picks import Picks
 from llmser_tasks.config import RunConfig
 from llmser_tasks.encoder import Encoder
 from llmser_tasks.errors import InputError, LlmserError, StorageError
+from llmser_tasks.estimate import estimate as estimate_questions
 from llmser_tasks.llm import embedded as embedded_ranker
 from llmser_tasks.llm.endpoint import RANKER, Endpoint
+from llmser_tasks.llm.prices import priced
 from llmser_tasks.reliability import dct, rcs, record, score
 from llmser_tasks.reliability import reason as reasoning
 from llmser_tasks.warehouse import runs
@@ -143,6 +145,33 @@ def plan_batches(run: Run, refs: Refs) -> list[dict[str, Any]]:
     """Batches of users, one mapped task each; at most 300."""
     users = run.workspace.summary(_artefact(refs, "training"))["users"]
     return [asdict(batch) for batch in asking.plan(users, run.config.llm.users_per_batch)]
+
+
+def estimate(run: Run, refs: Refs, endpoint: Endpoint) -> list[dict[str, Any]]:
+    """What the questions will cost, before any is asked.
+
+    Raises:
+        InputError: more than the run's budget.
+    """
+    with _step(run, "estimate") as recorder:
+        estimates = estimate_questions(
+            run.workspace,
+            run.config,
+            training=_artefact(refs, "training"),
+            catalogue=_artefact(refs, "catalogue"),
+            ccg=_artefact(refs, "ccg"),
+            endpoint=endpoint,
+            database_url=run.database_url,
+        )
+        recorder.summary({each.step: asdict(each) for each in estimates})
+        spent, budget = runs.spending(run.database_url, run.run_id)
+        expected = sum(each.cost or 0.0 for each in estimates)
+        if budget is not None and spent + expected > budget:
+            raise InputError(
+                f"The questions of run {run.run_id} will cost about {expected:.4g}, and its budget has "
+                f"{budget - spent:.4g} left; nothing was asked. `llmser budget {run.run_id} AMOUNT` raises it."
+            )
+        return [asdict(each) for each in estimates]
 
 
 def snf(run: Run, refs: Refs, batch: Mapping[str, Any], endpoint: Endpoint) -> dict[str, Any]:
@@ -397,6 +426,7 @@ def augment(run: Run, endpoint: Endpoint) -> Made:
     refs |= train_reverse(run, refs)
     refs |= train_forward(run, refs)
     batches = plan_batches(run, refs)
+    estimate(run, refs, endpoint)
     for batch in batches:
         snf(run, refs, batch, endpoint)
     refs |= pseudo(run, refs)
@@ -423,7 +453,18 @@ def _reachable(run: Run, endpoint: Endpoint | None) -> Iterator[Endpoint]:
         with embedded_ranker.running(run.workspace.root / "embeddings") as started:
             yield started
     else:
-        yield Endpoint.from_environment(name)
+        yield configured_endpoint(name)
+
+
+def configured_endpoint(name: str) -> Endpoint:
+    """The endpoint as the environment and the price table describe it.
+
+    Raises:
+        InputError: they do not, or not well.
+    """
+    if name == RANKER and not os.environ.get("LLMSER_RANKER_URL"):
+        return Endpoint.from_mapping(RANKER, "http://127.0.0.1/v1", None, {})  # it starts when it is needed
+    return priced(Endpoint.from_environment(name), settings.home())
 
 
 def new_run_id(values: Mapping[str, Any]) -> str:

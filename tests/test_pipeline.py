@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,11 @@ from tiny_world import read
 
 from llmser_tasks import pipeline
 from llmser_tasks.errors import InputError
+from llmser_tasks.estimate import before_training
 from llmser_tasks.llm import embedded as embedded_ranker
+from llmser_tasks.llm.ratelimit import BYTES_PER_TOKEN
 from llmser_tasks.pipeline import Made, Run
+from llmser_tasks.settings import configuration
 from llmser_tasks.warehouse import artefacts, embedded, runs
 from llmser_tasks.warehouse.engine import engine, transaction
 from llmser_tasks.warehouse.migrations import migrate
@@ -140,12 +144,51 @@ def test_a_run_fills_postgres_and_a_second_one_repeats_nothing(
     assert llm.asked == []
     again = states(url, "again")
     made = {step for step, state in again.items() if state == "done"}
-    assert made == {"snf", "reason", "publish"}, "these write the run's own rows; the rest is there already"
+    assert made == {"estimate", "snf", "reason", "publish"}, "these write the run's own rows; the rest is there already"
     figures = "select model, protocol, user_group, metric, value from metrics where run_id = :r order by 1, 2, 3, 4"
     assert rows(url, figures, r="whole") == rows(url, figures, r="again")
 
     go("whole")
     assert rows(url, "select count(*) as n from recommendations where run_id = 'whole'") == [{"n": USERS}]
+
+
+def test_the_price_is_known_before_anything_is_asked(
+    shared: Path, values: dict[str, Any], url: str, llm: Double, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The double bills 100 tokens in and 10 out for every question, whatever its size."""
+    priced = replace(llm.endpoint, model="priced", price_per_million_prompt=10.0, price_per_million_completion=100.0)
+    given = {"workspace": Workspace(shared / "artefacts"), "database_url": url}
+    size = "select sum(prompt_bytes) as bytes from answers where run_id = 'poor' and step = :step"
+    other = values | {"noun": "thing with a price"}
+    before = {
+        e.step: e for e in before_training(given["workspace"], configuration(other), endpoint=priced, database_url=url)
+    }
+    assert llm.asked == []
+
+    with pytest.raises(InputError, match=r"will cost about .*, and its budget has 0\.0001 left; nothing was asked"):
+        pipeline.run_all(other | {"budget": 1e-4}, run_id="poor", endpoint=priced, **given)
+    assert llm.asked == [] and states(url, "poor")["estimate"] == "failed"
+
+    runs.set_budget(url, "poor", 1.0)
+    pipeline.run_all(other | {"budget": 1e-4}, run_id="poor", endpoint=priced, **given)
+    (row,) = rows(url, "select summary from steps where run_id = 'poor' and step = 'estimate'")
+    bill = {row["step"]: row for row in rows(url, "select * from run_costs where run_id = 'poor'")}
+    for step in ("snf", "reason"):
+        foretold = row["summary"][step]
+        assert foretold["users"] == USERS and min(foretold["questions"], before[step].questions) >= USERS - 2
+        assert abs(foretold["calls"] - bill[step]["calls"]) <= 3, "few users share a question"
+        sent = rows(url, size, step=step)[0]["bytes"]
+        for told in (foretold["prompt_tokens"], before[step].prompt_tokens):
+            assert told * BYTES_PER_TOKEN == pytest.approx(sent, rel=0.15)
+        assert foretold["cost"] < foretold["most"] and foretold["hours"] is None
+        assert bill[step]["cost"] == pytest.approx(bill[step]["calls"] * 0.002)
+    assert bill["snf"]["prompt_tokens"] == 100 * bill["snf"]["calls"]
+    groups = rows(url, "select * from user_group_costs where run_id = 'poor'")
+    assert {group["user_group"] for group in groups} <= {"tail users", "head users"}
+    assert sum(group["cost"] for group in groups) == pytest.approx(sum(row["cost"] for row in bill.values()))
+
+    after = before_training(given["workspace"], configuration(other), endpoint=priced, database_url=url)
+    assert after[0].prompt_tokens == pytest.approx(100 * after[0].calls, rel=0.2), "it has learned what a token is"
 
 
 def test_a_failed_run_says_why_and_is_taken_up_where_it_stopped(

@@ -195,7 +195,7 @@ class Client:
         Raises:
             LlmError: it brought no reply.
         """
-        body = _body(self._endpoint.model, question, dialect)
+        body = request_body(self._endpoint.model, question, dialect)
         prompt_tokens = self._limiter.tokens(len(body))
         async with self._purse.pay(prompt_tokens, question.max_tokens) as payment:
             await self._limiter.wait(prompt_tokens + question.max_tokens)
@@ -277,7 +277,8 @@ class Client:
         )
 
 
-def _body(model: str, question: Question, dialect: Dialect) -> bytes:
+def request_body(model: str, question: Question, dialect: Dialect = Dialect()) -> bytes:
+    """The request that asks a question."""
     body: dict[str, Any] = {
         "model": model,
         "messages": question.messages,

@@ -87,7 +87,8 @@ class Endpoint:
                 )
             values[field_name] = _typed(name, field_name, types[field_name], value)
         if name == RANKER:
-            values = {"model": RANKER_MODEL, "timeout_s": RANKER_TIMEOUT_S} | values
+            free = {"price_per_million_prompt": 0.0, "price_per_million_completion": 0.0}
+            values = {"model": RANKER_MODEL, "timeout_s": RANKER_TIMEOUT_S} | free | values
         values.setdefault("model", "")
         return cls(name=name, url=url, key=key or None, **values)
 

@@ -29,6 +29,7 @@ TITLES = {  # task → what it does, in the order of the DAG
     "train_forward": "Train forwards on masked histories (RCS)",
     "train_base": "Train the base recommender",
     "plan_batches": "Plan the batches",
+    "estimate": "Estimate calls and price",
     "snf": "Ask which candidates fit (SNF)",
     "pseudo_items": "Write pseudo-prior items",
     "reason_pools": "Propose masked items (RCS)",

@@ -38,7 +38,8 @@ def test_order_is_the_fixed_one(dag: Any) -> None:
     assert "sequences" in upstream["train_forward"] and "train_forward" in upstream["plan_batches"]
     assert upstream["train_base"] == {"start", "sequences"}, "the base may train beside the LLM's answers"
     assert "train_base" in upstream["evaluate"]
-    assert set(upstream) == {*chain, "train_forward", "train_base"}
+    assert upstream["estimate"] == {"train_reverse", "plan_batches"} and "estimate" in upstream["snf"]
+    assert set(upstream) == {*chain, "train_forward", "train_base", "estimate"}
 
 
 def test_the_llm_waits_in_its_pool_and_trainings_in_theirs(dag: Any) -> None:

@@ -1,0 +1,175 @@
+"""What the questions of a run will cost, before any is asked.
+
+A seeded sample of users is asked about as the run would ask, but nothing is sent: the questions are built, measured,
+looked up in the ledger, and scaled to all users. How many bytes make a token, and how long an answer is, comes from
+what the same model answered before; where it never did, from rules of thumb.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from sqlalchemy import text
+
+from llmser_tasks.augmentation import snf
+from llmser_tasks.augmentation.asking import Inquiry
+from llmser_tasks.augmentation.catalogue import Catalogue, Ints
+from llmser_tasks.augmentation.pools import POOLS
+from llmser_tasks.config import RunConfig
+from llmser_tasks.evaluation.baselines import popularity
+from llmser_tasks.ingest import ingest
+from llmser_tasks.llm import ledger
+from llmser_tasks.llm.client import request_body
+from llmser_tasks.llm.endpoint import Endpoint
+from llmser_tasks.llm.prompts import Question
+from llmser_tasks.llm.ratelimit import BYTES_PER_TOKEN, WINDOW_S
+from llmser_tasks.reliability import reason
+from llmser_tasks.sequences import sequences
+from llmser_tasks.sequences.histories import Histories
+from llmser_tasks.warehouse.engine import transaction
+from llmser_tasks.workspace import Artefact, Workspace
+
+SAMPLE = 1000  # users whose questions are built; their mean size is within 2 % of everybody's
+TOKENS_PER_PICK, TOKENS_AROUND = 2.5, 6  # of a typical answer: {"picks":["c07","c03"]}
+RECENT = 10_000  # answers of a model that tell its bytes per token
+
+_HABITS = text("""
+    select sum(prompt_bytes)::float8 / nullif(sum(prompt_tokens), 0) as bytes_per_token,
+           avg(completion_tokens) filter (where step = :step) as completion
+    from (select step, prompt_bytes, prompt_tokens, completion_tokens from answers
+          where model = :model and prompt_bytes is not null and prompt_tokens is not null
+          order by created_at desc limit :recent) a
+""")
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One step's questions.
+
+    Attributes:
+        questions: users that there is something to ask about.
+        answered: of these, whose answer the ledger holds.
+        calls: what is left, those that users share once.
+        prompt_tokens, completion_tokens: of all calls.
+        cost, most: expected, and if every answer is as long as it may be; None where no price is known.
+        hours: at the least, by the endpoint's limits per minute; None where it has none.
+    """
+
+    step: str
+    users: int
+    questions: int
+    answered: int
+    calls: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost: float | None
+    most: float | None
+    hours: float | None
+
+
+def estimate(
+    workspace: Workspace,
+    config: RunConfig,
+    *,
+    training: Artefact,
+    catalogue: Artefact,
+    ccg: Artefact | None,
+    endpoint: Endpoint,
+    database_url: str,
+) -> list[Estimate]:
+    """SNF's questions, then Reason's; those of parts that the run leaves out are not among them.
+
+    Args:
+        ccg: the candidate pools; None: items drawn by popularity stand in for them, which are as long on average.
+    """
+    known = Catalogue.read(workspace.folder(catalogue))
+    histories = Histories.read(workspace.folder(training) / "histories.parquet")
+    rows = np.unique(np.linspace(0, len(histories) - 1, min(SAMPLE, len(histories))).astype(np.int64))
+    sampled = histories.select(rows)
+    noun, llm, seed = config.dataset.noun, config.llm, config.seed
+    items, most = len(known.item_ids), config.augmentation.pseudo_items
+    if ccg is None:
+        pools = _popular(histories, sampled, items, config.augmentation.pool, seed)
+    else:
+        pools = list(Histories.read(workspace.folder(ccg) / POOLS).select(rows))
+    asked: dict[str, list[Inquiry]] = {}
+    if not config.without("snf"):
+        asked[snf.STEP] = [
+            snf.inquire(int(user), history, pool, known, pseudo_items=most, noun=noun, llm=llm, seed=seed)
+            for user, history, pool in zip(sampled.users, sampled, pools, strict=True)
+        ]
+    if not config.without("arv") and not config.without("reason"):
+        others = _popular(histories, sampled, items, config.reliability.reason_pool, seed)
+        asked[reason.STEP] = [
+            reason.inquire(int(user), history, pool[:most], other, known, noun=noun, llm=llm, seed=seed)
+            for user, history, pool, other in zip(sampled.users, sampled, pools, others, strict=True)
+        ]
+    return [_scaled(step, inquiries, len(histories), endpoint, database_url) for step, inquiries in asked.items()]
+
+
+def before_training(
+    workspace: Workspace, config: RunConfig, *, endpoint: Endpoint, database_url: str
+) -> list[Estimate]:
+    """The same for a run that nobody has started: the dumps are read and split if they were not yet."""
+    made = sequences(workspace, config.dataset, ingest(workspace, config.dataset))
+    return estimate(
+        workspace,
+        config,
+        training=made["training"],
+        catalogue=made["catalogue"],
+        ccg=None,
+        endpoint=endpoint,
+        database_url=database_url,
+    )
+
+
+def _popular(histories: Histories, sampled: Histories, items: int, size: int, seed: int) -> list[Ints]:
+    """Per sampled user items that many chose and this user did not: stand-ins for candidates."""
+    weights = popularity(histories, items)[1:].astype(float)
+    random = np.random.default_rng(seed)
+    drawn = 1 + random.choice(items, size=(len(sampled), 2 * size), p=weights / weights.sum()).astype(np.int32)
+    return [np.setdiff1d(row, history)[:size] for row, history in zip(drawn, sampled, strict=True)]
+
+
+def _scaled(step: str, inquiries: Sequence[Inquiry], users: int, endpoint: Endpoint, database_url: str) -> Estimate:
+    questions = [inquiry.question for inquiry in inquiries if inquiry.question is not None]
+    share = users / max(1, len(inquiries))
+    keys = [question.key(endpoint.model) for question in questions]
+    settled = ledger.known(database_url, list(set(keys)))
+    open_ = {key: question for key, question in zip(keys, questions, strict=True) if key not in settled}
+    with transaction(database_url) as connection:
+        values = {"model": endpoint.model, "step": step, "recent": RECENT}
+        per_token, usual = connection.execute(_HABITS, values).one()
+    sizes = [len(request_body(endpoint.model, question)) for question in open_.values()]
+    prompt = share * sum(sizes) / (per_token or BYTES_PER_TOKEN)
+    completion = share * sum(float(usual) if usual else _answer(question) for question in open_.values())
+    longest = share * sum(question.max_tokens for question in open_.values())
+    calls = round(share * len(open_))
+    return Estimate(
+        step=step,
+        users=users,
+        questions=round(share * len(questions)),
+        answered=round(share * sum(key in settled for key in keys)),
+        calls=calls,
+        prompt_tokens=round(prompt),
+        completion_tokens=round(completion),
+        cost=endpoint.cost(round(prompt), round(completion)),
+        most=endpoint.cost(round(prompt), round(longest)),
+        hours=_hours(calls, prompt + longest, endpoint),
+    )
+
+
+def _answer(question: Question) -> float:
+    return TOKENS_AROUND + TOKENS_PER_PICK * question.picks
+
+
+def _hours(calls: int, tokens: float, endpoint: Endpoint) -> float | None:
+    """At the endpoint's limits per minute."""
+    needed = [
+        amount / limit * WINDOW_S / 3600
+        for amount, limit in ((calls, endpoint.requests_per_minute), (tokens, endpoint.tokens_per_minute))
+        if limit
+    ]
+    return max(needed, default=None)
