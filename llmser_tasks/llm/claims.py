@@ -65,6 +65,7 @@ class Claims:
         self._session = Session(database_url, "llm-claims", self._introduce)
 
     async def __aenter__(self) -> Self:
+        await self._patiently(lambda _: None)  # from now on we are seen to live
         return self
 
     async def __aexit__(

@@ -24,6 +24,7 @@ from httpx_aiohttp import HttpxAiohttpClient
 
 from llmser_tasks import __version__
 from llmser_tasks.llm.breaker import Breaker, Stopped
+from llmser_tasks.llm.concurrency import Gate
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.errors import (
     ContentFiltered,
@@ -94,8 +95,9 @@ _spoken: dict[tuple[str, str], Dialect] = {}  # what worked, per URL and model, 
 class Client:
     """Asks one endpoint; to be used inside one event loop."""
 
-    def __init__(self, endpoint: Endpoint, limiter: Limiter, purse: Purse, breaker: Breaker) -> None:
+    def __init__(self, endpoint: Endpoint, gate: Gate, limiter: Limiter, purse: Purse, breaker: Breaker) -> None:
         self._endpoint = endpoint
+        self._gate = gate
         self._limiter = limiter
         self._purse = purse
         self._breaker = breaker
@@ -197,7 +199,7 @@ class Client:
         """
         body = request_body(self._endpoint.model, question, dialect)
         prompt_tokens = self._limiter.tokens(len(body))
-        async with self._purse.pay(prompt_tokens, question.max_tokens) as payment:
+        async with self._purse.pay(prompt_tokens, question.max_tokens) as payment, self._gate.passed():
             await self._limiter.wait(prompt_tokens + question.max_tokens)
             self._breaker.check()
             self.calls += 1
@@ -206,9 +208,13 @@ class Client:
             status, headers, raw = await self._post(body)
             if status != 200:
                 payment.settle(0.0)
-                raise classify(self._endpoint, status, headers, raw)
+                error = classify(self._endpoint, status, headers, raw)
+                if isinstance(error, RateLimited):
+                    self._gate.complained(started)
+                raise error
             reply = self._read(headers, raw, attempt, len(body), int((time.monotonic() - started) * 1000))
             payment.settle(self._endpoint.cost(reply.prompt_tokens, reply.completion_tokens))
+        self._gate.answered()
         if reply.prompt_tokens is not None:
             used = reply.prompt_tokens + (reply.completion_tokens or 0)
             self._limiter.settle(prompt_tokens + question.max_tokens, used, len(body), reply.prompt_tokens)

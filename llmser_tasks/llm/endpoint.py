@@ -23,8 +23,8 @@ class Endpoint:
     Attributes:
         name: Airflow connection, or what stands for it.
         url: up to and including the version, such as https://api.openai.com/v1.
-        max_concurrency: requests in flight per process.
-        requests_per_minute, tokens_per_minute: shared by all processes that use one warehouse; None: no such limit.
+        max_concurrency: requests in flight. Like the next two it is shared by all processes that use one warehouse.
+        requests_per_minute, tokens_per_minute: None: no such limit.
         price_per_million_prompt, price_per_million_completion: of a million tokens, in any one currency; None: unknown.
         timeout_s: seconds one request may take in all.
 

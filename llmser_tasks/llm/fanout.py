@@ -13,6 +13,7 @@ from llmser_tasks.llm import ledger
 from llmser_tasks.llm.breaker import Breaker, Stopped
 from llmser_tasks.llm.claims import Claims
 from llmser_tasks.llm.client import Client
+from llmser_tasks.llm.concurrency import Gate
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.errors import EndpointFatal, QuestionFatal, Refused, Retriable
 from llmser_tasks.llm.ledger import Entry
@@ -272,9 +273,10 @@ async def _ask_all(batch: _Batch) -> Exception | None:
 
     async with (
         Claims(url, batch.missing, breaker, batch.found) as claims,
+        Gate(endpoint, url, claims.owner, breaker, lambda: batch.tally.total - batch.tally.done) as gate,
         Limiter(endpoint, url, breaker) as limiter,
         Purse(endpoint, url, meter, claims.owner, breaker) as purse,
-        Client(endpoint, limiter, purse, breaker) as client,
+        Client(endpoint, gate, limiter, purse, breaker) as client,
     ):
         clocks = [asyncio.create_task(write_in_time()), asyncio.create_task(tell_waiting(claims))]
         in_flight = min(endpoint.max_concurrency, len(batch.missing))

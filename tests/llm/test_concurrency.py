@@ -1,0 +1,112 @@
+"""Requests in flight: shared by processes, and fewer while the endpoint complains."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from llm_double import Act, Double, fails, first_choices
+from sqlalchemy import text
+
+from llmser_tasks.llm import client, fanout
+from llmser_tasks.llm.concurrency import fair_share
+from llmser_tasks.llm.endpoint import Endpoint
+from llmser_tasks.llm.fanout import answer
+from llmser_tasks.llm.prompts import Question
+from llmser_tasks.warehouse.engine import transaction
+
+Make = Callable[..., list[Question]]
+
+_BATCH = """
+import sys
+from llmser_tasks.llm.endpoint import Endpoint
+from llmser_tasks.llm.fanout import answer
+from llmser_tasks.llm.prompts import build_question
+
+url, database, name, count = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
+questions = [
+    build_question(step="snf", prompt_version="t1", instructions="Pick.", history=[f"{name} {number}"],
+                   candidates=["blue socks", "red hat", "green scarf"], picks=2, seed=number)
+    for number in range(count)
+]
+print(answer(Endpoint("double", url, "m", max_concurrency=12), questions, database).unanswered)
+"""
+
+
+def start(double: Double, url: str, name: str, count: int) -> subprocess.Popen[bytes]:
+    root = str(Path(fanout.__file__).parents[2])
+    command = [sys.executable, "-c", _BATCH, double.url, url, name, str(count)]
+    return subprocess.Popen(command, env=os.environ | {"PYTHONPATH": root}, stdout=subprocess.PIPE)
+
+
+def names(double: Double) -> list[str]:
+    """Which process each request came from."""
+    return [body["messages"][-1]["content"].split('"history":["')[1].split()[0] for body in double.bodies]
+
+
+@given(st.integers(1, 500), st.dictionaries(st.integers(0, 9), st.integers(1, 300), min_size=1))
+def test_shares_are_fair(most: int, wanted: dict[int, int]) -> None:
+    shares = fair_share(most, wanted)
+    assert sum(shares.values()) == min(most, sum(wanted.values()))  # nothing lies idle, nothing is given twice
+    for one in wanted:
+        assert 0 <= shares[one] <= wanted[one]
+        if shares[one] < wanted[one]:
+            assert all(shares[one] >= shares[other] - 1 for other in wanted)
+
+
+def test_processes_share_the_limit(double: Double, database_url: str) -> None:
+    double.script = lambda _, body: replace(first_choices(body), delay=0.1)
+    both = [start(double, database_url, name, 300) for name in ("one", "two")]
+    assert [process.communicate(timeout=60)[0] for process in both] == [b"0\n", b"0\n"]
+    assert double.most_in_flight == 12
+    came = names(double)
+    middle = came[len(came) // 3 : len(came) // 2]
+    assert 0.3 < middle.count("one") / len(middle) < 0.7
+    with transaction(database_url) as connection:
+        assert connection.scalar(text("select count(*) from endpoint_workers")) == 0
+
+
+def test_a_killed_process_leaves_its_share(double: Double, database_url: str) -> None:
+    def script(_: int, body: dict) -> Act:
+        return replace(first_choices(body), delay=60 if "stuck" in body["messages"][-1]["content"] else 0.2)
+
+    double.script = script
+    stuck = start(double, database_url, "stuck", 50)
+    while len(double.times) < 12:
+        assert stuck.poll() is None
+    other = start(double, database_url, "other", 60)
+    time.sleep(3)
+    assert "other" not in names(double)  # all twelve are in flight
+    stuck.kill()
+    stuck.communicate()
+    assert other.communicate(timeout=30)[0] == b"0\n"
+    assert double.most_in_flight <= 24  # the server still holds the killed one's requests
+
+
+def test_it_backs_off_while_the_endpoint_complains_and_recovers(
+    endpoint: Endpoint, double: Double, questions: Make, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "RATE_BACKOFF_S", 0.05)
+    room = 4
+
+    def script(number: int, body: dict) -> Act:
+        nonlocal room
+        if number == 600:
+            room = 32
+        act = fails(429) if double.in_flight > room else first_choices(body)
+        return replace(act, delay=0.01)
+
+    double.script = script
+    outcomes = answer(replace(endpoint, max_concurrency=32), questions(1500), database_url)
+    assert outcomes.unanswered == 0
+    refused = outcomes.calls - 1500
+    assert refused < 0.35 * 600, "a client that does not adapt is refused seven times of eight"
+    assert double.most_in_flight > 16, "it has come back"
