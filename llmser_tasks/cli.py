@@ -32,6 +32,7 @@ COMMANDS = {  # name → module below llmser_tasks.commands, what it does
     "recommend": ("recommend", "Recommend to anyone, with the model of a run."),
     "up": ("up", "Start Postgres, the embedding ranker and Airflow; Ctrl-C stops them."),
     "down": ("up", "Stop what `up` started."),
+    "serve-ranker": ("serve_ranker", "Serve the embedding ranker alone, for any OpenAI client."),
     "doctor": ("doctor", "Check this machine, and say what to do about what is wrong."),
 }
 
@@ -48,7 +49,7 @@ class Commands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"llmser_tasks.commands.{COMMANDS[cmd_name][0]}")
-        command: click.Command = getattr(module, cmd_name)
+        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
         return command
 
     @override

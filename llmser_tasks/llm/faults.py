@@ -14,6 +14,8 @@ Rates are shares of calls, and a call shows one fault at most. The other setting
     wait         seconds that a Retry-After asks for (1)
     hold         seconds that a timeout keeps the client waiting (600)
     drip_seconds over which a dripping answer comes byte by byte (5)
+    batch_seconds that a batch of the Batch API takes (1)
+    batch_expired share of *questions* that a batch leaves unanswered because its time is up
 """
 
 from __future__ import annotations
@@ -57,6 +59,8 @@ class Faults:
     wait: float = 1.0
     hold: float = 600.0
     drip_seconds: float = 5.0
+    batch_seconds: float = 1.0
+    batch_expired: float = 0.0
 
     def draw(self, question: str, text: str, asked: int) -> str | None:
         """The fault of this call, or None.
@@ -76,6 +80,10 @@ class Faults:
                 return kind
             drawn -= rate
         return None
+
+    def expires(self, question: str) -> bool:
+        """Whether a batch ends before this question is answered."""
+        return self._uniform(question, "expired") < self.batch_expired
 
     def choose(self, options: Sequence[str], question: str, asked: int) -> str:
         """One of several forms of a fault, as repeatable as the fault itself."""
@@ -108,6 +116,8 @@ SETTINGS: Mapping[str, Callable[[str], Any]] = {
     "wait": _seconds,
     "hold": _seconds,
     "drip_seconds": _seconds,
+    "batch_seconds": _seconds,
+    "batch_expired": _share,
 }
 
 

@@ -7,6 +7,8 @@ over character n-grams (Reason); see `ranking`. Equal questions are answered equ
 
     python -m llmser_tasks.llm.ranker --port 8765 --cache FOLDER [--faults SPEC]
 
+It also serves the Batch API (`ranked_batches`): POST /v1/files, POST /v1/batches and what belongs to them.
+
 Loopback only may also read GET /stats and change the faults it injects: POST /faults {"spec": "429=0.1"}. Where
 LLMSER_RANKER_KEY is set, that key must come as bearer token.
 """
@@ -26,6 +28,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -43,13 +46,23 @@ from llmser_tasks.encoder import MINILM, Embedder, Encoder
 from llmser_tasks.errors import InputError, LlmserError
 from llmser_tasks.llm.asked import Asked, Malformed, read_question
 from llmser_tasks.llm.faults import ODD, SILENCE, SPOILT, Faults, answer, error_body, parse_spec, refusal, spoil
+from llmser_tasks.llm.ranked_batches import Batches, read_body
 from llmser_tasks.llm.ranking import EmbeddingFailed, Titles
 
 MODEL = "embedding-ranker"
-LARGEST_BODY = 4 * 2**20  # bytes of a request
 MOST_QUESTIONS = 2_000_000  # remembered, to tell how often each was asked
 
 Reset = Callable[[Any], None]
+
+
+@dataclass(frozen=True)
+class Reply:
+    """Status, headers and body of a response, and the fault that it shows."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+    fault: str | None = None
 
 
 class Ranker:
@@ -66,19 +79,28 @@ class Ranker:
 
     async def chat(self, request: Request) -> Response:
         """POST /v1/chat/completions"""
+        said = await self.reply(await read_body(request))
+        if said.fault in SILENCE:
+            return await self._silence(request, said.fault)
+        if said.fault == "drip":
+            return StreamingResponse(_drip(said.body, self.faults.drip_seconds), 200, None, "application/json")
+        return Response(said.body, said.status, said.headers, "application/json")
+
+    async def reply(self, body: bytes) -> Reply:
+        """What a chat completion request is answered, one of a batch like any other."""
         try:
-            question = read_question(await _body(request))
+            question = read_question(body)
         except Malformed as error:
             self.outcomes["malformed"] += 1
-            return _error(400, str(error), "invalid_request_error")
+            return Reply(400, {}, orjson.dumps(error_body(str(error), "invalid_request_error", None)))
         asked = self._count(question)
         fault = self.faults.draw(question.hash, question.text, asked)
         self.outcomes[fault or "answered"] += 1
         if fault in SILENCE:
-            return await self._silence(request, fault)
+            return Reply(504, {}, orjson.dumps(error_body("The gateway timed out.", "server_error", None)), fault)
         if fault is not None and fault not in SPOILT and fault not in ODD:
-            status, headers, body = refusal(fault, self.faults, question.hash, asked)
-            return Response(orjson.dumps(body), status, headers, "application/json")
+            status, headers, refused = refusal(fault, self.faults, question.hash, asked)
+            return Reply(status, headers, orjson.dumps(refused), fault)
 
         await self.titles.know([*question.history, *question.candidates])
         rank = self.titles.by_ngrams if question.name == "item" else self.titles.by_embedding
@@ -87,10 +109,7 @@ class Ranker:
         if fault in SPOILT:
             titles = dict(zip(question.ids, question.candidates, strict=True))
             content, finish = spoil(fault, question.name, best, titles, question.most)
-        whole = _completion(question, content, finish, usage=fault != "no_usage")
-        if fault == "drip":
-            return StreamingResponse(_drip(whole, self.faults.drip_seconds), 200, None, "application/json")
-        return Response(whole, 200, None, "application/json")
+        return Reply(200, {}, _completion(question, content, finish, usage=fault != "no_usage"), fault)
 
     async def models(self, _: Request) -> Response:
         """GET /v1/models"""
@@ -113,7 +132,7 @@ class Ranker:
         if not request.headers.get("content-type", "").startswith("application/json"):
             raise HTTPException(415, "Send application/json.")  # which no web page can without being asked first
         try:
-            body = orjson.loads(await _body(request))
+            body = orjson.loads(await read_body(request))
             spec = body["spec"]
             self.faults, self.spec = parse_spec(spec), spec
         except (orjson.JSONDecodeError, TypeError, KeyError, AttributeError):
@@ -155,6 +174,7 @@ def create_app(
         reset: drops the connection of a client, given as in an ASGI scope.
     """
     ranker = Ranker(encoder, cache, parse_spec(spec), spec, reset)
+    batches = Batches(ranker.reply, lambda: ranker.faults)
     expected = f"Bearer {key}".encode() if key else None
 
     def guarded(handler: Callable[[Request], Any]) -> Callable[[Request], Any]:
@@ -172,6 +192,7 @@ def create_app(
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         learning = asyncio.create_task(ranker.titles.learn())
         yield
+        batches.close()
         learning.cancel()
         ranker.titles.close()
 
@@ -179,6 +200,7 @@ def create_app(
         routes=[
             Route("/v1/chat/completions", guarded(ranker.chat), methods=["POST"]),
             Route("/v1/models", guarded(ranker.models)),
+            *(Route(path, guarded(handler), methods=[method]) for method, path, handler in batches.routes()),
             Route("/health", ranker.health),
             Route("/stats", guarded(ranker.stats)),
             Route("/faults", guarded(ranker.inject), methods=["POST"]),
@@ -186,17 +208,6 @@ def create_app(
         exception_handlers={HTTPException: _http_error, ClientDisconnect: _gone, EmbeddingFailed: _failed},
         lifespan=lifespan,
     )
-
-
-async def _body(request: Request) -> bytes:
-    parts: list[bytes] = []
-    size = 0
-    async for part in request.stream():
-        parts.append(part)
-        size += len(part)
-        if size > LARGEST_BODY:
-            raise HTTPException(413, f"A request may hold {LARGEST_BODY} bytes.")
-    return b"".join(parts)
 
 
 def _completion(question: Asked, content: str, finish: str, *, usage: bool) -> bytes:

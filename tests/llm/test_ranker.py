@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import hashlib
 import json
 import os
 import random
@@ -13,7 +11,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -24,67 +21,16 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from served_ranker import Bags, question, ranker
 
 from llmser_tasks.encoder import Vectors
 from llmser_tasks.errors import InputError
 from llmser_tasks.llm.faults import RATES, parse_spec
-from llmser_tasks.llm.ranker import MODEL, listen, make_server
+from llmser_tasks.llm.ranker import MODEL
 from llmser_tasks.llm.ranking import ngrams
 from llmser_tasks.progress import Progress, silent
 
 WORDS = "argan oil shampoo repair conditioner gift card black eyeliner waterproof mascara vitamin serum lotion"
-
-
-class Bags:
-    """Stands in for a BERT: a title is the bag of its words, so titles that share words are near."""
-
-    hash = "b" * 64
-    dimension = 64
-
-    def __init__(self) -> None:
-        self.calls: list[int] = []
-
-    def embed(self, titles: Sequence[str], progress: Progress = silent) -> Vectors:
-        self.calls.append(len(titles))
-        vectors = np.zeros((len(titles), self.dimension), np.float32)
-        for row, title in enumerate(titles):
-            for word in title.lower().split():
-                vectors[row, int(hashlib.sha256(word.encode()).hexdigest(), 16) % self.dimension] += 1
-        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
-
-
-@contextlib.contextmanager
-def ranker(
-    spec: str = "", key: str | None = None, cache: Path | None = None, encoder: Any = None
-) -> Iterator[httpx.Client]:
-    listener = listen("127.0.0.1", 0)
-    server = make_server(encoder or Bags(), cache, spec, key)
-    thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])))
-    thread.start()
-    try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=20) as client:
-            yield client
-    finally:
-        server.should_exit = True
-        thread.join(20)
-        assert not thread.is_alive()
-
-
-def question(history: Sequence[Any], candidates: Sequence[Any], most: int | None = None, **more: Any) -> dict[str, Any]:
-    """A request as the pipeline sends it: for `most` picks, or for one item."""
-    ids = [f"c{n + 1:02d}" for n in range(len(candidates))]
-    one = {"type": "string", "enum": ids}
-    properties = {"item": one} if most is None else {"picks": {"type": "array", "items": one, "maxItems": most}}
-    block = {"history": history, "candidates": [{"id": i, "title": t} for i, t in zip(ids, candidates, strict=True)]}
-    schema = {"type": "object", "properties": properties, "required": list(properties)}
-    return {
-        "model": "whatever",
-        "messages": [
-            {"role": "system", "content": "Name what comes next."},
-            {"role": "user", "content": json.dumps(block)},
-        ],
-        "response_format": {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": schema}},
-    } | more
 
 
 def user(text: str) -> bytes:
@@ -502,8 +448,8 @@ class TestProcess:
     REAL = ("-m", "llmser_tasks.llm.ranker")
     QUICK = (  # the same program without the seconds that torch takes
         "-c",
-        "import sys; sys.path.insert(0, 'tests/llm')\n"
-        "from test_ranker import Bags\n"
+        "import sys; sys.path.insert(0, 'tests')\n"
+        "from served_ranker import Bags\n"
         "from llmser_tasks.llm import ranker\n"
         "ranker.Encoder.open = lambda name: Bags()\n"
         "ranker.main()\n",

@@ -1,0 +1,128 @@
+"""The ranker's Batch API over real HTTP."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import httpx
+import pytest
+from served_ranker import question, ranker
+
+CHAT = "/v1/chat/completions"
+
+
+def requests(count: int, url: str = CHAT) -> list[dict[str, Any]]:
+    return [
+        {
+            "custom_id": f"q{number}",
+            "method": "POST",
+            "url": url,
+            "body": question([f"lamp {number}"], ["argan oil", f"lamp {number} shade", "black eyeliner"], 1),
+        }
+        for number in range(count)
+    ]
+
+
+def upload(client: httpx.Client, lines: list[Any]) -> str:
+    raw = "\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines)
+    answer = client.post("/v1/files", data={"purpose": "batch"}, files={"file": ("in.jsonl", raw)})
+    assert answer.status_code == 200, answer.text
+    facts = answer.json()
+    assert (facts["object"], facts["purpose"], facts["bytes"]) == ("file", "batch", len(raw))
+    return str(facts["id"])
+
+
+def create(client: httpx.Client, file: str, endpoint: str = CHAT, **more: Any) -> dict[str, Any]:
+    asked = {"input_file_id": file, "endpoint": endpoint, "completion_window": "24h"} | more
+    answer = client.post("/v1/batches", json=asked)
+    assert answer.status_code == 200, answer.text
+    made: dict[str, Any] = answer.json()
+    return made
+
+
+def ended(client: httpx.Client, batch: str) -> dict[str, Any]:
+    for _ in range(500):
+        facts: dict[str, Any] = client.get(f"/v1/batches/{batch}").json()
+        if facts["status"] in {"completed", "failed", "expired", "cancelled"}:
+            return facts
+        time.sleep(0.01)
+    raise AssertionError(facts)
+
+
+def lines_of(client: httpx.Client, file: str) -> dict[str, Any]:
+    found = [json.loads(line) for line in client.get(f"/v1/files/{file}/content").text.splitlines()]
+    return {line["custom_id"]: line for line in found}
+
+
+@pytest.mark.parametrize("url", [CHAT, "/v4/chat/completions"])  # OpenAI's and GLM's
+def test_a_file_of_requests_becomes_a_file_of_answers(url: str) -> None:
+    with ranker("batch_seconds=0.05") as client:
+        file = upload(client, requests(5, url))
+        made = create(client, file, url, metadata={"llmser": "abc"})
+        assert made["status"] == "validating" and made["metadata"] == {"llmser": "abc"}
+        facts = ended(client, made["id"])
+        assert facts["status"] == "completed" and facts["error_file_id"] is None
+        assert facts["request_counts"] == {"total": 5, "completed": 5, "failed": 0}
+        answers = lines_of(client, facts["output_file_id"])
+        for number, asked in enumerate(requests(5, url)):
+            line = answers[f"q{number}"]
+            assert (line["response"]["status_code"], line["error"]) == (200, None)
+            single = client.post(CHAT, json=asked["body"]).json()
+            assert line["response"]["body"]["choices"] == single["choices"]
+        assert client.get("/stats").json()["calls"] == 10
+        assert client.delete(f"/v1/files/{file}").json()["deleted"]
+        assert client.get(f"/v1/files/{file}").status_code == 404
+
+
+def test_what_goes_wrong_stands_in_the_error_file() -> None:
+    with ranker("batch_seconds=0,429=0.2,timeout=0.2,truncated=0.2,batch_expired=0.2") as client:
+        facts = ended(client, create(client, upload(client, requests(60)))["id"])
+        assert facts["status"] == "expired"
+        good, bad = lines_of(client, facts["output_file_id"]), lines_of(client, facts["error_file_id"])
+    assert len(good) + len(bad) == 60 and not set(good) & set(bad)
+    codes = {line["response"]["status_code"] for line in bad.values() if line["response"]}
+    assert codes == {429, 504}
+    assert {line["error"]["code"] for line in bad.values() if line["error"]} == {"batch_expired"}
+    reasons = {line["response"]["body"]["choices"][0]["finish_reason"] for line in good.values()}
+    assert reasons == {"stop", "length"}
+
+
+def test_batches_are_listed_newest_first_and_can_be_cancelled() -> None:
+    with ranker("batch_seconds=60") as client:
+        file = upload(client, requests(1))
+        ids = [create(client, file, metadata={"n": str(n)})["id"] for n in range(5)]
+        first = client.get("/v1/batches", params={"limit": 2}).json()
+        assert [facts["id"] for facts in first["data"]] == [ids[4], ids[3]] and first["has_more"]
+        rest = client.get("/v1/batches", params={"limit": 9, "after": ids[3]}).json()
+        assert [facts["metadata"]["n"] for facts in rest["data"]] == ["2", "1", "0"] and not rest["has_more"]
+        assert client.post(f"/v1/batches/{ids[0]}/cancel").json()["status"] == "cancelled"
+        assert client.get("/v1/batches/none").status_code == 404
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["{"],
+        ["[1]"],
+        [{"custom_id": "a"}],
+        requests(1, "/v1/elsewhere"),
+        requests(1) + requests(1),
+        [requests(1)[0] | {"custom_id": 3}],
+    ],
+)
+def test_a_file_that_is_none_fails_the_batch(lines: list[Any]) -> None:
+    with ranker() as client:
+        facts = ended(client, create(client, upload(client, lines))["id"])
+        assert facts["status"] == "failed" and facts["errors"]["data"][0]["message"]
+
+
+def test_nonsense_is_refused() -> None:
+    with ranker(key="k") as client:
+        assert client.post("/v1/files").status_code == 401
+    with ranker() as client:
+        assert client.post("/v1/files", data={"purpose": "batch"}).status_code == 400
+        assert client.post("/v1/batches", content=b"{").status_code == 400
+        asked = {"input_file_id": "file-none", "endpoint": CHAT}
+        assert client.post("/v1/batches", json=asked).status_code == 400
