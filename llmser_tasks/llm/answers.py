@@ -30,15 +30,29 @@ SIMILAR = 90.0  # rapidfuzz ratio; looser scorers accepted almost every title th
 
 _ID = re.compile(r"c([0-9]{2})")
 _IN_TEXT = re.compile(r"(?<!\w)c([0-9]{2})(?!\w)")
-_ONLY_IDS = re.compile(r"(?:[\W_]*+c[0-9]{2}(?!\w))++[\W_]*+")
+_PLAIN = r"\s,;:.()\[\]{}\"'`*_#|•·/&+=>\\–—-"  # what stands around ids and takes nothing back, as ~~ and ! would
+_ONLY_IDS = re.compile(rf"(?:[{_PLAIN}]*+c[0-9]{{2}}(?!\w))++[{_PLAIN}]*+")
 _LABELLED = re.compile(r"c([0-9]{2})\s*[:.)(|,–—-]\s*(.*)", re.S)
-_LINE = re.compile(r"[\s>*#•·–-]*+(?:[0-9]{1,2}\s*[.):]\s*)?[\s\"'`*_\[(-]*c([0-9]{2})(?!\w)(.*)")
-_RANGE = re.compile(r"c[0-9]{2}\s*(?:-|–|—|to|through|…|\.\.+)\s*c[0-9]{2}")
+_LINE = re.compile(r"[\s>*#•·|–-]*+(?:[0-9]{1,2}\s*[.):]\s*)?[\s\"'`*_\[(-]*c([0-9]{2})(?!\w)(.*)")
+_RANGE = re.compile(r"c[0-9]{2}[^\S\n]*(?:-|–|—|to|through|…|\.\.+)[^\S\n]*c[0-9]{2}")
 _BULLET = re.compile(r"^[\s>*#•·–-]*+(?:[0-9]{1,2}\s*[.):]\s+)?")
 _QUOTED = re.compile(r"\"([^\"\n]{3,})\"|“([^”\n]{3,})”|\*\*([^*\n]{3,})\*\*|«([^»\n]{3,})»")
 _KEY = re.compile(r"[\"']?\b(?:picks|item)[\"']?\s*:\s*(?=[\[\"'{])")
 _FENCE = re.compile(r"^```[a-z]*", re.I)
 _NUMBERS = re.compile(r"[0-9]+|\b[ivx]+\b")
+_TAG = re.compile(r"</?[a-z][a-z0-9]*/?>", re.I)
+_WORD = re.compile(r"[^\W\d_]+")
+_ODD = re.compile(rf"[^!\w{_PLAIN}]|!\S")
+_REMARK = re.compile(r"\s[–—-]+\s|\s?[(:;,|]")  # between a title and what is said about it
+# Words that may stand around ids; any other may mean the opposite, in whatever language.
+_WORDS = """
+    a also am an and answer answers are as best boxed candidate candidates choice choices choose chosen final first fit
+    fits following for fourth good here i id ids in is it item items likeliest likely list likelihood masked match
+    matches most my next of ok okay one ones order output pick picked picks predict predicted prediction product
+    products ranking recommend recommendation recommendations recommended response result results second select selected
+    selection so sure that the then these they think third this those title titles to top would yes you your
+"""
+_HARMLESS = frozenset(_WORDS.split())
 _REVERSES = re.compile(
     r"\b(?:not|no|never|none|neither|nor|cannot|except|exclud\w*|avoid\w*|reject\w*|instead|rather|unlikely|least|worst"
     r"|without|ignor\w*|other than|anything but|wrong|irrelevant|remov\w*|discard\w*|skip\w*|drop\w*|unsuitable"
@@ -159,7 +173,7 @@ def _from_json(text: str, choices: _Choices, strict: bool) -> list[Pick] | None:
         answers = list(_answers_in(value))
         if not answers and len(value) == 1:
             name, only = next(iter(value.items()))
-            if name not in {"candidates", "history", "error"} and not _REVERSES.search(name.replace("_", " ")):
+            if name not in {"candidates", "candidate", "first", "in", "order"} and _harmless(name.replace("_", " ")):
                 answers = [only]
         return _elements(answers[-1], choices, "repaired") if answers else []
     if isinstance(value, list | str):
@@ -236,11 +250,21 @@ def _element(text: str, choices: _Choices, source: Source, may_be_title: bool) -
 
 
 def _agrees(index: int, label: str, choices: _Choices) -> bool:
-    """Whether what stands beside an id speaks of the same candidate and takes nothing back."""
-    named = choices.by_title(label.strip(" \"'*_()[]"))
-    if named is not None:
-        return named == index
-    return not _REVERSES.search(label) and not _IN_TEXT.search(label)
+    """Whether what stands beside an id is the same candidate's title, with no more than a remark behind it."""
+    label = label.strip(" \"'*_()[]")
+    if not label or choices.by_title(label) is not None:
+        return not label or choices.by_title(label) == index
+    title, *remarks = _REMARK.split(label, maxsplit=1)
+    remark = "".join(remarks)
+    if _REVERSES.search(remark) or _IN_TEXT.search(remark) or not remark.isascii():
+        return False
+    return choices.by_title(title.strip(" \"'*_()[]")) == index
+
+
+def _harmless(text: str) -> bool:
+    """Whether nothing in a text can take an answer back."""
+    words = _WORD.findall(_TAG.sub(" ", text))
+    return all(word.lower() in _HARMLESS for word in words) and not _ODD.search(_TAG.sub(" ", text))
 
 
 def _from_ids(text: str, choices: _Choices, cut_off: bool) -> list[Pick] | None:
@@ -261,7 +285,7 @@ def _from_ids(text: str, choices: _Choices, cut_off: bool) -> list[Pick] | None:
     lines = [line for line in text.splitlines() if line.strip()]
     matches = [_LINE.match(line) for line in lines]
     rest = [line for line, match in zip(lines, matches, strict=True) if match is None]
-    if not any(_IN_TEXT.search(line) or _REVERSES.search(line) for line in rest) and len(matches) - len(rest) > 1:
+    if all(_harmless(line) for line in rest) and len(matches) - len(rest) > 1:
         agreeing = []
         for match in matches:
             index = choices.by_number(match[1]) if match else None
@@ -269,7 +293,7 @@ def _from_ids(text: str, choices: _Choices, cut_off: bool) -> list[Pick] | None:
                 agreeing.append(match[1])
         return picks(agreeing)
     numbers = _IN_TEXT.findall(text)
-    if cut_off or len(set(numbers)) > choices.picks or _REVERSES.search(text):
+    if cut_off or len(set(numbers)) > choices.picks or not _harmless(_IN_TEXT.sub(" ", text)):
         return []
     return picks(numbers)
 
@@ -291,6 +315,6 @@ def _from_titles(text: str, choices: _Choices, cut_off: bool) -> list[Pick] | No
             if index is not None:
                 found.append(index)
         rest.append(_QUOTED.sub("", line))
-    if any(_REVERSES.search(line) for line in rest) or (rest and len(set(found)) > choices.picks):
+    if not all(_harmless(line) for line in rest) or (rest and len(set(found)) > choices.picks):
         return []
     return [Pick(index, "fuzzy") for index in found]
