@@ -231,7 +231,7 @@ MORE = [
     ("yaml flow", "picks: [c02, c05]", "stop", [2, 5], [2, 5]),
     ("toml", 'picks = ["c02", "c05"]', "stop", [2, 5], [2, 5]),
     ("csv", "id,title\nc02,Red felt hat\nc05,Garden hose 50 feet", "stop", [2, 5], [2, 5]),
-    ("table", "| id | title |\n| --- | --- |\n| c02 | Red felt hat |\n| c12 | Umbrella |", "stop", [2, 12], [2, 12]),
+    ("table", "| id | title |\n| --- | --- |\n| c02 | Red felt hat |\n| c12 | Umbrella |", "stop", [2, 12], [2]),
     ("python code", 'picks = ["c02"]\nprint(picks)', "stop", [2], []),
     ("latex", r"\begin{itemize}\item c02 \item c05\end{itemize}", "stop", [2, 5], []),
     # prose
