@@ -181,6 +181,10 @@ class Llm(Section):
         pattern=r"^[A-Za-z0-9_.-]{1,100}$",
         description="Airflow connection (or environment entry) of the OpenAI-compatible endpoint; llmser_ranker is the embedded one.",
     )
+    mode: Literal["online", "batch"] = Field(
+        "online",
+        description="online asks at once; batch hands the questions to the provider's Batch API: cheaper, up to a day.",
+    )
     users_per_batch: int = Field(
         512, ge=1, le=100_000, description="Users per mapped task; raised where a run would need more than 300 tasks."
     )

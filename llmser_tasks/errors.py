@@ -1,8 +1,22 @@
 """The errors that a person is meant to read: one sentence saying what, where and what to do."""
 
+from collections.abc import Sequence
+
 
 class LlmserError(Exception):
     """Something the user can mend. The message is shown as it stands, without a traceback."""
+
+
+class Waiting(LlmserError):
+    """Nothing is wrong: others are at work outside, and the same call later finds what they did.
+
+    Attributes:
+        on: ids of what they work on.
+    """
+
+    def __init__(self, message: str, on: Sequence[str]) -> None:
+        super().__init__(message)
+        self.on = tuple(on)
 
 
 class InputError(LlmserError):

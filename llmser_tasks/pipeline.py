@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -25,11 +26,12 @@ from llmser_tasks.augmentation.catalogue import Catalogue
 from llmser_tasks.augmentation.picks import Picks
 from llmser_tasks.config import RunConfig
 from llmser_tasks.encoder import Encoder
-from llmser_tasks.errors import InputError, LlmserError, StorageError
+from llmser_tasks.errors import InputError, LlmserError, StorageError, Waiting
 from llmser_tasks.estimate import estimate as estimate_questions
 from llmser_tasks.llm import embedded as embedded_ranker
 from llmser_tasks.llm.endpoint import RANKER, Endpoint
 from llmser_tasks.llm.prices import priced
+from llmser_tasks.llm.provider_batches import POLL_S
 from llmser_tasks.reliability import dct, rcs, record, score
 from llmser_tasks.reliability import reason as reasoning
 from llmser_tasks.warehouse import runs
@@ -427,13 +429,32 @@ def augment(run: Run, endpoint: Endpoint) -> Made:
     refs |= train_forward(run, refs)
     batches = plan_batches(run, refs)
     estimate(run, refs, endpoint)
-    for batch in batches:
-        snf(run, refs, batch, endpoint)
+    _asked(snf, run, refs, batches, endpoint)
     refs |= pseudo(run, refs)
     refs |= reason_pools(run, refs)
-    for batch in batches:
-        reason(run, refs, batch, endpoint)
+    _asked(reason, run, refs, batches, endpoint)
     return refs | reliability(run, refs)
+
+
+def _asked(
+    step: Callable[[Run, Refs, Mapping[str, Any], Endpoint], Any],
+    run: Run,
+    refs: Refs,
+    batches: Sequence[Mapping[str, Any]],
+    endpoint: Endpoint,
+) -> None:
+    """Every batch of a step; those that a provider is at work on are looked at again until it is done."""
+    open_ = list(batches)
+    while open_:
+        still = []
+        for batch in open_:
+            try:
+                step(run, refs, batch, endpoint)
+            except Waiting:
+                still.append(batch)
+        open_ = still
+        if open_:
+            time.sleep(POLL_S)
 
 
 def compare(run: Run, refs: Made) -> None:

@@ -20,11 +20,12 @@ import orjson
 from llmser_tasks import config
 from llmser_tasks.augmentation.catalogue import Catalogue
 from llmser_tasks.augmentation.picks import Pick, write_picks
-from llmser_tasks.errors import LlmserError
+from llmser_tasks.errors import LlmserError, Waiting
+from llmser_tasks.llm import fanout, provider_batches
 from llmser_tasks.llm.answers import parse
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.errors import Nonsense, Retriable
-from llmser_tasks.llm.fanout import Answer, Failure, answer
+from llmser_tasks.llm.fanout import Answer, Failure
 from llmser_tasks.llm.prompts import Question
 from llmser_tasks.progress import Progress, silent
 from llmser_tasks.sequences.histories import Histories
@@ -116,6 +117,7 @@ def ask(
     Raises:
         Unanswered: more than that are without one. What was answered is safe; a rerun asks only for the rest.
         EndpointFatal: the endpoint cannot be used until a person does something; here too, answers are safe.
+        Waiting: the provider's Batch API is at work (mode "batch"); call again later.
         StorageError: Postgres is down.
     """
     attempt = partial(batches.record, database_url, run_id, step, batch.batch, batch.label, batch.users)
@@ -125,7 +127,11 @@ def ask(
     try:
         account = batches.Account(run_id, step, batch.batch)
         sense = _Sense(endpoint, llm.least_usable)
-        outcomes = answer(endpoint, questions, database_url, progress, account, sense.judge)
+        answer = provider_batches.answer if llm.mode == "batch" else fanout.answer
+        outcomes = answer(endpoint, questions, database_url, progress, account=account, check=sense.judge)
+    except Waiting as waiting:
+        attempt(state="running", message=str(waiting))
+        raise
     except LlmserError as error:
         attempt(state="failed", message=str(error))
         raise

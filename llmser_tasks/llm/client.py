@@ -7,7 +7,6 @@ runs on aiohttp's transport.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import random
 import ssl
@@ -27,7 +26,6 @@ from llmser_tasks.llm.breaker import Breaker, Stopped
 from llmser_tasks.llm.concurrency import Gate
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.errors import (
-    ContentFiltered,
     FormatRefused,
     RateLimited,
     Refused,
@@ -40,6 +38,7 @@ from llmser_tasks.llm.errors import (
 from llmser_tasks.llm.prompts import Question, answer_schema
 from llmser_tasks.llm.purse import Purse
 from llmser_tasks.llm.ratelimit import Limiter
+from llmser_tasks.llm.replies import Reply, read_reply
 from llmser_tasks.text import clean_title
 
 logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs a line per request, at INFO
@@ -54,20 +53,6 @@ LARGEST_RESPONSE = 4 << 20  # bytes; an answer has some hundred
 FORMATS = ("json_schema", "json_object", "plain")
 
 _random = random.SystemRandom()
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What an endpoint said. `content` may be anything, also empty; `answers.parse` makes sense of it."""
-
-    content: str
-    finish_reason: str | None
-    answered_by: str | None
-    prompt_tokens: int | None
-    completion_tokens: int | None
-    prompt_bytes: int  # of the whole request
-    attempts: int
-    latency_ms: int  # of the attempt that succeeded
 
 
 @dataclass(frozen=True)
@@ -87,6 +72,11 @@ class Dialect:
             return replace(self, temperature=False)
         level = FORMATS.index(self.response_format)
         return replace(self, response_format=FORMATS[level + 1]) if level + 1 < len(FORMATS) else None
+
+
+def dialect_of(endpoint: Endpoint) -> Dialect | None:
+    """How the endpoint wants to be asked, where it has been asked before."""
+    return _spoken.get((endpoint.url, endpoint.model))
 
 
 _spoken: dict[tuple[str, str], Dialect] = {}  # what worked, per URL and model, for the life of this process
@@ -212,7 +202,8 @@ class Client:
                 if isinstance(error, RateLimited):
                     self._gate.complained(started)
                 raise error
-            reply = self._read(headers, raw, attempt, len(body), int((time.monotonic() - started) * 1000))
+            latency_ms = int((time.monotonic() - started) * 1000)
+            reply = read_reply(self._endpoint, headers, raw, len(body), attempt, latency_ms)
             payment.settle(self._endpoint.cost(reply.prompt_tokens, reply.completion_tokens))
         self._gate.answered()
         if reply.prompt_tokens is not None:
@@ -250,37 +241,6 @@ class Client:
                 "firewall or proxy stands between."
             )
         raise Unavailable(f"{where} broke off its response ({type(problem).__name__}).")
-
-    def _read(self, headers: httpx.Headers, raw: bytes, attempt: int, prompt_bytes: int, latency_ms: int) -> Reply:
-        parsed = _json(raw)
-        choices = parsed.get("choices") if isinstance(parsed, dict) else None
-        choice = choices[0] if isinstance(choices, list) and choices else None
-        message = choice.get("message") if isinstance(choice, dict) else None
-        if not isinstance(parsed, dict) or not isinstance(choice, dict) or not isinstance(message, dict):
-            if isinstance(parsed, dict) and "error" in parsed:
-                raise classify(self._endpoint, 200, headers, raw)
-            raise Unavailable(
-                f"LLM endpoint {self._endpoint.name} ({self._endpoint.url}) answered 200 with something that is no "
-                "chat completion; check that its URL ends with the version (…/v1)."
-            )
-        content = _text(message.get("content"))
-        finish = choice.get("finish_reason")
-        if not content and (finish in {"content_filter", "sensitive"} or message.get("refusal")):
-            raise ContentFiltered(f"LLM endpoint {self._endpoint.name} withheld its answer (content filter).")
-        if finish == "network_error":  # GLM's word for an answer that broke off inside its own house
-            raise Unavailable(f"LLM endpoint {self._endpoint.name} reports a network error of its own.")
-        usage = parsed.get("usage")
-        usage = usage if isinstance(usage, dict) else {}
-        return Reply(
-            content=content,
-            finish_reason=_short(finish),
-            answered_by=_short(parsed.get("model")),
-            prompt_tokens=_count(usage.get("prompt_tokens")),
-            completion_tokens=_count(usage.get("completion_tokens")),
-            prompt_bytes=prompt_bytes,
-            attempts=attempt,
-            latency_ms=latency_ms,
-        )
 
 
 def request_body(model: str, question: Question, dialect: Dialect = Dialect()) -> bytes:
@@ -321,31 +281,3 @@ async def _content(response: httpx.Response) -> bytes:
         if size > LARGEST_RESPONSE:
             raise httpx.ReadError("the response is larger than any answer")
     return b"".join(parts)
-
-
-def _json(raw: bytes) -> Any:
-    try:
-        return orjson.loads(raw)
-    except orjson.JSONDecodeError:
-        pass
-    try:  # an answer may hold half a surrogate pair, which orjson refuses; it was paid for
-        return json.loads(raw.decode(errors="replace"))
-    except (ValueError, RecursionError):
-        return None
-
-
-def _text(content: Any) -> str:
-    """A message's content as storable text; some servers send it in parts."""
-    if isinstance(content, list):
-        content = "".join(p["text"] for p in content if isinstance(p, dict) and isinstance(p.get("text"), str))
-    if not isinstance(content, str):
-        return ""
-    return content.encode(errors="replace").decode().replace("\0", "")
-
-
-def _short(value: Any) -> str | None:
-    return clean_title(value, 200) if isinstance(value, str) else None
-
-
-def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31 else None

@@ -26,6 +26,7 @@ class Endpoint:
         max_concurrency: requests in flight. Like the next two it is shared by all processes that use one warehouse.
         requests_per_minute, tokens_per_minute: None: no such limit.
         price_per_million_prompt, price_per_million_completion: of a million tokens, in any one currency; None: unknown.
+        batch_price: what the Batch API takes of these prices, as a share.
         timeout_s: seconds one request may take in all.
 
     Raises:
@@ -41,6 +42,7 @@ class Endpoint:
     tokens_per_minute: int | None = None
     price_per_million_prompt: float | None = None
     price_per_million_completion: float | None = None
+    batch_price: float = 0.5
     timeout_s: float = 60.0
 
     def __post_init__(self) -> None:
@@ -66,7 +68,7 @@ class Endpoint:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise InputError(f"LLM endpoint {self.name}: {name} must be above 0 (given: {value}).")
-        for name in ("price_per_million_prompt", "price_per_million_completion"):
+        for name in ("price_per_million_prompt", "price_per_million_completion", "batch_price"):
             value = getattr(self, name)
             if value is not None and not value >= 0:
                 raise InputError(f"LLM endpoint {self.name}: {name} must not be negative (given: {value}).")

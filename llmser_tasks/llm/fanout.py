@@ -171,7 +171,7 @@ def answer(
     distinct = dict(zip(keys, questions, strict=True))
     settled = ledger.known(database_url, list(distinct))
     missing = {key: question for key, question in distinct.items() if key not in settled}
-    results: dict[str, Answer | Failure] = {key: _result(entry, from_ledger=True) for key, entry in settled.items()}
+    results: dict[str, Answer | Failure] = {key: as_result(entry, from_ledger=True) for key, entry in settled.items()}
     for key, result in results.items():
         if isinstance(result, Answer):
             check(distinct[key], result)
@@ -188,7 +188,7 @@ def answer(
             writer.flush()
     if writer.answered_first:
         for key, entry in ledger.known(database_url, list(writer.answered_first)).items():
-            results[key] = _result(entry, from_ledger=True)
+            results[key] = as_result(entry, from_ledger=True)
     for key in missing:
         results.setdefault(key, Failure(key, Stopped.kind, True, str(cause)))
     return Outcomes(
@@ -222,7 +222,7 @@ class _Batch:
 
     def found(self, entries: Collection[Entry]) -> None:
         """Others got these settled meanwhile."""
-        self.results.update((entry.question_key, _result(entry, from_ledger=True)) for entry in entries)
+        self.results.update((entry.question_key, as_result(entry, from_ledger=True)) for entry in entries)
         self.tally.done += len(entries)
         self.tally.found += len(entries)
         self.tell()
@@ -246,7 +246,7 @@ async def _ask_all(batch: _Batch) -> Exception | None:
             question = batch.missing[key]
             try:
                 entry = await _ask_one(endpoint, client, key, question, run_id)
-                result = _result(entry, from_ledger=False) if isinstance(entry, Entry) else entry
+                result = as_result(entry, from_ledger=False) if isinstance(entry, Entry) else entry
                 batch.results[key] = result
                 batch.tally.count(entry)
                 if isinstance(entry, Failure):
@@ -324,7 +324,8 @@ async def _ask_one(
     )
 
 
-def _result(entry: Entry, from_ledger: bool) -> Answer | Failure:
+def as_result(entry: Entry, from_ledger: bool) -> Answer | Failure:
+    """What a row of the ledger says of its question."""
     if entry.content is None:
         kind = entry.failure or "failed"
         return Failure(entry.question_key, kind, False, f"The endpoint refuses this question for good ({kind}).")

@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from llmser_tasks.errors import StorageError
 from llmser_tasks.warehouse.batches import Meter
@@ -90,13 +90,10 @@ def insert(database_url: str, entries: Sequence[Entry], meter: Meter | None = No
     Raises:
         StorageError: Postgres stayed away for half a minute.
     """
-    ordered = sorted(entries, key=lambda entry: entry.question_key)  # two processes must not lock rows crosswise
-    values = {column: [getattr(entry, column) for entry in ordered] for column in _COLUMNS}
     for wait in (*RETRIES_S, None):
         try:
             with transaction(database_url) as connection:
-                written = set(connection.execute(_INSERT, values).scalars())
-                connection.execute(_SETTLED, {"question_key": values["question_key"]})
+                written = write(connection, entries)
                 counted = meter.write(connection, entries) if meter else None
             if meter and counted:
                 meter.written(counted)
@@ -107,6 +104,15 @@ def insert(database_url: str, entries: Sequence[Entry], meter: Meter | None = No
             log.warning("%s Trying again in %s s.", error, wait)
             time.sleep(wait)
     raise AssertionError("unreachable")
+
+
+def write(connection: Connection, entries: Sequence[Entry]) -> set[str]:
+    """Write rows and end the claims on them, within the caller's transaction; returns the keys that were new."""
+    ordered = sorted(entries, key=lambda entry: entry.question_key)  # two processes must not lock rows crosswise
+    values = {column: [getattr(entry, column) for entry in ordered] for column in _COLUMNS}
+    written = set(connection.execute(_INSERT, values).scalars())
+    connection.execute(_SETTLED, {"question_key": values["question_key"]})
+    return written
 
 
 class Writer:

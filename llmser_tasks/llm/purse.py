@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Self
 
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from llmser_tasks.errors import InputError
 from llmser_tasks.llm.breaker import Breaker
@@ -35,6 +35,7 @@ _USED = text("""
                                       and objid = b.owner::oid
                                       and database = (select oid from pg_database where datname = current_database())
            )), 0)
+        + (select coalesce(sum(held), 0) from provider_batches where run_id = :run and state <> 'ended')
     from batches b where run_id = :run
 """)
 _HOLD = text("""
@@ -129,13 +130,7 @@ class Purse:
         budget, used, amount = await asyncio.to_thread(self._take, most - self._free)
         if not amount:
             run = self._meter.account.run_id if self._meter else ""
-            self._breaker.trip(
-                BudgetSpent(
-                    f"Run {run} has spent {used:.4g} of its budget of {budget:.4g}, which does not reach for another "
-                    f"question, so the batch stopped; answers are kept. `llmser budget {run} AMOUNT` raises it, then "
-                    "rerun: only what is missing will be asked."
-                )
-            )
+            self._breaker.trip(too_little(run, budget, used))
             self._breaker.check()
         self._free += amount
 
@@ -144,16 +139,30 @@ class Purse:
         assert self._meter is not None
         account = self._meter.account
         with transaction(self._url) as connection:
-            budget = connection.scalar(_BUDGET, {"run": account.run_id})
-            if budget is None:  # taken away meanwhile
-                return math.inf, 0.0, most
-            spent, held = connection.execute(_USED, {"run": account.run_id, "locks": LOCKS}).one()
-            left = budget - spent - held
+            budget, spent, left = what_is_left(connection, account.run_id)
+            if budget == math.inf:  # taken away meanwhile
+                return budget, spent, most
             amount = min(max(most, min(AT_ONCE * most, left / 10)), left)
             if amount < most:
                 return budget, spent, 0.0
             connection.execute(_HOLD, {**asdict(account), "amount": amount, "owner": self._owner})
             return budget, spent, amount
+
+
+def what_is_left(connection: Connection, run_id: str) -> tuple[float, float, float]:
+    """A run's budget, what is spent of it, and what nobody holds; until the transaction ends, nobody else looks."""
+    budget = connection.scalar(_BUDGET, {"run": run_id})
+    spent, held = connection.execute(_USED, {"run": run_id, "locks": LOCKS}).one()
+    budget = math.inf if budget is None else budget
+    return budget, spent, budget - spent - held
+
+
+def too_little(run_id: str, budget: float, spent: float) -> BudgetSpent:
+    return BudgetSpent(
+        f"Run {run_id} has spent {spent:.4g} of its budget of {budget:.4g}, which does not reach for what it would ask "
+        f"next, so the batch stopped; answers are kept. `llmser budget {run_id} AMOUNT` raises it, then rerun: only "
+        "what is missing will be asked."
+    )
 
 
 def _budget(database_url: str, run_id: str) -> float | None:

@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from llmser_tasks.errors import LlmserError, StorageError
+from llmser_tasks.errors import LlmserError, StorageError, Waiting
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.rows import storable, storable_json
 
@@ -105,6 +105,11 @@ class Recorder:
         self._write(self.reported | {"state": state, "summary": facts, "artefacts": made, "finished": True} | why)
         log.info("%s: %s after %s", self.name, state, duration(time.monotonic() - self.started))
 
+    def pause(self, note: str) -> None:
+        """The step runs on elsewhere; whoever takes it up begins its row anew."""
+        self._write(self.reported | {"note": storable(note)})
+        log.info("%s: %s", self.name, note)
+
     def _write(self, values: Mapping[str, Any]) -> bool:
         """Update the row. A database that is away for a moment must not cost hours of training."""
         try:
@@ -127,6 +132,9 @@ def recorded(url: str, run_id: str, step: str, part: str = "") -> Iterator[Recor
     recorder.begin()
     try:
         yield recorder
+    except Waiting as waiting:
+        recorder.pause(str(waiting))
+        raise
     except BaseException as error:
         recorder.end("failed", str(error) if isinstance(error, LlmserError) else type(error).__name__)
         raise
