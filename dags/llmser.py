@@ -16,7 +16,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import DAG, ExceptionRetryPolicy, Param, RetryAction, RetryRule, TriggerRule, task
+from airflow.providers.standard.decorators.python import _PythonDecoratedOperator
+from airflow.sdk import DAG, Context, ExceptionRetryPolicy, Param, RetryAction, RetryRule, TriggerRule
+from airflow.sdk.bases.decorator import task_decorator_factory
 
 import llmser_tasks
 from llmser_tasks.services import form
@@ -63,25 +65,39 @@ TRAINING: Options = {  # checkpoints resume, so a retry loses little
 DATABASE: Options = {"retries": 2, "retry_delay": timedelta(seconds=15)}
 
 
+class Resumable(_PythonDecoratedOperator):
+    """A task that is called anew after it was put off."""
+
+    def execute(self, context: Context, event: Any = None) -> Any:
+        del event  # the moment at which it goes on; what there is to know stands in Postgres
+        return super().execute(context)
+
+
 def step(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     """A task whose docstring is its page in the UI.
 
-    What the user has to mend fails at once, without retries, and is told in one sentence.
+    What the user has to mend fails at once, without retries, and is told in one sentence. Where others are at work (a
+    provider's Batch API) the task is put off, and its worker is free.
     """
 
     def decorate(function: Callable[..., Any]) -> Any:
         @functools.wraps(function)
         def plainly(*args: Any, **kwargs: Any) -> Any:
-            from airflow.sdk.exceptions import AirflowFailException
+            from airflow.providers.standard.triggers.temporal import TimeDeltaTrigger
+            from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
-            from llmser_tasks.errors import InputError
+            from llmser_tasks.errors import InputError, Waiting
 
             try:
                 return function(*args, **kwargs)
             except InputError as error:
                 raise AirflowFailException(str(error)) from None
+            except Waiting as waiting:
+                later = TimeDeltaTrigger(timedelta(seconds=waiting.seconds))
+                raise TaskDeferred(trigger=later, method_name="execute") from None
 
-        return task(doc_md=inspect.getdoc(function), **options)(plainly)
+        options_ = {"doc_md": inspect.getdoc(function)} | options
+        return task_decorator_factory(plainly, decorated_operator_class=Resumable, **options_)
 
     return decorate
 

@@ -12,11 +12,13 @@ class Waiting(LlmserError):
 
     Attributes:
         on: ids of what they work on.
+        seconds: after which it is worth looking again.
     """
 
-    def __init__(self, message: str, on: Sequence[str]) -> None:
+    def __init__(self, message: str, on: Sequence[str], seconds: float) -> None:
         super().__init__(message)
         self.on = tuple(on)
+        self.seconds = seconds
 
 
 class InputError(LlmserError):

@@ -31,7 +31,6 @@ from llmser_tasks.estimate import estimate as estimate_questions
 from llmser_tasks.llm import embedded as embedded_ranker
 from llmser_tasks.llm.endpoint import RANKER, Endpoint
 from llmser_tasks.llm.prices import priced
-from llmser_tasks.llm.provider_batches import POLL_S
 from llmser_tasks.reliability import dct, rcs, record, score
 from llmser_tasks.reliability import reason as reasoning
 from llmser_tasks.warehouse import runs
@@ -450,11 +449,10 @@ def _asked(
         for batch in open_:
             try:
                 step(run, refs, batch, endpoint)
-            except Waiting:
-                still.append(batch)
-        open_ = still
-        if open_:
-            time.sleep(POLL_S)
+            except Waiting as waiting:
+                still.append((batch, waiting.seconds))
+        open_ = [batch for batch, _ in still]
+        time.sleep(min((seconds for _, seconds in still), default=0))
 
 
 def compare(run: Run, refs: Made) -> None:

@@ -38,15 +38,19 @@ log = logging.getLogger(__name__)
 
 MOST_QUESTIONS = 50_000  # of one batch, at OpenAI and GLM
 MOST_BYTES = 90 << 20  # of its file; they take 100 or 200 MB
-POLL_S = 30.0  # how often it is worth looking
+SOONEST_S, LATEST_S = 5.0, 600.0  # between two looks: a quarter of the batch's age, within these bounds
 ABANDONED = "1 hour"  # after which a batch of others that was never submitted holds its questions no longer
 
 _OURS = text("""
-    select run_id, step, batch, round, mark, state, input_file, provider_id, questions from provider_batches
+    select run_id, step, batch, round, mark, state, input_file, provider_id, questions,
+           extract(epoch from now() - coalesce(submitted_at, now()))::float8
+    from provider_batches
     where (run_id, step, batch) = (:run_id, :step, :batch) and state <> 'ended' order by round
 """)
 _OTHERS = text("""
-    select run_id, step, batch, round, mark, state, input_file, provider_id, questions from provider_batches
+    select run_id, step, batch, round, mark, state, input_file, provider_id, questions,
+           extract(epoch from now() - coalesce(submitted_at, now()))::float8
+    from provider_batches
     where mark in (select mark from provider_questions where question_key = any(:keys)) and endpoint = :endpoint
       and (state = 'submitted' or created_at < now() - cast(:abandoned as interval))
 """)
@@ -86,6 +90,7 @@ class Submitted:
     input_file: str | None
     provider_id: str | None
     questions: int
+    age: float  # seconds since it was submitted
 
     @property
     def account(self) -> Account:
@@ -124,7 +129,7 @@ def answer(
             _collect_others(api, endpoint, database_url, missing)
             missing = _missing(database_url, missing)
             open_ = _prepare(endpoint, missing, database_url, account) if missing else []
-        waiting = []
+        waiting: list[Submitted] = []
         for row in open_:
             sent = row if row.provider_id else _submit(api, endpoint, row, missing, database_url)
             if sent is None:
@@ -134,11 +139,14 @@ def answer(
             if facts.get("status") in OVER:
                 failures |= _collect(api, endpoint, sent, facts, database_url)
             else:
-                waiting.append(str(sent.provider_id))
+                waiting.append(sent)
     missing = _missing(database_url, missing)
     if waiting or missing.keys() - failures.keys():
         done = f"{len(distinct) - len(missing):,} of {len(distinct):,} questions are answered"
-        raise Waiting(f"{done}; batch {', '.join(waiting) or 'of another task'} is at work.", waiting)
+        ids = [str(row.provider_id) for row in waiting]
+        age = min((row.age for row in waiting), default=0.0)
+        seconds = min(LATEST_S, max(SOONEST_S, age / 4))
+        raise Waiting(f"{done}; batch {', '.join(ids) or 'of another task'} is at work.", ids, seconds)
     return _outcomes(endpoint, questions, database_url, failures, check)
 
 

@@ -44,10 +44,11 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def results(home: Path, postgres: embedded.Server) -> list[Any]:
-    """Three runs in one process: a whole one, the same again, and one without SNF and ARV."""
+    """Runs in one process: a whole one, the same again, one without SNF and ARV, one through the Batch API."""
     files = write_sample(home / "sample", users=120, items=60)
     values = SMALL | {"reviews": str(files.reviews), "items": str(files.items)}
     again = values | {"without": ["snf", "arv"], "seeds": [1]}
+    batch = values | {"mode": "batch", "seeds": [1], "noun": "thing by the batch"}  # a new prompt, to ask anew
     migrate(postgres.url)
     with embedded_ranker.running(home / "artefacts" / "embeddings") as endpoint:
         environment = os.environ | {
@@ -61,11 +62,11 @@ def results(home: Path, postgres: embedded.Server) -> list[Any]:
         }
         run = [sys.executable, "-m", "airflow", "db", "migrate"]
         subprocess.run(run, env=environment, check=True, capture_output=True)
-        run = [sys.executable, "-c", PROGRAM, str(PROJECT / "dags"), json.dumps([values, values, again])]
+        run = [sys.executable, "-c", PROGRAM, str(PROJECT / "dags"), json.dumps([values, values, again, batch])]
         done = subprocess.run(run, env=environment, capture_output=True, text=True, check=False)
     (home / "output.log").write_text(done.stdout + done.stderr)
     said = [line.removeprefix("RESULT ") for line in done.stdout.splitlines() if line.startswith("RESULT ")]
-    assert len(said) == 3, (done.stdout + done.stderr)[-4000:]
+    assert len(said) == 4, (done.stdout + done.stderr)[-4000:]
     return [json.loads(line) for line in said]
 
 
@@ -113,3 +114,24 @@ def test_without_the_llm_the_run_still_ends_well(results: list[Any], postgres: e
         alphas = set(connection.scalars(text("select alpha from reliability where run_id = :run"), {"run": run_id}))
     assert asked == 0
     assert alphas <= {0.0, 0.5, 1.0} and alphas & {0.5, 1.0}
+
+
+def test_through_the_batch_api_tasks_are_put_off_until_the_provider_is_done(
+    results: list[Any], postgres: embedded.Server
+) -> None:
+    run_id, state, _ = results[3]
+    assert state == "success"
+    with transaction(postgres.url) as connection:
+        batches = connection.execute(
+            text("select step, state, outcome, questions from provider_batches where run_id = :run"), {"run": run_id}
+        ).all()
+        bill = connection.execute(
+            text("select step, sum(calls), sum(failed), count(*) from batches where run_id = :run group by step"),
+            {"run": run_id},
+        ).all()
+    assert {(row.state, row.outcome) for row in batches} == {("ended", "completed")}
+    assert {row.step for row in batches} == {"snf", "reason"}
+    for step, calls, failed, tasks in bill:
+        submitted = [row.questions for row in batches if row.step == step]
+        assert failed == 0 and len(submitted) <= tasks
+        assert sum(submitted) <= calls <= sum(submitted) + 1  # one question told how to ask
