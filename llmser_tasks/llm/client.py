@@ -92,6 +92,7 @@ class Client:
         self._purse = purse
         self._breaker = breaker
         self.calls = 0  # requests sent
+        self._url = httpx.URL(endpoint.chat_url)  # parsed once
         headers = {
             "content-type": "application/json",
             "accept": "application/json",
@@ -219,7 +220,8 @@ class Client:
         endpoint, problem = self._endpoint, None
         try:
             async with asyncio.timeout(endpoint.timeout_s):
-                request = self._http.build_request("POST", endpoint.chat_url, content=body)
+                request = self._http.build_request("POST", self._url, content=body)
+                request.headers.encoding = "ascii"  # or httpx finds that out for every request
                 response = await self._http.send(request, stream=True)
                 try:
                     return response.status_code, response.headers, await _content(response)
