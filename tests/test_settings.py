@@ -69,6 +69,7 @@ def test_the_preset_released_is_the_released_codes_protocol() -> None:
         "negatives_from": "uniform",
         "batch_size": 128,
         "learning_rate": 1e-3,
+        "averaging": 0,
         "epochs": 200,
         "patience": 20,
     }

@@ -70,8 +70,8 @@ def test_plain_output_says_each_change_once() -> None:
     plain.show(running)
     plain.show(lines([instance("ingest", "success", 3, 1)], []))
     assert out.getvalue().splitlines() == [
-        "[2/14] Read the dumps: running",
-        "[2/14] Read the dumps: success (2 s)",
+        "[2/15] Read the dumps: running",
+        "[2/15] Read the dumps: success (2 s)",
     ]
 
 
