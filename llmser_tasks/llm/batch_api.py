@@ -6,10 +6,8 @@ uploaded twice costs nothing, and a batch is only created by a caller who has lo
 
 from __future__ import annotations
 
-import ssl
 import time
 from collections.abc import Iterator
-from functools import cache
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -18,6 +16,7 @@ import httpx
 import orjson
 
 from llmser_tasks import __version__
+from llmser_tasks.llm.client import tls
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.errors import Retriable, Timeout, Unavailable, Unreachable, classify
 
@@ -37,7 +36,7 @@ class BatchApi:
         if endpoint.key:
             headers["authorization"] = f"Bearer {endpoint.key}"
         self._http = httpx.Client(
-            verify=_tls(),
+            verify=tls(),
             trust_env=not endpoint.is_local,
             headers=headers,
             timeout=httpx.Timeout(max(UPLOAD_S, endpoint.timeout_s), connect=10),
@@ -142,8 +141,3 @@ class BatchApi:
                 return response.content
             raise classify(self._endpoint, response.status_code, response.headers, response.content)
         raise problem
-
-
-@cache
-def _tls() -> ssl.SSLContext:
-    return httpx.create_ssl_context()

@@ -102,7 +102,7 @@ class Client:
         if endpoint.key:
             headers["authorization"] = f"Bearer {endpoint.key}"
         self._http = HttpxAiohttpClient(
-            verify=_tls(),
+            verify=tls(),
             trust_env=not endpoint.is_local,  # a proxy, but never between us and this machine
             headers=headers,
             timeout=httpx.Timeout(endpoint.timeout_s, connect=min(CONNECT_S, endpoint.timeout_s)),
@@ -269,7 +269,7 @@ def _schema_format(choices: int, picks: int) -> bytes:
 
 
 @cache
-def _tls() -> ssl.SSLContext:
+def tls() -> ssl.SSLContext:
     """One for all: making one takes some 20 ms."""
     return httpx.create_ssl_context()
 

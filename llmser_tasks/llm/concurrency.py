@@ -32,11 +32,7 @@ LEASE_S = 1.0
 CUT = 2 / 3  # of what is in flight stays after a complaint
 
 _ALONE = text("select pg_advisory_xact_lock(:locks, hashtext(:endpoint))")
-_FORGET_DEAD = text("""
-    delete from endpoint_workers w where endpoint = :endpoint and not exists (
-        select from pg_locks where locktype = 'advisory' and granted and classid = :locks and objid = w.owner::oid
-                               and database = (select oid from pg_database where datname = current_database()))
-""")
+_FORGET_DEAD = text("delete from endpoint_workers where endpoint = :endpoint and not owner_lives(:locks, owner)")
 _OTHERS = text("select owner, wanted, granted from endpoint_workers where endpoint = :endpoint and owner <> :owner")
 _LEASE = text("""
     insert into endpoint_workers (endpoint, owner, wanted, granted) values (:endpoint, :owner, :wanted, :granted)

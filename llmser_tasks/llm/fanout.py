@@ -20,6 +20,7 @@ from llmser_tasks.llm.ledger import Entry
 from llmser_tasks.llm.prompts import Question
 from llmser_tasks.llm.purse import Purse
 from llmser_tasks.llm.ratelimit import Limiter
+from llmser_tasks.llm.replies import Reply
 from llmser_tasks.progress import Progress, silent
 from llmser_tasks.warehouse.batches import Account, Meter
 
@@ -133,16 +134,7 @@ class _Tally:
         parts = [f"{rate:,.0f} answers/s", f"{self.prompt_tokens + self.completion_tokens:,} tokens"]
         if self.cost is not None:
             parts.append(f"cost {self.cost:,.4f}")
-        if self.settled and self.done < self.total:
-            parts.append(f"{_duration((self.total - self.done) / rate)} left")
         return ", ".join(parts)
-
-
-def _duration(seconds: float) -> str:
-    """'40 s', '12 min', '3.5 h'"""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def answer(
@@ -310,6 +302,11 @@ async def _ask_one(
         return replace(row, failure=error.kind)
     except (Retriable, Refused) as error:
         return Failure(key, error.kind, True, str(error))
+    return answered(row, reply, endpoint.cost(reply.prompt_tokens, reply.completion_tokens))
+
+
+def answered(row: Entry, reply: Reply, cost: float | None) -> Entry:
+    """The row of a question with the reply in it."""
     return replace(
         row,
         attempts=reply.attempts,
@@ -318,7 +315,7 @@ async def _ask_one(
         finish_reason=reply.finish_reason,
         prompt_tokens=reply.prompt_tokens,
         completion_tokens=reply.completion_tokens,
-        cost=endpoint.cost(reply.prompt_tokens, reply.completion_tokens),
+        cost=cost,
         latency_ms=reply.latency_ms,
         prompt_bytes=reply.prompt_bytes,
     )

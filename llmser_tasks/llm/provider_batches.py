@@ -125,7 +125,6 @@ def answer(
     with BatchApi(endpoint) as api:
         if missing and not open_:
             _learn_dialect(endpoint, next(iter(missing.values())), database_url, account)
-            missing = _missing(database_url, missing)
             _collect_others(api, endpoint, database_url, missing)
             missing = _missing(database_url, missing)
             open_ = _prepare(endpoint, missing, database_url, account) if missing else []
@@ -288,21 +287,13 @@ def _read_line(endpoint: Endpoint, entry: Entry, line: Mapping[str, Any]) -> Ent
     try:
         if status != 200:
             raise classify(endpoint, status if isinstance(status, int) else 500, {}, raw)
-        reply = read_reply(endpoint, {}, raw, 0, 1, None)
+        reply = read_reply(endpoint, {}, raw, None, 1, None)
     except QuestionFatal as fatal:
         return replace(entry, failure=fatal.kind)
     except LlmError as passing:
         return Failure(key, passing.kind, True, str(passing))
     cost = endpoint.cost(reply.prompt_tokens, reply.completion_tokens)
-    return replace(
-        entry,
-        answered_by=reply.answered_by,
-        content=reply.content,
-        finish_reason=reply.finish_reason,
-        prompt_tokens=reply.prompt_tokens,
-        completion_tokens=reply.completion_tokens,
-        cost=None if cost is None else cost * endpoint.batch_price,
-    )
+    return fanout.answered(entry, reply, None if cost is None else cost * endpoint.batch_price)
 
 
 def _outcomes(

@@ -30,11 +30,7 @@ AT_ONCE = 100  # requests to hold money for by one statement, where there is eno
 _BUDGET = text("select budget from runs where run_id = :run for update")  # one batch at a time reads and holds
 _USED = text("""
     select coalesce(sum(coalesce(cost, 0) + lost), 0),
-           coalesce(sum(held) filter (where exists (
-               select from pg_locks where locktype = 'advisory' and granted and classid = :locks
-                                      and objid = b.owner::oid
-                                      and database = (select oid from pg_database where datname = current_database())
-           )), 0)
+           coalesce(sum(held) filter (where owner_lives(:locks, owner)), 0)
         + (select coalesce(sum(held), 0) from provider_batches where run_id = :run and state <> 'ended')
     from batches b where run_id = :run
 """)

@@ -10,7 +10,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import orjson
@@ -41,7 +41,7 @@ class Batch:
     """A batch as its JSON object; the task that works on it."""
 
     facts: dict[str, Any]
-    task: asyncio.Task[None] | None = field(default=None)
+    task: asyncio.Task[None] | None = None
 
 
 class Batches:
@@ -82,10 +82,10 @@ class Batches:
             raw = await sent.read(LARGEST_FILE + 1)
             if len(raw) > LARGEST_FILE:
                 raise HTTPException(413, f"A file may hold {LARGEST_FILE} bytes.")
-            return _json(self._keep(raw, str(sent.filename or "file"), "batch"))
+            return as_json(self._keep(raw, str(sent.filename or "file"), "batch"))
 
     async def file(self, request: Request) -> Response:
-        return _json(self._found(request)[0])
+        return as_json(self._found(request)[0])
 
     async def content(self, request: Request) -> Response:
         return Response(self._found(request)[1], media_type="application/octet-stream")
@@ -93,7 +93,7 @@ class Batches:
     async def delete(self, request: Request) -> Response:
         facts, _ = self._found(request)
         del self._files[facts["id"]]
-        return _json({"id": facts["id"], "object": "file", "deleted": True})
+        return as_json({"id": facts["id"], "object": "file", "deleted": True})
 
     def _keep(self, raw: bytes, name: str, purpose: str) -> dict[str, Any]:
         facts: dict[str, Any] = {
@@ -139,10 +139,10 @@ class Batches:
         }
         batch = self._batches[str(facts["id"])] = Batch(facts)
         batch.task = asyncio.create_task(self._work(batch))
-        return _json(facts)
+        return as_json(facts)
 
     async def batch(self, request: Request) -> Response:
-        return _json(self._known(request).facts)
+        return as_json(self._known(request).facts)
 
     async def list(self, request: Request) -> Response:
         """The newest first, `limit` at a time, those behind the batch `after`."""
@@ -152,7 +152,7 @@ class Batches:
             every = every[next((n + 1 for n, facts in enumerate(every) if facts["id"] == after), len(every)) :]
         limit = int(request.query_params.get("limit", "20"))
         page = every[:limit]
-        return _json({"object": "list", "data": page, "has_more": len(every) > len(page)})
+        return as_json({"object": "list", "data": page, "has_more": len(every) > len(page)})
 
     async def cancel(self, request: Request) -> Response:
         batch = self._known(request)
@@ -160,7 +160,7 @@ class Batches:
             if batch.task is not None:
                 batch.task.cancel()
             batch.facts |= {"status": "cancelled", "cancelled_at": int(time.time())}
-        return _json(batch.facts)
+        return as_json(batch.facts)
 
     def _known(self, request: Request) -> Batch:
         batch = self._batches.get(request.path_params["batch"])
@@ -242,5 +242,6 @@ async def read_body(request: Request) -> bytes:
     return b"".join(parts)
 
 
-def _json(value: Any) -> Response:
+def as_json(value: Any) -> Response:
+    """A response of status 200."""
     return Response(orjson.dumps(value), media_type="application/json")

@@ -46,7 +46,7 @@ from llmser_tasks.encoder import MINILM, Embedder, Encoder
 from llmser_tasks.errors import InputError, LlmserError
 from llmser_tasks.llm.asked import Asked, Malformed, read_question
 from llmser_tasks.llm.faults import ODD, SILENCE, SPOILT, Faults, answer, error_body, parse_spec, refusal, spoil
-from llmser_tasks.llm.ranked_batches import Batches, read_body
+from llmser_tasks.llm.ranked_batches import Batches, as_json, read_body
 from llmser_tasks.llm.ranking import EmbeddingFailed, Titles
 
 MODEL = "embedding-ranker"
@@ -113,18 +113,22 @@ class Ranker:
 
     async def models(self, _: Request) -> Response:
         """GET /v1/models"""
-        return _json({"object": "list", "data": [{"id": MODEL, "object": "model", "created": 0, "owned_by": "llmser"}]})
+        return as_json(
+            {"object": "list", "data": [{"id": MODEL, "object": "model", "created": 0, "owned_by": "llmser"}]}
+        )
 
     async def health(self, _: Request) -> Response:
         """GET /health"""
-        return _json({"status": "ok", "model": MODEL, "encoder": self.encoder.hash, "titles": len(self.titles)})
+        return as_json({"status": "ok", "model": MODEL, "encoder": self.encoder.hash, "titles": len(self.titles)})
 
     async def stats(self, request: Request) -> Response:
         """GET /stats: calls received by outcome since the start."""
         _loopback_only(request)
         outcomes = dict(sorted(self.outcomes.items()))
         questions = len(self.asked)
-        return _json({"calls": sum(outcomes.values()), "questions": questions, "outcomes": outcomes, "spec": self.spec})
+        return as_json(
+            {"calls": sum(outcomes.values()), "questions": questions, "outcomes": outcomes, "spec": self.spec}
+        )
 
     async def inject(self, request: Request) -> Response:
         """POST /faults {"spec": ...}: from now on, show these faults."""
@@ -239,10 +243,6 @@ async def _drip(content: bytes, seconds: float) -> AsyncIterator[bytes]:
     for position in range(len(content)):
         await asyncio.sleep(seconds / len(content))
         yield content[position : position + 1]
-
-
-def _json(value: Any) -> Response:
-    return Response(orjson.dumps(value), media_type="application/json")
 
 
 def _error(status: int, message: str, kind: str, code: str | None = None) -> Response:

@@ -23,18 +23,23 @@ class Reply:
     answered_by: str | None
     prompt_tokens: int | None
     completion_tokens: int | None
-    prompt_bytes: int  # of the whole request
+    prompt_bytes: int | None  # of the whole request
     attempts: int
     latency_ms: int | None  # of the attempt that succeeded
 
 
 def read_reply(
-    endpoint: Endpoint, headers: Mapping[str, str], raw: bytes, prompt_bytes: int, attempt: int, latency_ms: int | None
+    endpoint: Endpoint,
+    headers: Mapping[str, str],
+    raw: bytes,
+    prompt_bytes: int | None,
+    attempt: int,
+    latency_ms: int | None,
 ) -> Reply:
     """What a response with status 200 says.
 
     Raises:
-    LlmError: it is no answer.
+        LlmError: it is no answer.
     """
     parsed = _json(raw)
     choices = parsed.get("choices") if isinstance(parsed, dict) else None

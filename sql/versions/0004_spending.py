@@ -25,6 +25,14 @@ def upgrade() -> None:
             add column owner integer                              -- whose held is void once its advisory lock is gone
     """)
     op.execute("alter table picks add column invented integer not null default 0")  # named, but no candidate
+    op.execute("""
+        create function owner_lives(locks integer, owner integer) returns boolean language sql as $$
+            select exists (select from pg_locks where locktype = 'advisory' and granted
+                                                  and classid = locks::oid and objid = owner::oid
+                                                  and database = (select oid from pg_database
+                                                                  where datname = current_database()))
+        $$
+    """)
     op.execute("drop view run_costs")
     op.execute("""
         create view run_costs as
