@@ -2,13 +2,14 @@
 
 One row per endpoint holds when its next free slots are (generic cell rate algorithm, by Postgres' clock). One
 `UPDATE … RETURNING` takes slots for all questions that wait in this process; each then sleeps until its own. The row
-also says until when the endpoint wants peace, so that one worker's Retry-After pauses all of them. An endpoint
-without limits costs nothing per question: its row is only looked at now and then for such a pause.
+also says until when the endpoint wants peace, so that one worker's Retry-After pauses all of them; they are told at
+once. An endpoint without limits costs nothing per question: its row is only looked at now and then for such a pause.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import random
 import time
@@ -23,12 +24,14 @@ from sqlalchemy import Connection, text
 from llmser_tasks.errors import StorageError
 from llmser_tasks.llm.breaker import Breaker, Stopped
 from llmser_tasks.llm.endpoint import Endpoint
+from llmser_tasks.warehouse.listening import listen
 from llmser_tasks.warehouse.session import Session
 
 log = logging.getLogger(__name__)
 
-AHEAD_S = 0.25  # slots are taken at most so far ahead: what a killed worker wastes, and what a pause comes too late for
-POLL_S = 1.0  # how often a process without limits looks for a pause that another one was told
+AHEAD_S = 0.25  # how much time one statement takes slots for: what a killed worker wastes
+POLL_S = 1.0  # how often a process without limits looks for a pause, should it have missed the call
+PAUSES = "llmser_pauses"  # channel on which one worker tells the others
 WINDOW_S = 60.0  # limits are per minute
 BYTES_PER_TOKEN = 4.0  # first guess, corrected by the usage that responses report
 SPREAD_S = 0.5  # after a pause, waiting questions start over so long instead of all at once
@@ -54,6 +57,7 @@ _BLOCK = text("""
     insert into endpoint_limits as l (endpoint, blocked_until)
     values (:endpoint, extract(epoch from clock_timestamp())::float8 + :seconds)
     on conflict (endpoint) do update set blocked_until = greatest(l.blocked_until, excluded.blocked_until)
+    returning pg_notify(:pauses, :call)
 """)
 _LOOK = text("""
     select blocked_until - extract(epoch from clock_timestamp())::float8
@@ -72,6 +76,8 @@ class Limiter:
 
     def __init__(self, endpoint: Endpoint, database_url: str, breaker: Breaker) -> None:
         self._row = f"{endpoint.name} {endpoint.url}"
+        self._called = hashlib.sha256(self._row.encode()).hexdigest()  # short, whatever the URL
+        self._database_url = database_url
         self._breaker = breaker
         self._per_request = WINDOW_S / endpoint.requests_per_minute if endpoint.requests_per_minute else 0.0
         self._per_token = WINDOW_S / endpoint.tokens_per_minute if endpoint.tokens_per_minute else 0.0
@@ -79,7 +85,7 @@ class Limiter:
         self._blocked_until = 0.0  # by this process' monotonic clock
         self._waiting: deque[_Waiter] = deque()
         self._pump: asyncio.Task[None] | None = None
-        self._poll: asyncio.Task[None] | None = None
+        self._clocks: list[asyncio.Task[None]] = []
         self._session = Session(database_url, "llm-limits")
         self._had_row = False
         self._owed_tokens = 0  # used beyond (or short of) what was reserved
@@ -88,16 +94,17 @@ class Limiter:
     async def __aenter__(self) -> Self:
         if not self.limited:
             self._look(await self._session.run(self._read_pause))
-            self._poll = asyncio.create_task(self._keep_looking())
+            self._clocks.append(asyncio.create_task(self._keep_looking()))
+        self._clocks.append(asyncio.create_task(listen(self._database_url, PAUSES, self._hear)))
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for task in (self._poll, self._pump):
-            if task is not None:
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
+        tasks = [*self._clocks, *([self._pump] if self._pump else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self._session.close()
 
     def tokens(self, prompt_bytes: int) -> int:
@@ -118,20 +125,29 @@ class Limiter:
             Stopped: the batch is over.
             StorageError: Postgres is down; without it the limit cannot be kept.
         """
-        if self.limited:
-            waiter = _Waiter(tokens, asyncio.get_running_loop().create_future())
-            self._waiting.append(waiter)
-            if self._pump is None or self._pump.done():
-                self._pump = asyncio.create_task(self._hand_out())
-            await self._breaker.pause(await waiter.slot - time.monotonic())
-        while (left := self._blocked_until - time.monotonic()) > 0:
-            await self._breaker.pause(left + _random.uniform(0, SPREAD_S))
+        while True:
+            if self.limited:
+                waiter = _Waiter(tokens, asyncio.get_running_loop().create_future())
+                self._waiting.append(waiter)
+                if self._pump is None or self._pump.done():
+                    self._pump = asyncio.create_task(self._hand_out())
+                await self._breaker.pause(await waiter.slot - time.monotonic())
+            pause = self._blocked_until - time.monotonic()
+            if pause <= 0:
+                return
+            if not self.limited:
+                await self._breaker.pause(pause + _random.uniform(0, SPREAD_S))
+            elif pause <= AHEAD_S:
+                await self._breaker.pause(pause)
+                return
+            # else its slot fell into a pause that began after it was taken; the next one lies behind it
 
     async def block(self, seconds: float) -> None:
         """Let nobody, in any process, ask this endpoint for so long."""
         self._look(seconds)
         try:
-            await self._session.run(lambda c: c.execute(_BLOCK, {"endpoint": self._row, "seconds": seconds}))
+            values = {"endpoint": self._row, "seconds": seconds, "pauses": PAUSES, "call": f"{self._called} {seconds}"}
+            await self._session.run(lambda connection: connection.execute(_BLOCK, values))
         except StorageError as error:
             log.warning("Other workers were not told to pause: %s", error)
 
@@ -142,8 +158,10 @@ class Limiter:
         try:
             while self._waiting:
                 taken = self._next_few()
-                balance = self._owed_tokens + sum(waiter.tokens for waiter in taken)
+                reserved = sum(waiter.tokens for waiter in taken)
+                balance = self._owed_tokens + reserved
                 tokens, self._owed_tokens = max(0, balance), min(0, balance)
+                per_token = self._per_token * tokens / max(1, reserved)  # the correction is spread over all of them
                 requests_at, tokens_at, blocked_until, now = await self._session.run(
                     partial(self._take, requests=len(taken), tokens=tokens)
                 )
@@ -155,7 +173,7 @@ class Limiter:
                 for waiter in taken:
                     start = max(requests_at, tokens_at, now)
                     requests_at += self._per_request
-                    tokens_at += waiter.tokens * self._per_token
+                    tokens_at += waiter.tokens * per_token
                     if not waiter.slot.done():
                         waiter.slot.set_result(local + start)
                 taken = []
@@ -206,6 +224,12 @@ class Limiter:
                 self._look(await self._session.run(self._read_pause))
             except StorageError as error:
                 log.warning("Cannot see whether other workers were told to pause: %s", error)
+
+    def _hear(self, call: str) -> None:
+        """Another worker was told to pause, or this one."""
+        endpoint, _, seconds = call.partition(" ")
+        if endpoint == self._called:
+            self._look(float(seconds))
 
     def _look(self, pause: float) -> None:
         if pause > 0:

@@ -18,6 +18,7 @@ from llmser_tasks.llm.fanout import answer
 from llmser_tasks.llm.prompts import Question
 from llmser_tasks.llm.ratelimit import Limiter
 from llmser_tasks.warehouse.engine import transaction
+from llmser_tasks.warehouse.listening import listen
 
 Make = Callable[..., list[Question]]
 
@@ -104,7 +105,7 @@ def test_tokens_are_limited_and_estimates_corrected(
 
 
 def test_another_process_pause_is_seen(endpoint: Endpoint, double: Double, database_url: str) -> None:
-    """One worker is told to wait; after a moment for the others to see it, nobody asks until the time is over."""
+    """One worker is told to wait; it calls the others, and nobody asks until the time is over."""
     double.script = lambda number, body: (
         fails(429, headers={"retry-after": "3"}) if number == 40 else replace(first_choices(body), delay=0.2)
     )
@@ -114,6 +115,69 @@ def test_another_process_pause_is_seen(endpoint: Endpoint, double: Double, datab
     seen = told + ratelimit.POLL_S + 0.5
     assert not [m for m in double.times if seen < m < told + 2.99]
     assert [m for m in double.times if m > told + 2.99]
+
+
+def test_a_pause_is_called_out(endpoint: Endpoint, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ratelimit, "POLL_S", 3600.0)
+
+    async def run() -> None:
+        breaker = Breaker(endpoint)
+        async with Limiter(endpoint, database_url, breaker) as told, Limiter(endpoint, database_url, breaker) as other:
+            waited = 0.0
+            while waited < 0.1:  # until the other one listens, and hears
+                await told.block(0.2)
+                began = time.monotonic()
+                await other.wait(0)
+                waited = time.monotonic() - began
+
+    asyncio.run(asyncio.wait_for(run(), 60))
+
+
+def test_slots_that_fall_into_a_pause_are_taken_anew(endpoint: Endpoint, database_url: str) -> None:
+    """Who held a slot when the pause began does not start at its end beside those whose turn it is."""
+    _known(endpoint, database_url)
+    endpoint = replace(endpoint, requests_per_minute=60 * 40)
+    started: list[float] = []
+
+    async def run() -> None:
+        breaker = Breaker(endpoint)
+        async with Limiter(endpoint, database_url, breaker) as told, Limiter(endpoint, database_url, breaker) as other:
+
+            async def ask() -> None:
+                await other.wait(0)
+                started.append(time.monotonic())
+
+            waiting = [asyncio.create_task(ask()) for _ in range(30)]
+            while not started:
+                await asyncio.sleep(0.001)
+            await told.block(1.0)
+            began = time.monotonic()
+            await asyncio.gather(*waiting)
+            assert not [moment for moment in started if began + 0.25 < moment < began + 0.95]
+            after = sorted(moment - began for moment in started if moment > began + 0.9)
+            assert len(after) > 15
+            assert (after[-1] - after[0]) >= (len(after) - 1) / 40 - 0.1  # one every 25 ms again, none at once
+
+    asyncio.run(run())
+
+
+def test_a_call_is_heard_after_postgres_was_away(database_url: str) -> None:
+    heard: list[str] = []
+
+    async def run() -> None:
+        listening = asyncio.create_task(listen(database_url, "llmser_test", heard.append))
+        for said in ("first", "second"):
+            while said not in heard:
+                with transaction(database_url) as connection:
+                    connection.execute(text("select pg_notify('llmser_test', :said)"), {"said": said})
+                await asyncio.sleep(0.05)
+            with transaction(database_url) as connection:
+                connection.execute(
+                    text("select pg_terminate_backend(pid) from pg_stat_activity where query = 'listen llmser_test'")
+                )
+        listening.cancel()
+
+    asyncio.run(asyncio.wait_for(run(), 60))
 
 
 def test_a_pause_outlives_the_process_that_was_told(
