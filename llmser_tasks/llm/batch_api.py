@@ -6,6 +6,7 @@ uploaded twice costs nothing, and a batch is only created by a caller who has lo
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from types import TracebackType
@@ -16,9 +17,11 @@ import httpx
 import orjson
 
 from llmser_tasks import __version__
-from llmser_tasks.llm.client import tls
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.errors import Retriable, Timeout, Unavailable, Unreachable, classify
+from llmser_tasks.llm.transport import tls
+
+logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs a line per request, at INFO
 
 WAITS_S = (1.0, 3.0, 9.0)  # between attempts of one request
 UPLOAD_S = 300.0  # for a file of 100 MB

@@ -1,15 +1,9 @@
-"""One question over the wire: the request, the response, and the retries between them.
-
-httpx' own connection pool collapses beyond some sixteen connections (every request scans all of them), so its API
-runs on aiohttp's transport.
-"""
+"""One question over the wire: the request, the response, and the retries between them."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
-import ssl
 import time
 from dataclasses import dataclass, replace
 from functools import cache
@@ -19,7 +13,6 @@ from typing import Any, Self
 import aiohttp
 import httpx
 import orjson
-from httpx_aiohttp import HttpxAiohttpClient
 
 from llmser_tasks import __version__
 from llmser_tasks.llm.breaker import Breaker, Stopped
@@ -39,9 +32,8 @@ from llmser_tasks.llm.prompts import Question, answer_schema
 from llmser_tasks.llm.purse import Purse
 from llmser_tasks.llm.ratelimit import Limiter
 from llmser_tasks.llm.replies import Reply, read_reply
+from llmser_tasks.llm.transport import transport
 from llmser_tasks.text import clean_title
-
-logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs a line per request, at INFO
 
 ATTEMPTS = 5  # per question; with the waits below a blip of 10 s is ridden out, and a rerun mends the rest
 BACKOFF_S = 0.5  # before the first retry, doubled before each further one
@@ -94,6 +86,7 @@ class Client:
         self.calls = 0  # requests sent
         self._url = httpx.URL(endpoint.chat_url)  # parsed once
         headers = {
+            "host": self._url.netloc.decode(),
             "content-type": "application/json",
             "accept": "application/json",
             "accept-encoding": "identity",
@@ -101,18 +94,10 @@ class Client:
         }
         if endpoint.key:
             headers["authorization"] = f"Bearer {endpoint.key}"
-        self._http = HttpxAiohttpClient(
-            verify=tls(),
-            trust_env=not endpoint.is_local,  # a proxy, but never between us and this machine
-            headers=headers,
-            timeout=httpx.Timeout(endpoint.timeout_s, connect=min(CONNECT_S, endpoint.timeout_s)),
-            limits=httpx.Limits(
-                max_connections=endpoint.max_concurrency,
-                max_keepalive_connections=endpoint.max_concurrency,
-                keepalive_expiry=30.0,
-            ),
-            follow_redirects=False,  # one could carry the key to another host
-        )
+        self._headers = httpx.Headers(headers, encoding="ascii")  # or httpx finds that out for every request
+        connect = min(CONNECT_S, endpoint.timeout_s)
+        self._extensions = {"timeout": httpx.Timeout(endpoint.timeout_s, connect=connect).as_dict()}
+        self._transport = transport(endpoint)
 
     async def __aenter__(self) -> Self:
         return self
@@ -120,7 +105,7 @@ class Client:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._http.aclose()
+        await self._transport.aclose()
 
     async def ask(self, question: Question) -> Reply:
         """Ask until there is a reply, or no sense in asking on.
@@ -220,9 +205,10 @@ class Client:
         endpoint, problem = self._endpoint, None
         try:
             async with asyncio.timeout(endpoint.timeout_s):
-                request = self._http.build_request("POST", self._url, content=body)
-                request.headers.encoding = "ascii"  # or httpx finds that out for every request
-                response = await self._http.send(request, stream=True)
+                request = httpx.Request(
+                    "POST", self._url, headers=self._headers, content=body, extensions=self._extensions
+                )
+                response = await self._transport.handle_async_request(request)
                 try:
                     return response.status_code, response.headers, await _content(response)
                 finally:
@@ -266,12 +252,6 @@ def _schema_format(choices: int, picks: int) -> bytes:
     """At most 99 × 99 of them; a run has two."""
     schema = {"name": "answer", "strict": True, "schema": answer_schema(choices, picks)}
     return orjson.dumps({"type": "json_schema", "json_schema": schema})
-
-
-@cache
-def tls() -> ssl.SSLContext:
-    """One for all: making one takes some 20 ms."""
-    return httpx.create_ssl_context()
 
 
 async def _content(response: httpx.Response) -> bytes:

@@ -1,0 +1,55 @@
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from llm_double import Double, says
+
+from llmser_tasks.llm.endpoint import Endpoint
+from llmser_tasks.llm.fanout import answer
+from llmser_tasks.llm.prompts import Question
+
+Make = Callable[..., list[Question]]
+
+
+@pytest.fixture
+def proxied(double: Double, monkeypatch: pytest.MonkeyPatch) -> Double:
+    """The environment names the double as everyone's proxy."""
+    monkeypatch.setenv(
+        "http_proxy", double.url.removeprefix("http://").removesuffix("/v1")
+    )  # without scheme, as many do
+    monkeypatch.delenv("no_proxy", raising=False)
+    return double
+
+
+def test_the_environments_proxy_is_used(
+    proxied: Double, endpoint: Endpoint, questions: Make, database_url: str
+) -> None:
+    away = replace(endpoint, url="http://llm.invalid:8080/v1")
+    assert not answer(away, questions(3), database_url).unanswered
+    assert {headers["host"] for headers in proxied.headers} == {"llm.invalid:8080"}
+
+
+def test_nothing_stands_between_us_and_this_machine(
+    proxied: Double, endpoint: Endpoint, questions: Make, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    assert not answer(endpoint, questions(3), database_url).unanswered
+
+
+def test_who_needs_no_proxy_gets_none(
+    proxied: Double,
+    endpoint: Endpoint,
+    questions: Make,
+    database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    hasty: None,
+) -> None:
+    monkeypatch.setenv("no_proxy", ".invalid")
+    assert answer(replace(endpoint, url="http://llm.invalid/v1"), questions(1), database_url).unanswered == 1
+    assert not proxied.times
+
+
+def test_cookies_are_not_kept(double: Double, endpoint: Endpoint, questions: Make, database_url: str) -> None:
+    double.plays(replace(says('{"picks": ["c01"]}'), headers={"set-cookie": "a=b; Path=/"}))
+    answer(replace(endpoint, max_concurrency=1), questions(3), database_url)
+    assert not [headers for headers in double.headers if "cookie" in headers]
