@@ -149,12 +149,12 @@ def llama(python: Path, folder: Path, _: str) -> None:
     said = [str(message["content"]) for q in snf_questions(0, 100) for message in q.messages]
     (folder / "texts").write_text("\n".join(said))
     script = PEERS / "random_llama.py"
-    subprocess.run([python, script, folder / "llama", str(CONTEXT), folder / "texts"], check=True)
+    subprocess.run([python, script, folder / "random-llama", str(CONTEXT), folder / "texts"], check=True)
 
 
-def transformers_command(binaries: Path, folder: Path, port: int) -> list[str]:
+def transformers_command(binaries: Path, _: Path, port: int) -> list[str]:
     network = ["--host", "127.0.0.1", "--port", str(port)]
-    return [str(binaries / "transformers"), "serve", str(folder / "llama"), "--device", "cpu", *network]
+    return [str(binaries / "transformers"), "serve", "random-llama", "--device", "cpu", *network]
 
 
 def by_step(picks: str, item: str) -> dict[str, str]:
@@ -193,7 +193,7 @@ ALL = (
         "transformers serve",
         "transformers",
         "transformers",
-        by_step("random-llama", "random-llama"),
+        by_step("random-llama@main", "random-llama@main"),
         None,
         2,
         0.25,
@@ -374,7 +374,7 @@ class Bench:
         return replace(made, **changes)
 
     def ask(self, endpoint: Endpoint, questions: Sequence[Question], progress: Progress = silent) -> Outcomes:
-        print(f"  {self.peer.name}: {len(questions)} × {endpoint.model}", file=sys.stderr)
+        print(f"  {time.strftime('%X')} {self.peer.name}: {len(questions)} × {endpoint.model}", file=sys.stderr)
         signal.alarm(HANGS_S)
         try:
             return fanout.answer(endpoint, questions, self.database, progress)
