@@ -193,7 +193,7 @@ ALL = (
         "transformers serve",
         "transformers",
         "transformers",
-        by_step("random-llama@main", "random-llama@main"),
+        by_step("random-llama", "random-llama"),
         None,
         2,
         0.25,

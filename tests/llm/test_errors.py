@@ -74,7 +74,7 @@ CASES = [
     (500, _body("500", "litellm.InternalServerError: OpenAIException - Connection error.",
                 type="internal_server_error"), errors.Unavailable),
     # transformers serve 5.23
-    (400, b'{"detail":"Server is pinned to \'/m@main\'; requested \'gpt-9\'."}', errors.EndpointUnsupported),
+    (400, b'{"detail":"Server is pinned to \'random-llama\'; requested \'gpt-9\'."}', errors.EndpointUnsupported),
     # llama-cpp-python 0.3.36
     (401, b'{"detail":"Invalid API key"}', errors.KeyRefused),
     (404, b"<html>not here</html>", errors.EndpointUnsupported),
