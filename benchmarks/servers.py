@@ -48,6 +48,7 @@ from llmser_tasks.config import Llm
 from llmser_tasks.errors import Waiting
 from llmser_tasks.llm import client, fanout, provider_batches
 from llmser_tasks.llm.answers import parse
+from llmser_tasks.llm.breaker import Breaker
 from llmser_tasks.llm.client import dialect_of
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.errors import LlmError
@@ -62,7 +63,7 @@ from llmser_tasks.warehouse.migrations import migrate
 
 PEERS = Path(__file__).parent / "peers"
 CONTEXT = 8192  # tokens that fit into the random models
-STARTS_S = 300  # within which a server must answer
+STARTS_S = 600  # within which a server must answer
 HANGS_S = 900  # after which a scenario counts as hanging
 RUN = "servers"
 RUNGS = ("strict", "repaired", "id-pattern", "fuzzy")
@@ -350,6 +351,17 @@ def note(endpoint: Endpoint, status: int, headers: Mapping[str, str], raw: bytes
 
 _classify = client.classify
 
+retries: Counter[str] = Counter()  # by kind, of the questions asked since it was last cleared
+
+
+def count(breaker: Breaker, error: LlmError, final: bool) -> None:
+    """`Breaker.failed`, with a look at what is tried again."""
+    retries[error.kind] += not final
+    _failed(breaker, error, final)
+
+
+_failed = Breaker.failed
+
 
 @dataclass
 class Bench:
@@ -397,7 +409,9 @@ class Bench:
     def step(self, step: str, questions: Sequence[Question]) -> None:
         """Ask, read, and ask again."""
         endpoint = self.endpoint(step)
+        retries.clear()
         outcomes = self.ask(endpoint, questions)
+        repeated = "; ".join(f"{number} × {kind}" for kind, number in retries.items())
         dialect = dialect_of(endpoint)
         answers = [(q, o) for q, o in zip(questions, outcomes, strict=True) if isinstance(o, Answer)]
         read: Counter[str] = Counter()
@@ -413,7 +427,8 @@ class Bench:
             reported = connection.scalar(_USAGE, {"model": endpoint.model, "step": step})
         self.column |= {
             f"{step}: form taken": dialect.response_format if dialect else "none",
-            f"{step}: calls for questions": f"{outcomes.calls} for {outcomes.distinct}",
+            f"{step}: calls for questions": f"{outcomes.calls} for {outcomes.distinct}"
+            + (f" ({repeated})" if repeated else ""),
             f"{step}: answered": f"{len(answers)} of {len(questions)}",
             f"{step}: read": ", ".join(f"{rung} {read[rung]}" for rung in (*RUNGS, "unusable") if read[rung]),
             f"{step}: invented, accepted": f"{outside}, {accepted}",
@@ -436,7 +451,7 @@ class Bench:
         questions, number = snf_questions(200_000, 20), len(refusals)
         batches.record(self.database, RUN, snf.STEP, number, self.peer.name, 20, state="running")
         account = batches.Account(RUN, snf.STEP, number)
-        until = time.monotonic() + HANGS_S / 5
+        until = time.monotonic() + HANGS_S
         while True:
             try:
                 found = provider_batches.answer(self.endpoint(), questions, self.database, account=account)
@@ -523,6 +538,7 @@ def main() -> None:
     asked = parser.parse_args()
     os.environ.setdefault("CMAKE_BUILD_PARALLEL_LEVEL", "2")
     signal.signal(signal.SIGALRM, hang)
+    Breaker.failed = count  # type: ignore[method-assign]
     client.classify = importlib.import_module("llmser_tasks.llm.replies").classify = note
     columns: dict[str, dict[str, str]] = {}
     with contextlib.ExitStack() as stack:
