@@ -237,8 +237,8 @@ def reason_questions(first: int, count: int) -> list[Question]:
 
 
 def too_long() -> Question:
-    """More than fits into any context here."""
-    words = [" ".join(random.Random(n).choices(["lamp", "shade", "oak", "pine", "brass"], k=400)) for n in range(60)]
+    """More than fits into any context here, and not so much that a server that takes it fills the memory."""
+    words = [" ".join(random.Random(n).choices(["lamp", "shade", "oak", "pine", "brass"], k=400)) for n in range(12)]
     return build_question(
         step=snf.STEP,
         prompt_version="long",
