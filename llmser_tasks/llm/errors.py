@@ -101,12 +101,13 @@ class PromptTooLong(QuestionFatal):
 
 
 # Body codes and types, lower case. Digits: GLM (docs.bigmodel.cn, api-code). Words: OpenAI, Azure, DashScope,
-# Moonshot, DeepSeek, llama.cpp, OpenRouter and the proxies that copy them.
+# Moonshot, DeepSeek, llama.cpp, OpenRouter, LiteLLM's proxy and those that copy them.
 # Where a body names several, the first class in this order counts.
 _WORDS_OF: dict[type[LlmError], str] = {
     KeyRefused: """
         1000 1001 1002 1003 1004 1110 1111 1220 1311 invalid_api_key invalidapikey api_key_invalid incorrect_api_key
-        invalid_authentication_error authentication_error permission_error account_deactivated token_expired""",
+        invalid_authentication_error authentication_error permission_error account_deactivated token_expired
+        no_db_connection""",
     QuotaExhausted: """
         1112 1113 1121 1304 1308 1309 1310 1313 insufficient_quota billing_hard_limit_reached billing_not_active
         insufficient_balance insufficient_user_quota exceeded_current_quota_error arrearage quota_exceeded
@@ -128,15 +129,18 @@ _WORDS_OF: dict[type[LlmError], str] = {
 _CODES = {kind: frozenset(words.split()) for kind, words in _WORDS_OF.items()}
 _WORDS: dict[type[LlmError], re.Pattern[str]] = {
     PromptTooLong: re.compile(
-        r"context (window|length|size)|prompt is too long|input length|too many tokens|reduce the length|超长",
+        r"context[ _]?(window|length|size)(?!_fallback)|prompt is too long|input length|too many tokens"
+        r"|reduce the length|超长",
         re.I,
     ),
-    ContentFiltered: re.compile(r"content (filter|policy|management policy)|flagged|敏感", re.I),
+    ContentFiltered: re.compile(r"content[ _]?(filter|policy|management policy)|flagged|敏感", re.I),
     QuotaExhausted: re.compile(r"insufficient balance|in arrears|exceeded your current quota|欠费|余额不足", re.I),
 }
 _FORMAT = re.compile(r"response_format|json_schema|json_object|guided|structured output|grammar", re.I)
 _PARAMETER = re.compile(r"max_completion_tokens|temperature", re.I)
-_MODEL_MISSING = re.compile(r"\bmodel\b.{0,120}(not (found|exist)|does not exist|unknown|no such)", re.I)
+_MODEL_MISSING = re.compile(
+    r"\bmodel\b.{0,120}(not (found|exist)|does not exist|unknown|no such)|invalid model name|server is pinned to", re.I
+)
 
 
 def classify(endpoint: Endpoint, status: int, headers: Mapping[str, str], body: bytes) -> LlmError:

@@ -55,6 +55,28 @@ CASES = [
     (404, b'{"error":"model \'llama9\' not found, try pulling it first"}', errors.EndpointUnsupported),
     (422, b'{"detail":[{"loc":["body","response_format"],"msg":"not permitted"}]}', errors.FormatRefused),
     (500, _body(None, "json_schema is not implemented"), errors.FormatRefused),
+    # LiteLLM's proxy 1.106: types say little, and a key that it cannot look up is no database
+    (401, _body("401", "Authentication Error, wrong key", type="auth_error"), errors.KeyRefused),
+    (400, _body("400", "No connected db.", type="no_db_connection"), errors.KeyRefused),
+    (400, _body("400", "/chat/completions: Invalid model name passed in model=gpt-9. Call `/v1/models` to view "
+                "available models for your key.", type="invalid_request_error"), errors.EndpointUnsupported),
+    (400, _body("400", "litellm.ContextWindowExceededError: litellm.BadRequestError: too much\nmodel=m. "
+                "context_window_fallbacks=None. fallbacks=None.", type="invalid_request_error"), errors.PromptTooLong),
+    (400, _body("400", "litellm.BadRequestError: what?\nmodel=m. context_window_fallbacks=None. fallbacks=None.",
+                type="invalid_request_error"), errors.Refused),
+    (400, _body("400", "litellm.ContentPolicyViolationError: no", type="invalid_request_error"),
+     errors.ContentFiltered),
+    (400, _body("400", "litellm.BadRequestError: OpenAIException - litellm.MockException: Exception: "
+                "content_filter_policy", type="invalid_request_error"), errors.ContentFiltered),
+    (408, _body("408", "litellm.Timeout: This is a mock timeout error", type="invalid_request_error"), errors.Timeout),
+    (429, _body("429", "Rate limit exceeded for api_key: 29a3. Limit type: requests. Current limit: 20, Remaining: 0.",
+                type="throttling_error"), errors.RateLimited),
+    (500, _body("500", "litellm.InternalServerError: OpenAIException - Connection error.",
+                type="internal_server_error"), errors.Unavailable),
+    # transformers serve 5.23
+    (400, b'{"detail":"Server is pinned to \'random-llama\'; requested \'gpt-9\'."}', errors.EndpointUnsupported),
+    # llama-cpp-python 0.3.36
+    (401, b'{"detail":"Invalid API key"}', errors.KeyRefused),
     (404, b"<html>not here</html>", errors.EndpointUnsupported),
     (405, b"", errors.EndpointUnsupported),
     (308, b"", errors.EndpointUnsupported),
