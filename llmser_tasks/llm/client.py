@@ -42,7 +42,8 @@ LONGEST_BACKOFF_S = 20.0
 PATIENCE_S = 120.0  # an endpoint that asks for a longer pause ends the batch: a worker should not sleep in its slot
 CONNECT_S = 10.0
 LARGEST_RESPONSE = 4 << 20  # bytes; an answer has some hundred
-FORMATS = ("json_schema", "json_object", "plain")
+# OpenAI's; llama.cpp's older one; GLM's, which names no ids; none.
+FORMATS = ("json_schema", "json_object with schema", "json_object", "plain")
 
 _random = random.SystemRandom()
 
@@ -240,18 +241,19 @@ def request_body(model: str, question: Question, dialect: Dialect = Dialect()) -
     }
     if dialect.temperature:
         body["temperature"] = question.temperature
-    if dialect.response_format == "json_schema":
-        body["response_format"] = orjson.Fragment(_schema_format(len(question.choices), question.picks))
-    elif dialect.response_format == "json_object":
-        body["response_format"] = {"type": "json_object"}
+    if dialect.response_format != "plain":
+        made = _response_format(dialect.response_format, len(question.choices), question.picks)
+        body["response_format"] = orjson.Fragment(made)
     return orjson.dumps(body)
 
 
 @cache
-def _schema_format(choices: int, picks: int) -> bytes:
-    """At most 99 × 99 of them; a run has two."""
-    schema = {"name": "answer", "strict": True, "schema": answer_schema(choices, picks)}
-    return orjson.dumps({"type": "json_schema", "json_schema": schema})
+def _response_format(name: str, choices: int, picks: int) -> bytes:
+    """At most 99 × 99 of each; a run has two."""
+    schema = answer_schema(choices, picks)
+    if name == "json_schema":
+        return orjson.dumps({"type": name, "json_schema": {"name": "answer", "strict": True, "schema": schema}})
+    return orjson.dumps({"type": "json_object"} | ({"schema": schema} if name.endswith("with schema") else {}))
 
 
 async def _content(response: httpx.Response) -> bytes:

@@ -268,8 +268,10 @@ def test_the_format_is_probed_down_to_plain(
     double.script = script
     endpoint = replace(endpoint, max_concurrency=1)
     assert answer(endpoint, questions(5), database_url).unanswered == 0
-    kinds = [body.get("response_format", {}).get("type", "plain") for body in double.bodies]
-    assert kinds == ["json_schema", "json_object"] + ["plain"] * 5
+    forms = [body.get("response_format", {"type": "plain"}) for body in double.bodies]
+    assert [form["type"] for form in forms] == ["json_schema", "json_object", "json_object"] + ["plain"] * 5
+    assert forms[1]["schema"] == forms[0]["json_schema"]["schema"]
+    assert forms[2] == {"type": "json_object"}
     assert answer(endpoint, questions(5, first=5), database_url).calls == 5  # remembered
 
 
@@ -277,8 +279,8 @@ def test_an_unexplained_400_may_mean_the_format_too(
     endpoint: Endpoint, double: Double, questions: Make, database_url: str
 ) -> None:
     def script(_: int, body: dict) -> Act:
-        asked = body.get("response_format", {}).get("type")
-        return fails(400, "1210", "API 调用参数有误") if asked == "json_schema" else first_choices(body)
+        asked = body["response_format"]
+        return first_choices(body) if asked == {"type": "json_object"} else fails(400, "1210", "API 调用参数有误")
 
     double.script = script
     assert answer(endpoint, questions(10), database_url).unanswered == 0
@@ -306,7 +308,7 @@ def test_a_refusal_that_nothing_explains_is_no_permanent_failure(
     double.plays(fails(400, None, "bad"))
     (outcome,) = answer(endpoint, questions(1), database_url)
     assert isinstance(outcome, Failure) and (outcome.kind, outcome.retriable) == ("refused", True)
-    assert _rows(database_url) == [] and len(double.times) == 3
+    assert _rows(database_url) == [] and len(double.times) == 4
 
 
 @pytest.mark.parametrize(
