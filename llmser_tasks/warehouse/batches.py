@@ -93,23 +93,25 @@ def record(
     state: Literal["running", "done", "failed"],
     answered: int = 0,
     failed: int = 0,
+    accepted: int = 0,
     message: str | None = None,
 ) -> None:
     """Write how an attempt of a batch stands; what it spends is added by its `Meter`, with the answers.
 
     Args:
         answered, failed: users, as they stand now; they replace what was there.
+        accepted: of the failed, those that the run goes on without (see `acceptance`).
     """
     with transaction(url) as connection:
         connection.execute(
             text(
                 """
-                insert into batches (run_id, step, batch, label, users, answered, failed, state, message)
-                values (:run, :step, :batch, :label, :users, :answered, :failed, :state, :message)
+                insert into batches (run_id, step, batch, label, users, answered, failed, accepted, state, message)
+                values (:run, :step, :batch, :label, :users, :answered, :failed, :accepted, :state, :message)
                 on conflict (run_id, step, batch) do update set
                     label = excluded.label, users = excluded.users, answered = excluded.answered,
-                    failed = excluded.failed, state = excluded.state, message = excluded.message, updated_at = now(),
-                    held = 0, owner = null
+                    failed = excluded.failed, accepted = excluded.accepted, state = excluded.state,
+                    message = excluded.message, updated_at = now(), held = 0, owner = null
                 """
             ),
             {
@@ -120,7 +122,23 @@ def record(
                 "users": users,
                 "answered": answered,
                 "failed": failed,
+                "accepted": accepted,
                 "state": state,
                 "message": None if message is None else storable(message),
             },
+        )
+
+
+def record_unasked(url: str, run_id: str, step: str, batch: int, label: str, users: int) -> None:
+    """Write that a batch failed because one before it did; what is known of an earlier attempt stays."""
+    with transaction(url) as connection:
+        connection.execute(
+            text(
+                """
+                insert into batches (run_id, step, batch, label, users, failed, state, message)
+                values (:run, :step, :batch, :label, :users, :users, 'failed', 'Not asked: a batch before it failed.')
+                on conflict do nothing
+                """
+            ),
+            {"run": run_id, "step": step, "batch": batch, "label": label, "users": users},
         )
