@@ -82,9 +82,9 @@ def load(run_id: str, *, workspace: Workspace, database_url: str) -> Run:
     return Run(run_id, config.from_flat(row.config), workspace, database_url)
 
 
-def fail(run_id: str, message: str, *, database_url: str) -> None:
-    """Note that the run failed, and why."""
-    runs.fail(database_url, run_id, message)
+def fail(run_id: str, message: str, kind: str | None = None, *, database_url: str) -> None:
+    """Note that the run failed, and why; `kind` as of `llm.errors`."""
+    runs.fail(database_url, run_id, message, kind)
 
 
 # Dumps to histories --------------------------------------------------------------------------------------------------
@@ -417,7 +417,7 @@ def run_all(
     except BaseException as error:
         sentence = str(error) if isinstance(error, LlmserError) else f"{type(error).__name__}; see the log."
         with suppress(StorageError):  # what went wrong first is what people should read
-            fail(run.run_id, sentence, database_url=database_url)
+            fail(run.run_id, sentence, getattr(error, "kind", None), database_url=database_url)
         raise
     return run.run_id
 

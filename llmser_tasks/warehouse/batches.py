@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from sqlalchemy import Connection, text
@@ -22,6 +22,18 @@ class Account:
     run_id: str
     step: str
     batch: int
+
+
+@dataclass(frozen=True)
+class Bill:
+    """What a batch has cost so far, over all attempts, and how many users it left without an answer."""
+
+    calls: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost: float = 0.0
+    failed: int = 0
+    accepted: int = 0
 
 
 @dataclass
@@ -142,3 +154,14 @@ def record_unasked(url: str, run_id: str, step: str, batch: int, label: str, use
             ),
             {"run": run_id, "step": step, "batch": batch, "label": label, "users": users},
         )
+
+
+def bill(url: str, account: Account) -> Bill:
+    """What a batch has cost; nothing where it never ran."""
+    query = text(
+        "select calls, prompt_tokens, completion_tokens, coalesce(cost, 0), failed, accepted from batches"
+        " where (run_id, step, batch) = (:run_id, :step, :batch)"
+    )
+    with transaction(url) as connection:
+        row = connection.execute(query, asdict(account)).one_or_none()
+    return Bill(*row) if row else Bill()

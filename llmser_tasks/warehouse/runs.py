@@ -27,6 +27,7 @@ class RunRow:
     message: str | None
     started_at: datetime
     finished_at: datetime | None
+    failure: str | None = None  # its kind, where an endpoint was why: see llm.errors
 
 
 def create(
@@ -57,7 +58,11 @@ def create(
         if not same:
             raise InputError(f"Run {run_id} exists with other settings; choose another run id.")
         connection.execute(
-            text("update runs set state = 'running', message = null, finished_at = null where run_id = :run"), given
+            text(
+                "update runs set state = 'running', message = null, failure = null, finished_at = null"
+                " where run_id = :run"
+            ),
+            given,
         )
 
 
@@ -70,7 +75,7 @@ def load(url: str, run_id: str) -> RunRow:
     with transaction(url) as connection:
         row = connection.execute(
             text(
-                "select run_id, dataset, config, state, synthetic, message, started_at, finished_at"
+                "select run_id, dataset, config, state, synthetic, message, started_at, finished_at, failure"
                 " from runs where run_id = :run"
             ),
             {"run": storable(run_id)},
@@ -135,15 +140,21 @@ def note_tail_threshold(url: str, run_id: str, threshold: int) -> None:
 def finish(connection: Connection, run_id: str) -> None:
     """Mark the run as succeeded, in the transaction that publishes its results."""
     connection.execute(
-        text("update runs set state = 'succeeded', message = null, finished_at = now() where run_id = :run"),
+        text(
+            "update runs set state = 'succeeded', message = null, failure = null, finished_at = now()"
+            " where run_id = :run"
+        ),
         {"run": run_id},
     )
 
 
-def fail(url: str, run_id: str, message: str) -> None:
-    """Mark the run as failed, with the sentence that people read."""
+def fail(url: str, run_id: str, message: str, failure: str | None = None) -> None:
+    """Mark the run as failed, with the sentence that people read and the kind of failure."""
     with transaction(url) as connection:
         connection.execute(
-            text("update runs set state = 'failed', message = :message, finished_at = now() where run_id = :run"),
-            {"run": run_id, "message": storable(message)},
+            text(
+                "update runs set state = 'failed', message = :message, failure = :failure, finished_at = now()"
+                " where run_id = :run"
+            ),
+            {"run": run_id, "message": storable(message), "failure": failure},
         )

@@ -1,4 +1,7 @@
-"""Batches whose run goes on without the users that have no answer: since when, and how many these were."""
+"""Batches whose run goes on without the users that have no answer: since when, and how many these were.
+
+And of a run that failed, the kind of failure, so that who is told need not read it from the sentence.
+"""
 
 from alembic import op
 
@@ -7,6 +10,7 @@ down_revision = "0006"
 
 
 def upgrade() -> None:
+    op.execute("alter table runs add column failure text")  # budget | quota | key refused | unanswered …
     op.execute("""
         alter table batches
             add column accepted_at timestamptz,               -- a person wants no more asked; null: nobody does

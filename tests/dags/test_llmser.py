@@ -117,7 +117,7 @@ def test_reading_the_file_imports_nothing_heavy() -> None:
     """The scheduler's workers read it before every task."""
     program = (
         "import sys, airflow.sdk, runpy; before = set(sys.modules)\n"
-        f"runpy.run_path({str(FILE)!r}, run_name='dag')\n"
+        f"sys.path.append({str(FILE.parent)!r}); runpy.run_path({str(FILE)!r}, run_name='dag')\n"
         "heavy = {'torch', 'pandas', 'pyarrow', 'duckdb', 'scipy', 'transformers', 'matplotlib', 'httpx'}\n"
         "print(sorted(heavy & (set(sys.modules) - before)))"
     )
