@@ -44,7 +44,8 @@ from llmser_tasks.services.stack import Stack
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.workspace import Artefact
 
-BATCHES, USERS_EACH = 100, 10
+BATCHES = 100
+USERS = 1020  # 900 with this seed are left by the filter: 100 batches of 9
 COUNTS = """
     select (select count(*) from answers where run_id = :run and step = 'snf') as ledger,
            (select sum(calls) from batches where run_id = :run and step = 'snf') as calls,
@@ -81,7 +82,7 @@ def hashes(run: Run, refs: Made, batches: Sequence[Batch], noun: str) -> list[li
 
 def fault(questions: Sequence[Sequence[str]], failing: int) -> str:
     """A spec by which so many batches fail."""
-    rate = 1 - (1 - failing / len(questions)) ** (1 / USERS_EACH)
+    rate = 1 - (1 - failing / len(questions)) ** (1 / len(questions[0]))
     for seed in itertools.count():
         spec = f"seed={seed},arrears={rate:.6f}"
         faults = parse_spec(spec)
@@ -108,7 +109,7 @@ def main() -> None:
     if here is None:
         raise SystemExit("The services are not up; start them with `llmser up`.")
     stamp = int(time.time())
-    files = write_sample(settings.home().absolute() / "rerun" / str(stamp), users=BATCHES * USERS_EACH, seed=1)
+    files = write_sample(settings.home().absolute() / "rerun" / str(stamp), users=USERS, seed=1)
     values: dict[str, Any] = {
         "dataset": "rerun", "reviews": str(files.reviews), "items": str(files.items), "epochs": 3, "user_core": 1,
         "item_core": 1,

@@ -67,9 +67,9 @@ def test_it_refuses_to_start_without_each_secret() -> None:
     used = {name: kind for name, kind, _ in VARIABLE.findall(FILE.read_text())}
     required = {name for name, kind, _ in VARIABLE.findall(FILE.read_text()) if kind == ":?"}
     assert required == SECRETS
-    assert set(used) - SECRETS == {"LLMSER_WORKER_QUEUES", "VLLM_MODEL", "VLLM_API_KEY"}
+    assert set(used) - SECRETS == {"LLMSER_NOTIFY", "LLMSER_WORKER_QUEUES", "VLLM_MODEL", "VLLM_API_KEY"}
     offered = re.findall(r"^#?(\w+)=$", (PROJECT / ".env.example").read_text(), re.M)
-    assert SECRETS | {"VLLM_MODEL", "VLLM_API_KEY"} == set(offered)
+    assert SECRETS | {"LLMSER_NOTIFY", "VLLM_MODEL", "VLLM_API_KEY"} == set(offered)
 
 
 def test_no_secret_has_a_value_in_the_repository() -> None:
