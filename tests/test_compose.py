@@ -130,12 +130,15 @@ print(conf.get("core", "auth_manager"))
 
 def test_the_dag_and_its_connection_are_found_in_this_environment(environment: dict[str, str]) -> None:
     program = """
-from airflow.dag_processing.dagbag import DagBag
+import os
+from pathlib import Path
+from airflow.dag_processing.dagbag import BundleDagBag
 from airflow.sdk import Connection
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.services.connections import endpoint_url
 
-bag = DagBag()
+folder = os.environ["AIRFLOW__CORE__DAGS_FOLDER"]
+bag = BundleDagBag(folder, bundle_path=Path(folder), bundle_name="dags-folder")
 assert not bag.import_errors, bag.import_errors
 connection = Connection.get("llmser_ranker")
 endpoint = Endpoint.from_mapping("llmser_ranker", endpoint_url(connection.host), None, connection.extra_dejson)

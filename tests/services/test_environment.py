@@ -32,7 +32,7 @@ def test_every_server_is_on_loopback(variables: dict[str, str]) -> None:
     assert "127.0.0.1" in variables["NO_PROXY"]
 
 
-def test_another_airflow_of_the_user_has_no_say_but_connections_and_where_metrics_go_stay(
+def test_another_airflow_of_the_user_has_no_say_but_connections_and_metrics_stay(
     variables: dict[str, str],
 ) -> None:
     assert Path(variables["AIRFLOW__CORE__DAGS_FOLDER"], "llmser.py").is_file()
