@@ -19,9 +19,9 @@ def test_from_dumps_to_tables_every_step_hands_on(monkeypatch: pytest.MonkeyPatc
     made = {asset.name: task for task in tasks if not task.is_mapped for asset in task.outlets}
     used = {asset.name for task in tasks if not task.is_mapped for asset in task.inlets}
     assert used - set(made) == {"llmser_dumps"}, "all else that is used is made"
-    tables = {name: task.task_id for name, task in made.items() if name.startswith("llmser.")}
-    assert tables == dict.fromkeys(("llmser.pseudo_items", "llmser.reliability"), "reliability") | dict.fromkeys(
-        ("llmser.metrics", "llmser.comparisons", "llmser.recommendations", "llmser.reports"), "publish"
+    tables = {name.rsplit("/", 1)[1]: task.task_id for name, task in made.items() if name.startswith("postgres://")}
+    assert tables == dict.fromkeys(("pseudo_items", "reliability"), "reliability") | dict.fromkeys(
+        ("metrics", "comparisons", "recommendations", "reports"), "publish"
     )
     for name, task in made.items():
         upstream = {made[asset.name].task_id for asset in task.inlets if asset.name in made}
@@ -32,7 +32,7 @@ def test_from_dumps_to_tables_every_step_hands_on(monkeypatch: pytest.MonkeyPatc
 def test_a_table_is_named_by_its_place_without_who_may_read_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LLMSER_DATABASE_URL", URL)
     (asset,) = lineage.tables("metrics")
-    assert asset.uri == "postgres://db.example:5433/warehouse/llmser/metrics"
+    assert asset.uri == asset.name == "postgres://db.example:5433/warehouse/llmser/metrics"
     monkeypatch.setenv("LLMSER_DATABASE_URL", "postgresql://u:p@[::1]/w")
     assert lineage.tables("metrics")[0].uri == "postgres://[::1]:5432/w/llmser/metrics"
     monkeypatch.delenv("LLMSER_DATABASE_URL")

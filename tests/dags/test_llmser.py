@@ -15,6 +15,8 @@ from airflow.sdk import RetryAction, TriggerRule
 from llmser_tasks import config
 from llmser_tasks.errors import InputError, StorageError
 from llmser_tasks.llm import errors as llm
+from llmser_tasks.llm.purse import BudgetSpent
+from llmser_tasks.warehouse import runs
 
 FILE = Path(__file__).parents[2] / "dags" / "llmser.py"
 
@@ -123,3 +125,24 @@ def test_reading_the_file_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip().splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    ("error", "event"),
+    [(BudgetSpent("Run r has spent 20 of its budget of 20."), "budget reached"), (llm.KeyRefused("no"), "run failed")],
+)
+def test_who_is_told_hears_of_the_budget_by_name(
+    dag: Any, database_url: str, monkeypatch: pytest.MonkeyPatch, error: Exception, event: str
+) -> None:
+    told: list[Any] = []
+    monkeypatch.setenv("LLMSER_DATABASE_URL", database_url)
+    monkeypatch.setattr("llmser_notice.tell", lambda *about, **more: told.append((*about, more)))
+    runs.create(database_url, "r", "beauty", {})
+    failed = dag.get_task("snf").partial_kwargs["on_failure_callback"]
+    failed = failed[0] if isinstance(failed, list) else failed
+    failed({"run_id": "r", "exception": error})
+    assert told == [], "one notice a run, not one a batch"
+    dag.on_failure_callback({"run_id": "r"})
+    ((said, sentence, more),) = told
+    assert (said, sentence) == (event, str(error))
+    assert (more["run_id"], more["dataset"]) == ("r", "beauty") and "llmser rerun-failed r" in more["then"]
