@@ -20,6 +20,7 @@ import itertools
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -34,7 +35,7 @@ from llmser_tasks.augmentation import snf
 from llmser_tasks.augmentation.asking import Batch, plan
 from llmser_tasks.augmentation.catalogue import Catalogue
 from llmser_tasks.augmentation.pools import POOLS
-from llmser_tasks.llm.faults import parse_spec
+from llmser_tasks.llm.faults import Faults, parse_spec
 from llmser_tasks.pipeline import Made, Run
 from llmser_tasks.sample import write_sample
 from llmser_tasks.sequences.histories import Histories
@@ -81,14 +82,24 @@ def hashes(run: Run, refs: Made, batches: Sequence[Batch], noun: str) -> list[li
 
 
 def fault(questions: Sequence[Sequence[str]], failing: int) -> str:
-    """A spec by which so many batches fail."""
+    """A spec by which so many batches fail, if they are asked in their order."""
     rate = 1 - (1 - failing / len(questions)) ** (1 / len(questions[0]))
     for seed in itertools.count():
         spec = f"seed={seed},arrears={rate:.6f}"
-        faults = parse_spec(spec)
-        if sum(any(faults.draw(one, "", 0) for one in batch) for batch in questions) == failing:
+        if fail_by(parse_spec(spec), questions) == failing:
             return spec
     raise AssertionError("unreachable")
+
+
+def fail_by(faults: Faults, questions: Sequence[Sequence[str]]) -> int:
+    """How many batches fail. What one batch was refused, the next that has the same question asks again."""
+    asked, answered, failing = Counter[str](), set[str](), 0
+    for batch in questions:
+        refused = {one for one in set(batch) - answered if faults.draw(one, "", asked[one])}
+        answered |= set(batch) - refused
+        asked.update(refused)
+        failing += bool(refused)
+    return failing
 
 
 def counts(here: Stack, run_id: str) -> Count:

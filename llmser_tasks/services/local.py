@@ -11,10 +11,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from httpx import Client
+from httpx import Client, TransportError
 from rich.console import Console
 
-from llmser_tasks.errors import InputError, LlmserError
+from llmser_tasks.errors import InputError, LlmserError, StorageError
 from llmser_tasks.sample import write_sample
 from llmser_tasks.services import airflow_api, results, stack
 from llmser_tasks.services.environment import ADMIN
@@ -86,13 +86,20 @@ def follow_to_end(here: Stack, client: Client, run_id: str, console: Console) ->
 
 @contextmanager
 def airflow_of(home: Path, run_id: str) -> Iterator[tuple[Stack, Client] | None]:
-    """The services that are up and a client of their Airflow; None where they are not, or do not know the run."""
+    """The services that are up and a client of their Airflow; None where they are not, or do not know the run.
+
+    Raises:
+        StorageError: Airflow does not answer, also within the block.
+    """
     here = stack.attached(home)
     if here is None:
         yield None
         return
-    with here.client() as client:
-        yield (here, client) if airflow_api.knows(client, run_id) else None
+    try:
+        with here.client() as client:
+            yield (here, client) if airflow_api.knows(client, run_id) else None
+    except TransportError as error:
+        raise StorageError(f"Airflow at {here.url} does not answer ({type(error).__name__}); try again.") from None
 
 
 def demo(home: Path, wait: bool = True, console: Console | None = None) -> None:

@@ -132,7 +132,7 @@ def test_a_mail_is_escaped_and_its_header_stays_one_line(mail: Mail, monkeypatch
         if part.get_content_maintype() == "text"
     )
     assert "{{ 7 * 7 }}" in text and "49" not in text, "nothing is read as a template"
-    assert "<script" not in text and "<b>" not in text
+    assert "&amp; more" in text and "<script" not in text and "<b>" not in text
 
 
 class Kept(BaseNotifier):
@@ -156,9 +156,9 @@ def test_any_notifier_may_use_the_notice_and_does_not_read_it_as_a_template(monk
     assert Kept.told == ["run failed: {{ 7 * 7 }} users"]
 
 
-@pytest.mark.parametrize("path", ["subprocess.Popen", "no.such.thing", "nothing"])
+@pytest.mark.parametrize("path", ["subprocess.check_call", "no.such.thing", "nothing"])
 def test_what_is_no_notifier_is_not_run(path: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
-    described = {"notifier": path, "kwargs": {"args": ["touch", str(tmp_path / "ran")]}}
+    described = {"notifier": path, "kwargs": {"popenargs": ["touch", str(tmp_path / "ran")]}}
     tell(monkeypatch, json.dumps([described]))
     assert not (tmp_path / "ran").exists()
 
