@@ -117,13 +117,17 @@ def dataset(context: Context) -> str:
 
 
 def load() -> Run:
-    """The run as the task `start` noted it."""
+    """The run as the task `start` noted it; one whose failed tasks were cleared is no longer a failed one."""
     from airflow.sdk import get_current_context
 
     from llmser_tasks import pipeline, settings
+    from llmser_tasks.warehouse import runs
 
-    run_id = get_current_context()["run_id"]
-    return pipeline.load(run_id, workspace=settings.workspace(), database_url=settings.database_url())
+    context = get_current_context()
+    run_id, url = context["run_id"], settings.database_url()
+    if since := context["dag_run"].start_date:
+        runs.take_up(url, run_id, since)
+    return pipeline.load(run_id, workspace=settings.workspace(), database_url=url)
 
 
 def endpoint(run: Run) -> Endpoint:

@@ -158,3 +158,15 @@ def fail(url: str, run_id: str, message: str, failure: str | None = None) -> Non
             ),
             {"run": run_id, "message": storable(message), "failure": failure},
         )
+
+
+def take_up(url: str, run_id: str, since: datetime) -> None:
+    """Mark the run as running again, if it failed before it was taken up at this time; a later failure stays."""
+    with transaction(url) as connection:
+        connection.execute(
+            text(
+                "update runs set state = 'running', message = null, failure = null, finished_at = null"
+                " where run_id = :run and state = 'failed' and finished_at < :since"
+            ),
+            {"run": run_id, "since": since},
+        )
