@@ -167,9 +167,13 @@ def ended_badly(context: Any) -> None:
     from llmser_tasks.warehouse import runs
 
     url, run_id = settings.database_url(), context["run_id"]
-    if runs.load(url, run_id).state == "running":
-        pipeline.fail(run_id, "A task ended without a word, as if killed; rerun it.", database_url=url)
     row = runs.load(url, run_id)
+    if row.state == "running":
+        ended = getattr(context.get("dag_run"), "end_date", None)
+        if ended and row.taken_up_at and row.taken_up_at > ended:
+            return  # what failed was cleared before this was called
+        pipeline.fail(run_id, "A task ended without a word, as if killed; rerun it.", database_url=url)
+        row = runs.load(url, run_id)
     poor = row.failure == BudgetSpent.kind
     llmser_notice.tell(
         "budget reached" if poor else "run failed",

@@ -28,6 +28,7 @@ class RunRow:
     started_at: datetime
     finished_at: datetime | None
     failure: str | None = None  # its kind, where an endpoint was why: see llm.errors
+    taken_up_at: datetime | None = None  # after it had failed
 
 
 def create(
@@ -75,7 +76,8 @@ def load(url: str, run_id: str) -> RunRow:
     with transaction(url) as connection:
         row = connection.execute(
             text(
-                "select run_id, dataset, config, state, synthetic, message, started_at, finished_at, failure"
+                "select run_id, dataset, config, state, synthetic, message, started_at, finished_at, failure,"
+                " taken_up_at"
                 " from runs where run_id = :run"
             ),
             {"run": storable(run_id)},
@@ -165,8 +167,8 @@ def take_up(url: str, run_id: str, since: datetime) -> None:
     with transaction(url) as connection:
         connection.execute(
             text(
-                "update runs set state = 'running', message = null, failure = null, finished_at = null"
-                " where run_id = :run and state = 'failed' and finished_at < :since"
+                "update runs set state = 'running', message = null, failure = null, finished_at = null,"
+                " taken_up_at = :since where run_id = :run and state = 'failed' and finished_at < :since"
             ),
             {"run": run_id, "since": since},
         )

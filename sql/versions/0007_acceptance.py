@@ -1,6 +1,7 @@
 """Batches whose run goes on without the users that have no answer: since when, and how many these were.
 
-And of a run that failed, the kind of failure, so that who is told need not read it from the sentence.
+And of a run that failed, the kind of failure, so that who is told need not read it from the sentence, and when it was
+taken up again.
 """
 
 from alembic import op
@@ -10,7 +11,11 @@ down_revision = "0006"
 
 
 def upgrade() -> None:
-    op.execute("alter table runs add column failure text")  # budget | quota | key refused | unanswered …
+    op.execute("""
+        alter table runs
+            add column failure     text,       -- kind of it: budget | quota | key refused | unanswered …
+            add column taken_up_at timestamptz -- when a failed run was last taken up; null: never
+    """)
     op.execute("""
         alter table batches
             add column accepted_at timestamptz,               -- a person wants no more asked; null: nobody does

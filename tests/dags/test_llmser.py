@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -146,3 +148,19 @@ def test_who_is_told_hears_of_the_budget_by_name(
     ((said, sentence, more),) = told
     assert (said, sentence) == (event, str(error))
     assert (more["run_id"], more["dataset"]) == ("r", "beauty") and "llmser rerun-failed r" in more["then"]
+
+
+def test_a_failure_that_is_told_late_does_not_undo_that_the_run_was_taken_up(
+    dag: Any, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Any] = []
+    monkeypatch.setenv("LLMSER_DATABASE_URL", database_url)
+    monkeypatch.setattr("llmser_notice.tell", lambda *about, **more: told.append(about))
+    runs.create(database_url, "r", "beauty", {})
+    runs.fail(database_url, "r", "503")
+    ended = datetime.now(UTC)
+    runs.take_up(database_url, "r", ended + timedelta(seconds=5))
+    dag.on_failure_callback({"run_id": "r", "dag_run": SimpleNamespace(end_date=ended)})
+    assert runs.load(database_url, "r").state == "running" and told == []
+    dag.on_failure_callback({"run_id": "r", "dag_run": SimpleNamespace(end_date=ended + timedelta(seconds=9))})
+    assert runs.load(database_url, "r").state == "failed" and len(told) == 1

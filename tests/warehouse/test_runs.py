@@ -97,6 +97,7 @@ def test_a_run_taken_up_is_running_until_it_fails_again(database_url: str) -> No
     runs.take_up(database_url, "r", datetime.now(UTC) + timedelta(hours=1))
     row = runs.load(database_url, "r")
     assert (row.state, row.message, row.failure, row.finished_at) == ("running", None, None, None)
+    assert row.taken_up_at and row.taken_up_at > datetime.now(UTC)
     with transaction(database_url) as connection:
         runs.finish(connection, "r")
     runs.take_up(database_url, "r", datetime.now(UTC) + timedelta(hours=1))
