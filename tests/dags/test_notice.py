@@ -156,9 +156,9 @@ def test_any_notifier_may_use_the_notice_and_does_not_read_it_as_a_template(monk
     assert Kept.told == ["run failed: {{ 7 * 7 }} users"]
 
 
-@pytest.mark.parametrize("path", ["subprocess.check_call", "no.such.thing", "nothing"])
+@pytest.mark.parametrize("path", ["os.mkdir", "no.such.thing", "nothing"])
 def test_what_is_no_notifier_is_not_run(path: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
-    described = {"notifier": path, "kwargs": {"popenargs": ["touch", str(tmp_path / "ran")]}}
+    described = {"notifier": path, "kwargs": {"path": str(tmp_path / "ran")}}
     tell(monkeypatch, json.dumps([described]))
     assert not (tmp_path / "ran").exists()
 
