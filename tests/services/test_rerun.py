@@ -112,7 +112,7 @@ def test_failed_batches_ask_only_for_what_is_missing_or_for_nothing(home: Path, 
 
         def fail(**other: str) -> tuple[str, list[tuple[str, int]]]:
             """A run whose quota is used up in the midst of its questions, and its failed tasks; then there is more."""
-            faults.post(f"{ranker}/faults", json={"spec": "arrears=0.03"}).raise_for_status()
+            faults.post(f"{ranker}/faults", json={"spec": "arrears=0.1"}).raise_for_status()
             run_id = airflow_api.trigger(client, values | other)
             until(lambda: over(run_id), lambda: tasks(run_id))
             faults.post(f"{ranker}/faults", json={"spec": ""}).raise_for_status()
