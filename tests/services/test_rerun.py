@@ -148,7 +148,8 @@ def test_failed_batches_ask_only_for_what_is_missing_or_for_nothing(home: Path, 
             ).all()
         without = {(row.step, row.batch): row.accepted for row in rows if row.accepted}
         assert set(without) <= set(failed) and {row.state for row in rows} == {"done"}
-        assert f"at most {sum(without.values())} users without an answer" in said
+        most = int(said.split("at most ")[1].split()[0])
+        assert most >= sum(without.values()) > 0, "another batch may have got an answer that two share"
         assert ledger(url, "snf") == known, "nothing more was asked"
         assert [t["event"] for t in told] == ["run failed", "run failed"]
 
