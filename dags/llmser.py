@@ -20,7 +20,11 @@ from airflow.providers.standard.decorators.python import _PythonDecoratedOperato
 from airflow.sdk import DAG, Context, ExceptionRetryPolicy, Param, RetryAction, RetryRule, TriggerRule
 from airflow.sdk.bases.decorator import task_decorator_factory
 
+import llmser_lineage as lineage
+import llmser_metrics
+import llmser_notice
 import llmser_tasks
+from llmser_tasks import config
 from llmser_tasks.services import form
 
 if TYPE_CHECKING:
@@ -66,11 +70,15 @@ DATABASE: Options = {"retries": 2, "retry_delay": timedelta(seconds=15)}
 
 
 class Resumable(_PythonDecoratedOperator):
-    """A task that is called anew after it was put off."""
+    """A task that is called anew after it was put off, that is measured, and that says what its outlets are about."""
 
     def execute(self, context: Context, event: Any = None) -> Any:
         del event  # the moment at which it goes on; what there is to know stands in Postgres
-        return super().execute(context)
+        name = dataset(context)
+        with llmser_metrics.measured(self.task_id, context["run_id"], name, self.op_kwargs.get("batch")):
+            made = super().execute(context)
+        lineage.note(context, self.outlets, name, made)
+        return made
 
 
 def step(**options: Any) -> Callable[[Callable[..., Any]], Any]:
@@ -102,14 +110,24 @@ def step(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     return decorate
 
 
+def dataset(context: Context) -> str:
+    """The name of the run's dataset, as it was entered."""
+    entered = context["dag_run"].conf or {}
+    return str(entered.get("dataset") or config.RunConfig().dataset.name)
+
+
 def load() -> Run:
-    """The run as the task `start` noted it."""
+    """The run as the task `start` noted it; one whose failed tasks were cleared is no longer a failed one."""
     from airflow.sdk import get_current_context
 
     from llmser_tasks import pipeline, settings
+    from llmser_tasks.warehouse import runs
 
-    run_id = get_current_context()["run_id"]
-    return pipeline.load(run_id, workspace=settings.workspace(), database_url=settings.database_url())
+    context = get_current_context()
+    run_id, url = context["run_id"], settings.database_url()
+    if since := context["dag_run"].start_date:
+        runs.take_up(url, run_id, since)
+    return pipeline.load(run_id, workspace=settings.workspace(), database_url=url)
 
 
 def endpoint(run: Run) -> Endpoint:
@@ -137,17 +155,33 @@ def failed(context: Any) -> None:
     """A task has failed for good: note in the warehouse why, in the task's own words."""
     from llmser_tasks import pipeline, settings
 
-    pipeline.fail(context["run_id"], str(context.get("exception") or ""), database_url=settings.database_url())
+    error = context.get("exception")
+    kind = getattr(error, "kind", None)  # of what went wrong with an endpoint
+    pipeline.fail(context["run_id"], str(error or ""), kind, database_url=settings.database_url())
 
 
 def ended_badly(context: Any) -> None:
-    """The run has failed: note it where no task could (it was killed, say)."""
+    """The run has failed: note it where no task could (it was killed, say), and tell who wants to know."""
     from llmser_tasks import pipeline, settings
+    from llmser_tasks.llm.purse import BudgetSpent
     from llmser_tasks.warehouse import runs
 
-    url = settings.database_url()
-    if runs.load(url, context["run_id"]).state == "running":
-        pipeline.fail(context["run_id"], "A task ended without a word, as if killed; rerun it.", database_url=url)
+    url, run_id = settings.database_url(), context["run_id"]
+    row = runs.load(url, run_id)
+    if row.state == "running":
+        ended = getattr(context.get("dag_run"), "end_date", None)
+        if ended and row.taken_up_at and row.taken_up_at > ended:
+            return  # what failed was cleared before this was called
+        pipeline.fail(run_id, "A task ended without a word, as if killed; rerun it.", database_url=url)
+        row = runs.load(url, run_id)
+    poor = row.failure == BudgetSpent.kind
+    llmser_notice.tell(
+        "budget reached" if poor else "run failed",
+        row.message or "",
+        run_id=run_id,
+        dataset=row.dataset,
+        then=f"`llmser rerun-failed {run_id}` reruns what failed{' once the budget is higher' if poor else ''}.",
+    )
 
 
 @step()
@@ -168,7 +202,7 @@ def start() -> Any:
     return list(run.config.evaluation.seeds)
 
 
-@step()
+@step(inlets=[lineage.DUMPS], outlets=[lineage.INTERACTIONS])
 def ingest() -> Refs:
     """Read the dumps into typed, sorted tables of interactions and items.
 
@@ -180,7 +214,7 @@ def ingest() -> Refs:
     return pipeline.ingest(load())
 
 
-@step()
+@step(inlets=[lineage.INTERACTIONS], outlets=[lineage.HISTORIES])
 def sequences(ingested: Refs) -> Refs:
     """Cut every user's history into training history S_u, validation and test items.
 
@@ -191,7 +225,7 @@ def sequences(ingested: Refs) -> Refs:
     return ingested | pipeline.sequences(load(), ingested)
 
 
-@step(**TRAINING)
+@step(**TRAINING, inlets=[lineage.HISTORIES], outlets=[lineage.CANDIDATES])
 def train_reverse(sequenced: Refs) -> Refs:
     """CCG: train the backbone on *reversed* histories and let it propose N items that may have come before each.
 
@@ -246,7 +280,7 @@ def snf(refs: Refs, batch: Any) -> Any:
     return pipeline.snf(run, refs, batch, endpoint(run))
 
 
-@step(**DATABASE, trigger_rule=TriggerRule.NONE_FAILED)
+@step(**DATABASE, trigger_rule=TriggerRule.NONE_FAILED, inlets=[lineage.CANDIDATES], outlets=[lineage.PSEUDO_ITEMS])
 def pseudo_items(refs: Refs) -> Refs:
     """Turn the answers into pseudo-prior items, set before each history: the enhanced sequence S̃_u.
 
@@ -286,7 +320,12 @@ def reason(refs: Refs, batch: Any) -> Any:
     return pipeline.reason(run, refs, batch, endpoint(run))
 
 
-@step(**DATABASE, trigger_rule=TriggerRule.NONE_FAILED)
+@step(
+    **DATABASE,
+    trigger_rule=TriggerRule.NONE_FAILED,
+    inlets=[lineage.PSEUDO_ITEMS],
+    outlets=lineage.tables("pseudo_items", "reliability"),
+)
 def reliability(refs: Refs) -> Refs:
     """ARV: how close the named title is to the masked one, as a cosine of BERT embeddings: ω_u.
 
@@ -313,7 +352,7 @@ def train_weighted(refs: Refs, seed: Any) -> Refs:
     return pipeline.train_weighted(load(), refs, seed)
 
 
-@step(**DATABASE)
+@step(**DATABASE, inlets=[lineage.HISTORIES, lineage.PSEUDO_ITEMS], outlets=[lineage.EVALUATION])
 def evaluate(refs: Refs, bases: Any, weighted: Any) -> Refs:
     """Rank every item for every user: base, LLMSeR, popularity and co-occurrence, by user and item groups."""
     from llmser_tasks import pipeline
@@ -322,7 +361,11 @@ def evaluate(refs: Refs, bases: Any, weighted: Any) -> Refs:
     return refs | pipeline.evaluate(load(), refs)
 
 
-@step(**DATABASE)
+@step(
+    **DATABASE,
+    inlets=[lineage.EVALUATION],
+    outlets=lineage.tables("metrics", "comparisons", "recommendations", "reports"),
+)
 def publish(refs: Refs) -> None:
     """Write metrics, recommendations and the report to Postgres, in one transaction."""
     from llmser_tasks import pipeline

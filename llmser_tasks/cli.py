@@ -24,6 +24,8 @@ COMMANDS = {  # name → module below llmser_tasks.commands, what it does
     "estimate": ("estimate", "Say what a run would ask and cost, without asking."),
     "run": ("run", "Run the whole pipeline in this process."),
     "trigger": ("trigger", "Start a run on Airflow."),
+    "rerun-failed": ("rerun", "Let what failed of a run run again."),
+    "accept": ("rerun", "Let a run go on without the users that have no answer."),
     "show": ("show", "Show metrics, pseudo-items, recommendations … of a run."),
     "export": ("show", "Write the same as CSV, JSON, Parquet or HTML, or a trained model."),
     "answers": ("answers", "Forget or export what LLMs answered."),

@@ -33,7 +33,8 @@ from llmser_tasks.llm.endpoint import RANKER, Endpoint
 from llmser_tasks.llm.prices import priced
 from llmser_tasks.reliability import dct, rcs, record, score
 from llmser_tasks.reliability import reason as reasoning
-from llmser_tasks.warehouse import runs
+from llmser_tasks.warehouse import acceptance, runs
+from llmser_tasks.warehouse import batches as batch_rows
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.steps import Recorder, recorded
 from llmser_tasks.workspace import Artefact, Workspace
@@ -81,9 +82,9 @@ def load(run_id: str, *, workspace: Workspace, database_url: str) -> Run:
     return Run(run_id, config.from_flat(row.config), workspace, database_url)
 
 
-def fail(run_id: str, message: str, *, database_url: str) -> None:
-    """Note that the run failed, and why."""
-    runs.fail(database_url, run_id, message)
+def fail(run_id: str, message: str, kind: str | None = None, *, database_url: str) -> None:
+    """Note that the run failed, and why; `kind` as of `llm.errors`."""
+    runs.fail(database_url, run_id, message, kind)
 
 
 # Dumps to histories --------------------------------------------------------------------------------------------------
@@ -167,7 +168,8 @@ def estimate(run: Run, refs: Refs, endpoint: Endpoint) -> list[dict[str, Any]]:
         recorder.summary({each.step: asdict(each) for each in estimates})
         spent, budget = runs.spending(run.database_url, run.run_id)
         expected = sum(each.cost or 0.0 for each in estimates)
-        if budget is not None and spent + expected > budget:
+        goes_on = acceptance.any_accepted(run.database_url, run.run_id)  # less will be asked than this estimate says
+        if budget is not None and spent + expected > budget and not goes_on:
             raise InputError(
                 f"The questions of run {run.run_id} will cost about {expected:.4g}, and its budget has "
                 f"{budget - spent:.4g} left; nothing was asked. `llmser budget {run.run_id} AMOUNT` raises it."
@@ -415,7 +417,7 @@ def run_all(
     except BaseException as error:
         sentence = str(error) if isinstance(error, LlmserError) else f"{type(error).__name__}; see the log."
         with suppress(StorageError):  # what went wrong first is what people should read
-            fail(run.run_id, sentence, database_url=database_url)
+            fail(run.run_id, sentence, getattr(error, "kind", None), database_url=database_url)
         raise
     return run.run_id
 
@@ -442,17 +444,31 @@ def _asked(
     batches: Sequence[Mapping[str, Any]],
     endpoint: Endpoint,
 ) -> None:
-    """Every batch of a step; those that a provider is at work on are looked at again until it is done."""
+    """Every batch of a step; those that a provider is at work on are looked at again until it is done.
+
+    After a failure nothing more is asked: the batches that it kept from their turn are noted as failed with it.
+    """
     open_ = list(batches)
     while open_:
         still = []
-        for batch in open_:
+        for place, batch in enumerate(open_):
             try:
                 step(run, refs, batch, endpoint)
             except Waiting as waiting:
                 still.append((batch, waiting.seconds))
+            except LlmserError:
+                _note_unasked(run, step.__name__, open_[place + 1 :])
+                raise
         open_ = [batch for batch, _ in still]
         time.sleep(min((seconds for _, seconds in still), default=0))
+
+
+def _note_unasked(run: Run, step: str, batches: Sequence[Mapping[str, Any]]) -> None:
+    """Without it nobody could accept them."""
+    with suppress(StorageError):  # what went wrong first is what people should read
+        for batch in batches:
+            part = asking.Batch(**batch)
+            batch_rows.record_unasked(run.database_url, run.run_id, step, part.batch, part.label, part.users)
 
 
 def compare(run: Run, refs: Made) -> None:

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from sqlalchemy import text
 from llmser_tasks import config, settings
 from llmser_tasks.cli import COMMANDS, cli
 from llmser_tasks.errors import InputError
-from llmser_tasks.warehouse import embedded, runs
+from llmser_tasks.warehouse import acceptance, batches, embedded, runs
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.rows import copy_rows
 
@@ -466,3 +467,46 @@ sys.argv = ["llmser", "show"]
 with mock.patch.object(runs, "latest", latest):
     cli.main()
 """
+
+
+def test_what_cannot_be_cleared_on_airflow_says_how_it_goes_on(
+    home: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LLMSER_DATABASE_URL", database_url)
+    values = {"dataset": "beauty", "reviews": "/d/my reviews.json", "items": "/d/meta.json", "seeds": [1, 2],
+              "epochs": 3, "enhance_inference": False, "tail_threshold": None}  # fmt: skip
+    flat = config.to_flat(settings.configuration(values))
+    runs.create(database_url, "by hand", "beauty", flat)
+    batches.record(database_url, "by hand", "snf", 0, "users 0–9", 10, state="failed", answered=7, failed=3)
+
+    result = invoke("rerun-failed", "by hand")
+    assert result.exit_code == 1 and result.stdout == ""
+    command = result.stderr.split("this continues it: ")[1].splitlines()[0]
+    arguments = shlex.split(command)
+    assert arguments[:4] == ["llmser", "run", "--run-id", "by hand"]
+    taken: dict[str, Any] = {}
+    monkeypatch.setattr("llmser_tasks.pipeline.run_all", lambda given, **_: taken.update(given))
+    monkeypatch.setattr("llmser_tasks.services.results.show", lambda *_: None)
+    assert invoke(*arguments[1:]).exit_code == 0
+    assert config.to_flat(settings.configuration(taken)) == flat
+
+    result = invoke("accept", "latest")
+    assert result.exit_code == 0
+    assert result.stdout == (
+        "Accepted of run by hand: 1 batch of snf (users 0–9), at most 3 users without an answer.\n"
+    )
+    assert command in result.stderr
+    assert acceptance.is_accepted(database_url, "by hand", "snf", 0)
+    assert "No longer accepted" in invoke("accept", "by hand", "--revoke").stdout
+    assert not acceptance.is_accepted(database_url, "by hand", "snf", 0)
+    again = invoke("accept", "by hand", "--revoke")
+    assert again.exit_code == 1 and "No batch of run by hand was accepted." in again.stderr
+    assert "There is no run 'none'" in invoke("rerun-failed", "none").stderr
+
+
+def test_show_says_who_was_accepted(filled: str) -> None:
+    batches.record(filled, "r1", "snf", 0, "users 0–9", 10, state="done", answered=7, failed=3, accepted=3)
+    assert "snf: 3 users accepted without an answer." in invoke("show", "r1", "metrics").stderr
+    assert (
+        next(csv.DictReader(io.StringIO(invoke("show", "r1", "batches", "--format", "csv").stdout)))["accepted"] == "3"
+    )

@@ -67,9 +67,9 @@ def test_it_refuses_to_start_without_each_secret() -> None:
     used = {name: kind for name, kind, _ in VARIABLE.findall(FILE.read_text())}
     required = {name for name, kind, _ in VARIABLE.findall(FILE.read_text()) if kind == ":?"}
     assert required == SECRETS
-    assert set(used) - SECRETS == {"LLMSER_WORKER_QUEUES", "VLLM_MODEL", "VLLM_API_KEY"}
+    assert set(used) - SECRETS == {"LLMSER_NOTIFY", "LLMSER_WORKER_QUEUES", "VLLM_MODEL", "VLLM_API_KEY"}
     offered = re.findall(r"^#?(\w+)=$", (PROJECT / ".env.example").read_text(), re.M)
-    assert SECRETS | {"VLLM_MODEL", "VLLM_API_KEY"} == set(offered)
+    assert SECRETS | {"LLMSER_NOTIFY", "VLLM_MODEL", "VLLM_API_KEY"} == set(offered)
 
 
 def test_no_secret_has_a_value_in_the_repository() -> None:
@@ -130,12 +130,15 @@ print(conf.get("core", "auth_manager"))
 
 def test_the_dag_and_its_connection_are_found_in_this_environment(environment: dict[str, str]) -> None:
     program = """
-from airflow.dag_processing.dagbag import DagBag
+import os
+from pathlib import Path
+from airflow.dag_processing.dagbag import BundleDagBag
 from airflow.sdk import Connection
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.services.connections import endpoint_url
 
-bag = DagBag()
+folder = os.environ["AIRFLOW__CORE__DAGS_FOLDER"]
+bag = BundleDagBag(folder, bundle_path=Path(folder), bundle_name="dags-folder")
 assert not bag.import_errors, bag.import_errors
 connection = Connection.get("llmser_ranker")
 endpoint = Endpoint.from_mapping("llmser_ranker", endpoint_url(connection.host), None, connection.extra_dejson)

@@ -31,7 +31,7 @@ from llmser_tasks.llm import embedded as embedded_ranker
 from llmser_tasks.llm.ratelimit import BYTES_PER_TOKEN
 from llmser_tasks.pipeline import Made, Run
 from llmser_tasks.settings import configuration
-from llmser_tasks.warehouse import artefacts, embedded, runs
+from llmser_tasks.warehouse import acceptance, artefacts, embedded, queries, runs
 from llmser_tasks.warehouse.engine import engine, transaction
 from llmser_tasks.warehouse.migrations import migrate
 from llmser_tasks.workspace import MANIFEST, Artefact, Workspace
@@ -207,6 +207,47 @@ def test_a_failed_run_says_why_and_is_taken_up_where_it_stopped(
     pipeline.run_all(other, run_id="fails", **given)
     assert runs.load(url, "fails").state == "succeeded"
     assert runs.load(url, "fails").message is None
+
+
+def test_a_run_whose_endpoint_is_gone_goes_on_without_who_has_no_answer(
+    shared: Path, values: dict[str, Any], url: str, llm: Double
+) -> None:
+    given = {"workspace": Workspace(shared / "artefacts"), "database_url": url, "endpoint": llm.endpoint}
+    other = values | {"noun": "thing that is let go"}  # a new prompt, so that the ledger does not know the answers
+    batches = "select batch, state, answered, failed, accepted from batches where run_id = 'let go' and step = :step"
+
+    def gone_after(questions: int) -> Callable[..., Any]:
+        refusal = 401, {"error": {"code": "invalid_api_key", "message": "no"}}
+        return lambda block, schema: by_title(block, schema) if len(llm.asked) <= questions else refusal
+
+    llm.script = gone_after(40)
+    with pytest.raises(Exception, match="refuses its key"):
+        pipeline.run_all(other, run_id="let go", **given)
+    assert [part.step for part in acceptance.accept(url, "let go")] == ["snf", "snf"], "its second batch and the third"
+    answered = rows(url, "select count(*) as n from answers where run_id = 'let go'")[0]["n"]
+    assert 30 <= answered <= 40
+
+    llm.reset()
+    llm.script = gone_after(0)
+    with pytest.raises(Exception, match="refuses its key"):
+        pipeline.run_all(other, run_id="let go", **given)
+    assert {row["state"] for row in rows(url, batches, step="snf")} == {"done"}
+    assert {part.step for part in acceptance.accept(url, "let go")} == {"reason"}
+
+    llm.reset()
+    pipeline.run_all(other, run_id="let go", **given)
+    assert llm.asked == []
+    assert runs.load(url, "let go").state == "succeeded"
+    without = acceptance.users(url, "let go")
+    assert 0 < without["snf"] < USERS and without["reason"] > 0
+    alphas = rows(
+        url,
+        "select alpha, r.reason from reliability r join picks p using (run_id, user_id)"
+        " where run_id = 'let go' and p.reason = 'unanswered: accepted'",
+    )
+    assert len(alphas) >= without["snf"] and {row["alpha"] for row in alphas} == {0.0}
+    report = queries.report(url, "let go")
+    assert f"{without['snf']} users accepted without an answer</strong> in snf" in report
 
 
 def test_a_run_that_breaks_does_not_look_as_if_it_ran(

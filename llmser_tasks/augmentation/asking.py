@@ -30,7 +30,7 @@ from llmser_tasks.llm.prompts import Question
 from llmser_tasks.progress import Progress, silent
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.text import clean_title
-from llmser_tasks.warehouse import batches
+from llmser_tasks.warehouse import acceptance, batches
 from llmser_tasks.warehouse.engine import transaction
 
 NO_USABLE_ANSWER = "no usable answer"
@@ -108,6 +108,9 @@ def ask(
 ) -> dict[str, Any]:
     """Ask what the ledger cannot answer, write the users' picks and the batch's row.
 
+    Where a person has accepted that the batch's users stay without an answer, nothing is asked: the ledger's answers
+    count, the others' users have no picks.
+
     Args:
         llm: how many users may stay without an answer for a passing reason, and how many answers must be usable.
 
@@ -121,14 +124,18 @@ def ask(
         StorageError: Postgres is down.
     """
     attempt = partial(batches.record, database_url, run_id, step, batch.batch, batch.label, batch.users)
+    accepted = acceptance.is_accepted(database_url, run_id, step, batch.batch)
     attempt(state="running")
     asked = [inquiry for inquiry in inquiries if inquiry.question is not None]
     questions = [inquiry.question for inquiry in asked if inquiry.question is not None]
     try:
-        account = batches.Account(run_id, step, batch.batch)
-        sense = _Sense(endpoint, llm.least_usable)
-        answer = provider_batches.answer if llm.mode == "batch" else fanout.answer
-        outcomes = answer(endpoint, questions, database_url, progress, account=account, check=sense.judge)
+        if accepted:
+            outcomes = fanout.known(endpoint, questions, database_url)
+        else:
+            account = batches.Account(run_id, step, batch.batch)
+            sense = _Sense(endpoint, llm.least_usable)
+            answer = provider_batches.answer if llm.mode == "batch" else fanout.answer
+            outcomes = answer(endpoint, questions, database_url, progress, account=account, check=sense.judge)
     except Waiting as waiting:
         attempt(state="running", message=str(waiting))
         raise
@@ -136,7 +143,9 @@ def ask(
         attempt(state="failed", message=str(error))
         raise
     failed = outcomes.unanswered
-    complaint = outcomes.complaint() if outcomes.fatal or failed > llm.tolerated_failures * batch.users else None
+    tolerated = batch.users if accepted else llm.tolerated_failures * batch.users
+    complaint = outcomes.complaint() if outcomes.fatal or failed > tolerated else None
+    without = acceptance.MESSAGE.format(accepted=failed) if accepted and failed else None
     picks = [Pick(i.user, None, None, (), (), i.reason) for i in inquiries if i.question is None]
     for inquiry, result in zip(asked, outcomes, strict=True):
         if complaint is None or not _is_open(result):
@@ -147,7 +156,8 @@ def ask(
         state="done" if complaint is None and outcomes.fatal is None else "failed",
         answered=batch.users - failed,
         failed=failed,
-        message=str(outcomes.fatal or complaint or "") or None,
+        accepted=failed if accepted else 0,
+        message=str(outcomes.fatal or complaint or without or "") or None,
     )
     if outcomes.fatal is not None:
         raise outcomes.fatal
@@ -157,6 +167,7 @@ def ask(
         "users": batch.users,
         "answered": batch.users - failed,
         "failed": failed,
+        "accepted": failed if accepted else 0,
         "distinct": outcomes.distinct,
         "from_ledger": outcomes.from_ledger,
         "calls": outcomes.calls,

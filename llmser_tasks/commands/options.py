@@ -72,6 +72,22 @@ def given(ctx: click.Context, values: Mapping[str, Any]) -> dict[str, Any]:
     return {**settings.preset(values["preset"]), **chosen} if values.get("preset") else chosen
 
 
+def as_arguments(flat: Mapping[str, Any]) -> list[str]:
+    """The options that give a run these settings: those that the dataset's file does not bring by itself."""
+    dataset = {"dataset": flat["dataset"]}
+    usual = config.to_flat(settings.configuration(dataset))
+    other = dataset | {name: value for name, value in flat.items() if usual.get(name) != value}
+    arguments = []
+    for name, value in other.items():
+        option = f"--{name.replace('_', '-')}"
+        if isinstance(value, bool):
+            arguments.append(option if value else option.replace("--", "--no-", 1))
+        else:
+            several = isinstance(value, list | tuple)
+            arguments += [option, ",".join(map(str, value)) if several else "" if value is None else str(value)]
+    return arguments
+
+
 def _preset(command: F) -> F:
     return click.option(
         "--preset",

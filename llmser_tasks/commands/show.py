@@ -15,7 +15,7 @@ from llmser_tasks import settings
 from llmser_tasks.commands.formats import FORMATS
 from llmser_tasks.errors import StorageError
 from llmser_tasks.serving import KINDS, ModelName
-from llmser_tasks.warehouse import queries, runs
+from llmser_tasks.warehouse import acceptance, queries, runs
 from llmser_tasks.warehouse.queries import Rows
 from llmser_tasks.warehouse.runs import RunRow
 
@@ -98,7 +98,10 @@ def announced(url: str, run: str) -> RunRow:
     row = runs.latest(url) if run == "latest" else runs.load(url, run)
     kind = ", SYNTHETIC sample data" if row.synthetic else ""
     why = f": {row.message}" if row.message else ""
-    click.echo(f"Run {row.run_id} of dataset {row.dataset}{kind}, {row.state}{why}", err=True)
+    missing = "".join(
+        f"; {step}: {acceptance.MESSAGE.format(accepted=n)}" for step, n in acceptance.users(url, row.run_id).items()
+    )
+    click.echo(f"Run {row.run_id} of dataset {row.dataset}{kind}, {row.state}{why}{missing}", err=True)
     return row
 
 

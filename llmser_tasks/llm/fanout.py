@@ -25,6 +25,7 @@ from llmser_tasks.llm.replies import Reply
 from llmser_tasks.progress import Progress, silent
 from llmser_tasks.warehouse.batches import Account, Meter
 
+ACCEPTED = "accepted"  # kind of what stays open because a person has it so
 TELL_S = 2.0  # how often to say that only others' answers are waited for
 
 
@@ -198,6 +199,31 @@ def answer(
         seconds=time.monotonic() - tally.started,
         stopped=str(cause) if cause else None,
         fatal=cause if isinstance(cause, EndpointFatal | StorageError) else None,
+    )
+
+
+def known(endpoint: Endpoint, questions: Sequence[Question], database_url: str) -> Outcomes:
+    """What the ledger holds of these questions; nothing is asked, and what it does not hold stays open.
+
+    Raises:
+        StorageError: Postgres is down.
+    """
+    keys = [question.key(endpoint.model) for question in questions]
+    settled = ledger.known(database_url, list(dict.fromkeys(keys)))
+    open_: dict[str, Answer | Failure] = {
+        key: Failure(key, ACCEPTED, True, "The run goes on without it.") for key in keys
+    }
+    results = open_ | {key: as_result(entry, from_ledger=True) for key, entry in settled.items()}
+    return Outcomes(
+        results=tuple(results[key] for key in keys),
+        distinct=len(open_),
+        from_ledger=len(settled),
+        asked=0,
+        calls=0,
+        prompt_tokens=0,
+        completion_tokens=0,
+        cost=None,
+        seconds=0.0,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Collection, Generator, Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -121,22 +121,40 @@ def task_instances(client: httpx.Client, run_id: str) -> list[Json]:
             return found
 
 
-def clear_failed(client: httpx.Client, run_id: str) -> list[tuple[str, int]]:
-    """Let a run's failed tasks run again, mapped ones singly, and all that waits for them; returns (task, map index).
+def knows(client: httpx.Client, run_id: str) -> bool:
+    """Whether the run is one of Airflow's."""
+    response = client.get(f"/api/v2/dags/{DAG}/dagRuns/{_quoted(run_id)}")
+    return response.status_code != 404 and bool(_json(response, f"show the run {run_id}"))
 
-    What clearing them on the page does: whatever they had done before is kept, by their own means.
+
+def failed_tasks(client: httpx.Client, run_id: str) -> list[tuple[str, int]]:
+    """Task and map index (-1: not mapped) of what has failed by itself."""
+    found = task_instances(client, run_id)
+    return [(t["task_id"], t["map_index"]) for t in found if t["state"] == "failed"]
+
+
+def clear(client: httpx.Client, run_id: str, tasks: Collection[tuple[str, int]], *, only_failed: bool = True) -> None:
+    """Let these tasks run again, mapped ones singly, and all that waits for them, as clearing them on the page does.
+
+    Args:
+        only_failed: what has succeeded below them stays as it is.
     """
-    failed = [(t["task_id"], t["map_index"]) for t in task_instances(client, run_id) if t["state"] == "failed"]
     body: Json = {
         "dag_run_id": run_id,
-        "task_ids": [list(instance) for instance in failed],
+        "task_ids": [[task, index] if index >= 0 else task for task, index in tasks],
         "include_downstream": True,
-        "only_failed": True,
+        "only_failed": only_failed,
         "reset_dag_runs": True,
         "dry_run": False,
     }
-    if failed:
-        _json(client.post(f"/api/v2/dags/{DAG}/clearTaskInstances", json=body), f"clear the failed tasks of {run_id}")
+    if tasks:
+        _json(client.post(f"/api/v2/dags/{DAG}/clearTaskInstances", json=body), f"clear tasks of {run_id}")
+
+
+def clear_failed(client: httpx.Client, run_id: str) -> list[tuple[str, int]]:
+    """Clear what has failed of a run; returns it."""
+    failed = failed_tasks(client, run_id)
+    clear(client, run_id, failed)
     return failed
 
 

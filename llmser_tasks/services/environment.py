@@ -18,6 +18,7 @@ ADMIN = "admin"
 RANKER_CONNECTION = "llmser_ranker"
 TASKS_AT_ONCE = 4
 LLM_SLOTS = 4
+INHERITED = ("AIRFLOW_CONN_", "AIRFLOW__METRICS__")  # of Airflow's own variables; the others are ours to set
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def build(home: Path, addresses: Addresses, secrets: Secrets, marker: str) -> di
     passwords = airflow / "passwords.json"
     write_private(passwords, json.dumps({ADMIN: secrets.admin_password}))
     threads = str(threads_per_task())
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith("AIRFLOW_") or k.startswith("AIRFLOW_CONN_")}
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("AIRFLOW_") or k.startswith(INHERITED)}
     return inherited | {
         MARKER: marker,
         "SPT_NOENV": "1",  # renamed processes keep a readable environment, by which they are found again

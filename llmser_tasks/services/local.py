@@ -11,9 +11,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from httpx import Client, TransportError
 from rich.console import Console
 
-from llmser_tasks.errors import InputError, LlmserError
+from llmser_tasks.errors import InputError, LlmserError, StorageError
 from llmser_tasks.sample import write_sample
 from llmser_tasks.services import airflow_api, results, stack
 from llmser_tasks.services.environment import ADMIN
@@ -68,9 +69,37 @@ def trigger(
     dumps = {name: str(Path(values[name]).absolute()) for name in ("reviews", "items") if values.get(name)}
     with here.client() as client:
         started = airflow_api.trigger(client, {**values, **dumps}, run_id)  # the services may run in another folder
-        if wait and not follow(client, started, here.addresses.warehouse, console):
-            raise _failure(here, started)
+        if wait:
+            follow_to_end(here, client, started, console)
     return started
+
+
+def follow_to_end(here: Stack, client: Client, run_id: str, console: Console) -> None:
+    """Show a run until it has succeeded.
+
+    Raises:
+        RunFailed: it has not.
+    """
+    if not follow(client, run_id, here.addresses.warehouse, console):
+        raise _failure(here, run_id)
+
+
+@contextmanager
+def airflow_of(home: Path, run_id: str) -> Iterator[tuple[Stack, Client] | None]:
+    """The services that are up and a client of their Airflow; None where they are not, or do not know the run.
+
+    Raises:
+        StorageError: Airflow does not answer, also within the block.
+    """
+    here = stack.attached(home)
+    if here is None:
+        yield None
+        return
+    try:
+        with here.client() as client:
+            yield (here, client) if airflow_api.knows(client, run_id) else None
+    except TransportError as error:
+        raise StorageError(f"Airflow at {here.url} does not answer ({type(error).__name__}); try again.") from None
 
 
 def demo(home: Path, wait: bool = True, console: Console | None = None) -> None:

@@ -79,7 +79,7 @@ def running(home: Path, say: Say = print) -> Iterator[tuple[Stack, Watch]]:
         if before is not None and _clean_up(before):
             say("Stopped what an earlier start had left behind.")
         secrets = secret_store.load_or_make(home)
-        with _databases(home) as (warehouse, airflow_database):
+        with _databases(home, before) as (warehouse, airflow_database):
             addresses = Addresses(
                 api_port=processes.free_port(before.addresses.api_port if before else None),
                 ranker_port=processes.free_port(before.addresses.ranker_port if before else None),
@@ -190,14 +190,18 @@ def _undisturbed() -> Iterator[None]:
 
 
 @contextmanager
-def _databases(home: Path) -> Iterator[tuple[str, str]]:
-    """URLs of the warehouse and of Airflow's own database: those of the environment, else on the embedded server."""
+def _databases(home: Path, before: State | None) -> Iterator[tuple[str, str]]:
+    """URLs of the warehouse and of Airflow's own database: those of the environment, else on the embedded server.
+
+    That keeps its port where it can: Airflow knows the warehouse's tables by their address.
+    """
     warehouse = os.environ.get("LLMSER_DATABASE_URL")
     airflow = os.environ.get("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN")
     if warehouse and airflow:
         yield warehouse, airflow
         return
-    server = embedded.start(home)
+    port = make_url(before.addresses.warehouse).port if before else None
+    server = embedded.start(home, processes.free_port(port))
     try:
         yield warehouse or server.url, airflow or server.airflow_url
     finally:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from sqlalchemy import Connection, text
@@ -22,6 +22,18 @@ class Account:
     run_id: str
     step: str
     batch: int
+
+
+@dataclass(frozen=True)
+class Bill:
+    """What a batch has cost so far, over all attempts, and how many users it left without an answer."""
+
+    calls: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost: float = 0.0
+    failed: int = 0
+    accepted: int = 0
 
 
 @dataclass
@@ -93,23 +105,25 @@ def record(
     state: Literal["running", "done", "failed"],
     answered: int = 0,
     failed: int = 0,
+    accepted: int = 0,
     message: str | None = None,
 ) -> None:
     """Write how an attempt of a batch stands; what it spends is added by its `Meter`, with the answers.
 
     Args:
         answered, failed: users, as they stand now; they replace what was there.
+        accepted: of the failed, those that the run goes on without (see `acceptance`).
     """
     with transaction(url) as connection:
         connection.execute(
             text(
                 """
-                insert into batches (run_id, step, batch, label, users, answered, failed, state, message)
-                values (:run, :step, :batch, :label, :users, :answered, :failed, :state, :message)
+                insert into batches (run_id, step, batch, label, users, answered, failed, accepted, state, message)
+                values (:run, :step, :batch, :label, :users, :answered, :failed, :accepted, :state, :message)
                 on conflict (run_id, step, batch) do update set
                     label = excluded.label, users = excluded.users, answered = excluded.answered,
-                    failed = excluded.failed, state = excluded.state, message = excluded.message, updated_at = now(),
-                    held = 0, owner = null
+                    failed = excluded.failed, accepted = excluded.accepted, state = excluded.state,
+                    message = excluded.message, updated_at = now(), held = 0, owner = null
                 """
             ),
             {
@@ -120,7 +134,34 @@ def record(
                 "users": users,
                 "answered": answered,
                 "failed": failed,
+                "accepted": accepted,
                 "state": state,
                 "message": None if message is None else storable(message),
             },
         )
+
+
+def record_unasked(url: str, run_id: str, step: str, batch: int, label: str, users: int) -> None:
+    """Write that a batch failed because one before it did; what is known of an earlier attempt stays."""
+    with transaction(url) as connection:
+        connection.execute(
+            text(
+                """
+                insert into batches (run_id, step, batch, label, users, failed, state, message)
+                values (:run, :step, :batch, :label, :users, :users, 'failed', 'Not asked: a batch before it failed.')
+                on conflict do nothing
+                """
+            ),
+            {"run": run_id, "step": step, "batch": batch, "label": label, "users": users},
+        )
+
+
+def bill(url: str, account: Account) -> Bill:
+    """What a batch has cost; nothing where it never ran."""
+    query = text(
+        "select calls, prompt_tokens, completion_tokens, coalesce(cost, 0), failed, accepted from batches"
+        " where (run_id, step, batch) = (:run_id, :step, :batch)"
+    )
+    with transaction(url) as connection:
+        row = connection.execute(query, asdict(account)).one_or_none()
+    return Bill(*row) if row else Bill()

@@ -57,11 +57,11 @@ QUERIES = {
         " from steps where run_id = :run order by started_at, step, part"
     ),
     "batches": (
-        "select step, batch, label, users, answered, calls, failed, prompt_tokens, completion_tokens, cost, state,"
-        " message, updated_at from batches where run_id = :run order by step, batch"
+        "select step, batch, label, users, answered, calls, failed, accepted, prompt_tokens, completion_tokens, cost,"
+        " state, message, accepted_at, updated_at from batches where run_id = :run order by step, batch"
     ),
     "costs": (
-        "select step, users, answered, calls, failed, prompt_tokens::bigint, completion_tokens::bigint, cost,"
+        "select step, users, answered, calls, failed, accepted, prompt_tokens::bigint, completion_tokens::bigint, cost,"
         " lost from run_costs where run_id = :run order by step"
     ),
     "group-costs": (

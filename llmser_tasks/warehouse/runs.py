@@ -27,6 +27,8 @@ class RunRow:
     message: str | None
     started_at: datetime
     finished_at: datetime | None
+    failure: str | None = None  # its kind, where an endpoint was why: see llm.errors
+    taken_up_at: datetime | None = None  # after it had failed
 
 
 def create(
@@ -57,7 +59,11 @@ def create(
         if not same:
             raise InputError(f"Run {run_id} exists with other settings; choose another run id.")
         connection.execute(
-            text("update runs set state = 'running', message = null, finished_at = null where run_id = :run"), given
+            text(
+                "update runs set state = 'running', message = null, failure = null, finished_at = null"
+                " where run_id = :run"
+            ),
+            given,
         )
 
 
@@ -70,7 +76,8 @@ def load(url: str, run_id: str) -> RunRow:
     with transaction(url) as connection:
         row = connection.execute(
             text(
-                "select run_id, dataset, config, state, synthetic, message, started_at, finished_at"
+                "select run_id, dataset, config, state, synthetic, message, started_at, finished_at, failure,"
+                " taken_up_at"
                 " from runs where run_id = :run"
             ),
             {"run": storable(run_id)},
@@ -135,15 +142,33 @@ def note_tail_threshold(url: str, run_id: str, threshold: int) -> None:
 def finish(connection: Connection, run_id: str) -> None:
     """Mark the run as succeeded, in the transaction that publishes its results."""
     connection.execute(
-        text("update runs set state = 'succeeded', message = null, finished_at = now() where run_id = :run"),
+        text(
+            "update runs set state = 'succeeded', message = null, failure = null, finished_at = now()"
+            " where run_id = :run"
+        ),
         {"run": run_id},
     )
 
 
-def fail(url: str, run_id: str, message: str) -> None:
-    """Mark the run as failed, with the sentence that people read."""
+def fail(url: str, run_id: str, message: str, failure: str | None = None) -> None:
+    """Mark the run as failed, with the sentence that people read and the kind of failure."""
     with transaction(url) as connection:
         connection.execute(
-            text("update runs set state = 'failed', message = :message, finished_at = now() where run_id = :run"),
-            {"run": run_id, "message": storable(message)},
+            text(
+                "update runs set state = 'failed', message = :message, failure = :failure, finished_at = now()"
+                " where run_id = :run"
+            ),
+            {"run": run_id, "message": storable(message), "failure": failure},
+        )
+
+
+def take_up(url: str, run_id: str, since: datetime) -> None:
+    """Mark the run as running again, if it failed before it was taken up at this time; a later failure stays."""
+    with transaction(url) as connection:
+        connection.execute(
+            text(
+                "update runs set state = 'running', message = null, failure = null, finished_at = null,"
+                " taken_up_at = :since where run_id = :run and state = 'failed' and finished_at < :since"
+            ),
+            {"run": run_id, "since": since},
         )

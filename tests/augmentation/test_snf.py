@@ -21,6 +21,7 @@ from llmser_tasks.augmentation.catalogue import Catalogue
 from llmser_tasks.augmentation.picks import Picks
 from llmser_tasks.errors import InputError
 from llmser_tasks.llm.errors import EndpointFatal, Nonsense
+from llmser_tasks.warehouse import acceptance
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.workspace import Workspace
 
@@ -259,3 +260,54 @@ def test_plan_covers_every_row_once_and_makes_at_most_300_batches() -> None:
     assert [b.first for b in many] == [0, *[b.last + 1 for b in many[:-1]]]
     assert many[-1].last == 1_000_000
     assert plan(0, 10) == []
+
+
+def limited(block: Block, schema: dict[str, Any]) -> Any:
+    """Answers short histories only."""
+    if len(block["history"]) > 1:
+        return 429, {"error": {"code": "rate_limit_exceeded", "message": "slow down"}}
+    return by_title(block, schema)
+
+
+def refusing(*_: Any) -> Any:
+    return 401, {"error": {"code": "invalid_api_key", "message": "no"}}
+
+
+@pytest.mark.parametrize(("script", "error"), [(limited, Unanswered), (refusing, EndpointFatal)])
+def test_an_accepted_batch_asks_nothing_and_goes_on_without_who_has_no_answer(
+    ask: Ask, llm: Double, world: World, database_url: str, run_id: str, script: Any, error: type[Exception]
+) -> None:
+    llm.script = script
+    with pytest.raises(error):
+        ask()
+    open_ = batch_row(database_url)["failed"]
+    assert [p.missing for p in acceptance.accept(database_url, run_id)] == [open_] and open_ > 0
+    llm.asked.clear()
+
+    counts = ask()
+    assert llm.asked == [] and counts["calls"] == 0
+    assert (counts["failed"], counts["accepted"]) == (open_, open_)
+    row = batch_row(database_url)
+    assert (row["state"], row["answered"], row["failed"], row["accepted"]) == ("done", 5 - open_, open_, open_)
+    assert row["message"] == f"{open_} users accepted without an answer."
+    picks = Picks.read(database_url, run_id, "snf", world.known)
+    picks.require(world.histories.users)
+    assert picks.of(0) == ([], [], "unanswered: accepted")
+    assert bool(picks.of(2)[0]) == (script is limited), "answers that are there count"
+
+
+def test_taken_back_it_asks_for_who_is_missing(
+    ask: Ask, llm: Double, world: World, database_url: str, run_id: str
+) -> None:
+    llm.script = limited
+    with pytest.raises(Unanswered):
+        ask()
+    acceptance.accept(database_url, run_id)
+    ask()
+    assert [(p.step, p.batch, p.missing) for p in acceptance.revoke(database_url, run_id)] == [("snf", 0, 1)]
+    assert (batch_row(database_url)["state"], batch_row(database_url)["accepted"]) == ("failed", 0)
+    llm.reset()
+    ask()
+    assert [len(block["history"]) for block in llm.asked] == [3]
+    assert Picks.read(database_url, run_id, "snf", world.known).of(0)[0]
+    assert (batch_row(database_url)["state"], batch_row(database_url)["failed"]) == ("done", 0)

@@ -28,6 +28,7 @@ import json, sys
 from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk import DagRunState
 
+sys.path.append(sys.argv[1])
 dag = DagBag(sys.argv[1]).dags["llmser"]
 for values in json.loads(sys.argv[2]):
     run = dag.test(run_conf=values, logical_date=None)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +17,8 @@ from airflow.sdk import RetryAction, TriggerRule
 from llmser_tasks import config
 from llmser_tasks.errors import InputError, StorageError
 from llmser_tasks.llm import errors as llm
+from llmser_tasks.llm.purse import BudgetSpent
+from llmser_tasks.warehouse import runs
 
 FILE = Path(__file__).parents[2] / "dags" / "llmser.py"
 
@@ -117,9 +121,46 @@ def test_reading_the_file_imports_nothing_heavy() -> None:
     """The scheduler's workers read it before every task."""
     program = (
         "import sys, airflow.sdk, runpy; before = set(sys.modules)\n"
-        f"runpy.run_path({str(FILE)!r}, run_name='dag')\n"
+        f"sys.path.append({str(FILE.parent)!r}); runpy.run_path({str(FILE)!r}, run_name='dag')\n"
         "heavy = {'torch', 'pandas', 'pyarrow', 'duckdb', 'scipy', 'transformers', 'matplotlib', 'httpx'}\n"
         "print(sorted(heavy & (set(sys.modules) - before)))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip().splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    ("error", "event"),
+    [(BudgetSpent("Run r has spent 20 of its budget of 20."), "budget reached"), (llm.KeyRefused("no"), "run failed")],
+)
+def test_who_is_told_hears_of_the_budget_by_name(
+    dag: Any, database_url: str, monkeypatch: pytest.MonkeyPatch, error: Exception, event: str
+) -> None:
+    told: list[Any] = []
+    monkeypatch.setenv("LLMSER_DATABASE_URL", database_url)
+    monkeypatch.setattr("llmser_notice.tell", lambda *about, **more: told.append((*about, more)))
+    runs.create(database_url, "r", "beauty", {})
+    failed = dag.get_task("snf").partial_kwargs["on_failure_callback"]
+    failed = failed[0] if isinstance(failed, list) else failed
+    failed({"run_id": "r", "exception": error})
+    assert told == [], "one notice a run, not one a batch"
+    dag.on_failure_callback({"run_id": "r"})
+    ((said, sentence, more),) = told
+    assert (said, sentence) == (event, str(error))
+    assert (more["run_id"], more["dataset"]) == ("r", "beauty") and "llmser rerun-failed r" in more["then"]
+
+
+def test_a_failure_that_is_told_late_does_not_undo_that_the_run_was_taken_up(
+    dag: Any, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Any] = []
+    monkeypatch.setenv("LLMSER_DATABASE_URL", database_url)
+    monkeypatch.setattr("llmser_notice.tell", lambda *about, **more: told.append(about))
+    runs.create(database_url, "r", "beauty", {})
+    runs.fail(database_url, "r", "503")
+    ended = datetime.now(UTC)
+    runs.take_up(database_url, "r", ended + timedelta(seconds=5))
+    dag.on_failure_callback({"run_id": "r", "dag_run": SimpleNamespace(end_date=ended)})
+    assert runs.load(database_url, "r").state == "running" and told == []
+    dag.on_failure_callback({"run_id": "r", "dag_run": SimpleNamespace(end_date=ended + timedelta(seconds=9))})
+    assert runs.load(database_url, "r").state == "failed" and len(told) == 1

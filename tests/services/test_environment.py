@@ -19,6 +19,7 @@ ADDRESSES = Addresses(4001, 4002, "postgresql://airflow:pw-a@127.0.0.1:4003/airf
 def variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     monkeypatch.setenv("AIRFLOW__CORE__DAGS_FOLDER", "/somebody/elses")
     monkeypatch.setenv("AIRFLOW_CONN_MY_LLM", "http://user-made")
+    monkeypatch.setenv("AIRFLOW__METRICS__STATSD_ON", "True")
     monkeypatch.delenv("LLMSER_ARTEFACTS", raising=False)
     return environment.build(tmp_path, ADDRESSES, secret_store.load_or_make(tmp_path), "marker")
 
@@ -31,9 +32,12 @@ def test_every_server_is_on_loopback(variables: dict[str, str]) -> None:
     assert "127.0.0.1" in variables["NO_PROXY"]
 
 
-def test_another_airflow_of_the_user_has_no_say_but_connections_stay(variables: dict[str, str]) -> None:
+def test_another_airflow_of_the_user_has_no_say_but_connections_and_metrics_stay(
+    variables: dict[str, str],
+) -> None:
     assert Path(variables["AIRFLOW__CORE__DAGS_FOLDER"], "llmser.py").is_file()
     assert variables["AIRFLOW_CONN_MY_LLM"] == "http://user-made"
+    assert variables["AIRFLOW__METRICS__STATSD_ON"] == "True"
 
 
 def test_ranker_connection_and_plain_variable_mean_the_same(

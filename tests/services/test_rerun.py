@@ -1,14 +1,17 @@
-"""A batch that fails under a scheduler, cleared: it asks only for what is missing, and the run goes on by itself."""
+"""Batches that fail under a scheduler, rerun or accepted from the command line: the run goes on by itself."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +31,35 @@ SMALL = {
 
 
 @pytest.fixture
-def home(open_folder: Path) -> Iterator[Path]:
+def told() -> Iterator[list[dict[str, Any]]]:
+    """What a webhook was sent; its address comes first."""
+    received: list[dict[str, Any]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            received.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    received.append({"url": f"http://127.0.0.1:{server.server_port}/hook"})
+    yield received
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def home(open_folder: Path, told: list[dict[str, Any]]) -> Iterator[Path]:
     home = open_folder / "rerun"
     home.mkdir(mode=0o711)
-    variables = {k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW", "LLMSER"))}
+    variables = {k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW", "LLMSER"))} | {
+        "LLMSER_NOTIFY": "nobody, ops",
+        "AIRFLOW_CONN_OPS": json.dumps({"conn_type": "http", "host": told.pop()["url"]}),
+    }
     with (home / "out").open("wb") as out:
         process = subprocess.Popen(
             [sys.executable, "-m", "llmser_tasks.cli", "up"],
@@ -56,41 +84,76 @@ def until(condition: Callable[[], bool], why: Callable[[], object]) -> None:
         time.sleep(0.3)
 
 
-def test_a_cleared_batch_asks_only_for_what_is_missing(home: Path) -> None:
+def llmser(home: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "llmser_tasks.cli", *arguments],
+        env=os.environ | {"LLMSER_HOME": str(home)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_failed_batches_ask_only_for_what_is_missing_or_for_nothing(home: Path, told: list[dict[str, Any]]) -> None:
     here = stack.attached(home)
     assert here is not None
-    ranker = here.addresses.ranker.removesuffix("/v1")
+    ranker, url = here.addresses.ranker.removesuffix("/v1"), here.addresses.warehouse
     files = write_sample(home / "sample", users=150, items=60, seed=3)
     values = SMALL | {"reviews": str(files.reviews), "items": str(files.items)}
     with here.client() as client, httpx.Client(trust_env=False) as faults:
 
-        def over() -> bool:
+        def over(run_id: str) -> bool:
             return airflow_api.run(client, run_id)["state"] in ("success", "failed")
 
-        def tasks() -> Any:
+        def tasks(run_id: str) -> Any:
             return [(t["task_id"], t["map_index"], t["state"]) for t in airflow_api.task_instances(client, run_id)]
 
         def answered() -> Counter[str]:
             return Counter(faults.get(f"{ranker}/stats").json()["outcomes"])
 
-        faults.post(f"{ranker}/faults", json={"spec": "arrears=0.03"}).raise_for_status()  # the quota is used up
-        run_id = airflow_api.trigger(client, values)
-        until(over, tasks)
-        failed = [(task, index) for task, index, state in tasks() if state == "failed"]
-        assert failed and {task for task, _ in failed} == {"snf"}
-        paid = ledger(here.addresses.warehouse)
+        def fail(**other: str) -> tuple[str, list[tuple[str, int]]]:
+            """A run whose quota is used up in the midst of its questions, and its failed tasks; then there is more."""
+            faults.post(f"{ranker}/faults", json={"spec": "arrears=0.1"}).raise_for_status()
+            run_id = airflow_api.trigger(client, values | other)
+            until(lambda: over(run_id), lambda: tasks(run_id))
+            faults.post(f"{ranker}/faults", json={"spec": ""}).raise_for_status()
+            failed = airflow_api.failed_tasks(client, run_id)
+            assert failed and {task for task, _ in failed} == {"snf"}
+            return run_id, failed
+
+        run_id, failed = fail()
         before = answered()
-        assert paid == before["answered"] > 0 and before["arrears"] > 0
+        assert ledger(url) == before["answered"] > 0 and before["arrears"] > 0
+        until(lambda: bool(told), lambda: (home / "out").read_text())
+        assert [(t["event"], t["run"], t["dataset"]) for t in told] == [("run failed", run_id, "rerun")]
+        assert "no quota left" in told[0]["sentence"] and f"llmser rerun-failed {run_id}" in told[0]["then"]
 
-        faults.post(f"{ranker}/faults", json={"spec": ""}).raise_for_status()
-        assert airflow_api.clear_failed(client, run_id) == failed
-        until(lambda: not over(), tasks)
-        until(over, tasks)
-        assert {state for *_, state in tasks()} == {"success"}
-        assert answered()["answered"] == ledger(here.addresses.warehouse)  # no question was paid for twice
-        assert airflow_api.clear_failed(client, run_id) == []
+        said = llmser(home, "rerun-failed", run_id, "--wait")
+        assert said.startswith(f"Cleared of run {run_id}: {len(failed)} batch") and "of snf (users" in said
+        assert {state for *_, state in tasks(run_id)} == {"success"}
+        assert answered()["answered"] == ledger(url)  # no question was paid for twice
+
+        events = client.get("/api/v2/assets/events", params={"limit": 100, "source_run_id": run_id}).json()
+        made = {event["name"].rsplit("/", 1)[-1]: event["extra"] for event in events["asset_events"]}
+        assert {"llmser_interactions", "llmser_candidates", "reliability", "recommendations"} <= set(made)
+        assert {(extra["dataset"], extra["run_id"]) for extra in made.values()} == {("rerun", run_id)}
+        assert made["llmser_interactions"]["artefact"]["step"] == "ingest"
+
+        run_id, failed = fail(noun="thing that is let go")
+        known = ledger(url, "snf")
+        said = llmser(home, "accept", run_id, "--wait")
+        assert {state for *_, state in tasks(run_id)} == {"success"}
+        with engine(url).connect() as connection:
+            rows = connection.execute(
+                text("select step, batch, state, failed, accepted from batches where run_id = :run"), {"run": run_id}
+            ).all()
+        without = {(row.step, row.batch): row.accepted for row in rows if row.accepted}
+        assert set(without) <= set(failed) and {row.state for row in rows} == {"done"}
+        most = int(said.split("at most ")[1].split()[0])
+        assert most >= sum(without.values()) > 0, "another batch may have got an answer that two share"
+        assert ledger(url, "snf") == known, "nothing more was asked"
+        assert [t["event"] for t in told] == ["run failed", "run failed"]
 
 
-def ledger(database_url: str) -> int:
+def ledger(database_url: str, step: str = "%") -> int:
     with engine(database_url).connect() as connection:
-        return connection.scalar(text("select count(*) from answers")) or 0
+        return connection.scalar(text("select count(*) from answers where step like :step"), {"step": step}) or 0

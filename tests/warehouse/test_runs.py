@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 from sqlalchemy import text
 
@@ -84,3 +86,19 @@ def spend(database_url: str, meter: batches.Meter, *entries: Entry) -> None:
         counted = meter.write(connection, entries)
     meter.written(counted)
     assert not meter.unwritten
+
+
+def test_a_run_taken_up_is_running_until_it_fails_again(database_url: str) -> None:
+    runs.create(database_url, "r", "sample", {})
+    before = datetime.now(UTC) - timedelta(hours=1)
+    runs.fail(database_url, "r", "Out of budget.", "budget")
+    runs.take_up(database_url, "r", before)
+    assert (runs.load(database_url, "r").state, runs.load(database_url, "r").failure) == ("failed", "budget")
+    runs.take_up(database_url, "r", datetime.now(UTC) + timedelta(hours=1))
+    row = runs.load(database_url, "r")
+    assert (row.state, row.message, row.failure, row.finished_at) == ("running", None, None, None)
+    assert row.taken_up_at and row.taken_up_at > datetime.now(UTC)
+    with transaction(database_url) as connection:
+        runs.finish(connection, "r")
+    runs.take_up(database_url, "r", datetime.now(UTC) + timedelta(hours=1))
+    assert runs.load(database_url, "r").state == "succeeded"

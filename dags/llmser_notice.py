@@ -1,0 +1,146 @@
+"""Who is told when a run fails, its budget is used up or a refresh does not get through its gate.
+
+LLMSER_NOTIFY, in the environment or as an Airflow Variable, names them, separated by commas or as a JSON list:
+
+- a connection of type *smtp*: a mail, from its `from_email` to the addresses in its extra `to`;
+- a connection of type *http*: a webhook's address; it gets JSON, whose `text` is what Slack and Mattermost show;
+- `{"notifier": "path.of.a.Notifier", "kwargs": {"text": "{{ notice.text }}"}}`: any other notifier of Airflow's; its
+  template fields may use `notice.event`, `.run`, `.dataset`, `.sentence`, `.then`, `.page` and `.text`.
+
+A sentence may quote strangers (titles, what an endpoint said): it is never read as a template, as HTML or as a header.
+Who cannot be told is a line in the log and no failure.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import logging
+import os
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any, Literal
+from urllib.parse import quote
+
+from airflow.sdk import BaseNotifier, Connection
+
+from llmser_tasks.services.connections import endpoint_url
+from llmser_tasks.text import clean_title
+
+log = logging.getLogger(__name__)
+
+SETTING = "LLMSER_NOTIFY"
+LONGEST = 2000  # characters of a sentence
+TIMEOUT_S = 10
+
+Event = Literal["run failed", "budget reached", "gate closed"]
+Notice = dict[str, str]
+
+
+def tell(event: Event, sentence: str, *, run_id: str, dataset: str, then: str = "") -> None:
+    """Tell everyone whom LLMSER_NOTIFY names; never raises.
+
+    Args:
+        sentence: what happened, as the run's record says it.
+        then: what a person can do.
+    """
+    try:
+        notice = compose(event, sentence, run_id=run_id, dataset=dataset, then=then)
+        receivers = named(setting())
+    except Exception as error:  # noqa: BLE001  nothing here may fail a run
+        log.warning("Nobody is told of “%s”: %s cannot be read: %s", event, SETTING, error)
+        return
+    for receiver in receivers:
+        try:
+            send(receiver, notice)
+            log.info("Told %s: %s", _name(receiver), event)
+        except Exception as error:  # noqa: BLE001
+            # The error's own words may hold the address of a webhook, which is a secret.
+            log.warning("Could not tell %s of “%s”: %s", _name(receiver), event, type(error).__name__)
+
+
+def compose(event: Event, sentence: str, *, run_id: str, dataset: str, then: str = "") -> Notice:
+    """What is told, as clean lines."""
+    from airflow.sdk.configuration import conf
+
+    lines = {"event": event, "run": run_id, "dataset": dataset, "sentence": sentence, "then": then}
+    notice = {name: clean_title(text, LONGEST) or "" for name, text in lines.items()}
+    notice["sentence"] = notice["sentence"] or "The run's page says more."
+    page = conf.get("api", "base_url", fallback="")
+    notice["page"] = f"{page.rstrip('/')}/dags/llmser/runs/{quote(run_id, safe='')}" if page else ""
+    title = f"LLMSeR, {notice['dataset']}: {notice['event']}"
+    told = (f"{title} (run {notice['run']})", notice["sentence"], notice["then"], notice["page"])
+    return notice | {"title": title, "text": "\n".join(filter(None, told))}
+
+
+def setting() -> str:
+    """The environment's value, or else the Airflow Variable's."""
+    from airflow.sdk import Variable
+
+    return os.environ.get(SETTING) or str(Variable.get(SETTING, default=None) or "")
+
+
+def named(value: str) -> list[str | Mapping[str, Any]]:
+    """Connection ids and notifiers.
+
+    Raises:
+        ValueError: the value is no list of these.
+    """
+    if not value.strip().startswith("["):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    found = json.loads(value)
+    for one in found:
+        if not isinstance(one, str) and not (isinstance(one, dict) and isinstance(one.get("notifier"), str)):
+            raise ValueError('each must be a connection id or {"notifier": "path.of.a.Notifier", "kwargs": {…}}.')
+    return list(found)
+
+
+def send(receiver: str | Mapping[str, Any], notice: Notice) -> None:
+    """
+    Raises:
+        Exception: whatever keeps it from being told.
+    """
+    if not isinstance(receiver, str):
+        _notifier(receiver)({"notice": notice})
+        return
+    connection = Connection.get(receiver)
+    ways = {"smtp": _mail, "http": _post}
+    if connection.conn_type not in ways:
+        raise TypeError(f"connection type {connection.conn_type}")
+    ways[connection.conn_type](connection, notice)
+
+
+def _notifier(described: Mapping[str, Any]) -> BaseNotifier:
+    module, _, name = described["notifier"].rpartition(".")
+    kind = getattr(import_module(module), name)
+    if not (isinstance(kind, type) and issubclass(kind, BaseNotifier)):  # whoever may set Variables may not run all
+        raise TypeError(described["notifier"])
+    return kind(**described.get("kwargs", {}))
+
+
+def _mail(connection: Connection, notice: Notice) -> None:
+    from airflow.providers.smtp.notifications.smtp import SmtpNotifier
+
+    body = "".join(f"<p>{html.escape(line)}</p>" for line in notice["text"].splitlines())
+    notifier = SmtpNotifier(
+        to=connection.extra_dejson["to"],
+        subject=notice["title"],
+        html_content=body,
+        smtp_conn_id=connection.conn_id,
+    )
+    notifier.notify({})  # not called: that would read subject and body as templates
+
+
+def _post(connection: Connection, notice: Notice) -> None:
+    """To a webhook. Not by Airflow's HTTP hook, which logs the address of one that cannot be reached."""
+    import httpx
+
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # so does its line per request
+    url = endpoint_url(connection.host, connection.port, connection.schema)
+    login = (connection.login, connection.password or "") if connection.login else None
+    headers = connection.extra_dejson.get("headers")
+    httpx.post(url, json=notice, headers=headers, auth=login, timeout=TIMEOUT_S).raise_for_status()
+
+
+def _name(receiver: str | Mapping[str, Any]) -> str:
+    return receiver if isinstance(receiver, str) else str(receiver["notifier"])

@@ -1,0 +1,185 @@
+"""Who is told what: over loopback, with hostile text, and with receivers that fail."""
+
+from __future__ import annotations
+
+import email
+import json
+import logging
+import socketserver
+import threading
+from collections.abc import Iterator
+from email.message import Message
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any, ClassVar
+
+import pytest
+from airflow.sdk import BaseNotifier
+
+import llmser_notice
+
+HOSTILE = "Bcc: a@b\r\nX-Evil: 1\n<script>alert(1)</script> {{ 7 * 7 }} {% raw %} \u202e<b>“said”</b> &amp; more"
+
+
+class Webhook(HTTPServer):
+    """Keeps what it is sent."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Posted)
+        self.received: list[tuple[str, dict[str, str], dict[str, Any]]] = []
+        self.status = 200
+
+
+class Posted(BaseHTTPRequestHandler):
+    server: Webhook
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        self.server.received.append((self.path, dict(self.headers), body))
+        self.send_response(self.server.status)
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+class Mail(socketserver.TCPServer):
+    """The least SMTP that a client needs; keeps envelopes and messages."""
+
+    allow_reuse_address = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Conversation)
+        self.recipients: list[str] = []
+        self.messages: list[Message] = []
+
+
+class Conversation(socketserver.StreamRequestHandler):
+    server: Mail
+
+    def handle(self) -> None:
+        self._say("220 here")
+        for raw in self.rfile:
+            line = raw.decode().strip()
+            if line.upper().startswith("RCPT"):
+                self.server.recipients.append(line.split("<")[1].rstrip(">"))
+            if line.upper() == "DATA":
+                self._say("354 go on")
+                lines = iter(self.rfile.readline, b".\r\n")
+                self.server.messages.append(email.message_from_bytes(b"".join(lines)))
+            self._say("250 fine" if line.upper() != "QUIT" else "221 bye")
+
+    def _say(self, line: str) -> None:
+        self.wfile.write(f"{line}\r\n".encode())
+
+
+@pytest.fixture
+def webhook(monkeypatch: pytest.MonkeyPatch) -> Iterator[Webhook]:
+    yield from served(Webhook())
+
+
+@pytest.fixture
+def mail() -> Iterator[Mail]:
+    yield from served(Mail())
+
+
+def served(server: Any) -> Iterator[Any]:
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def connect(monkeypatch: pytest.MonkeyPatch, name: str, **fields: Any) -> None:
+    monkeypatch.setenv(f"AIRFLOW_CONN_{name.upper()}", json.dumps(fields))
+
+
+def tell(monkeypatch: pytest.MonkeyPatch, receivers: str, sentence: str = "It failed.", **other: str) -> None:
+    monkeypatch.setenv(llmser_notice.SETTING, receivers)
+    given = {"run_id": "manual__1", "dataset": "beauty", "then": "`llmser rerun-failed manual__1` reruns it."} | other
+    llmser_notice.tell("run failed", sentence, **given)
+
+
+def test_a_webhook_gets_json_with_a_text_for_people(webhook: Webhook, monkeypatch: pytest.MonkeyPatch) -> None:
+    port = webhook.server_address[1]
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "http://127.0.0.1:8080/")
+    connect(monkeypatch, "hook", conn_type="http", host="http://127.0.0.1/hooks/T1", port=port, login="u", password="p")
+    tell(monkeypatch, "hook", "37 of 512 unanswered.")
+    ((path, headers, body),) = webhook.received
+    assert path == "/hooks/T1" and headers["Authorization"].startswith("Basic ")
+    assert (body["event"], body["run"], body["dataset"]) == ("run failed", "manual__1", "beauty")
+    assert body["text"].splitlines()[:3] == [
+        "LLMSeR, beauty: run failed (run manual__1)",
+        "37 of 512 unanswered.",
+        "`llmser rerun-failed manual__1` reruns it.",
+    ]
+    assert body["page"] == "http://127.0.0.1:8080/dags/llmser/runs/manual__1"
+
+
+def test_a_mail_is_escaped_and_its_header_stays_one_line(mail: Mail, monkeypatch: pytest.MonkeyPatch) -> None:
+    connect(
+        monkeypatch, "post", conn_type="smtp", host="127.0.0.1", port=mail.server_address[1],
+        extra={"from_email": "llmser@here", "to": "a@there, b@there", "disable_ssl": True, "disable_tls": True},
+    )  # fmt: skip
+    tell(monkeypatch, "post", HOSTILE, dataset=HOSTILE, run_id="r\r\nBcc: c@there")
+    assert mail.recipients == ["a@there", "b@there"]
+    (message,) = mail.messages
+    assert message["From"] == "llmser@here" and message["Bcc"] is None and message["X-Evil"] is None
+    assert "\n" not in str(email.header.make_header(email.header.decode_header(message["Subject"])))
+    text = "".join(
+        part.get_payload(decode=True).decode()  # type: ignore[union-attr]
+        for part in message.walk()
+        if part.get_content_maintype() == "text"
+    )
+    assert "{{ 7 * 7 }}" in text and "49" not in text, "nothing is read as a template"
+    assert "&amp; more" in text and "<script" not in text and "<b>" not in text
+
+
+class Kept(BaseNotifier):
+    """A notifier that users could have."""
+
+    template_fields = ("text",)
+    told: ClassVar[list[str]] = []
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.text = text
+
+    def notify(self, context: Any) -> None:
+        self.told.append(self.text)
+
+
+def test_any_notifier_may_use_the_notice_and_does_not_read_it_as_a_template(monkeypatch: pytest.MonkeyPatch) -> None:
+    Kept.told.clear()
+    described = {"notifier": f"{__name__}.Kept", "kwargs": {"text": "{{ notice.event }}: {{ notice.sentence }}"}}
+    tell(monkeypatch, json.dumps([described]), "{{ 7 * 7 }} users")
+    assert Kept.told == ["run failed: {{ 7 * 7 }} users"]
+
+
+@pytest.mark.parametrize("path", ["os.mkdir", "no.such.thing", "nothing"])
+def test_what_is_no_notifier_is_not_run(path: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    described = {"notifier": path, "kwargs": {"path": str(tmp_path / "ran")}}
+    tell(monkeypatch, json.dumps([described]))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_who_cannot_be_told_is_a_line_in_the_log_without_the_address_and_the_others_are_told(
+    webhook: Webhook, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    here = f"http://127.0.0.1:{webhook.server_address[1]}"
+    connect(monkeypatch, "hook", conn_type="http", host=f"{here}/good")
+    connect(monkeypatch, "gone", conn_type="http", host="http://127.0.0.1:9/secret-path", password="hunter2")
+    connect(monkeypatch, "ftp", conn_type="ftp", host="127.0.0.1")
+    with caplog.at_level(logging.DEBUG):
+        tell(monkeypatch, "gone, unknown_one, ftp, hook")
+    assert [path for path, *_ in webhook.received] == ["/good"]
+    warned = [record.message for record in caplog.records if record.levelno == logging.WARNING]
+    assert [line.split(" of ")[0] for line in warned if line.startswith("Could not tell")] == [
+        "Could not tell gone", "Could not tell unknown_one", "Could not tell ftp",
+    ]  # fmt: skip
+    assert "hunter2" not in caplog.text and not any("secret-path" in line for line in warned)
+
+
+@pytest.mark.parametrize("value", ["[1]", '[{"kwargs": {}}]', "[broken", ""])
+def test_a_setting_that_cannot_be_read_fails_nothing(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    tell(monkeypatch, value)
