@@ -139,6 +139,7 @@ def test_failed_batches_ask_only_for_what_is_missing_or_for_nothing(home: Path, 
         assert made["llmser_interactions"]["artefact"]["step"] == "ingest"
 
         run_id, failed = fail(noun="thing that is let go")
+        until(lambda: len(told) == 2, lambda: (home / "out").read_text())
         known = ledger(url, "snf")
         said = llmser(home, "accept", run_id, "--wait")
         assert {state for *_, state in tasks(run_id)} == {"success"}
