@@ -27,6 +27,8 @@ class RunRow:
     message: str | None
     started_at: datetime
     finished_at: datetime | None
+    refreshes: str | None = None  # the run that it started from
+    unpublished: str | None = None  # why readers were not given it
 
 
 def create(
@@ -37,8 +39,10 @@ def create(
     *,
     synthetic: bool = False,
     budget: float | None = None,
+    refreshes: str | None = None,
 ) -> None:
-    """Insert the run; one that is there already (a rerun) is set back to running and keeps its budget.
+    """Insert the run; one that is there already (a rerun) is set back to running, keeps its budget and refreshes the
+    same run as before.
 
     Raises:
         InputError: it is there with other settings.
@@ -47,12 +51,12 @@ def create(
     with transaction(url) as connection:
         same = connection.scalar(
             text(
-                "insert into runs (run_id, dataset, config, synthetic, budget, code_version)"
-                " values (:run, :dataset, cast(:config as jsonb), :synthetic, :budget, :version)"
+                "insert into runs (run_id, dataset, config, synthetic, budget, code_version, refreshes)"
+                " values (:run, :dataset, cast(:config as jsonb), :synthetic, :budget, :version, :refreshes)"
                 " on conflict (run_id) do update set run_id = excluded.run_id"
                 " returning config = cast(:config as jsonb)"
             ),
-            given | {"version": __version__, "budget": budget},
+            given | {"version": __version__, "budget": budget, "refreshes": refreshes},
         )
         if not same:
             raise InputError(f"Run {run_id} exists with other settings; choose another run id.")
@@ -70,8 +74,8 @@ def load(url: str, run_id: str) -> RunRow:
     with transaction(url) as connection:
         row = connection.execute(
             text(
-                "select run_id, dataset, config, state, synthetic, message, started_at, finished_at"
-                " from runs where run_id = :run"
+                "select run_id, dataset, config, state, synthetic, message, started_at, finished_at, refreshes,"
+                " unpublished from runs where run_id = :run"
             ),
             {"run": storable(run_id)},
         ).one_or_none()
