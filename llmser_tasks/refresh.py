@@ -19,12 +19,13 @@ from llmser_tasks.augmentation.catalogue import Catalogue
 from llmser_tasks.augmentation.held_out import HELD
 from llmser_tasks.config import RunConfig
 from llmser_tasks.errors import InputError, LlmserError, StorageError
+from llmser_tasks.ingest.inbox import signature
 from llmser_tasks.progress import Progress, silent
 from llmser_tasks.reliability import reason
 from llmser_tasks.sequences import changes
 from llmser_tasks.sequences.changes import Changes
 from llmser_tasks.sequences.histories import Histories
-from llmser_tasks.warehouse import artefacts, publications, runs
+from llmser_tasks.warehouse import artefacts, publications, refreshes, runs
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.workspace import Artefact, Workspace
 
@@ -77,6 +78,21 @@ def known(database_url: str) -> list[str]:
     with transaction(database_url) as connection:
         published = set(connection.scalars(text("select dataset from current_runs")))
     return sorted(published | {path.stem for folder in settings.dataset_folders() for path in folder.glob("*.json")})
+
+
+def due(database_url: str, inbox: str, busy: refreshes.Busy) -> list[str]:
+    """Datasets whose refresh can begin and has a reason to: what arrived, or who wants it."""
+    return [name for name in known(database_url) if refreshes.due(database_url, name, signature(inbox, name), busy)]
+
+
+def take(database_url: str, inbox: str, dataset: str, run_id: str, busy: refreshes.Busy) -> dict[str, Any] | None:
+    """Settings of the refresh that is to be started under this run id; None where it has to wait for another.
+
+    Raises:
+        InputError: nobody knows such a dataset.
+    """
+    found = values(database_url, dataset)
+    return found if refreshes.take(database_url, dataset, run_id, signature(inbox, dataset), busy) else None
 
 
 def earlier(database_url: str, workspace: Workspace, run_id: str | None, now: RunConfig) -> Earlier:

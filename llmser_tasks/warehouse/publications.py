@@ -7,6 +7,8 @@ writes in the transaction that publishes it, and of nothing that it writes earli
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -14,6 +16,7 @@ from sqlalchemy import Connection, text
 
 from llmser_tasks.errors import InputError
 from llmser_tasks.warehouse.engine import transaction
+from llmser_tasks.warehouse.queries import Rows, stream
 from llmser_tasks.warehouse.rows import storable
 from llmser_tasks.warehouse.runs import RunRow, load
 
@@ -121,6 +124,19 @@ def rollback(url: str, dataset: str, to: str | None = None) -> Publication:
         found = _current(connection, dataset)
     assert found is not None
     return found
+
+
+@contextmanager
+def listed(url: str, dataset: str | None = None) -> Iterator[Rows]:
+    """The switches of a dataset, or of all, newest first."""
+    statement = text(
+        "select p.dataset, p.version, case when c.version = p.version then '*' else '' end as now, p.run_id, p.how,"
+        " p.published_at, r.validation from publications p join runs r using (run_id)"
+        " join current_runs c on c.dataset = p.dataset where p.dataset = coalesce(cast(:dataset as text), p.dataset)"
+        " order by p.dataset, p.version desc"
+    )
+    with stream(url, statement.bindparams(dataset=dataset and storable(dataset))) as rows:
+        yield rows
 
 
 def _give(url: str, dataset: str, run_id: str, how: str) -> Publication:
