@@ -1,0 +1,57 @@
+"""Arrivals in any number come down to one run and one after it."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from llmser_tasks.warehouse import refreshes
+
+
+def nobody(_: str) -> bool:
+    return False
+
+
+def everybody(_: str) -> bool:
+    return True
+
+
+def test_of_ten_arrivals_the_first_starts_a_run_and_the_others_one_more(database_url: str) -> None:
+    told = [refreshes.take(database_url, "tiny", f"r{n}", f"s{n}", everybody) for n in range(10)]
+    assert told == [True] + [False] * 9
+    assert not refreshes.due(database_url, "tiny", "s9", everybody), "the first still runs"
+    assert refreshes.due(database_url, "tiny", "s9", nobody)
+    assert refreshes.take(database_url, "tiny", "r10", "s9", nobody)
+    assert not refreshes.due(database_url, "tiny", "s9", nobody), "nothing came since"
+
+
+def test_of_callers_at_the_same_time_one_starts_a_run(database_url: str) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        told = list(pool.map(lambda n: refreshes.take(database_url, "tiny", f"r{n}", "s", everybody), range(8)))
+    assert sum(told) == 1
+
+
+def test_datasets_do_not_wait_for_each_other(database_url: str) -> None:
+    assert refreshes.take(database_url, "one", "r1", "s", everybody)
+    assert refreshes.take(database_url, "other", "r2", "s", everybody)
+
+
+def test_asked_again_for_the_same_run_it_says_the_same(database_url: str) -> None:
+    """A task that is retried after its transaction was committed."""
+    assert refreshes.take(database_url, "tiny", "r1", "s", everybody)
+    assert refreshes.take(database_url, "tiny", "r1", "s", everybody)
+
+
+@pytest.mark.parametrize(("signature", "is_due"), [(None, False), ("first", False), ("second", True)])
+def test_an_inbox_is_due_when_it_is_not_what_it_was(database_url: str, signature: str | None, is_due: bool) -> None:
+    refreshes.take(database_url, "tiny", "r1", "first", nobody)
+    assert refreshes.due(database_url, "tiny", signature, nobody) is is_due
+
+
+def test_what_was_never_taken_in_is_due_where_something_lies_there(database_url: str) -> None:
+    assert refreshes.due(database_url, "tiny", "s", everybody)
+    assert not refreshes.due(database_url, "tiny", None, everybody)
+    refreshes.want(database_url, "tiny")
+    refreshes.want(database_url, "tiny")
+    assert refreshes.due(database_url, "tiny", None, everybody)
