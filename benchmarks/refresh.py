@@ -156,9 +156,6 @@ def against_full(arguments: argparse.Namespace) -> None:
         if publications.current(url, DATASET).run_id == run_id:
             back = publications.rollback(url, DATASET)
             print(f"After the rollback: {back.run_id}, version {back.version}")
-        again, wall = timed(values, url)
-        print("The full run, with the new items:")
-        told(url, again, wall)
 
 
 def arrivals() -> None:
