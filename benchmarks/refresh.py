@@ -29,7 +29,7 @@ import numpy as np
 from ablations import sample_users
 from sqlalchemy import text
 
-from llmser_tasks import refresh, settings
+from llmser_tasks import arrivals, settings
 from llmser_tasks.pipeline import new_run_id, run_all
 from llmser_tasks.sample import write_sample
 from llmser_tasks.services import airflow_api, local, stack
@@ -108,6 +108,15 @@ def more_items(reviews: str, share: float) -> int:
     return len(chosen)
 
 
+def parsed(line: bytes) -> dict[str, Any] | None:
+    """A line of the sample; None where it is one of those that are damaged on purpose."""
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) and isinstance(record.get("unixReviewTime"), int) else None
+
+
 def told(url: str, run_id: str, wall: float) -> None:
     """Print what a run asked and where its time went."""
     asked = rows(url, "select step, users, calls from run_costs where run_id = :r order by step desc", r=run_id)
@@ -145,7 +154,7 @@ def against_full(arguments: argparse.Namespace) -> None:
         print(f"{more_items(files['reviews'], arguments.share)} users get new items")
         reader = Reader(url)
         reader.start()
-        run_id, wall = timed(refresh.values(url, DATASET), url)
+        run_id, wall = timed(arrivals.values(url, DATASET), url)
         time.sleep(4 * LOOK_EVERY_S)  # what readers see afterwards
         reader.over.set()
         reader.join()
@@ -158,7 +167,7 @@ def against_full(arguments: argparse.Namespace) -> None:
             print(f"After the rollback: {back.run_id}, version {back.version}")
 
 
-def arrivals() -> None:
+def ten_arrivals() -> None:
     """Ten files within a minute; counts the runs."""
     here = stack.attached(settings.home())
     if here is None:
@@ -166,14 +175,16 @@ def arrivals() -> None:
     url, name = here.addresses.warehouse, "arrivals"
     files = write_sample(settings.home().absolute() / name, users=300, seed=7)
     values = {"dataset": name, "reviews": str(files.reviews), "items": str(files.items), "epochs": 2, "gate": None}
-    local.trigger(settings.home(), values, wait=True)
-    with gzip.open(files.reviews, "rt") as file:
-        lines = [json.loads(line) for line in file][:2000]
-    inbox = stack_inbox(here) / name
+    if publications.current(url, name) is None:
+        local.trigger(settings.home(), values, wait=True)
+    with gzip.open(files.reviews) as file:
+        lines = list(filter(None, map(parsed, file)))
+    last = max(line["unixReviewTime"] for line in lines)
+    inbox = Path(os.environ.get("LLMSER_INBOX") or here.home / "inbox") / name
     with here.client() as client:
         before = {run["dag_run_id"] for run in airflow_api.runs(client)}
         for number in range(10):
-            line = lines[number * 100] | {"unixReviewTime": max(each["unixReviewTime"] for each in lines) + DAY}
+            line = lines[number * 100 % len(lines)] | {"unixReviewTime": last + DAY}
             write(inbox / f"{number}.json", [line])
             print(f"arrival {number + 1}", flush=True)
             time.sleep(6)
@@ -190,10 +201,6 @@ def arrivals() -> None:
         print(*row)
 
 
-def stack_inbox(here: stack.Stack) -> Path:
-    return Path(os.environ.get("LLMSER_INBOX") or here.home / "inbox")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path)
@@ -203,7 +210,7 @@ def main() -> None:
     parser.add_argument("--arrivals", action="store_true")
     arguments = parser.parse_args()
     if arguments.arrivals:
-        arrivals()
+        ten_arrivals()
     elif arguments.data:
         against_full(arguments)
     else:

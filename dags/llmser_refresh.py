@@ -40,9 +40,9 @@ def look(*, outlet_events: Any = None) -> list[str]:
     """
     from airflow.sdk.exceptions import AirflowSkipException
 
-    from llmser_tasks import refresh, settings
+    from llmser_tasks import arrivals, settings
 
-    found = refresh.due(settings.database_url(), settings.inbox(), busy)
+    found = arrivals.due(settings.database_url(), settings.inbox(), busy)
     if not found:
         raise AirflowSkipException("Nothing has arrived that no run has taken in.")
     outlet_events[INTERACTIONS].add_partitions(found)
@@ -55,7 +55,7 @@ def take() -> dict[str, Any]:
     from airflow.sdk import get_current_context
     from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-    from llmser_tasks import refresh, settings
+    from llmser_tasks import arrivals, settings
     from llmser_tasks.errors import InputError
 
     dataset = get_current_context()["dag_run"].partition_key
@@ -63,7 +63,7 @@ def take() -> dict[str, Any]:
         raise AirflowFailException("The event names no dataset; its partition key must be one.")
     run_id = f"refresh__{dataset}__{datetime.now(UTC):%Y-%m-%dT%H-%M-%S}"
     try:
-        values = refresh.take(settings.database_url(), settings.inbox(), dataset, run_id, busy)
+        values = arrivals.take(settings.database_url(), settings.inbox(), dataset, run_id, busy)
     except InputError as error:
         raise AirflowFailException(str(error)) from None
     if values is None:

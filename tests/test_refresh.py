@@ -16,7 +16,7 @@ from sqlalchemy import text
 from tiny_dumps import DAY, ITEMS, SMALL, FakeEncoder, careers, write_dumps
 from tiny_world import read
 
-from llmser_tasks import pipeline, refresh
+from llmser_tasks import arrivals, pipeline
 from llmser_tasks.errors import InputError
 from llmser_tasks.warehouse import publications, runs
 from llmser_tasks.warehouse.engine import transaction
@@ -91,7 +91,7 @@ def seen(url: str) -> list[Any]:
 
 def again(go: Go, url: str, run_id: str, **knobs: Any) -> str:
     """A refresh, with the settings that it has by itself."""
-    return go(run_id, **refresh.values(url, "tiny") | knobs)
+    return go(run_id, **arrivals.values(url, "tiny") | knobs)
 
 
 # Who is asked, and what is kept --------------------------------------------------------------------------------------
@@ -193,7 +193,7 @@ def test_with_other_settings_everything_is_made_anew_and_says_so(
     go: Go, database_url: str, knobs: dict[str, Any], why: str
 ) -> None:
     go("full")
-    go("other", **refresh.values(database_url, "tiny") | knobs)
+    go("other", **arrivals.values(database_url, "tiny") | knobs)
     (row,) = rows(database_url, "select summary from steps where run_id = 'other' and step = 'changes'")
     assert re.search(why, row["summary"]["full"])
 
@@ -211,8 +211,8 @@ def test_where_interactions_are_taken_away_nothing_is_kept(
 
 def test_a_dataset_that_nobody_knows_is_refused_in_a_sentence(go: Go, database_url: str) -> None:
     with pytest.raises(InputError, match=r"no dataset '\.\./\.\./etc' to refresh; there are: .*beauty"):
-        refresh.values(database_url, "../../etc\n")
-    assert refresh.values(database_url, "beauty") == {"dataset": "beauty", "incremental": True}
+        arrivals.values(database_url, "../../etc\n")
+    assert arrivals.values(database_url, "beauty") == {"dataset": "beauty", "incremental": True}
 
 
 def test_a_refresh_knows_nothing_of_held_out_items(
@@ -228,7 +228,7 @@ def test_a_refresh_knows_nothing_of_held_out_items(
         arrive(tmp_path, "2.json", later)
         run = pipeline.start(
             name,
-            refresh.values(database_url, "tiny"),
+            arrivals.values(database_url, "tiny"),
             workspace=Workspace(tmp_path / "artefacts"),
             database_url=database_url,
         )
@@ -355,7 +355,7 @@ def test_a_refresh_that_is_much_worse_is_kept_from_readers_until_somebody_says_s
         connection.execute(text("update runs set validation = 2.0 where run_id = 'full'"))
     old = seen(database_url)
     arrive(tmp_path, "1.json", [("U001", 1, LATER)])
-    go("worse", **refresh.values(database_url, "tiny") | {"gate": 0.05})
+    go("worse", **arrivals.values(database_url, "tiny") | {"gate": 0.05})
     row = runs.load(database_url, "worse")
     assert row.state == "succeeded"
     assert "is not published: its validation NDCG@10 of" in str(row.unpublished)

@@ -22,12 +22,11 @@ def refresh(dataset: str, run_id: str | None) -> None:
     console = stderr()
     log_to(console)
     with settings.database() as url:
-        from llmser_tasks import pipeline
-        from llmser_tasks import refresh as refreshing
+        from llmser_tasks import arrivals, pipeline
         from llmser_tasks.services import results
         from llmser_tasks.warehouse import runs
 
-        values = refreshing.values(url, dataset)
+        values = arrivals.values(url, dataset)
         run_id = run_id or f"refresh__{dataset}__{datetime.now(UTC):%Y-%m-%dT%H-%M-%S}"
         console.print(f"Run {run_id}", markup=False)
         try:
