@@ -94,7 +94,7 @@ def _name(entry: dict[str, Any]) -> str:
 
 def _settled(entry: dict[str, Any]) -> bool:
     name = _name(entry)
-    if entry["type"] != "file" or entry.get("islink") or not entry.get("size"):
+    if entry["type"] != "file" or not entry.get("size"):
         return False
     if name.startswith(HIDDEN) or name.lower().endswith(UNFINISHED):
         return False

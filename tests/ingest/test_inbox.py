@@ -33,7 +33,9 @@ def test_settled_files_count_in_order_of_their_names(tmp_path: Path) -> None:
         put(tmp_path, name)
     put(tmp_path, "empty.json", "")
     put(tmp_path, "growing.json", age=1)
-    (tmp_path / "tiny" / "link.json").symlink_to(tmp_path / "tiny" / "b.json")
+    link = tmp_path / "tiny" / "link.json"
+    link.symlink_to(tmp_path / "tiny" / "b.json")
+    os.utime(link, (1e9, 1e9), follow_symlinks=False)
     assert names(tmp_path) == ["a.json.gz", "b.json"] and names(tmp_path, inbox.ITEMS) == ["meta.json"]
     assert inbox.at_hand(str(tmp_path), "tiny", inbox.REVIEWS, tmp_path / "cache")[1] == tmp_path / "tiny" / "b.json"
 

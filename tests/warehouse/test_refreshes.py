@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
+from sqlalchemy import text
 
 from llmser_tasks.warehouse import refreshes
+from llmser_tasks.warehouse.engine import transaction
 
 
 def nobody(_: str) -> bool:
@@ -27,9 +29,30 @@ def test_of_ten_arrivals_the_first_starts_a_run_and_the_others_one_more(database
 
 
 def test_of_callers_at_the_same_time_one_starts_a_run(database_url: str) -> None:
-    with ThreadPoolExecutor(8) as pool:
-        told = list(pool.map(lambda n: refreshes.take(database_url, "tiny", f"r{n}", "s", everybody), range(8)))
-    assert sum(told) == 1
+    """The second comes while the first still asks whether the run before it is over."""
+    refreshes.take(database_url, "tiny", "before", None, nobody)
+    second: list[Future[bool]] = []
+
+    def over(_: str) -> bool:
+        second.append(pool.submit(refreshes.take, database_url, "tiny", "second", "s", lambda run: run == "first"))
+        while not second[0].done() and not waits(database_url):
+            pass
+        return False
+
+    with ThreadPoolExecutor(1) as pool:
+        assert refreshes.take(database_url, "tiny", "first", "s", over)
+    assert not second[0].result()
+
+
+def waits(url: str) -> bool:
+    """Whether a statement waits for a lock."""
+    with transaction(url) as connection:
+        found = connection.scalar(
+            text(
+                "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
+            )
+        )
+    return bool(found)
 
 
 def test_datasets_do_not_wait_for_each_other(database_url: str) -> None:
