@@ -30,6 +30,7 @@ from ablations import sample_users
 from sqlalchemy import text
 
 from llmser_tasks import arrivals, settings
+from llmser_tasks.ingest.inbox import signature
 from llmser_tasks.pipeline import new_run_id, run_all
 from llmser_tasks.sample import write_sample
 from llmser_tasks.services import airflow_api, local, stack
@@ -188,12 +189,12 @@ def ten_arrivals() -> None:
             write(inbox / f"{number}.json", [line])
             print(f"arrival {number + 1}", flush=True)
             time.sleep(6)
-        began = time.monotonic()
-        while time.monotonic() - began < 900:
+        runs: list[dict[str, Any]] = []
+        while True:
             runs = [run for run in airflow_api.runs(client) if run["dag_run_id"] not in before]
-            waiting = rows(url, "select wanted_at from refreshes where dataset = :d", d=name)
-            quiet = bool(runs) and all(run["state"] in {"success", "failed"} for run in runs)
-            if quiet and time.monotonic() - began > 150 and not any(row.wanted_at for row in waiting):
+            left = rows(url, "select seen, wanted_at from refreshes where dataset = :d", d=name)
+            idle = bool(runs) and all(run["state"] in {"success", "failed"} for run in runs)
+            if idle and left[0].wanted_at is None and left[0].seen == signature(str(inbox.parent), name):
                 break
             time.sleep(5)
     print({run["dag_run_id"]: run["state"] for run in runs})

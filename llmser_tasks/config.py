@@ -238,7 +238,7 @@ class Refresh(Section):
     warm_epochs: int = Field(
         5,
         ge=1,
-        description="Most epochs of a training that goes on from the published run's model. [measured on Beauty]",
+        description="Most epochs of a training that goes on from the published run's model. [design]",
     )
     gate: float | None = Field(
         0.05,

@@ -34,13 +34,14 @@ from llmser_tasks.config import RunConfig
 from llmser_tasks.encoder import Encoder
 from llmser_tasks.errors import InputError, LlmserError, StorageError, Waiting
 from llmser_tasks.estimate import estimate as estimate_questions
+from llmser_tasks.ingest.inbox import signature
 from llmser_tasks.llm import embedded as embedded_ranker
 from llmser_tasks.llm.endpoint import RANKER, Endpoint
 from llmser_tasks.llm.prices import priced
 from llmser_tasks.reliability import dct, rcs, record, score
 from llmser_tasks.reliability import reason as reasoning
 from llmser_tasks.sequences.changes import Changes, Former
-from llmser_tasks.warehouse import publications, runs
+from llmser_tasks.warehouse import publications, refreshes, runs
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.steps import Recorder, recorded
 from llmser_tasks.workspace import Artefact, Workspace
@@ -112,7 +113,10 @@ def fail(run_id: str, message: str, *, database_url: str) -> None:
 def ingest(run: Run) -> Made:
     """Dumps → interactions, users, items."""
     with _step(run, "ingest") as recorder:
-        made = ingestion.ingest(run.workspace, run.config.dataset, recorder, inbox=settings.inbox())
+        inbox = settings.inbox()
+        there = signature(inbox, run.dataset)
+        made = ingestion.ingest(run.workspace, run.config.dataset, recorder, inbox=inbox)
+        refreshes.taken_in(run.database_url, run.dataset, run.run_id, there)
         if run.workspace.summary(made)["synthetic"]:
             with transaction(run.database_url) as connection:
                 runs.mark_synthetic(connection, run.run_id)

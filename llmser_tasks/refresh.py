@@ -26,12 +26,11 @@ from llmser_tasks.warehouse import artefacts, runs
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.workspace import Artefact, Workspace
 
-# Settings that may differ from the earlier run's: where the dumps lie, how long models are trained, what is computed
-# anew for everybody, and what only measures. With any other changed, what it would take over is another method's.
+# Settings that may differ from the earlier run's: where the dumps lie, what is computed anew for everybody, how answers
+# are got, and what only measures. With any other changed, what it would take over is another method's.
 MAY_DIFFER = {
     "dataset": {"name", "reviews", "items", "tail_threshold"},
-    "recommender": {"epochs", "patience", "learning_rate", "batch_size"},
-    "reliability": {"beta", "encoder", "enhance_inference"},
+    "reliability": {"beta", "encoder"},
     "llm": {"mode", "users_per_batch", "budget", "least_usable", "tolerated_failures"},
     "evaluation": {"seeds", "recommendations", "sampled_negatives"},
     "refresh": {"incremental", "warm_epochs", "gate"},
@@ -68,7 +67,7 @@ def earlier(database_url: str, workspace: Workspace, run_id: str | None, now: Ru
     needed = {"training", "validation", "catalogue", "ccg"} | (set() if now.without("arv") else {"rcs"})
     models = {name for name in noted if name.startswith(("base/", "weighted/"))}
     models |= {name for name in ("reverse", "forward") if name in noted and _tells_apart(workspace, noted[name])}
-    made = {name: noted[name] for name in noted if name in needed | models}
+    made = {name: noted[name] for name in noted if name in needed | models | {"pseudo", "reliability"}}
     try:
         for artefact in made.values():
             workspace.folder(artefact)

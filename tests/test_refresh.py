@@ -163,6 +163,10 @@ def test_nothing_new_asks_and_trains_nothing(go: Go, database_url: str, llm: Dou
     go("full")
     again(go, database_url, "refresh")
     assert llm.asked == [] and asked(database_url, "refresh") == {}
+    steps = rows(database_url, "select step, state from steps where run_id = 'refresh'")
+    states = {row["step"]: row["state"] for row in steps}
+    for step in ("ingest", "reverse", "forward", "base", "weighted", "evaluation"):
+        assert states[step] == "unchanged", step
 
 
 def test_who_got_no_answer_is_asked_now(go: Go, database_url: str, llm: Double) -> None:

@@ -58,6 +58,8 @@ def train_reverse(
         former: of a refresh: the training goes on from the earlier reverse model, which kept these items out, too.
     """
     start = warm.start(workspace, former, "reverse")
+    if same := warm.as_it_was(start):
+        return same
     recommender = warm.shortened(recommender, start)
 
     def write(folder: Path) -> dict[str, Any]:

@@ -5,7 +5,7 @@ What that model has not been shown is not watched by it now: early stopping look
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +27,17 @@ PACKAGES = (
 
 @dataclass(frozen=True)
 class Start:
-    """A model to go on from, and what has changed since."""
+    """A model to go on from, and what has changed since.
+
+    Attributes:
+        nothing_new: training histories and catalogue are what they were.
+    """
 
     model: Artefact
     folder: Path
     former: Former
     changes: Changes
+    nothing_new: bool
 
 
 def start(workspace: Workspace, former: Former | None, name: str) -> Start | None:
@@ -40,7 +45,23 @@ def start(workspace: Workspace, former: Former | None, name: str) -> Start | Non
     if former is None or name not in former.made:
         return None
     made = former.made[name]
-    return Start(made, workspace.folder(made), former, Changes.read(workspace.folder(former.changes)))
+    given = workspace.manifest(former.changes)["inputs"]
+    nothing_new = all(given[what] == given[f"former_{what}"] for what in ("training", "catalogue"))
+    return Start(made, workspace.folder(made), former, Changes.read(workspace.folder(former.changes)), nothing_new)
+
+
+def as_it_was(start: Start | None, **present: Artefact) -> Artefact | None:
+    """The earlier model itself, where there is nothing to learn: it would not be the better for more epochs on what it
+    knows. None where there is.
+
+    Args:
+        present: what the training depends on beside histories and catalogue, by its name among the run's artefacts.
+    """
+    if start is None or not start.nothing_new:
+        return None
+    former = start.former.made
+    same = all(name in former and former[name].content == artefact.content for name, artefact in present.items())
+    return replace(start.model, unchanged=True) if same else None
 
 
 def shortened(recommender: config.Recommender, start: Start | None) -> config.Recommender:

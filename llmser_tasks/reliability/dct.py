@@ -50,6 +50,8 @@ def train_base(
     Args:
         start: of a refresh: the earlier base to go on from, as `earlier` finds it.
     """
+    if same := warm.as_it_was(start, validation=validation):
+        return same
     recommender = warm.shortened(recommender, start)
 
     def write(folder: Path) -> dict[str, Any]:
@@ -91,6 +93,8 @@ def train_weighted(
         enhance_inference: S̃_u also stands in for S_u where the model is watched, as it will where it recommends.
         start: of a refresh: the earlier weighted model to go on from, as `earlier` finds it.
     """
+    if same := warm.as_it_was(start, validation=validation, pseudo=pseudo, reliability=reliability):
+        return same
     recommender = warm.shortened(recommender, start)
 
     def write(folder: Path) -> dict[str, Any]:

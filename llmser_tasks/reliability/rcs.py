@@ -50,6 +50,8 @@ def train_forward(
             now: they were masked then, or have come since, for an item keeps its place among those before and behind.
     """
     start = warm.start(workspace, former, "forward")
+    if same := warm.as_it_was(start):
+        return same
     recommender = warm.shortened(recommender, start)
 
     def write(folder: Path) -> dict[str, Any]:

@@ -59,3 +59,12 @@ def take(url: str, dataset: str, run_id: str, signature: str | None, busy: Busy)
             text("update refreshes set run_id = :run, seen = :seen, wanted_at = null where dataset = :dataset"), given
         )
     return True
+
+
+def taken_in(url: str, dataset: str, run_id: str, signature: str | None) -> None:
+    """Note what the inbox held when the refresh read it: what came since it was started needs no other one."""
+    with transaction(url) as connection:
+        connection.execute(
+            text("update refreshes set seen = :seen where dataset = :dataset and run_id = :run"),
+            {"dataset": dataset, "run": run_id, "seen": signature},
+        )

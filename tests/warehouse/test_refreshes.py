@@ -55,6 +55,14 @@ def waits(url: str) -> bool:
     return bool(found)
 
 
+def test_what_came_before_the_run_read_the_inbox_needs_no_other_run(database_url: str) -> None:
+    refreshes.take(database_url, "tiny", "r1", "first", nobody)
+    refreshes.taken_in(database_url, "tiny", "another run", "third")
+    assert refreshes.due(database_url, "tiny", "second", nobody)
+    refreshes.taken_in(database_url, "tiny", "r1", "second")
+    assert not refreshes.due(database_url, "tiny", "second", nobody)
+
+
 def test_datasets_do_not_wait_for_each_other(database_url: str) -> None:
     assert refreshes.take(database_url, "one", "r1", "s", everybody)
     assert refreshes.take(database_url, "other", "r2", "s", everybody)
