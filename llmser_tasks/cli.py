@@ -26,11 +26,15 @@ COMMANDS = {  # name → module below llmser_tasks.commands, what it does
     "trigger": ("trigger", "Start a run on Airflow."),
     "rerun-failed": ("rerun", "Let what failed of a run run again."),
     "accept": ("rerun", "Let a run go on without the users that have no answer."),
+    "refresh": ("refresh", "Take in what arrived for a dataset, in this process."),
     "show": ("show", "Show metrics, pseudo-items, recommendations … of a run."),
     "export": ("show", "Write the same as CSV, JSON, Parquet or HTML, or a trained model."),
     "answers": ("answers", "Forget or export what LLMs answered."),
     "budget": ("budget", "Show or change what a run may spend."),
     "compare": ("compare", "Show runs side by side, with what is more than chance."),
+    "published": ("publish", "List what readers were given of a dataset."),
+    "publish": ("publish", "Give readers the results of a run."),
+    "rollback": ("publish", "Give readers an earlier run again."),
     "recommend": ("recommend", "Recommend to anyone, with the model of a run."),
     "up": ("up", "Start Postgres, the embedding ranker and Airflow; Ctrl-C stops them."),
     "down": ("up", "Stop what `up` started."),
@@ -82,7 +86,8 @@ def cli() -> None:
 
     Settings of the machine come from the environment: LLMSER_HOME (state and artefacts, by default .llmser in this
     folder), LLMSER_ARTEFACTS, LLMSER_DATABASE_URL (by default an embedded Postgres), LLMSER_LLM_URL, LLMSER_LLM_KEY and
-    LLMSER_LLM_MODEL.
+    LLMSER_LLM_MODEL, LLMSER_INBOX (where new interactions arrive, by default inbox below the home; a folder or an
+    fsspec URL).
     """
 
 

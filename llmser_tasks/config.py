@@ -227,6 +227,28 @@ class Evaluation(Section):
     )
 
 
+class Refresh(Section):
+    """What a run takes over from the one that is published, and whether it takes its place."""
+
+    incremental: bool = Field(
+        False,
+        description="Start from the dataset's published run: ask only about users whose history changed, go on training"
+        " its models. [design]",
+    )
+    warm_epochs: int = Field(
+        5,
+        ge=1,
+        description="Most epochs of a training that goes on from the published run's model. [design]",
+    )
+    gate: float | None = Field(
+        0.05,
+        ge=0,
+        le=1,
+        description="Share by which the validation NDCG@10 may be below the published run's; beyond it the run is not"
+        " published. Empty: always published. [design]",
+    )
+
+
 class RunConfig(Section):
     """One run: a dataset through the whole pipeline."""
 
@@ -236,6 +258,7 @@ class RunConfig(Section):
     reliability: Reliability = Reliability()
     llm: Llm = Llm()
     evaluation: Evaluation = Evaluation()
+    refresh: Refresh = Refresh()
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

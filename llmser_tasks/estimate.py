@@ -11,8 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import text
 
+from llmser_tasks import settings
 from llmser_tasks.augmentation import snf
 from llmser_tasks.augmentation.asking import Inquiry
 from llmser_tasks.augmentation.catalogue import Catalogue, Ints
@@ -78,15 +80,18 @@ def estimate(
     ccg: Artefact | None,
     endpoint: Endpoint,
     database_url: str,
+    open_rows: NDArray[np.int64] | None = None,
 ) -> list[Estimate]:
     """SNF's questions, then Reason's; those of parts that the run leaves out are not among them.
 
     Args:
         ccg: the candidate pools; None: items drawn by popularity stand in for them, which are as long on average.
+        open_rows: rows of the training histories of those that are asked, ascending; None: everybody is.
     """
     known = Catalogue.read(workspace.folder(catalogue))
     histories = Histories.read(workspace.folder(training) / "histories.parquet")
-    rows = np.unique(np.linspace(0, len(histories) - 1, min(SAMPLE, len(histories))).astype(np.int64))
+    asking = np.arange(len(histories)) if open_rows is None else open_rows
+    rows = asking[np.unique(np.linspace(0, len(asking) - 1, min(SAMPLE, len(asking))).astype(np.int64))]
     sampled = histories.select(rows)
     noun, llm, seed = config.dataset.noun, config.llm, config.seed
     items, most = len(known.item_ids), config.augmentation.pseudo_items
@@ -106,14 +111,14 @@ def estimate(
             reason.inquire(int(user), history, pool[:most], other, known, noun=noun, llm=llm, seed=seed)
             for user, history, pool, other in zip(sampled.users, sampled, pools, others, strict=True)
         ]
-    return [_scaled(step, inquiries, len(histories), endpoint, database_url) for step, inquiries in asked.items()]
+    return [_scaled(step, inquiries, len(asking), endpoint, database_url) for step, inquiries in asked.items()]
 
 
 def before_training(
     workspace: Workspace, config: RunConfig, *, endpoint: Endpoint, database_url: str
 ) -> list[Estimate]:
     """The same for a run that nobody has started: the dumps are read and split if they were not yet."""
-    made = sequences(workspace, config.dataset, ingest(workspace, config.dataset))
+    made = sequences(workspace, config.dataset, ingest(workspace, config.dataset, inbox=settings.inbox()))
     return estimate(
         workspace,
         config,

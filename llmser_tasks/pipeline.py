@@ -7,6 +7,7 @@ JSON-ready; each keeps its row in `steps`, where people follow it. A step whose 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import secrets
 import time
@@ -14,9 +15,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from statistics import fmean
 from typing import Any
 
-from llmser_tasks import config, evaluation, settings
+import numpy as np
+from numpy.typing import NDArray
+
+from llmser_tasks import config, evaluation, refresh, settings
 from llmser_tasks import ingest as ingestion
 from llmser_tasks import sequences as splitting
 from llmser_tasks.augmentation import asking, ccg
@@ -24,20 +29,27 @@ from llmser_tasks.augmentation import pseudo as pseudo_prior
 from llmser_tasks.augmentation import snf as noise_filter
 from llmser_tasks.augmentation.catalogue import Catalogue
 from llmser_tasks.augmentation.picks import Picks
+from llmser_tasks.augmentation.warm import Start
 from llmser_tasks.config import RunConfig
 from llmser_tasks.encoder import Encoder
 from llmser_tasks.errors import InputError, LlmserError, StorageError, Waiting
 from llmser_tasks.estimate import estimate as estimate_questions
+from llmser_tasks.ingest.inbox import signature
 from llmser_tasks.llm import embedded as embedded_ranker
 from llmser_tasks.llm.endpoint import RANKER, Endpoint
 from llmser_tasks.llm.prices import priced
 from llmser_tasks.reliability import dct, rcs, record, score
 from llmser_tasks.reliability import reason as reasoning
-from llmser_tasks.warehouse import acceptance, runs
+from llmser_tasks.sequences.changes import Changes, Former
+from llmser_tasks.warehouse import acceptance, publications, refreshes, runs
 from llmser_tasks.warehouse import batches as batch_rows
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.steps import Recorder, recorded
 from llmser_tasks.workspace import Artefact, Workspace
+
+log = logging.getLogger(__name__)
+
+FORMER = "former/"  # before the names of artefacts of the run that this one refreshes
 
 Reference = dict[str, Any]
 Refs = Mapping[str, Reference]
@@ -52,6 +64,7 @@ class Run:
     config: RunConfig
     workspace: Workspace
     database_url: str
+    refreshes: str | None = None  # the run that it starts from
 
     @property
     def dataset(self) -> str:
@@ -68,8 +81,16 @@ def start(run_id: str, values: Mapping[str, Any], *, workspace: Workspace, datab
         InputError: a setting is unknown or out of bounds, or the run exists with others.
     """
     made = settings.configuration(values)
-    runs.create(database_url, run_id, made.dataset.name, config.to_flat(made), budget=made.llm.budget)
-    return Run(run_id, made, workspace, database_url)
+    former = publications.current(database_url, made.dataset.name) if made.refresh.incremental else None
+    runs.create(
+        database_url,
+        run_id,
+        made.dataset.name,
+        config.to_flat(made),
+        budget=made.llm.budget,
+        refreshes=former.run_id if former else None,
+    )
+    return load(run_id, workspace=workspace, database_url=database_url)
 
 
 def load(run_id: str, *, workspace: Workspace, database_url: str) -> Run:
@@ -79,7 +100,7 @@ def load(run_id: str, *, workspace: Workspace, database_url: str) -> Run:
         InputError: there is none.
     """
     row = runs.load(database_url, run_id)
-    return Run(run_id, config.from_flat(row.config), workspace, database_url)
+    return Run(run_id, config.from_flat(row.config), workspace, database_url, row.refreshes)
 
 
 def fail(run_id: str, message: str, kind: str | None = None, *, database_url: str) -> None:
@@ -93,7 +114,10 @@ def fail(run_id: str, message: str, kind: str | None = None, *, database_url: st
 def ingest(run: Run) -> Made:
     """Dumps → interactions, users, items."""
     with _step(run, "ingest") as recorder:
-        made = ingestion.ingest(run.workspace, run.config.dataset, recorder)
+        inbox = settings.inbox()
+        there = signature(inbox, run.dataset)
+        made = ingestion.ingest(run.workspace, run.config.dataset, recorder, inbox=inbox)
+        refreshes.taken_in(run.database_url, run.dataset, run.run_id, there)
         if run.workspace.summary(made)["synthetic"]:
             with transaction(run.database_url) as connection:
                 runs.mark_synthetic(connection, run.run_id)
@@ -101,12 +125,34 @@ def ingest(run: Run) -> Made:
 
 
 def sequences(run: Run, refs: Refs) -> Made:
-    """Interactions → training histories, validation targets, test targets, catalogue."""
+    """Interactions → training histories, validation targets, test targets, catalogue; in a refresh, what changed."""
     with _step(run, "sequences") as recorder:
         made = splitting.sequences(run.workspace, run.config.dataset, _artefact(refs, "ingest"), recorder)
         references = _made(run, recorder, made)
         runs.note_tail_threshold(run.database_url, run.run_id, _tail_threshold(run, references))
-        return references
+    return references | (changes(run, references) if run.config.refresh.incremental else {})
+
+
+def changes(run: Run, refs: Refs) -> Made:
+    """What changed since the run that this one refreshes; nothing where nothing may be kept of it, which it says."""
+    with _step(run, "changes") as recorder:
+        try:
+            former = refresh.earlier(run.database_url, run.workspace, run.refreshes, run.config)
+            compared = refresh.compare(
+                run.database_url,
+                run.workspace,
+                run.config,
+                former,
+                training=_artefact(refs, "training"),
+                catalogue=_artefact(refs, "catalogue"),
+                progress=recorder,
+            )
+        except refresh.NothingKept as why:
+            log.info("%s", why)
+            recorder.summary({"full": str(why)})
+            return {}
+        references = _made(run, recorder, {"changes": compared})
+        return references | {FORMER + name: made.reference() for name, made in former.made.items()}
 
 
 # Augmentation --------------------------------------------------------------------------------------------------------
@@ -126,6 +172,7 @@ def train_reverse(run: Run, refs: Refs) -> Made:
                 training=training,
                 items=items,
                 seed=run.config.seed,
+                former=_former(run, refs),
                 progress=recorder,
             )
             made |= _made(run, recorder, {"reverse": reverse})
@@ -138,14 +185,22 @@ def train_reverse(run: Run, refs: Refs) -> Made:
             items=items,
             seed=run.config.seed,
             reverse=reverse,
+            former=_former(run, refs),
             progress=recorder,
         )
         return made | _made(run, recorder, {"ccg": pools})
 
 
 def plan_batches(run: Run, refs: Refs) -> list[dict[str, Any]]:
-    """Batches of users, one mapped task each; at most 300."""
+    """Batches of users, one mapped task each; at most 300. In a refresh, who has not changed keeps what was picked."""
     users = run.workspace.summary(_artefact(refs, "training"))["users"]
+    open_rows = _open_rows(run, refs)
+    if open_rows is not None:
+        assert run.refreshes is not None
+        folder = run.workspace.folder(_artefact(refs, "changes"))
+        catalogue = Catalogue.read(run.workspace.folder(_artefact(refs, "catalogue")))
+        refresh.take_over(run.database_url, run.run_id, run.refreshes, Changes.read(folder), catalogue)
+        users = len(open_rows)
     return [asdict(batch) for batch in asking.plan(users, run.config.llm.users_per_batch)]
 
 
@@ -164,6 +219,7 @@ def estimate(run: Run, refs: Refs, endpoint: Endpoint) -> list[dict[str, Any]]:
             ccg=_artefact(refs, "ccg"),
             endpoint=endpoint,
             database_url=run.database_url,
+            open_rows=_open_rows(run, refs),
         )
         recorder.summary({each.step: asdict(each) for each in estimates})
         spent, budget = runs.spending(run.database_url, run.run_id)
@@ -196,6 +252,7 @@ def snf(run: Run, refs: Refs, batch: Mapping[str, Any], endpoint: Endpoint) -> d
             seed=run.config.seed,
             endpoint=endpoint,
             database_url=run.database_url,
+            open_rows=_open_rows(run, refs),
             progress=recorder,
         )
         recorder.summary(counts)
@@ -232,6 +289,7 @@ def train_forward(run: Run, refs: Refs) -> Made:
             items=_items(run, refs),
             seed=run.config.seed,
             on_full=run.config.reliability.forward_on_full,
+            former=_former(run, refs),
             progress=recorder,
         )
         return _made(run, recorder, {"forward": made})
@@ -251,6 +309,7 @@ def reason_pools(run: Run, refs: Refs) -> Made:
             items=_items(run, refs),
             seed=run.config.seed,
             forward=None if run.config.without("rcs") else _artefact(refs, "forward"),
+            former=_former(run, refs),
             progress=recorder,
         )
         return _made(run, recorder, {"rcs": made})
@@ -275,6 +334,7 @@ def reason(run: Run, refs: Refs, batch: Mapping[str, Any], endpoint: Endpoint) -
             seed=run.config.seed,
             endpoint=endpoint,
             database_url=run.database_url,
+            open_rows=_open_rows(run, refs),
             progress=recorder,
         )
         recorder.summary(counts)
@@ -326,6 +386,7 @@ def train_base(run: Run, refs: Refs, seed: int) -> Made:
             validation=_artefact(refs, "validation"),
             items=_items(run, refs),
             seed=seed,
+            start=_earlier_model(run, refs, f"base/{seed}"),
             progress=recorder,
         )
         return _made(run, recorder, {f"base/{seed}": made})
@@ -346,6 +407,7 @@ def train_weighted(run: Run, refs: Refs, seed: int) -> Made:
             enhance_inference=run.config.reliability.enhance_inference,
             items=_items(run, refs),
             seed=seed,
+            start=_earlier_model(run, refs, f"weighted/{seed}"),
             progress=recorder,
         )
         return _made(run, recorder, {f"weighted/{seed}": made})
@@ -372,8 +434,12 @@ def evaluate(run: Run, refs: Refs) -> Made:
 
 
 def publish(run: Run, refs: Refs) -> None:
-    """Metrics, comparisons, recommendations and the report into Postgres; the run has succeeded."""
+    """Metrics, comparisons, recommendations and the report into Postgres; the run has succeeded, and readers are given
+    it unless something speaks against it, which the step says.
+    """
     with _step(run, "publish") as recorder:
+        chosen = [_artefact(refs, f"weighted/{seed}") for seed in run.config.evaluation.seeds]
+        validation = fmean(run.workspace.summary(model)["ndcg"] for model in chosen)
         report = run.workspace.folder(_artefact(refs, "ingest")) / "report.json"
         written = evaluation.publish(
             run.database_url,
@@ -385,9 +451,10 @@ def publish(run: Run, refs: Refs) -> None:
             reliability=_artefact(refs, "reliability"),
             training=_artefact(refs, "training"),
             ingest_report=json.loads(report.read_text()),
+            validation=validation,
             config=run.config,
         )
-        recorder.summary(written)
+        recorder.summary(written | {"unpublished": runs.load(run.database_url, run.run_id).unpublished})
 
 
 # All of it -----------------------------------------------------------------------------------------------------------
@@ -547,6 +614,26 @@ def _items(run: Run, refs: Refs) -> int:
 def _tail_threshold(run: Run, refs: Refs) -> int:
     threshold: int = run.workspace.summary(_artefact(refs, "training"))["tail_threshold"]
     return threshold
+
+
+def _former(run: Run, refs: Refs) -> Former | None:
+    """The run that this one refreshes, where something of it is kept."""
+    if "changes" not in refs:
+        return None
+    made = {name.removeprefix(FORMER): _artefact(refs, name) for name in refs if name.startswith(FORMER)}
+    return Former(_artefact(refs, "changes"), made, run.config.refresh.warm_epochs)
+
+
+def _earlier_model(run: Run, refs: Refs, name: str) -> Start | None:
+    given = {part: _artefact(refs, part) for part in ("catalogue", "training", "validation")}
+    return dct.earlier(run.workspace, _former(run, refs), name, **given)
+
+
+def _open_rows(run: Run, refs: Refs) -> NDArray[np.int64] | None:
+    """Rows of the training users who are asked; None: everybody is."""
+    if "changes" not in refs:
+        return None
+    return np.flatnonzero(~Changes.read(run.workspace.folder(_artefact(refs, "changes"))).kept)
 
 
 def _picks(run: Run, refs: Refs, step: str) -> Picks:

@@ -26,6 +26,13 @@ def workspace() -> Workspace:
     return Workspace(Path(os.environ.get("LLMSER_ARTEFACTS") or home() / "artefacts").absolute())
 
 
+def inbox() -> str:
+    """Where new interactions arrive, a folder per dataset: LLMSER_INBOX, a folder or an fsspec URL such as
+    `s3://bucket/prefix`, by default `inbox` below the home.
+    """
+    return os.environ.get("LLMSER_INBOX") or str(home() / "inbox")
+
+
 def dataset_folders() -> list[Path]:
     """Where dataset files are looked up: the user's own below the home, then those that ship."""
     return [home() / "datasets", Path(__file__).parent / "datasets"]

@@ -143,9 +143,9 @@ assert not bag.import_errors, bag.import_errors
 connection = Connection.get("llmser_ranker")
 endpoint = Endpoint.from_mapping("llmser_ranker", endpoint_url(connection.host), None, connection.extra_dejson)
 assert endpoint == Endpoint.from_environment("llmser_ranker"), endpoint
-print(*bag.dags)
+print(*sorted(bag.dags))
 """
-    assert python(program, environment) == "llmser"
+    assert python(program, environment) == "llmser llmser_inbox llmser_refresh"
 
 
 def commands() -> Iterator[tuple[str, list[str]]]:

@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 import orjson
+from numpy.typing import NDArray
 
 from llmser_tasks import config
 from llmser_tasks.augmentation.catalogue import Catalogue
-from llmser_tasks.augmentation.picks import Pick, write_picks
+from llmser_tasks.augmentation.picks import UNANSWERED, Pick, write_picks
 from llmser_tasks.errors import LlmserError, Waiting
 from llmser_tasks.llm import fanout, provider_batches
 from llmser_tasks.llm.answers import parse
@@ -40,7 +41,9 @@ MOST_TASKS = 300  # more mapped tasks than that cost the scheduler more than the
 
 @dataclass(frozen=True)
 class Batch:
-    """Users `first` to `last`, both included, as rows of the training histories."""
+    """Users `first` to `last`, both included, of those that are asked: rows of the training histories, all of them or,
+    in a refresh, the open ones.
+    """
 
     batch: int
     first: int
@@ -51,9 +54,14 @@ class Batch:
     def users(self) -> int:
         return self.last - self.first + 1
 
-    def of(self, sequences: Histories) -> Histories:
-        """This batch's rows of an artefact that has one row per training user."""
-        return sequences.select(np.arange(self.first, self.last + 1))
+    def of(self, sequences: Histories, open_rows: NDArray[np.int64] | None = None) -> Histories:
+        """This batch's rows of an artefact that has one row per training user.
+
+        Args:
+            open_rows: the rows of those that are asked, ascending; None: everybody is.
+        """
+        rows = np.arange(self.first, self.last + 1)
+        return sequences.select(rows if open_rows is None else open_rows[rows])
 
 
 @dataclass(frozen=True)
@@ -214,7 +222,7 @@ def _pick(inquiry: Inquiry, result: Answer | Failure) -> Pick:
     question = inquiry.question
     assert question is not None
     if isinstance(result, Failure):
-        reason = f"unanswered: {result.kind}" if result.retriable else result.kind
+        reason = f"{UNANSWERED}: {result.kind}" if result.retriable else result.kind
         return Pick(inquiry.user, result.key, question.shuffle_seed, (), (), reason)
     parsed = parse(result.content, question, result.finish_reason)
     return Pick(

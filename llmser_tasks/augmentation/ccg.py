@@ -11,20 +11,24 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 
 from llmser_tasks import config, recommenders
-from llmser_tasks.augmentation.held_out import share_of_users, split_last
-from llmser_tasks.augmentation.pools import random_pools, write_pools
+from llmser_tasks.augmentation import warm
+from llmser_tasks.augmentation.held_out import note_held, split_last
+from llmser_tasks.augmentation.pools import earlier_pools, random_pools, write_pools
 from llmser_tasks.progress import Progress, silent
+from llmser_tasks.sequences.changes import Changes, Former
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.workspace import Artefact, Workspace
 
-PACKAGES = ("llmser_tasks.augmentation.ccg", "llmser_tasks.augmentation.held_out", "llmser_tasks.sequences.histories")
+PACKAGES = ("llmser_tasks.augmentation.ccg", *warm.PACKAGES, "llmser_tasks.sequences.histories")
 POOL_PACKAGES = (
     "llmser_tasks.augmentation.ccg",
     "llmser_tasks.augmentation.pools",
     "llmser_tasks.recommenders",
+    "llmser_tasks.sequences.changes",
     "llmser_tasks.sequences.histories",
 )
 
@@ -42,26 +46,38 @@ def train_reverse(
     training: Artefact,
     items: int,
     seed: int,
+    former: Former | None = None,
     progress: Progress = silent,
 ) -> Artefact:
     """Train the backbone on reversed training histories.
 
     A seeded share of users (`held_out_users`) lends its first items to early stopping; these are removed from the
     users' own training sequences.
+
+    Args:
+        former: of a refresh: the training goes on from the earlier reverse model, which kept these items out, too.
     """
+    start = warm.start(workspace, former, "reverse")
+    if same := warm.as_it_was(start):
+        return same
+    recommender = warm.shortened(recommender, start)
 
     def write(folder: Path) -> dict[str, Any]:
         histories = Histories.read(workspace.folder(training) / "histories.parquet")
-        held = share_of_users(histories, recommender.held_out_users, seed)
+        held = warm.held_out(histories, recommender.held_out_users, seed, start)
+        note_held(folder, histories, held)
         sequences, watch = split_last(histories.reverse(), held)
-        summary = recommenders.train(recommender, sequences, items, seed, folder, watch=watch, progress=progress)
+        given = warm.arguments(start)
+        summary = recommenders.train(
+            recommender, sequences, items, seed, folder, watch=watch, progress=progress, **given
+        )
         return {"watched": len(watch.targets)} | asdict(summary)
 
     return workspace.produce(
         "reverse",
         dataset,
         write,
-        inputs={"training": training},
+        inputs={"training": training} | warm.inputs(start),
         config={"recommender": recommender.model_dump(mode="json"), "items": items},
         packages=("llmser_tasks.recommenders", *PACKAGES),
         seed=seed,
@@ -78,28 +94,43 @@ def candidate_pools(
     items: int,
     seed: int,
     reverse: Artefact | None,
+    former: Former | None = None,
     progress: Progress = silent,
 ) -> Artefact:
     """R_u: the `pool` (N) best items for every reversed S_u, in rank order, S_u itself excluded (Eq. 2).
 
     Args:
         reverse: the reverse model; None is the ablation without CCG: N uniformly random items per user.
+        former: of a refresh: users whose S_u is the same keep the pool of the earlier run (`sequences.changes`).
     """
 
     def write(folder: Path) -> dict[str, Any]:
         histories = Histories.read(workspace.folder(training) / "histories.parquet")
+        pools, scores = np.zeros((len(histories), pool), np.int32), np.zeros((len(histories), pool), np.float32)
+        open_ = np.ones(len(histories), bool)
+        if former is not None:
+            changes = Changes.read(workspace.folder(former.changes))
+            open_ = ~changes.kept
+            pools[~open_], scores[~open_] = earlier_pools(workspace.folder(former.made["ccg"]), changes, pool)
+        asked = histories.select(open_)
         if reverse is None:
-            pools, scores = random_pools(histories, items, pool, seed, progress)
-        else:
+            pools[open_], scores[open_] = random_pools(asked, items, pool, seed, progress)
+        elif len(asked):
             model = recommenders.load(workspace.folder(reverse))
-            pools, scores = recommenders.top_k(model, histories.reverse(), pool, histories, progress)
-        return {"users": len(histories), "candidates": write_pools(folder, histories.users, pools, scores)}
+            pools[open_], scores[open_] = recommenders.top_k(model, asked.reverse(), pool, asked, progress)
+        return {
+            "users": len(histories),
+            "taken_over": int((~open_).sum()),
+            "candidates": write_pools(folder, histories.users, pools, scores),
+        }
 
     return workspace.produce(
         "ccg",
         dataset,
         write,
-        inputs={"training": training} | ({"reverse": reverse} if reverse else {}),
+        inputs={"training": training}
+        | ({"reverse": reverse} if reverse else {})
+        | ({"changes": former.changes, "former": former.made["ccg"]} if former else {}),
         config={"pool": pool, "items": items, "random": reverse is None},
         packages=POOL_PACKAGES,
         seed=seed if reverse is None else None,

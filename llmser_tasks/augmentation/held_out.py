@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from llmser_tasks.recommenders import Watch
+from llmser_tasks.sequences.changes import Changes
 from llmser_tasks.sequences.histories import Histories
+
+HELD = "held.parquet"
 
 
 def share_of_users(histories: Histories, share: float, seed: int) -> NDArray[np.bool_]:
@@ -17,6 +24,25 @@ def share_of_users(histories: Histories, share: float, seed: int) -> NDArray[np.
     mask = np.zeros(len(histories), dtype=bool)
     mask[chosen] = True
     return mask
+
+
+def still_held(histories: Histories, changes: Changes, earlier: Path, share: float, seed: int) -> NDArray[np.bool_]:
+    """(U,) whose item is held out of a training that goes on from an earlier model: those whose item that one did not
+    see either, and of the users new to it a seeded share. A share drawn anew would watch what the model has learned.
+
+    Args:
+        earlier: what `note_held` wrote beside the earlier model.
+    """
+    before = pq.read_table(earlier)["user"].to_numpy()
+    new = changes.former < 0
+    drawn = np.zeros(len(histories), dtype=bool)
+    drawn[new] = share_of_users(histories.select(new), share, seed)
+    return drawn | (np.isin(changes.former, before) & ~new & (histories.lengths >= 2))
+
+
+def note_held(folder: Path, histories: Histories, held: NDArray[np.bool_]) -> None:
+    """Write whose items are held out beside the model, for trainings that go on from it."""
+    pq.write_table(pa.table({"user": pa.array(histories.users[held], pa.int32())}), folder / HELD)
 
 
 def split_last(sequences: Histories, held: NDArray[np.bool_]) -> tuple[Histories, Watch]:

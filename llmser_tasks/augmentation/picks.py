@@ -19,6 +19,7 @@ from llmser_tasks.warehouse.rows import replace_rows
 
 COLUMNS = ("run_id", "step", "user_id", "question_key", "shuffle_seed", "item_ids", "sources", "reason",
            "invented")  # fmt: skip
+UNANSWERED = "unanswered"  # how the reason of a user begins whom a rerun would ask
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,30 @@ def write_picks(connection: Connection, run_id: str, step: str, picks: Sequence[
         for user_id, p in zip(user_ids, picks, strict=True)
     )
     replace_rows(connection, "picks", COLUMNS, rows, run_id=run_id, step=step, user_id=user_ids)
+
+
+def settled(connection: Connection, run_id: str, steps: Sequence[str]) -> set[str]:
+    """Users that all of these steps have settled in a run: an answer came, or it is known that none will."""
+    query = text(
+        "select user_id from picks where run_id = :run and step = any(:steps)"
+        " and (reason is null or reason not like :open) group by user_id having count(*) = :count"
+    )
+    given = {"run": run_id, "steps": list(steps), "open": f"{UNANSWERED}%", "count": len(steps)}
+    return set(connection.scalars(query, given))
+
+
+def take_over(connection: Connection, run_id: str, earlier: str, user_ids: Sequence[str]) -> int:
+    """Give a run the picks that another one has of these users; returns how many rows."""
+    query = text(
+        "insert into picks (run_id, step, user_id, question_key, shuffle_seed, item_ids, sources, reason, invented)"
+        " select :run, step, user_id, question_key, shuffle_seed, item_ids, sources, reason, invented"
+        " from picks where run_id = :earlier and user_id = any(:users)"
+        " on conflict (run_id, step, user_id) do update set question_key = excluded.question_key,"
+        " shuffle_seed = excluded.shuffle_seed, item_ids = excluded.item_ids, sources = excluded.sources,"
+        " reason = excluded.reason, invented = excluded.invented"
+    )
+    given = {"run": run_id, "earlier": earlier, "users": list(user_ids)}
+    return int(connection.execute(query, given).rowcount)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from llmser_tasks.progress import Progress
-from llmser_tasks.sequences.histories import Histories
+from llmser_tasks.sequences.changes import Changes
+from llmser_tasks.sequences.histories import Histories, ranges
 
 POOLS = "pools.parquet"
 
@@ -32,6 +33,25 @@ def write_pools(folder: Path, users: NDArray[np.int32], items: NDArray[np.int32]
     lists = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(scores[known], pa.float32()))
     pq.write_table(pools.to_arrow({"scores": lists}), folder / POOLS)
     return int(offsets[-1])
+
+
+def earlier_pools(folder: Path, changes: Changes, size: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """The pools that an earlier run made for the users who have not changed, in present item numbers.
+
+    Returns:
+        (K, size) item ids and scores, 0-padded, one row per kept user, in order.
+    """
+    table = pq.read_table(folder / POOLS)
+    pools = Histories.from_arrow(table.select(["user", "items"]))
+    scores = table["scores"].combine_chunks().flatten().to_numpy()
+    rows = pools.rows_of(changes.former[changes.kept])
+    lengths = pools.lengths[rows]
+    places = ranges(pools.offsets[rows], lengths)
+    at = np.repeat(np.arange(len(rows)), lengths), ranges(np.zeros(len(rows), np.int64), lengths)
+    items = np.zeros((len(rows), size), np.int32)
+    found = np.zeros((len(rows), size), np.float32)
+    items[at], found[at] = changes.items[pools.items[places]], scores[places]
+    return items, found
 
 
 def random_pools(

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from llmser_tasks import config
 from llmser_tasks.augmentation.asking import Batch, Inquiry, ask, shuffle_seed
 from llmser_tasks.augmentation.catalogue import Catalogue, Ints
@@ -90,12 +93,17 @@ def filter_noise(
     seed: int,
     endpoint: Endpoint,
     database_url: str,
+    open_rows: NDArray[np.int64] | None = None,
     progress: Progress = silent,
 ) -> dict[str, Any]:
-    """Ask about every user of a batch; the answers become rows of `picks`. Returns and raises as `asking.ask`."""
+    """Ask about every user of a batch; the answers become rows of `picks`. Returns and raises as `asking.ask`.
+
+    Args:
+        open_rows: whom the batch counts, as `Batch.of` takes them.
+    """
     known = Catalogue.read(workspace.folder(catalogue))
-    histories = batch.of(Histories.read(workspace.folder(training) / "histories.parquet"))
-    pools = batch.of(Histories.read(workspace.folder(ccg) / POOLS))
+    histories = batch.of(Histories.read(workspace.folder(training) / "histories.parquet"), open_rows)
+    pools = batch.of(Histories.read(workspace.folder(ccg) / POOLS), open_rows)
     inquiries = [
         inquire(int(user), history, pool, known, pseudo_items=pseudo_items, noun=noun, llm=llm, seed=seed)
         for user, history, pool in zip(histories.users, histories, pools, strict=True)

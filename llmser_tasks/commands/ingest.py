@@ -23,7 +23,7 @@ def ingest(ctx: click.Context, /, **options: Any) -> None:
     console = stderr()
     log_to(console)
     with shown(console, f"Reading {dataset.name}") as progress:
-        artefact = read(workspace, dataset, progress)
+        artefact = read(workspace, dataset, progress, inbox=settings.inbox())
     facts = workspace.summary(artefact)
     after, lines = facts["after"], facts["lines"]
     name = f"{dataset.name} (SYNTHETIC)" if facts["synthetic"] else dataset.name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,12 @@ from llmser_tasks.evaluation.evaluate import COMPARISON_ROWS, METRIC_ROWS
 from llmser_tasks.evaluation.examples import examples
 from llmser_tasks.evaluation.report import Report, render
 from llmser_tasks.sequences.histories import Histories
-from llmser_tasks.warehouse import runs
+from llmser_tasks.warehouse import publications, runs
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.rows import replace_rows
 from llmser_tasks.workspace import Artefact, Workspace
+
+log = logging.getLogger(__name__)
 
 USERS_AT_ONCE = 50_000
 RECOMMENDATIONS = ("run_id", "user_id", "item_ids", "scores")
@@ -39,14 +42,17 @@ def publish(
     reliability: Artefact,
     training: Artefact,
     ingest_report: Mapping[str, Any],
+    validation: float,
     config: RunConfig,
 ) -> dict[str, Any]:
-    """Replace the run's metrics, comparisons, recommendations and report, and mark the run as succeeded.
+    """Replace the run's metrics, comparisons, recommendations and report, mark the run as succeeded, and give it to the
+    readers, unless something speaks against it (`warehouse.publications`).
 
     Killed at any moment, it leaves what was there before; run again, it doubles nothing.
 
     Args:
         ingest_report: what ingest wrote as report.json.
+        validation: NDCG@10 of the weighted recommender on validation items, mean over the seeds; what the gate judges.
 
     Returns:
         Rows written per table.
@@ -107,6 +113,15 @@ def publish(
             for table, (columns, rows) in tables.items()
         }
         runs.finish(connection, run_id)
+        why = publications.conclude(
+            connection,
+            run_id,
+            validation=validation,
+            gate=config.refresh.gate,
+            ablation=bool(config.augmentation.without),
+        )
+    if why is not None:
+        log.warning("%s", why)
     return written
 
 

@@ -15,6 +15,8 @@ The rules, in the order in which they apply to a line:
 
 A dump whose first lines are all unusable is taken for another format and given up.
 
+What arrived in the dataset's inbox is read behind the base dump, file by file, as if it were its end (`inbox`).
+
 Interactions are sorted by user and time; ties in time keep the order of lines in the dump. Users are numbered from 0 in
 order of their ids, items from 1 (0 is padding). An item's title is the first of its lines' that `text.clean_title`
 can make something of; a reviewed item without any has a null title and stays.
@@ -32,10 +34,11 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
-from llmser_tasks.config import Dataset
+from llmser_tasks.config import Dataset, digest
 from llmser_tasks.errors import InputError
 from llmser_tasks.ingest import dumps, filtering, reading, report, writing
 from llmser_tasks.ingest.dumps import Dump, Identity
+from llmser_tasks.ingest.inbox import ITEMS, REVIEWS, at_hand
 from llmser_tasks.ingest.sources import SOURCES
 from llmser_tasks.progress import Progress, silent
 from llmser_tasks.workspace import Artefact, Workspace, write_json
@@ -43,10 +46,15 @@ from llmser_tasks.workspace import Artefact, Workspace, write_json
 __all__ = ["ingest"]
 
 
-def ingest(workspace: Workspace, dataset: Dataset, progress: Progress = silent) -> Artefact:
+def ingest(
+    workspace: Workspace, dataset: Dataset, progress: Progress = silent, *, inbox: str | None = None
+) -> Artefact:
     """Read a dataset's dumps into interactions.parquet, users.parquet, items.parquet, quarantine.parquet, report.json.
 
     The result depends on the dumps' bytes and the filter's settings; where it exists, it is kept.
+
+    Args:
+        inbox: folder or fsspec URL below which new interactions and items arrive; None: the base dump alone.
 
     Raises:
         InputError: a dump is missing, empty, damaged, of another format, without titles, or nothing is left of it.
@@ -54,16 +62,27 @@ def ingest(workspace: Workspace, dataset: Dataset, progress: Progress = silent) 
     """
     source = SOURCES[dataset.source]
     reviews, items = _dumps(dataset)
-    identities = {dump.path: dumps.identify(dump.path, progress) for dump in (reviews, items)}
+    late_reviews, late_items = (
+        [Dump(path) for path in at_hand(inbox, dataset.name, folder, workspace.root / dataset.name / "inbox")]
+        if inbox
+        else []
+        for folder in (REVIEWS, ITEMS)
+    )
+    every = {dump.path: dump for dump in (reviews, items, *late_reviews, *late_items)}
+    identities = {path: dumps.identify(path, progress) for path in every}
+    late_reviews = _without_repeats(reviews, late_reviews, identities)
+    late_items = _without_repeats(items, late_items, identities)
+    late = [[identities[dump.path].sha256 for dump in part] for part in (late_reviews, late_items)]
 
     def write(folder: Path) -> dict[str, Any]:
-        return _write(folder, dataset, reviews, items, identities, progress)
+        return _write(folder, dataset, [reviews, *late_reviews], [items, *late_items], identities, progress)
 
     return workspace.produce(
         "ingest",
         dataset.name,
         write,
-        inputs={"reviews": identities[reviews.path].sha256, "items": identities[items.path].sha256},
+        inputs={"reviews": identities[reviews.path].sha256, "items": identities[items.path].sha256}
+        | ({"inbox": digest(late)} if any(late) else {}),
         config=dataset.model_dump(include={"user_core", "item_core", "iterate_core", "min_length"})
         | {"source": source.name},
         packages=("llmser_tasks.ingest", "llmser_tasks.text"),
@@ -85,8 +104,24 @@ def _dumps(dataset: Dataset) -> tuple[Dump, Dump]:
     return Dump(reviews, source.review_member), Dump(items, source.item_member)
 
 
+def _without_repeats(base: Dump, late: list[Dump], identities: dict[Path, Identity]) -> list[Dump]:
+    """The dumps that hold other bytes than the base and those before them; a file counts once, whatever its name."""
+    seen = {identities[base.path].sha256}
+    kept = []
+    for dump in late:
+        if (sha256 := identities[dump.path].sha256) not in seen:
+            seen.add(sha256)
+            kept.append(dump)
+    return kept
+
+
 def _write(
-    folder: Path, dataset: Dataset, reviews: Dump, items: Dump, identities: dict[Path, Identity], progress: Progress
+    folder: Path,
+    dataset: Dataset,
+    reviews: list[Dump],
+    items: list[Dump],
+    identities: dict[Path, Identity],
+    progress: Progress,
 ) -> dict[str, Any]:
     source = SOURCES[dataset.source]
     work = folder / "work"
@@ -96,8 +131,8 @@ def _write(
             read = reading.read_reviews(reviews, source, rows, quarantine, progress)
         with reading.Table(work / "meta.parquet", reading.ITEMS) as rows:
             read_items = reading.read_items(items, source, rows, quarantine, progress)
-    for path, identity in identities.items():
-        if not dumps.unchanged(path, identity):
+    for path in [dump.path for dump in (*reviews, *items)]:
+        if not dumps.unchanged(path, identities[path]):
             raise InputError(f"{path} was changed while it was read; rerun once it is complete.")
     with filtering.database(work) as connection:
         filtering.view(connection, "reviews", work / "reviews.parquet")
@@ -111,13 +146,16 @@ def _write(
         facts = report.facts(connection, dataset, read, read_items, counts)
     if not facts["titles"]["with_title"]:
         raise InputError(
-            f"None of the {counts.kept_items:,} items left has a title in {items.path}, and the LLM steps need titles; "
-            f"check that it is the item dump of {reviews.path.name}."
+            f"None of the {counts.kept_items:,} items left has a title in {items[0].path}, and the LLM steps need "
+            f"titles; check that it is the item dump of {reviews[0].path.name}."
         )
     shutil.rmtree(work)
-    files = {
-        role: {"name": dump.path.name, "bytes": identities[dump.path].bytes, "sha256": identities[dump.path].sha256}
-        for role, dump in (("reviews", reviews), ("items", items))
-    }
-    write_json(folder / "report.json", facts | {"files": files})
-    return report.summary(facts)
+    files = {"reviews": _about(reviews[0], identities), "items": _about(items[0], identities)}
+    late = [_about(dump, identities) for dump in (*reviews[1:], *items[1:])]
+    write_json(folder / "report.json", facts | {"files": files, "inbox": late})
+    return report.summary(facts) | {"inbox": len(late)}
+
+
+def _about(dump: Dump, identities: dict[Path, Identity]) -> dict[str, Any]:
+    identity = identities[dump.path]
+    return {"name": dump.path.name, "bytes": identity.bytes, "sha256": identity.sha256}

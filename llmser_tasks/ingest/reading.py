@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -71,15 +71,32 @@ class Read:
     blank: int = 0
     quarantined: Counter[str] = field(default_factory=Counter)
 
+    def __add__(self, other: Read) -> Read:
+        return Read(
+            self.lines + other.lines,
+            self.rows + other.rows,
+            self.blank + other.blank,
+            self.quarantined + other.quarantined,
+        )
 
-def read_reviews(dump: Dump, source: Source, rows: Table, quarantine: Table, progress: Progress) -> Read:
-    """Append a dump's reviews: (user_id, item_id, timestamp in ms, rating or None, line from 1)."""
-    return _read(dump, source, "review", source.review, rows, quarantine, progress)
+
+def read_reviews(dumps: Sequence[Dump], source: Source, rows: Table, quarantine: Table, progress: Progress) -> Read:
+    """Append the dumps' reviews: (user_id, item_id, timestamp in ms, rating or None, line).
+
+    Lines count from 1 and go on from dump to dump; in the quarantine each dump's count from 1.
+    """
+    read = Read()
+    for dump in dumps:
+        read += _read(dump, source, "review", source.review, rows, quarantine, progress, read.lines)
+    return read
 
 
-def read_items(dump: Dump, source: Source, rows: Table, quarantine: Table, progress: Progress) -> Read:
-    """Append an item dump's lines: (item_id, clean title or None, line from 1)."""
-    return _read(dump, source, "item", source.item_row, rows, quarantine, progress)
+def read_items(dumps: Sequence[Dump], source: Source, rows: Table, quarantine: Table, progress: Progress) -> Read:
+    """Append the item dumps' lines: (item_id, clean title or None, line); lines count as those of reviews."""
+    read = Read()
+    for dump in dumps:
+        read += _read(dump, source, "item", source.item_row, rows, quarantine, progress, read.lines)
+    return read
 
 
 def _read(
@@ -90,6 +107,7 @@ def _read(
     table: Table,
     quarantine: Table,
     progress: Progress,
+    before: int,
 ) -> Read:
     read = Read()
     loads, lenient, broken = orjson.loads, source.lenient, orjson.JSONDecodeError
@@ -109,7 +127,7 @@ def _read(
                     if line.endswith(TOO_LONG):
                         raise Unusable("longer than 16 MiB") from None
                     record = lenient(line)
-                good.append((*row(record), number))
+                good.append((*row(record), before + number))
             except Unusable as reason:
                 first = first or line[:4096]
                 bad.append((lines.name, number, str(reason), _excerpt(line)))

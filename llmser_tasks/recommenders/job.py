@@ -41,7 +41,7 @@ class TrainingSummary:
 
     Attributes:
         epochs: epochs run, over all attempts.
-        best_epoch: the epoch (from 1) whose weights were kept.
+        best_epoch: the epoch (from 1) whose weights were kept; 0: the earlier model's that it began with.
         ndcg: its NDCG@10 on the watch, NaN-free: 0 where nothing was watched.
         users: users that taught something.
         seconds: wall seconds over all attempts.

@@ -87,7 +87,8 @@ def train(
         seed: decides initial weights, order, dropout, masks and negatives.
         context: (U,) how many of each enhanced sequence's first items are shown but never targets: its pseudo items,
             where Eq. 7's t = 1 … n_u is taken at its word. None: every item of S̃_u is a target too.
-        start_from: folder of an earlier model of the same architecture, whose weights are the initial ones.
+        start_from: folder of an earlier model of the same architecture, whose weights are the initial ones. They are
+            what is kept ("epoch 0") where no epoch makes them better.
         old_rows: (I + 1,) each item's number in that model's catalogue, 0 for new ones (`warm_start.match_items`);
             None: the catalogue is the same.
 
@@ -137,6 +138,10 @@ def run(job: Job, device: torch.device, team: Team, progress: Progress) -> Train
         state = _State(**found) if found else _State(signature, [])
         if found:
             log.info("Training goes on after epoch %d (%s)", len(state.log), folder)
+        elif job.start_from and len(job.watch.contexts):  # epoch 0: what it begins with may stay the best
+            state.best = ndcg_at_10(judged, job.watch, team)
+            if team.leads:
+                save_weights(folder, judged)
         while len(state.log) < _last_epoch(state, config):
             epoch = len(state.log) + 1
             started = time.monotonic()

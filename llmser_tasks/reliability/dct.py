@@ -15,14 +15,22 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from llmser_tasks import config, recommenders
+from llmser_tasks.augmentation import warm
 from llmser_tasks.augmentation.pseudo import PSEUDO
+from llmser_tasks.augmentation.warm import Start
 from llmser_tasks.progress import Progress, silent
 from llmser_tasks.recommenders import Watch
 from llmser_tasks.reliability.score import RELIABILITY
 from llmser_tasks.sequences import Histories, read_targets
+from llmser_tasks.sequences.changes import Former, may_go_on
 from llmser_tasks.workspace import Artefact, Workspace
 
-PACKAGES = ("llmser_tasks.recommenders", "llmser_tasks.reliability.dct", "llmser_tasks.sequences.histories")
+PACKAGES = (
+    "llmser_tasks.recommenders",
+    "llmser_tasks.reliability.dct",
+    *warm.PACKAGES,
+    "llmser_tasks.sequences.histories",
+)
 
 
 def train_base(
@@ -34,16 +42,27 @@ def train_base(
     validation: Artefact,
     items: int,
     seed: int,
+    start: Start | None = None,
     progress: Progress = silent,
 ) -> Artefact:
-    """Train the backbone on S_u alone."""
+    """Train the backbone on S_u alone.
+
+    Args:
+        start: of a refresh: the earlier base to go on from, as `earlier` finds it.
+    """
+    if same := warm.as_it_was(start, validation=validation):
+        return same
+    recommender = warm.shortened(recommender, start)
 
     def write(folder: Path) -> dict[str, Any]:
         histories = Histories.read(workspace.folder(training) / "histories.parquet")
         watch = _watch(workspace, validation, histories, histories)
-        return asdict(recommenders.train(recommender, histories, items, seed, folder, watch=watch, progress=progress))
+        given = warm.arguments(start)
+        return asdict(
+            recommenders.train(recommender, histories, items, seed, folder, watch=watch, progress=progress, **given)
+        )
 
-    inputs = {"training": training, "validation": validation}
+    inputs = {"training": training, "validation": validation} | warm.inputs(start)
     return _produce(workspace, dataset, f"base/{seed}", write, inputs, {}, recommender, items, seed)
 
 
@@ -60,6 +79,7 @@ def train_weighted(
     enhance_inference: bool,
     items: int,
     seed: int,
+    start: Start | None = None,
     progress: Progress = silent,
 ) -> Artefact:
     """Train the backbone on S_u and S̃_u (Eq. 9).
@@ -71,7 +91,11 @@ def train_weighted(
     Args:
         pseudo_targets: ask for them all the same.
         enhance_inference: S̃_u also stands in for S_u where the model is watched, as it will where it recommends.
+        start: of a refresh: the earlier weighted model to go on from, as `earlier` finds it.
     """
+    if same := warm.as_it_was(start, validation=validation, pseudo=pseudo, reliability=reliability):
+        return same
+    recommender = warm.shortened(recommender, start)
 
     def write(folder: Path) -> dict[str, Any]:
         histories = Histories.read(workspace.folder(training) / "histories.parquet")
@@ -91,12 +115,32 @@ def train_weighted(
             alpha=scores["alpha"].to_numpy(),
             context=None if pseudo_targets else prepended,
             progress=progress,
+            **warm.arguments(start),
         )
         return asdict(summary)
 
     inputs = {"training": training, "validation": validation, "pseudo": pseudo, "reliability": reliability}
+    inputs |= warm.inputs(start)
     switches = {"pseudo_targets": pseudo_targets, "enhance_inference": enhance_inference}
     return _produce(workspace, dataset, f"weighted/{seed}", write, inputs, switches, recommender, items, seed)
+
+
+def earlier(
+    workspace: Workspace,
+    former: Former | None,
+    name: str,
+    *,
+    catalogue: Artefact,
+    training: Artefact,
+    validation: Artefact,
+) -> Start | None:
+    """The earlier run's model of this name ("base/42"), which must not have been chosen by what is a test item now;
+    None where there is none, or no refresh.
+    """
+    if former is None or name not in former.made:
+        return None
+    unspoilt = may_go_on(workspace, former, catalogue=catalogue, training=training, validation=validation)
+    return warm.start(workspace, former, name) if unspoilt else None
 
 
 def _watch(workspace: Workspace, validation: Artefact, shown: Histories, owned: Histories) -> Watch:

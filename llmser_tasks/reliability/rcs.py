@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 
 from llmser_tasks import config, recommenders
-from llmser_tasks.augmentation.held_out import share_of_users, split_last
-from llmser_tasks.augmentation.pools import random_pools, write_pools
+from llmser_tasks.augmentation import warm
+from llmser_tasks.augmentation.held_out import note_held, split_last
+from llmser_tasks.augmentation.pools import earlier_pools, random_pools, write_pools
 from llmser_tasks.progress import Progress, silent
+from llmser_tasks.sequences.changes import Changes, Former
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.workspace import Artefact, Workspace
 
@@ -36,6 +38,7 @@ def train_forward(
     items: int,
     seed: int,
     on_full: bool = False,
+    former: Former | None = None,
     progress: Progress = silent,
 ) -> Artefact:
     """Train the backbone on masked training histories, watching the masked items.
@@ -43,15 +46,25 @@ def train_forward(
     Args:
         on_full: train on whole histories, as the paper words it; then a seeded share of users (`held_out_users`) lends
             its last items to early stopping, and only these are kept out of training.
+        former: of a refresh: the training goes on from the earlier forward model. It has not seen the items masked
+            now: they were masked then, or have come since, for an item keeps its place among those before and behind.
     """
+    start = warm.start(workspace, former, "forward")
+    if same := warm.as_it_was(start):
+        return same
+    recommender = warm.shortened(recommender, start)
 
     def write(folder: Path) -> dict[str, Any]:
         histories = Histories.read(workspace.folder(training) / "histories.parquet")
         held = np.ones(len(histories), dtype=bool)
         if on_full:
-            held = share_of_users(histories, recommender.held_out_users, seed)
+            held = warm.held_out(histories, recommender.held_out_users, seed, start)
+        note_held(folder, histories, held)
         sequences, watch = split_last(histories, held)
-        summary = recommenders.train(recommender, sequences, items, seed, folder, watch=watch, progress=progress)
+        given = warm.arguments(start)
+        summary = recommenders.train(
+            recommender, sequences, items, seed, folder, watch=watch, progress=progress, **given
+        )
         return {"watched": len(watch.targets)} | asdict(summary)
 
     unused = None if on_full else {"held_out_users"}
@@ -59,13 +72,13 @@ def train_forward(
         "forward",
         dataset,
         write,
-        inputs={"training": training},
+        inputs={"training": training} | warm.inputs(start),
         config={
             "recommender": recommender.model_dump(mode="json", exclude=unused),
             "items": items,
             "on_full": on_full,
         },
-        packages=("llmser_tasks.augmentation.held_out", *PACKAGES),
+        packages=(*warm.PACKAGES, *PACKAGES),
         seed=seed,
         resumable=True,
     )
@@ -88,6 +101,7 @@ def reason_pools(
     items: int,
     seed: int,
     forward: Artefact | None,
+    former: Former | None = None,
     progress: Progress = silent,
 ) -> Artefact:
     """F_u: the `pool` (H) best items for every masked history, in rank order, what RCS sees itself excluded (Eq. 4).
@@ -96,22 +110,32 @@ def reason_pools(
 
     Args:
         forward: the forward model; None is the ablation without RCS: H uniformly random items per user.
+        former: of a refresh: users whose S_u is the same keep the pool of the earlier run, and have the same pseudo
+            items, because they keep the answers, too.
     """
 
     def write(folder: Path) -> dict[str, Any]:
         histories = Histories.read(workspace.folder(training) / "histories.parquet")
         contexts = masked_contexts(histories, Histories.read(workspace.folder(pseudo) / "pseudo.parquet"))
         known = contexts.lengths > 0
-        seen = contexts.select(known)
         pools, scores = np.zeros((len(contexts), pool), np.int32), np.zeros((len(contexts), pool), np.float32)
+        open_ = known
+        if former is not None:
+            changes = Changes.read(workspace.folder(former.changes))
+            open_ = known & ~changes.kept
+            pools[changes.kept], scores[changes.kept] = earlier_pools(
+                workspace.folder(former.made["rcs"]), changes, pool
+            )
+        seen = contexts.select(open_)
         if forward is None:
-            pools[known], scores[known] = random_pools(seen, items, pool, seed, progress)
+            pools[open_], scores[open_] = random_pools(seen, items, pool, seed, progress)
         elif len(seen):
             model = recommenders.load(workspace.folder(forward))
-            pools[known], scores[known] = recommenders.top_k(model, seen, pool, seen, progress)
+            pools[open_], scores[open_] = recommenders.top_k(model, seen, pool, seen, progress)
         return {
             "users": len(contexts),
             "without_context": int((~known).sum()),
+            "taken_over": int((known & ~open_).sum()),
             "candidates": write_pools(folder, contexts.users, pools, scores),
         }
 
@@ -119,8 +143,10 @@ def reason_pools(
         "rcs",
         dataset,
         write,
-        inputs={"training": training, "pseudo": pseudo} | ({"forward": forward} if forward else {}),
+        inputs={"training": training, "pseudo": pseudo}
+        | ({"forward": forward} if forward else {})
+        | ({"changes": former.changes, "former": former.made["rcs"]} if former else {}),
         config={"pool": pool, "items": items, "random": forward is None},
-        packages=("llmser_tasks.augmentation.pools", *PACKAGES),
+        packages=("llmser_tasks.augmentation.pools", "llmser_tasks.sequences.changes", *PACKAGES),
         seed=seed if forward is None else None,
     )

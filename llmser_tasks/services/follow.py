@@ -41,6 +41,7 @@ TITLES = {  # task → what it does, in the order of the DAG
     "publish": "Publish to Postgres",
 }
 STEPS = {  # steps of the warehouse that a task does, where they are called otherwise
+    "sequences": ("sequences", "changes"),
     "train_reverse": ("reverse", "ccg"),
     "train_forward": ("forward",),
     "train_base": ("base",),

@@ -20,6 +20,7 @@ SECTIONS = {
     "reliability": "Reliability: masking, reason pools, weights",
     "llm": "LLM endpoint",
     "evaluation": "Evaluation",
+    "refresh": "Refresh and publication",
 }
 FIRST = ("dataset", "source", "reviews", "items")
 SYMBOLS = {"pool": "N", "pseudo_items": "M", "reason_pool": "H", "tail_threshold": "T", "beta": "β", "dimension": "d"}

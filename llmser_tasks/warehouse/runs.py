@@ -29,6 +29,8 @@ class RunRow:
     finished_at: datetime | None
     failure: str | None = None  # its kind, where an endpoint was why: see llm.errors
     taken_up_at: datetime | None = None  # after it had failed
+    refreshes: str | None = None  # the run that it started from
+    unpublished: str | None = None  # why readers were not given it
 
 
 def create(
@@ -39,8 +41,10 @@ def create(
     *,
     synthetic: bool = False,
     budget: float | None = None,
+    refreshes: str | None = None,
 ) -> None:
-    """Insert the run; one that is there already (a rerun) is set back to running and keeps its budget.
+    """Insert the run; one that is there already (a rerun) is set back to running, keeps its budget and refreshes the
+    same run as before.
 
     Raises:
         InputError: it is there with other settings.
@@ -49,12 +53,12 @@ def create(
     with transaction(url) as connection:
         same = connection.scalar(
             text(
-                "insert into runs (run_id, dataset, config, synthetic, budget, code_version)"
-                " values (:run, :dataset, cast(:config as jsonb), :synthetic, :budget, :version)"
+                "insert into runs (run_id, dataset, config, synthetic, budget, code_version, refreshes)"
+                " values (:run, :dataset, cast(:config as jsonb), :synthetic, :budget, :version, :refreshes)"
                 " on conflict (run_id) do update set run_id = excluded.run_id"
                 " returning config = cast(:config as jsonb)"
             ),
-            given | {"version": __version__, "budget": budget},
+            given | {"version": __version__, "budget": budget, "refreshes": refreshes},
         )
         if not same:
             raise InputError(f"Run {run_id} exists with other settings; choose another run id.")
@@ -77,8 +81,7 @@ def load(url: str, run_id: str) -> RunRow:
         row = connection.execute(
             text(
                 "select run_id, dataset, config, state, synthetic, message, started_at, finished_at, failure,"
-                " taken_up_at"
-                " from runs where run_id = :run"
+                " taken_up_at, refreshes, unpublished from runs where run_id = :run"
             ),
             {"run": storable(run_id)},
         ).one_or_none()

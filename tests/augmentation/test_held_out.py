@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmser_tasks.augmentation.held_out import share_of_users, split_last
+from llmser_tasks.augmentation.held_out import HELD, note_held, share_of_users, split_last, still_held
+from llmser_tasks.sequences.changes import Changes
 from llmser_tasks.sequences.histories import Histories
 
 sequences = st.lists(st.lists(st.integers(1, 9), max_size=5), min_size=1, max_size=12)
@@ -49,3 +52,15 @@ def test_share_is_seeded_and_takes_only_users_with_an_item_to_spare() -> None:
 def test_share_is_at_least_one_user_where_there_is_one() -> None:
     assert share_of_users(Histories.of([1, 2], [[1, 2], [3]]), 0.01, 0).tolist() == [True, False]
     assert not share_of_users(Histories.of([1, 2], [[1], [3]]), 0.5, 0).any()
+
+
+def test_a_training_that_goes_on_holds_out_what_the_earlier_one_did(tmp_path: Path) -> None:
+    """Users 0–3 were there before (as 10–13), 1 and 3 held out; 4 and 5 are new; 3 has nothing to spare any more."""
+    before = Histories.of([10, 11, 12, 13], [[1, 2]] * 4)
+    note_held(tmp_path, before, np.array([False, True, False, True]))
+    now = Histories.of(range(6), [[1, 2]] * 3 + [[1]] + [[1, 2]] * 2)
+    nothing = np.zeros(1, np.int64)
+    changes = Changes(now.users, np.array([10, 11, 12, 13, -1, -1], np.int32), np.zeros(6, bool), nothing, nothing)
+    held = still_held(now, changes, tmp_path / HELD, 0.5, 0)
+    assert held[:4].tolist() == [False, True, False, False]
+    assert held[4:].sum() == 1, "of the new users a share"

@@ -27,7 +27,7 @@ FILE = Path(__file__).parents[2] / "dags" / "llmser.py"
 def dag() -> Any:
     bag = DagBag(str(FILE.parent))
     assert bag.import_errors == {}
-    assert list(bag.dags) == ["llmser"]
+    assert set(bag.dags) == {"llmser", "llmser_inbox", "llmser_refresh"}
     return bag.dags["llmser"]
 
 

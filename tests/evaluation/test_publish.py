@@ -41,7 +41,13 @@ def arguments(trained: Trained) -> dict[str, Any]:
 
 def put(trained: Trained, url: str, run_id: str = RUN, ingest_report: dict[str, Any] | None = None) -> dict[str, Any]:
     return publish(
-        url, run_id, trained.workspace, config=trained.config, ingest_report=ingest_report or {}, **arguments(trained)
+        url,
+        run_id,
+        trained.workspace,
+        config=trained.config,
+        ingest_report=ingest_report or {},
+        validation=0.1,
+        **arguments(trained),
     )
 
 
@@ -94,7 +100,7 @@ def test_who_answered_is_named(trained: Trained, url: str) -> None:
             )
         )
     other = trained.config.model_copy(update={"llm": trained.config.llm.model_copy(update={"endpoint": "glm"})})
-    publish(url, RUN, trained.workspace, config=other, ingest_report={}, **arguments(trained))
+    publish(url, RUN, trained.workspace, config=other, ingest_report={}, validation=0.1, **arguments(trained))
     assert "<bdi>served-by</bdi> (1)" in ask(url, "select html from reports")[0][0]
 
 

@@ -264,7 +264,7 @@ def test_memory_does_not_grow_with_the_dump(tmp_path: Path) -> None:
             reading.Table(tmp_path / "rows", reading.REVIEWS) as rows,
             reading.Table(tmp_path / "bad", reading.QUARANTINE) as bad,
         ):
-            reading.read_reviews(Dump(path), SOURCES["amazon-2018"], rows, bad, silent)
+            reading.read_reviews([Dump(path)], SOURCES["amazon-2018"], rows, bad, silent)
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
     read("warm.gz", 70_000)

@@ -153,6 +153,21 @@ def test_training_goes_on_from_there(ring: Histories, watch: Watch, tmp_path: Pa
         trained("unnamed", 1, old_rows=np.arange(RING + 1))
 
 
+def test_where_no_epoch_makes_it_better_the_earlier_model_is_kept(
+    ring: Histories, watch: Watch, tmp_path: Path
+) -> None:
+    config = Recommender(dimension=16, batch_size=16, learning_rate=1e-3, dropout=0, epochs=15)
+    for name in ("first", "on"):
+        (tmp_path / name).mkdir()
+    first = train(config, ring, RING, 1, tmp_path / "first", watch=watch, device="cpu")
+    spoiling = config.model_copy(update={"epochs": 2, "learning_rate": 1.0})
+    start = {"start_from": tmp_path / "first"}
+    went_on = train(spoiling, ring, RING, 1, tmp_path / "on", watch=watch, device="cpu", **start)
+    assert (went_on.best_epoch, went_on.epochs, went_on.ndcg) == (0, 2, first.ndcg)
+    kept, before = (load(tmp_path / name, "cpu").state_dict() for name in ("on", "first"))
+    assert all(torch.equal(kept[name], tensor) for name, tensor in before.items())
+
+
 def test_a_checkpoint_belongs_to_the_model_it_began_from(
     ring: Histories, watch: Watch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,109 @@
+"""New interactions start a run of `llmser` for their dataset alone.
+
+They arrive as files in the dataset's inbox, or somebody reports them over REST; either is an event of the asset
+`llmser_interactions` whose partition is the dataset. `llmser_inbox` looks into the inboxes on a cron (each minute,
+LLMSER_REFRESH_CRON says otherwise); `llmser_refresh` answers an event with a run of `llmser` that starts from the
+dataset's published run. While such a run waits or runs, whatever else arrives comes down to one run after it.
+
+An AssetWatcher would hear of files a little sooner, but its events carry no partition. A mapper with a list of allowed
+keys would refuse a wrong dataset where nobody looks, and knows the datasets of the moment at which it was read: here
+the run fails, and its sentence says which datasets there are.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
+from airflow.sdk import DAG, Asset, PartitionedAssetTimetable, task
+
+RUNS = "llmser"
+INTERACTIONS = Asset(name="llmser_interactions", uri="x-llmser://interactions")
+DEFAULTS = {"owner": "llmser", "retries": 2, "retry_delay": timedelta(seconds=20)}
+
+
+def busy(run_id: str) -> bool:
+    """Whether a run of `llmser` waits or runs."""
+    from airflow.sdk import get_current_context
+
+    count: int = get_current_context()["ti"].get_dr_count(RUNS, run_ids=[run_id], states=["queued", "running"])
+    return count > 0
+
+
+@task(outlets=[INTERACTIONS])
+def look(*, outlet_events: Any = None) -> list[str]:
+    """Look into every dataset's inbox; report those with something that no run has taken in, or that wait for a run.
+
+    Files that may still be written are left for the next look.
+    """
+    from airflow.sdk.exceptions import AirflowSkipException
+
+    from llmser_tasks import arrivals, settings
+
+    found = arrivals.due(settings.database_url(), settings.inbox(), busy)
+    if not found:
+        raise AirflowSkipException("Nothing has arrived that no run has taken in.")
+    outlet_events[INTERACTIONS].add_partitions(found)
+    return found
+
+
+@task(multiple_outputs=True)
+def take() -> dict[str, Any]:
+    """Settle which run answers the event: a new one, or, where one waits or runs, one after it, which is noted."""
+    from airflow.sdk import get_current_context
+    from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+
+    from llmser_tasks import arrivals, settings
+    from llmser_tasks.errors import InputError
+
+    dataset = get_current_context()["dag_run"].partition_key
+    if dataset is None:
+        raise AirflowFailException("The event names no dataset; its partition key must be one.")
+    run_id = f"refresh__{dataset}__{datetime.now(UTC):%Y-%m-%dT%H-%M-%S}-{secrets.token_hex(2)}"
+    try:
+        values = arrivals.take(settings.database_url(), settings.inbox(), dataset, run_id, busy)
+    except InputError as error:
+        raise AirflowFailException(str(error)) from None
+    if values is None:
+        raise AirflowSkipException(f"A refresh of {dataset} waits or runs; another one comes after it.")
+    return {"run_id": run_id, "conf": values}
+
+
+with DAG(
+    dag_id="llmser_inbox",
+    dag_display_name="LLMSeR inbox",
+    description="Looks for new interactions of every dataset",
+    doc_md=__doc__,
+    schedule=os.environ.get("LLMSER_REFRESH_CRON") or "* * * * *",
+    start_date=datetime(2026, 1, 1, tzinfo=UTC),
+    catchup=False,
+    is_paused_upon_creation=False,
+    max_active_runs=1,
+    default_args=DEFAULTS | {"retries": 0},  # the next look is the better retry
+    tags=["recommendation"],
+):
+    look()
+
+with DAG(
+    dag_id="llmser_refresh",
+    dag_display_name="LLMSeR refresh",
+    description="New interactions of a dataset → a run that asks only about the users they change",
+    doc_md=__doc__,
+    schedule=PartitionedAssetTimetable(assets=INTERACTIONS),
+    catchup=False,
+    is_paused_upon_creation=False,
+    default_args=DEFAULTS,
+    tags=["recommendation"],
+):
+    taken: Any = take()
+    TriggerDagRunOperator(
+        task_id="start_run",
+        trigger_dag_id=RUNS,
+        trigger_run_id=taken["run_id"],
+        conf=taken["conf"],
+        logical_date=None,
+        skip_when_already_exists=True,  # a retry after it was started
+    )

@@ -1,0 +1,54 @@
+"""What arrives for a dataset, and the settings of the run that takes it in. Imports nothing heavy: it is called each
+minute.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import text
+
+from llmser_tasks import settings
+from llmser_tasks.errors import InputError
+from llmser_tasks.ingest.inbox import signature
+from llmser_tasks.warehouse import publications, refreshes, runs
+from llmser_tasks.warehouse.engine import transaction
+
+
+def values(database_url: str, dataset: str) -> dict[str, Any]:
+    """Settings of a dataset's next refresh: those of its published run, else of the dataset's file.
+
+    Raises:
+        InputError: nobody knows such a dataset.
+    """
+    if dataset not in known(database_url):
+        shown = "".join(c for c in dataset[:60] if c.isprintable())
+        raise InputError(
+            f"There is no dataset {shown!r} to refresh; there are: {', '.join(known(database_url))}. "
+            "A dataset is known by a run, or by a file NAME.json in datasets/."
+        )
+    now = publications.current(database_url, dataset)
+    before = runs.load(database_url, now.run_id).config if now else {"dataset": dataset}
+    return {name: value for name, value in before.items() if value is not None} | {"incremental": True}
+
+
+def known(database_url: str) -> list[str]:
+    """Datasets that have a file or a published run."""
+    with transaction(database_url) as connection:
+        published = set(connection.scalars(text("select dataset from current_runs")))
+    return sorted(published | {path.stem for folder in settings.dataset_folders() for path in folder.glob("*.json")})
+
+
+def due(database_url: str, inbox: str, busy: refreshes.Busy) -> list[str]:
+    """Datasets whose refresh can begin and has a reason to: what arrived, or who wants it."""
+    return [name for name in known(database_url) if refreshes.due(database_url, name, signature(inbox, name), busy)]
+
+
+def take(database_url: str, inbox: str, dataset: str, run_id: str, busy: refreshes.Busy) -> dict[str, Any] | None:
+    """Settings of the refresh that is to be started under this run id; None where it has to wait for another.
+
+    Raises:
+        InputError: nobody knows such a dataset.
+    """
+    found = values(database_url, dataset)
+    return found if refreshes.take(database_url, dataset, run_id, signature(inbox, dataset), busy) else None

@@ -1,0 +1,47 @@
+"""`llmser published`, `llmser publish` and `llmser rollback`"""
+
+from __future__ import annotations
+
+import click
+
+from llmser_tasks import settings
+from llmser_tasks.commands.formats import FORMATS
+from llmser_tasks.commands.show import announced, format_option, opened, refuse_unreadable
+from llmser_tasks.warehouse.publications import Publication
+
+
+@click.command()
+@click.argument("dataset", required=False)
+@format_option
+def published(dataset: str | None, form: str) -> None:
+    """List what readers were given of DATASET (of every dataset), the newest first; * is what they have now."""
+    from llmser_tasks.warehouse import publications
+
+    refuse_unreadable(form)
+    with settings.database() as url, publications.listed(url, dataset) as found, opened(None) as out:
+        FORMATS[form](found, out)
+
+
+@click.command()
+@click.argument("run")
+def publish(run: str) -> None:
+    """Give readers the results of RUN (its id, or `latest`), whatever the gate said."""
+    from llmser_tasks.warehouse import publications
+
+    with settings.database() as url:
+        _tell(publications.publish(url, announced(url, run).run_id))
+
+
+@click.command()
+@click.argument("dataset")
+@click.option("--to", help="Run to go back to. Default: the one that was published before the current one.")
+def rollback(dataset: str, to: str | None) -> None:
+    """Give readers of DATASET an earlier run again. Repeated, it goes further back."""
+    from llmser_tasks.warehouse import publications
+
+    with settings.database() as url:
+        _tell(publications.rollback(url, dataset, to))
+
+
+def _tell(now: Publication) -> None:
+    click.echo(f"Readers of {now.dataset} have run {now.run_id} (version {now.version}).")

@@ -1,0 +1,40 @@
+"""`llmser refresh`"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import click
+
+from llmser_tasks import settings
+from llmser_tasks.commands.terminal import log_to, stderr, steps_shown
+
+
+@click.command()
+@click.argument("dataset")
+@click.option("--run-id", help="Id of the run; that of an earlier one takes it up again. Default: from the time.")
+def refresh(dataset: str, run_id: str | None) -> None:
+    """Take in what arrived for DATASET, in this process; the run's id goes to stdout.
+
+    The run has the settings of the published one and starts from it: only users whose history changed are asked, and
+    the models go on. Where Airflow runs, this happens by itself; see `llmser up`.
+    """
+    console = stderr()
+    log_to(console)
+    with settings.database() as url:
+        from llmser_tasks import arrivals, pipeline
+        from llmser_tasks.services import results
+        from llmser_tasks.warehouse import runs
+
+        values = arrivals.values(url, dataset)
+        run_id = run_id or f"refresh__{dataset}__{datetime.now(UTC):%Y-%m-%dT%H-%M-%S}"
+        console.print(f"Run {run_id}", markup=False)
+        try:
+            with steps_shown(console, url, run_id):
+                pipeline.run_all(values, run_id=run_id, workspace=settings.workspace(), database_url=url)
+        except (KeyboardInterrupt, SystemExit):
+            runs.fail(url, run_id, f"Interrupted; `llmser refresh {dataset} --run-id {run_id}` continues it.")
+            raise
+        results.show(url, run_id, console)
+        console.print(runs.load(url, run_id).unpublished or f"Readers of {dataset} have it.", markup=False)
+    click.echo(run_id)
