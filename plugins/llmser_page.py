@@ -94,7 +94,7 @@ def application() -> FastAPI:
         content, kind = page.file(name)
         return Response(content, media_type=kind, headers=KEPT)
 
-    @app.get("/report/{run_id}")
+    @app.get("/report/{run_id:path}")
     def report(run_id: str) -> Response:
         """The HTML report of a run."""
         return HTMLResponse(queries.report(settings.database_url(), run_id), headers=REPORT)

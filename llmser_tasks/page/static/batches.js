@@ -13,7 +13,7 @@ const ACTIONS = [rerun];
 
 export function batches(state, again) {
   const grid = el("div");
-  const detail = el("div", { class: "detail", "aria-live": "polite" });
+  const detail = el("div", { class: "chosen", "aria-live": "polite" });
   const actions = el("div", { class: "actions" });
   const filter = { step: "", state: "" };
   let chosen = null;

@@ -39,7 +39,7 @@ const spans = {
 function figure(title, caption, description, config, height = 280) {
   const canvas = el("canvas", { role: "img", "aria-label": description });
   const box = el("div", { class: "plot" }, canvas);
-  box.style.height = `${height}px`;
+  box.style.minHeight = `${height}px`;
   const made = el("figure", { class: "card chart" }, el("h3", {}, title), box, el("figcaption", {}, caption));
   requestAnimationFrame(() => canvas.isConnected && alive.add(new Chart(canvas, finished(config))));
   return made;
@@ -72,7 +72,7 @@ function finished(config) {
   };
 }
 
-const COLOURS = { base: "base", llmser: "llmser", cooccurrence: "third", popularity: "fourth" };
+const COLOURS = { base: "base", llmser: "llmser", cooccurrence: "counted", popularity: "fourth" };
 
 // groups: [{ label, users, values: { model: { mean, sd } } }]
 export function bars(title, caption, groups, models, names, metric) {
@@ -122,7 +122,7 @@ export function intervals(title, caption, rows, metric) {
       indexAxis: "y",
       legend: { display: false },
       scales: {
-        x: { type: "linear", min: -edge, max: edge, title: `LLMSeR − base, ${metric}`, ticks: { callback: (value) => signed(value, 3) } },
+        x: { type: "linear", suggestedMin: -edge, suggestedMax: edge, title: `LLMSeR − base, ${metric}`, ticks: { callback: (value) => signed(value, 3) } },
         y: { type: "category", grid: false, offset: true, ticks: { autoSkip: false } },
       },
       tooltip: {

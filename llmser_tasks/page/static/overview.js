@@ -32,6 +32,7 @@ function tile(dataset) {
           el("div", { class: "muted" }, `N@10 ${decimal(base)} → ${decimal(llmser)}`),
           difference === null ? null : el("div", { class: "muted small" }, `difference ${signed(difference)} [${signed(dataset.low)}, ${signed(dataset.high)}]`),
         ),
+    dataset.succeeded && dataset.succeeded !== dataset.run_id && el("p", { class: "muted small" }, "Figures of the ", el("a", { href: link("run", { run: dataset.succeeded }) }, "last run that succeeded")),
     dataset.message && el("p", { class: "clamp bad" }, dataset.message),
     el("dl", { class: "facts" },
       fact("Latest run", el("a", { href: link("run", { run: dataset.run_id }) }, when(dataset.started_at))),

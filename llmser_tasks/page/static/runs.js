@@ -13,7 +13,7 @@ export async function runsTable(dataset) {
     const next = await read("runs", { dataset, started: last?.started_at, before: last?.run_id });
     rows = [...rows, ...next];
     const button = next.length === AT_ONCE && el("button", { class: "plain", onclick: more }, "Earlier runs");
-    box.replaceChildren(rows.length ? table(columns(dataset), rows, { csv: csv("runs"), caption: "N@10: full ranking, all users" }) : note("None yet."), button || "");
+    box.replaceChildren(rows.length ? table(columns(dataset), rows, { csv: csv("runs"), caption: "Base and LLMSeR: N@10, full ranking, all users. Failed: batches" }) : note("None yet."), button || "");
   };
   await more();
   return box;
@@ -29,6 +29,6 @@ const columns = (dataset) => [
   ["Base", (run) => decimal(run.base)],
   ["LLMSeR", (run) => decimal(run.llmser)],
   ["Change", (run) => (run.llmser === null ? "–" : change(run.llmser - run.base, run.base))],
-  ["Failed batches", (run) => run.failed || "0"],
+  ["Failed", (run) => run.failed || "0"],
   ["Cost", (run) => money(run.cost)],
 ];

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from llmser_tasks.errors import InputError
 from llmser_tasks.names import STEPS
 from llmser_tasks.warehouse.engine import transaction
@@ -39,7 +37,6 @@ BATCHES = """
            message, updated_at
     from batches where run_id = :run order by step desc, batch
 """
-ASKING = ("snf", "reason")
 
 
 def run(url: str, run_id: str) -> Row:
@@ -55,27 +52,29 @@ def run(url: str, run_id: str) -> Row:
         noted = {row["step"]: row for row in rows(connection, STEP_ROWS, run=run_id)}
         batches = rows(connection, BATCHES, run=run_id)
         trained = first(connection, TRAINED, run=run_id)
-    users = trained["users"] if trained else None
+    planned = _planned(batches, trained["users"] if trained else None)
     names = [*STEPS, *(step for step in noted if step not in STEPS)]
-    steps = [_step(name, noted.get(name), users if name in ASKING else None) for name in names]
-    return found | {"steps": steps, "batches": batches, "planned": _planned(batches, users)}
+    steps = [_step(name, noted.get(name), planned.get(name, 1)) for name in names]
+    return found | {"steps": steps, "batches": batches, "planned": planned}
 
 
-def _step(name: str, row: Row | None, users: int | None) -> Row:
+def _step(name: str, row: Row | None, parts: int) -> Row:
     """A step as people read of it: state, share done, and seconds left at the rate so far.
 
     Args:
-        users: of a step in batches, how many there are in all; rows tell only of the batches that have begun.
+        parts: how many it will have; there are rows of those alone that have begun, so that the total of the others
+            is taken to be as large.
     """
     if row is None:
         return {"step": name, "title": STEPS.get(name, name), "state": "waiting"}
-    if users is not None and row["unit"]:
-        row = row | {"total": max(users, row["total"] or 0)}
-    state = _state(row, whole=not users or (row["done"] or 0) >= users or not row["unit"])
+    begun, total = row["parts"], row["total"]
+    if total and begun < parts:
+        total = round(total * parts / begun)
+    state = _state(row, whole=begun >= parts)
     left = None
-    if state == "running" and row["rate"] and row["total"]:
-        left = max(row["total"] - row["done"], 0) / row["rate"]
-    return row | {"title": STEPS.get(name, name), "state": state, "seconds_left": left}
+    if state == "running" and row["rate"] and total:
+        left = max(total - row["done"], 0) / row["rate"]
+    return row | {"title": STEPS.get(name, name), "state": state, "total": total, "seconds_left": left}
 
 
 def _state(row: Row, whole: bool) -> str:
@@ -88,10 +87,10 @@ def _state(row: Row, whole: bool) -> str:
     return "done" if whole else "running"
 
 
-def _planned(batches: list[Row], users: int | None) -> dict[str, Any]:
+def _planned(batches: list[Row], users: int | None) -> dict[str, int]:
     """Per step, how many batches there will be: all are as large as the first, but for the last."""
     planned = {}
-    for step in ASKING:
+    for step in ("snf", "reason"):
         sizes = [batch["users"] for batch in batches if batch["step"] == step]
         if sizes:
             planned[step] = max(-(-(users or 0) // max(sizes)) if max(sizes) else 0, len(sizes))
