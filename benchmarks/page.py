@@ -58,12 +58,12 @@ FILL = [
     "insert into item_titles select 'run-0', 'item-' || i, 'A title of an item, number ' || i"
     " from generate_series(1, 100000) i",
     "insert into histories select 'run-0', 'user-' || u,"
-    " array(select 'item-' || 1 + (u * 7919 + k * 104729) % 100000 from generate_series(1, 8) k)"
+    " array(select 'item-' || 1 + (u * 79 + k * 10473) % 100000 from generate_series(1, 8) k)"
     " from generate_series(1, :users) u",
     "insert into pseudo_items select 'run-0', 'user-' || u, array['item-1', 'item-2', 'item-3'],"
     " array['one', 'two', 'three'], array['strict', 'strict', 'fill'] from generate_series(1, :users) u",
     "insert into reliability select 'run-0', 'user-' || u, 1 + u % 9, 'item-1', 'one',"
-    " case when u % 3 = 0 then 'item-1' else 'item-2' end, 'two', 'strict', (u * 7919 % 1000) / 999.0, .5, null, 'hash'"
+    " case when u % 3 = 0 then 'item-1' else 'item-2' end, 'two', 'strict', (u * 79 % 1000) / 999.0, .5, null, 'hash'"
     " from generate_series(1, :users) u",
     "insert into answers (question_key, step, prompt_version, model, answered_by, content, prompt_tokens,"
     " completion_tokens, cost, attempts, run_id)"

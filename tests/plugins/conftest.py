@@ -1,20 +1,16 @@
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg2
 import pytest
+from filled_warehouse import BROKEN, fill
+from served_page import Page, served
 
 from llmser_tasks.warehouse import embedded
 from llmser_tasks.warehouse.engine import engine
 from llmser_tasks.warehouse.migrations import migrate
-
-sys.path.insert(0, str(Path(__file__).parent))  # helpers of this room
-
-from filled_warehouse import BROKEN, fill  # noqa: E402
-from served_page import Page, served  # noqa: E402
 
 
 @pytest.fixture(scope="session")

@@ -80,7 +80,7 @@ function cell(batch, chosen, choose) {
     el("b", {}, batch.label.replace(/^users /, "")),
     batch.state === "waiting" ? null : el("span", {}, `${whole(batch.answered)} of ${whole(batch.users)}`),
     batch.failed ? el("span", {}, `${whole(batch.failed)} failed`) : null,
-    batch.cost === null || batch.cost === undefined ? null : el("span", {}, money(batch.cost)),
+    batch.cost === null || batch.cost === undefined ? null : el("span", {}, `cost ${money(batch.cost)}`),
   );
 }
 

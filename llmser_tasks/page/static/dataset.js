@@ -17,12 +17,12 @@ export async function dataset({ dataset: name }) {
 // What is known of a dataset beyond its runs stands here, a panel each.
 function panels(drift, name) {
   if (drift.length < 2) return [card("Drift", note("Drift shows from the second run on that succeeded."))];
-  const labels = drift.map((run) => new Date(run.started_at).toLocaleDateString("en-GB", { day: "numeric", month: "short" }));
+  const labels = drift.map((run) => new Date(run.started_at).toLocaleString("en-GB", { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" }));
   const line = (label, field, colour) => ({ label, values: drift.map((run) => run[field]), colour });
   return [
     el(
       "div",
-      { class: "figures" },
+      { class: "figures three" },
       course("Quality", "N@10, full ranking, all users, mean over seeds", labels, [line("Base", "base N@10", "base"), line("LLMSeR", "LLMSeR N@10", "llmser")], "NDCG@10", (value) => decimal(value, 4)),
       course("Trust in pseudo items", "Mean ω over the users scored", labels, [line("ω", "omega", "third")], "ω", (value) => decimal(value, 3)),
       course("Size", "Users and items in training", labels, [line("Users", "users", "llmser"), line("Items", "items", "base")], "", whole),

@@ -109,7 +109,7 @@ function earlierTable(rows, of, metric) {
       ["Difference, 95 % interval", interval],
       ["p (Holm)", (row) => probability(row.p_holm)],
     ],
-    rows,
+    [...rows].sort((one, two) => (two.started_at ?? "").localeCompare(one.started_at ?? "") || FIRST.indexOf(one.user_group) - FIRST.indexOf(two.user_group)),
     { csv: csv("earlier", of), caption: `LLMSeR then and now, ${metric}, full ranking, paired over users` },
   );
 }

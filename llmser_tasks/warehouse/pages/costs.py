@@ -5,7 +5,6 @@ from __future__ import annotations
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.pages.reading import Row, rows
 
-READ = "(strict + repaired + id_pattern + fuzzy)"  # picks that the answers themselves name
 STATEMENTS = {
     "costs": (
         "select step, users::bigint, answered::bigint, failed::bigint, calls::bigint, prompt_tokens::bigint,"
@@ -20,8 +19,8 @@ STATEMENTS = {
     "answer-quality": (
         "select step, answered_by, users, without_picks, invented::bigint, strict::bigint, repaired::bigint,"
         " id_pattern::bigint, fuzzy::bigint, fill::bigint,"
-        f" (invented / nullif(invented + {READ}, 0))::float8 as hallucination_rate,"
-        f" ((repaired + id_pattern + fuzzy) / nullif({READ}, 0))::float8 as repair_rate,"
+        " (invented / nullif(invented + strict + repaired + id_pattern + fuzzy, 0))::float8 as hallucination_rate,"
+        " ((repaired + id_pattern + fuzzy) / nullif(strict + repaired + id_pattern + fuzzy, 0))::float8 as repair_rate,"
         " (without_picks / nullif(users, 0)::float8) as unusable_rate"
         " from counted_answer_quality where run_id = :run order by step desc, answered_by"
     ),

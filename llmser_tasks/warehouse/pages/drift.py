@@ -6,17 +6,16 @@ from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.pages.reading import Row, rows
 from llmser_tasks.warehouse.rows import storable
 
-RUNS = 50
-
-# The newest RUNS runs that succeeded, oldest first, each with its change from the run before it.
-DRIFT = f"""
+# The newest 50 runs that succeeded, oldest first, each with its change from the run before it.
+DRIFT = """
     with chosen as (
         select run_id, started_at, config ->> 'backbone' as backbone, code_version from runs
-        where dataset = :dataset and state = 'succeeded' order by started_at desc limit {RUNS}
+        where dataset = :dataset and state = 'succeeded' order by started_at desc limit 50
     ), figures as (
         select c.run_id, c.started_at, c.backbone, c.code_version, m.*, o.omega, o.users_scored, k.cost, k.calls,
                q.hallucination_rate,
-               (s.summary #>> '{{training,users}}')::bigint as users, (s.summary #>> '{{catalogue,items}}')::bigint as items
+               (s.summary #>> '{training,users}')::bigint as users,
+               (s.summary #>> '{catalogue,items}')::bigint as items
         from chosen c
         left join lateral (
             select max(users) as tested,

@@ -23,7 +23,7 @@ STEP_ROWS = """
            count(*) filter (where state = 'failed') as parts_failed,
            bool_and(state = 'unchanged') as unchanged,
            sum(done)::bigint as done, sum(total)::bigint as total, max(unit) as unit,
-           (array_agg(note order by updated_at desc))[1] as note, max(peak_mib) as peak_mib,
+           (array_agg(note order by state <> 'failed', updated_at desc))[1] as note, max(peak_mib) as peak_mib,
            min(started_at) as started_at, max(updated_at) as updated_at,
            case when bool_and(finished_at is not null) then max(finished_at) end as finished_at,
            extract(epoch from coalesce(case when bool_and(finished_at is not null) then max(finished_at) end, now())
@@ -31,7 +31,9 @@ STEP_ROWS = """
            (sum(done) / nullif(extract(epoch from max(updated_at) - min(started_at)), 0))::float8 as rate
     from steps where run_id = :run group by step
 """
-TRAINED = "select (summary #>> '{training,users}')::bigint as users from steps where run_id = :run and step = 'sequences'"
+TRAINED = (
+    "select (summary #>> '{training,users}')::bigint as users from steps where run_id = :run and step = 'sequences'"
+)
 BATCHES = """
     select step, batch, label, users, answered, failed, calls, prompt_tokens, completion_tokens, cost, lost, state,
            message, updated_at

@@ -11,8 +11,6 @@ from llmser_tasks.warehouse.pages.reading import Row, rows
 from llmser_tasks.warehouse.rows import storable
 
 USERS_AT_ONCE = 10
-HISTORY = 30  # newest items of a history
-ANSWER = 2000  # characters of an answer
 
 SCORES = """
     select user_id, n, masked_item, masked_title, named_item, named_title, source, omega, alpha, reason
@@ -27,13 +25,13 @@ ORDERS: dict[Order, tuple[str, str]] = {
 PSEUDO = "select user_id, item_ids, titles, sources from pseudo_items where run_id = :run and user_id = any(:users)"
 HISTORIES = (
     "select user_id, cardinality(item_ids) as length,"
-    f" item_ids[greatest(1, cardinality(item_ids) - {HISTORY - 1}):] as item_ids"
+    " item_ids[greatest(1, cardinality(item_ids) - 29):] as item_ids"  # the newest 30
     " from histories where run_id = :run and user_id = any(:users)"
 )
 TITLES = "select item_id, title from item_titles where run_id = :run and item_id = any(:items)"
-ANSWERS = f"""
+ANSWERS = """
     select p.user_id, p.step, p.item_ids, p.sources, p.reason, p.invented, coalesce(a.answered_by, a.model) as model,
-           left(a.content, {ANSWER}) as content, a.failure, a.created_at
+           left(a.content, 2000) as content, a.failure, a.created_at
     from picks p left join answers a using (question_key)
     where p.run_id = :run and p.step = any(:steps) and p.user_id = any(:users) order by p.step desc
 """
@@ -63,7 +61,11 @@ def users(
     run_id = storable(run_id)
     with transaction(url) as connection:
         found = rows(
-            connection, SCORES.format(where=where, order=columns), run=run_id, most=USERS_AT_ONCE, **_used(where, values)
+            connection,
+            SCORES.format(where=where, order=columns),
+            run=run_id,
+            most=USERS_AT_ONCE,
+            **_used(where, values),
         )
         _complete(connection, run_id, found)
     return found

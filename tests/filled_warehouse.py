@@ -67,7 +67,19 @@ def _figures(connection: Connection, run_id: str) -> None:
         for group in GROUPS
         for metric in ("H@10", "N@10")
     ]
-    columns = ("run_id", "protocol", "user_group", "metric", "base", "llmser", "difference", "low", "high", "p", "p_holm")
+    columns = (
+        "run_id",
+        "protocol",
+        "user_group",
+        "metric",
+        "base",
+        "llmser",
+        "difference",
+        "low",
+        "high",
+        "p",
+        "p_holm",
+    )
     replace_rows(connection, "comparisons", columns, compared, run_id=run_id)
     replace_rows(connection, "reports", ("run_id", "html"), [(run_id, "<h1>Report</h1>")], run_id=run_id)
 
@@ -94,7 +106,9 @@ def _users(connection: Connection, run_id: str) -> None:
     titles = [(run_id, f"item {number}", HOSTILE) for number in range(3)]
     replace_rows(connection, "item_titles", ("run_id", "item_id", "title"), titles, run_id=run_id)
     pseudo = [(run_id, user, ["item 0"], [HOSTILE], ["strict"]) for user in users]
-    replace_rows(connection, "pseudo_items", ("run_id", "user_id", "item_ids", "titles", "sources"), pseudo, run_id=run_id)
+    replace_rows(
+        connection, "pseudo_items", ("run_id", "user_id", "item_ids", "titles", "sources"), pseudo, run_id=run_id
+    )
     connection.execute(
         text(
             "insert into answers (question_key, step, prompt_version, model, answered_by, content, attempts, run_id)"

@@ -23,6 +23,7 @@ PATIENCE_S = 240
 BROKEN_RUN = """
 import sys
 from airflow.models.taskinstance import TaskInstance
+from airflow.models.taskmap import TaskMap
 from airflow.models.dag_version import DagVersion
 from airflow.models.serialized_dag import SerializedDagModel
 from airflow.utils.session import create_session
@@ -45,6 +46,8 @@ with create_session() as session:
     for index in range(5):
         state = "failed" if index in (1, 3) else "success"
         session.add(TaskInstance(dag.get_task("snf"), version.id, sys.argv[1], state, index))
+    for task, length in (("plan_batches", 5), ("start", 2)):
+        session.add(TaskMap("llmser", task, sys.argv[1], -1, length, None))
     run.state = DagRunState.FAILED
 """
 
