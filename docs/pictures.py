@@ -78,7 +78,7 @@ def main() -> None:
 def _rerun(tab: Page, here: Stack, run_id: str) -> None:
     """From the failed batches to the figures, with the pictures on the way."""
     tab.goto(f"{here.url}/dags/{airflow_api.DAG}/runs/{quote(run_id)}")
-    tab.get_by_role("link", name="LLMSeR").last.click()
+    tab.locator("a[href$='/plugin/llmser_run']").click()
     frame = tab.frame_locator("iframe")
     expect(frame.locator(".cell.failed").first).to_be_visible()
     tab.screenshot(path=IMAGES / "page-batches.png")
