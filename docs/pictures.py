@@ -81,6 +81,7 @@ def _rerun(tab: Page, here: Stack, run_id: str) -> None:
     tab.locator("a[href$='/plugin/llmser_run']").click()
     frame = tab.frame_locator("iframe")
     expect(frame.locator(".cell.failed").first).to_be_visible()
+    tab.set_viewport_size({"width": 1200, "height": 1100})
     tab.screenshot(path=IMAGES / "page-batches.png")
     failed = frame.locator(".grid .cell.failed").count()
     frame.get_by_role("button", name="Rerun failed batches").click()
