@@ -103,7 +103,7 @@ export function bars(title, caption, groups, models, names, metric) {
 export function intervals(title, caption, rows, metric) {
   const ours = colour("llmser");
   const dataset = {
-    data: rows.map((row, at) => ({ x: row.difference, y: row.label })),
+    data: rows.map((row) => ({ x: row.difference, y: row.label })),
     spans: rows.map((row) => [row.low, row.high]),
     spanColour: ours,
     spanWidth: 3,
@@ -122,7 +122,7 @@ export function intervals(title, caption, rows, metric) {
       indexAxis: "y",
       legend: { display: false },
       scales: {
-        x: { type: "linear", suggestedMin: -edge, suggestedMax: edge, title: `LLMSeR − base, ${metric}`, ticks: { callback: (value) => signed(value, 3) } },
+        x: { type: "linear", suggestedMin: -edge, suggestedMax: edge, title: `LLMSeR − base, ${metric}`, ticks: { maxTicksLimit: 7, callback: (value) => signed(value, 3) } },
         y: { type: "category", grid: false, offset: true, ticks: { autoSkip: false } },
       },
       tooltip: {
@@ -180,7 +180,7 @@ export function course(title, caption, labels, lines, axis, format) {
     data: { labels, datasets },
     options: {
       interaction: { mode: "index", intersect: false },
-      scales: { x: { grid: false, ticks: { autoSkip: true, maxTicksLimit: 6 } }, y: { title: axis, ticks: { callback: format } } },
+      scales: { x: { grid: false, ticks: { autoSkip: true, autoSkipPadding: 14, maxTicksLimit: 6 } }, y: { title: axis, ticks: { callback: format } } },
       tooltip: { callbacks: { label: (item) => `${item.dataset.label} ${format(item.raw)}` } },
     },
   });

@@ -69,7 +69,7 @@ async function look(id) {
     read("run", { run: id }),
     airflow(`dagRuns/${encodeURIComponent(id)}`).catch(() => null), // not one of Airflow's, or not for this role
   ]);
-  const shown = orders && GOING_ON.includes(orders.state) ? "running" : orders ? found.state : found.state;
+  const shown = GOING_ON.includes(orders?.state) ? "running" : found.state;
   return { run: found, inAirflow: orders !== null, shown, going: shown === "running" };
 }
 
