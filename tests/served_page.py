@@ -19,9 +19,17 @@ from llmser_tasks.services.environment import Addresses
 ROLES = ("viewer", "user", "op", "admin")  # each is also a user's name
 PATIENCE_S = 240
 
-# The DAG as Airflow keeps it, and a run whose batches 1 and 3 of SNF have failed.
-BROKEN_RUN = """
+# Airflow's tables, the DAG as it keeps it, and a run whose batches 1 and 3 of SNF have failed; all in one process,
+# because starting Airflow takes longer than any of it.
+PREPARE = """
 import sys
+from airflow.__main__ import main
+
+run_id = sys.argv[1]
+for command in (["db", "migrate"], ["dags", "reserialize"]):
+    sys.argv = ["airflow", *command]
+    main()
+
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.taskmap import TaskMap
 from airflow.models.dag_version import DagVersion
@@ -33,7 +41,7 @@ from airflow._shared.timezones.timezone import utcnow
 
 with create_session() as session:
     dag = SerializedDagModel.get_dag("llmser", session=session)
-    run = dag.create_dagrun(run_id=sys.argv[1], run_after=utcnow(), run_type=DagRunType.MANUAL,
+    run = dag.create_dagrun(run_id=run_id, run_after=utcnow(), run_type=DagRunType.MANUAL,
                             triggered_by=DagRunTriggeredByType.TEST, state=DagRunState.FAILED, session=session)
     version = DagVersion.get_latest_version("llmser", session=session)
     before = {"start", "ingest", "sequences", "train_reverse", "train_forward", "plan_batches", "estimate"}
@@ -45,9 +53,9 @@ with create_session() as session:
             instance.state = "failed"
     for index in range(5):
         state = "failed" if index in (1, 3) else "success"
-        session.add(TaskInstance(dag.get_task("snf"), version.id, sys.argv[1], state, index))
+        session.add(TaskInstance(dag.get_task("snf"), version.id, run_id, state, index))
     for task, length in (("plan_batches", 5), ("start", 2)):
-        session.add(TaskMap("llmser", task, sys.argv[1], -1, length, None))
+        session.add(TaskMap("llmser", task, run_id, -1, length, None))
     run.state = DagRunState.FAILED
 """
 
@@ -82,13 +90,9 @@ def served(home: Path, warehouse: str, airflow: str, broken_run: str) -> Iterato
     variables |= {"AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(f"{role}:{role}" for role in ROLES)}
     (home / "airflow" / "passwords.json").write_text(json.dumps(passwords))
 
-    def airflow_does(*command: str) -> None:
-        done = subprocess.run([sys.executable, *command], env=variables, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-
-    airflow_does("-m", "airflow", "db", "migrate")
-    airflow_does("-m", "airflow", "dags", "reserialize")
-    airflow_does("-c", BROKEN_RUN, broken_run)
+    prepare = [sys.executable, "-c", PREPARE, broken_run]
+    done = subprocess.run(prepare, env=variables, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     log = (home / "api-server.log").open("wb")
     process = subprocess.Popen(
         [sys.executable, "-m", "airflow", "api-server"], env=variables, stdout=log, stderr=subprocess.STDOUT
