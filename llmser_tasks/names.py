@@ -2,3 +2,20 @@
 
 BACKBONES = {"sasrec": "SASRec", "gru4rec": "GRU4Rec", "bert4rec": "BERT4Rec"}
 MODELS = {"popularity": "popularity", "cooccurrence": "co-occurrence", "base": "base", "llmser": "LLMSeR"}
+STEPS = {  # as rows of the warehouse name them, in the order in which they run
+    "ingest": "Read the dumps",
+    "sequences": "Cut histories, validation, test",
+    "reverse": "Train backwards",
+    "ccg": "Propose candidates (CCG)",
+    "forward": "Train forwards on masked histories",
+    "base": "Train the base recommender",
+    "estimate": "Estimate calls and price",
+    "snf": "Ask which candidates fit (SNF)",
+    "pseudo": "Write pseudo-prior items",
+    "rcs": "Propose masked items (RCS)",
+    "reason": "Ask for the masked item (Reason)",
+    "reliability": "Compare titles, weigh users (ARV)",
+    "weighted": "Train the weighted recommender (DCT)",
+    "evaluation": "Evaluate",
+    "publish": "Publish to Postgres",
+}

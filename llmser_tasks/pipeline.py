@@ -365,6 +365,7 @@ def reliability(run: Run, refs: Refs) -> Made:
             run.database_url,
             run.run_id,
             run.workspace,
+            training=_artefact(refs, "training"),
             catalogue=_artefact(refs, "catalogue"),
             pseudo=_artefact(refs, "pseudo"),
             reliability=made,

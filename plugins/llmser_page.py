@@ -1,62 +1,167 @@
-"""A tab on every run of `llmser`: its report, read from the warehouse and shown under Airflow's own permissions.
+"""LLMSeR in Airflow's page: an entry in its navigation, and on every run of `llmser` a tab and its report.
 
-Airflow mounts a plugin's routes without authentication, so each route here names the access it requires. Only the API
-server builds the application; everywhere else this file costs nothing.
+Airflow mounts a plugin's routes without authentication, so each route here names the access it requires. All of them
+only read: what the page changes (clearing tasks), it asks of Airflow's own REST interface, as the person who is logged
+in and with nobody else's rights. Only the API server builds the application; everywhere else this file costs nothing.
 """
 
 from __future__ import annotations
 
 import html
 import os
-from typing import TYPE_CHECKING, Any
+import tempfile
+from datetime import datetime
+from typing import IO, TYPE_CHECKING, Any, Literal, cast
 
 from airflow.plugins_manager import AirflowPlugin
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+DAG = "llmser"
 PREFIX = "/llmser"
 HEADERS = {
-    # The report holds no script, and titles from dumps are hostile: nothing may run, load or send.
+    # Titles from dumps are hostile: only our own files may run, load or be sent to, and nothing inline.
     "Content-Security-Policy": (
-        "default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
         "base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
     ),
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "private, no-store",
 }
+REPORT = {  # holds no script, but its style
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
+    )
+}
+KEPT = {"Cache-Control": "private, max-age=300"}
+IN_MEMORY = 8 << 20  # bytes of a CSV before it goes to a file
 
 
 def application() -> FastAPI:
     """The routes below PREFIX."""
-    from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
-    from airflow.api_fastapi.core_api.security import requires_access_dag
-    from fastapi import Depends, FastAPI
-    from fastapi.responses import HTMLResponse
+    import orjson
+    from airflow.api_fastapi.app import get_auth_manager
+    from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity, DagDetails
+    from airflow.api_fastapi.core_api.security import get_user, requires_access_dag
+    from fastapi import Depends, FastAPI, Request, Response
+    from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
 
-    from llmser_tasks import settings
-    from llmser_tasks.errors import InputError, StorageError
+    from llmser_tasks import page, settings
+    from llmser_tasks.commands.formats import comma_separated
+    from llmser_tasks.errors import InputError, LlmserError
     from llmser_tasks.warehouse import queries
+    from llmser_tasks.warehouse.pages import costs, drift, overview, progress, results, tables, users
 
-    app = FastAPI(title="LLMSeR", docs_url=None, redoc_url=None, openapi_url=None)
-    may_read_runs = Depends(requires_access_dag("GET", DagAccessEntity.RUN, param_dag_id="llmser"))
+    may_read_runs = Depends(requires_access_dag("GET", DagAccessEntity.RUN, param_dag_id=DAG))
+    app = FastAPI(
+        title="LLMSeR", docs_url=None, redoc_url=None, openapi_url=None, dependencies=[may_read_runs],
+        redirect_slashes=False,
+    )  # fmt: skip
+    logged_in = Depends(get_user)
 
-    @app.get("/report/{run_id}", dependencies=[may_read_runs])
-    def report(run_id: str) -> HTMLResponse:
+    @app.middleware("http")
+    async def guarded(request: Request, call_next: Any) -> Any:
+        response = await call_next(request)
+        for name, value in HEADERS.items():
+            response.headers.setdefault(name, value)
+        return response
+
+    @app.exception_handler(LlmserError)
+    def told(request: Request, error: Exception) -> Response:
+        """One sentence, as a page or for one."""
+        status = 404 if isinstance(error, InputError) else 503
+        if request.url.path.startswith(f"{request.scope.get('root_path', '')}/api/"):
+            return JSONResponse({"detail": str(error)}, status)
+        text = f"<!doctype html><meta charset=utf-8><title>LLMSeR</title><p>{html.escape(str(error))}</p>"
+        return HTMLResponse(text, status)
+
+    def json(rows: Any) -> Response:
+        return Response(orjson.dumps(rows, default=float), media_type="application/json")  # numeric → float
+
+    @app.get("/")
+    @app.get("/run")
+    @app.get("/dataset")
+    def shell() -> Response:
+        """The same for every page: which one it is, the script reads from the address."""
+        content, kind = page.file("index.html")
+        return Response(content, media_type=kind)
+
+    @app.get("/static/{name:path}")
+    def static(name: str) -> Response:
+        content, kind = page.file(name)
+        return Response(content, media_type=kind, headers=KEPT)
+
+    @app.get("/report/{run_id:path}")
+    def report(run_id: str) -> Response:
         """The HTML report of a run."""
-        try:
-            return HTMLResponse(queries.report(settings.database_url(), run_id), headers=HEADERS)
-        except InputError as error:
-            return _sentence(str(error), 404)
-        except StorageError as error:
-            return _sentence(str(error), 503)
+        return HTMLResponse(queries.report(settings.database_url(), run_id), headers=REPORT)
 
-    def _sentence(text: str, status: int) -> HTMLResponse:
-        page = f"<!doctype html><meta charset=utf-8><title>LLMSeR</title><p>{html.escape(text)}</p>"
-        return HTMLResponse(page, status, headers=HEADERS)
+    @app.get("/api/overview")
+    def get_overview() -> Response:
+        return json(overview.datasets(settings.database_url()))
+
+    @app.get("/api/runs")
+    def get_runs(dataset: str | None = None, started: datetime | None = None, before: str | None = None) -> Response:
+        beyond = (started, before) if started is not None and before is not None else None
+        return json(overview.runs(settings.database_url(), dataset=dataset, before=beyond))
+
+    @app.get("/api/drift")
+    def get_drift(dataset: str) -> Response:
+        return json(drift.drift(settings.database_url(), dataset))
+
+    @app.get("/api/run")
+    def get_run(run: str, user: Any = logged_in) -> Response:
+        may_clear = get_auth_manager().is_authorized_dag(
+            method="PUT", access_entity=DagAccessEntity.TASK_INSTANCE, details=DagDetails(id=DAG), user=user
+        )
+        return json(progress.run(settings.database_url(), run) | {"may_clear": may_clear})
+
+    @app.get("/api/results")
+    def get_results(run: str) -> Response:
+        return json(results.results(settings.database_url(), run))
+
+    @app.get("/api/costs")
+    def get_costs(run: str) -> Response:
+        return json(costs.costs(settings.database_url(), run))
+
+    @app.get("/api/users")
+    def get_users(
+        run: str,
+        order: Literal["user", "most", "least"] = "user",
+        search: str | None = None,
+        omega: float = 0.0,
+        after: str | None = None,
+    ) -> Response:
+        beyond = (omega, after) if after is not None else None
+        return json(users.users(settings.database_url(), run, order=order, search=search, after=beyond))
+
+    @app.get("/csv/{name}")
+    def get_csv(name: str, run: str | None = None, dataset: str | None = None) -> Response:
+        """A table of the page, as `llmser export` writes it."""
+        out = cast(IO[bytes], tempfile.SpooledTemporaryFile(IN_MEMORY))  # noqa: SIM115 - the response closes it
+        try:
+            with tables.read(settings.database_url(), name, run_id=run, dataset=dataset) as rows:
+                comma_separated(rows, out)  # type: ignore[arg-type]
+        except BaseException:
+            out.close()
+            raise
+        out.seek(0)
+        return StreamingResponse(
+            _blocks(out),
+            media_type="text/csv; charset=utf-8",
+            headers={"Content-Disposition": f'attachment; filename="{name}.csv"'},
+        )
 
     return app
+
+
+def _blocks(file: IO[bytes]) -> Any:
+    with file:
+        while block := file.read(1 << 16):
+            yield block
 
 
 def applications() -> list[dict[str, Any]]:
@@ -64,17 +169,34 @@ def applications() -> list[dict[str, Any]]:
     return [{"app": application(), "url_prefix": PREFIX, "name": "LLMSeR"}] if in_api_server else []
 
 
-TABS = [
+VIEWS = [
+    {
+        "name": "LLMSeR",
+        "href": f"{PREFIX}/",
+        "destination": "nav",
+        "url_route": "llmser",
+        "nav_top_level": True,
+        "icon": f"{PREFIX}/static/icon.svg",
+        "icon_dark_mode": f"{PREFIX}/static/icon-dark.svg",
+    },
+    {
+        "name": "LLMSeR",
+        "href": f"{PREFIX}/run?run={{RUN_ID}}",
+        "destination": "dag_run",
+        "url_route": "llmser_run",
+        "icon": f"{PREFIX}/static/icon.svg",
+        "icon_dark_mode": f"{PREFIX}/static/icon-dark.svg",
+    },
     {
         "name": "Report",
         "href": f"{PREFIX}/report/{{RUN_ID}}",
         "destination": "dag_run",
         "url_route": "llmser_report",
-    }
+    },
 ]
 
 
 class LlmserPlugin(AirflowPlugin):
     name = "llmser"
     fastapi_apps = applications()
-    external_views = TABS
+    external_views = VIEWS

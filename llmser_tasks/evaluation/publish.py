@@ -16,6 +16,7 @@ from sqlalchemy import Connection, text
 from llmser_tasks.augmentation.catalogue import Catalogue
 from llmser_tasks.config import RunConfig
 from llmser_tasks.errors import InputError
+from llmser_tasks.evaluation import earlier
 from llmser_tasks.evaluation.evaluate import COMPARISON_ROWS, METRIC_ROWS
 from llmser_tasks.evaluation.examples import examples
 from llmser_tasks.evaluation.report import Report, render
@@ -77,6 +78,7 @@ def publish(
         tail_threshold=facts["tail_threshold"],
         seed=config.seed,
     )
+    before = earlier.against_earlier(database_url, run_id, workspace)
     with transaction(database_url) as connection:
         run = _locked(connection, run_id)
         synthetic = bool(run["synthetic"] or ingest_report.get("synthetic"))
@@ -103,6 +105,7 @@ def publish(
         tables = {
             "metrics": (METRIC_ROWS.names, (row.values() for row in metrics)),
             "comparisons": (COMPARISON_ROWS.names, (row.values() for row in comparisons)),
+            "earlier_comparisons": (earlier.COLUMNS, before),
             "recommendations": (RECOMMENDATIONS[1:], _recommendations(folder / "recommendations.parquet", known)),
             "reports": (("html",), [(html,)]),
         }

@@ -18,7 +18,7 @@ from llmser_tasks.warehouse.engine import engine
 from llmser_tasks.warehouse.rows import replace_rows
 
 RUN = "run-1"
-TABLES = ("metrics", "comparisons", "recommendations", "reports")
+TABLES = ("metrics", "comparisons", "earlier_comparisons", "recommendations", "reports")
 
 
 @pytest.fixture(autouse=True)

@@ -143,7 +143,13 @@ def test_rows_in_postgres_speak_the_dumps_ids_and_a_rerun_doubles_nothing(
     made = make(named(**ALL))
     for _ in range(2):
         users = record.record(
-            database_url, run_id, world.workspace, catalogue=world.catalogue, pseudo=pseudo, reliability=made
+            database_url,
+            run_id,
+            world.workspace,
+            training=world.training,
+            catalogue=world.catalogue,
+            pseudo=pseudo,
+            reliability=made,
         )
     assert users == 7
     with transaction(database_url) as connection:
@@ -162,3 +168,29 @@ def test_rows_in_postgres_speak_the_dumps_ids_and_a_rerun_doubles_nothing(
     assert dict(items[5]) == {
         "run_id": run_id, "user_id": "u005", "item_ids": ["i004"], "titles": ["against red"], "sources": ["strict"],
     }  # fmt: skip
+
+
+def test_the_page_finds_histories_titles_and_the_histogram_of_omega(
+    make: Callable[..., Artefact], world: World, pseudo: Artefact, database_url: str, run_id: str
+) -> None:
+    record.record(
+        database_url,
+        run_id,
+        world.workspace,
+        training=world.training,
+        catalogue=world.catalogue,
+        pseudo=pseudo,
+        reliability=make(named(**ALL)),
+    )
+    with transaction(database_url) as connection:
+        histories = connection.execute(text("select user_id, item_ids from histories order by user_id")).all()
+        titles = {row.item_id: row.title for row in connection.execute(text("select item_id, title from item_titles"))}
+        histogram = connection.execute(
+            text("select bucket, outcome, users, omega_sum from omega_histogram order by bucket, outcome")
+        ).all()
+    assert [user for user, _ in histories] == [f"u{row:03d}" for row in range(7)]
+    assert histories[3].item_ids[-1] == "i001" and len(histories[3].item_ids) == 3
+    assert titles["i001"] == "red" and None not in titles.values()
+    assert sum(row.users for row in histogram) == 7
+    assert {(row.bucket, row.outcome): row.users for row in histogram}[12, "other"] == 1  # ω .6
+    assert sum(row.omega_sum for row in histogram) == pytest.approx(1.6)

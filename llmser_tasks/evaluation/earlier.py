@@ -1,0 +1,92 @@
+"""A run's LLMSeR against that of earlier runs of its dataset, paired over users: has it become better or worse?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from sqlalchemy import text
+
+from llmser_tasks.errors import LlmserError
+from llmser_tasks.evaluation.protocols import FULL
+from llmser_tasks.evaluation.side_by_side import compare_runs
+from llmser_tasks.evaluation.significance import holm
+from llmser_tasks.warehouse import runs
+from llmser_tasks.warehouse.artefacts import Kept
+from llmser_tasks.warehouse.engine import transaction
+from llmser_tasks.workspace import Workspace
+
+EARLIER_RUNS = 3
+COLUMNS = (
+    "earlier_run", "protocol", "user_group", "metric", "earlier", "llmser", "difference", "low", "high", "p", "p_holm",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One metric over one group: this run's mean beside an earlier run's, with a 95 % bootstrap interval."""
+
+    earlier_run: str
+    protocol: str
+    user_group: str
+    metric: str
+    earlier: float
+    llmser: float
+    difference: float
+    low: float
+    high: float
+    p: float
+
+
+def against_earlier(database_url: str, run_id: str, workspace: Workspace) -> list[tuple[object, ...]]:
+    """Rows of `earlier_comparisons` (COLUMNS) against the last runs that succeeded; p corrected over all of them.
+
+    A run that was tested on other users or items (new interactions came), or whose artefacts are gone, cannot be
+    paired and is left out: the figures of both still stand side by side in `metrics`.
+    """
+    found: list[Difference] = []
+    kept = Kept.of(database_url, runs.load(database_url, run_id), workspace)
+    for earlier in _earlier(database_url, run_id):
+        try:
+            before = Kept.of(database_url, runs.load(database_url, earlier), workspace)
+            found += _differences(before, kept)
+        except LlmserError:
+            continue
+    if not found:
+        return []
+    corrected = holm(np.array([difference.p for difference in found])).tolist()
+    return [(*vars(difference).values(), p_holm) for difference, p_holm in zip(found, corrected, strict=True)]
+
+
+def _differences(before: Kept, kept: Kept) -> list[Difference]:
+    cells, reference = compare_runs([before, kept], protocol=FULL, names=(), reference=f"{before.row.run_id}:llmser")
+    means = {(cell.group, cell.metric): cell.mean for cell in cells if cell.row is reference}
+    return [
+        Difference(
+            before.row.run_id,
+            FULL,
+            cell.group,
+            cell.metric,
+            means[cell.group, cell.metric],
+            cell.mean,
+            cell.difference,
+            cell.low,
+            cell.high,
+            cell.p,
+        )
+        for cell in cells
+        if (cell.row.run_id, cell.row.model) == (kept.row.run_id, "llmser")
+        and cell.difference is not None
+        and cell.low is not None
+        and cell.high is not None
+        and cell.p is not None
+    ]
+
+
+def _earlier(database_url: str, run_id: str) -> list[str]:
+    statement = text(
+        "select e.run_id from runs r join runs e on e.dataset = r.dataset and e.started_at < r.started_at"
+        " where r.run_id = :run and e.state = 'succeeded' order by e.started_at desc limit :most"
+    )
+    with transaction(database_url) as connection:
+        return list(connection.scalars(statement, {"run": run_id, "most": EARLIER_RUNS}))

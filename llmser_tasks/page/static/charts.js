@@ -1,0 +1,187 @@
+// Charts in the page's own colours, light or dark. Chart.js draws on a canvas, so no text can become markup.
+import { el } from "./dom.js";
+import { decimal, signed, whole } from "./numbers.js";
+
+const alive = new Set();
+const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+
+export function forget() {
+  for (const chart of alive) chart.destroy();
+  alive.clear();
+}
+
+// Thin bars for a standard deviation or an interval: dataset.spans holds [low, high] or null per value.
+const spans = {
+  id: "spans",
+  afterDatasetsDraw(chart) {
+    const across = chart.options.indexAxis === "y";
+    const context = chart.ctx;
+    chart.data.datasets.forEach((dataset, index) => {
+      if (!dataset.spans || !chart.isDatasetVisible(index)) return;
+      const scale = chart.scales[across ? "x" : "y"];
+      chart.getDatasetMeta(index).data.forEach((point, at) => {
+        if (!dataset.spans[at]) return;
+        const [low, high] = dataset.spans[at].map((value) => scale.getPixelForValue(value));
+        context.save();
+        context.strokeStyle = dataset.spanColour ?? colour("ink");
+        context.lineWidth = dataset.spanWidth ?? 1;
+        context.lineCap = "round";
+        context.beginPath();
+        if (across) context.moveTo(low, point.y), context.lineTo(high, point.y);
+        else context.moveTo(point.x, low), context.lineTo(point.x, high);
+        context.stroke();
+        context.restore();
+      });
+    });
+  },
+};
+
+function figure(title, caption, description, config, height = 280) {
+  const canvas = el("canvas", { role: "img", "aria-label": description });
+  const box = el("div", { class: "plot" }, canvas);
+  box.style.minHeight = `${height}px`;
+  const made = el("figure", { class: "card chart" }, el("h3", {}, title), box, el("figcaption", {}, caption));
+  requestAnimationFrame(() => canvas.isConnected && alive.add(new Chart(canvas, finished(config))));
+  return made;
+}
+
+function finished(config) {
+  const font = { family: getComputedStyle(document.body).fontFamily, size: 12 };
+  const axis = (given = {}) => ({
+    border: { display: false },
+    ...given,
+    grid: { color: colour("line"), display: given.grid !== false },
+    ticks: { color: colour("muted"), font, maxRotation: 0, ...given.ticks },
+    title: { display: Boolean(given.title), text: given.title, color: colour("muted"), font },
+  });
+  const { x, y, ...rest } = config.options?.scales ?? {};
+  return {
+    ...config,
+    plugins: [spans],
+    options: {
+      responsive: true,
+      maintainAspectRatio: false,
+      animation: false,
+      ...config.options,
+      scales: { ...rest, x: axis(x), y: axis(y) },
+      plugins: {
+        legend: { labels: { color: colour("ink"), font, boxWidth: 12, boxHeight: 12 }, ...config.options?.legend },
+        tooltip: { ...config.options?.tooltip },
+      },
+    },
+  };
+}
+
+const COLOURS = { base: "base", llmser: "llmser", cooccurrence: "counted", popularity: "fourth" };
+
+// groups: [{ label, users, values: { model: { mean, sd } } }]
+export function bars(title, caption, groups, models, names, metric) {
+  const datasets = models.map((model) => ({
+    label: names[model],
+    data: groups.map((group) => group.values[model]?.mean ?? null),
+    spans: groups.map(({ values }) =>
+      values[model]?.sd ? [Math.max(0, values[model].mean - values[model].sd), values[model].mean + values[model].sd] : null,
+    ),
+    backgroundColor: colour(COLOURS[model]),
+    borderRadius: 3,
+    maxBarThickness: 34,
+  }));
+  return figure(title, caption, `${metric} of ${models.map((model) => names[model]).join(", ")} per group`, {
+    type: "bar",
+    data: { labels: groups.map((group) => [group.label, `${whole(group.users)} users`]), datasets },
+    options: {
+      scales: {
+        x: { grid: false },
+        y: { beginAtZero: true, title: metric, ticks: { callback: (value) => decimal(value, 3) } },
+      },
+      tooltip: { callbacks: { label: (item) => `${item.dataset.label} ${decimal(item.raw)}` } },
+    },
+  });
+}
+
+// rows: [{ label, difference, low, high, significant }]
+export function intervals(title, caption, rows, metric) {
+  const ours = colour("llmser");
+  const dataset = {
+    data: rows.map((row) => ({ x: row.difference, y: row.label })),
+    spans: rows.map((row) => [row.low, row.high]),
+    spanColour: ours,
+    spanWidth: 3,
+    pointRadius: 6,
+    pointHoverRadius: 7,
+    borderColor: ours,
+    borderWidth: 2,
+    pointBackgroundColor: rows.map((row) => (row.significant ? ours : colour("card"))),
+    showLine: false,
+  };
+  const edge = Math.max(...rows.flatMap((row) => [Math.abs(row.low), Math.abs(row.high)]), 1e-6) * 1.1;
+  return figure(title, caption, `Differences in ${metric} with 95 % intervals`, {
+    type: "line",
+    data: { labels: rows.map((row) => row.label), datasets: [dataset] },
+    options: {
+      indexAxis: "y",
+      legend: { display: false },
+      scales: {
+        x: { type: "linear", suggestedMin: -edge, suggestedMax: edge, title: `LLMSeR − base, ${metric}`, ticks: { maxTicksLimit: 7, callback: (value) => signed(value, 3) } },
+        y: { type: "category", grid: false, offset: true, ticks: { autoSkip: false } },
+      },
+      tooltip: {
+        callbacks: {
+          label: ({ dataIndex }) =>
+            `${signed(rows[dataIndex].difference)} [${signed(rows[dataIndex].low)}, ${signed(rows[dataIndex].high)}]`,
+        },
+      },
+    },
+  }, Math.max(220, 34 * rows.length + 60));
+}
+
+// rows of omega_histogram
+export function histogram(title, caption, rows) {
+  const kinds = [
+    ["right", "the masked item was named", "llmser"],
+    ["other", "another was named", "base"],
+    ["nothing", "nothing to compare", "line"],
+  ];
+  const counts = Object.fromEntries(rows.map((row) => [`${row.bucket} ${row.outcome}`, row.users]));
+  const buckets = Array.from({ length: 20 }, (_, bucket) => bucket);
+  const datasets = kinds.map(([kind, label, name]) => ({
+    label,
+    data: buckets.map((bucket) => counts[`${bucket} ${kind}`] ?? 0),
+    backgroundColor: colour(name),
+    categoryPercentage: 1,
+    barPercentage: 0.9,
+  }));
+  return figure(title, caption, "Histogram of the reliability ω over users", {
+    type: "bar",
+    data: { labels: buckets.map((bucket) => decimal(bucket / 20, 2)), datasets },
+    options: {
+      scales: {
+        x: { stacked: true, grid: false, title: "reliability ω, from", ticks: { autoSkip: true, maxTicksLimit: 10 } },
+        y: { stacked: true, title: "users", ticks: { callback: (value) => whole(value), precision: 0 } },
+      },
+    },
+  });
+}
+
+// lines: [{ label, values, colour }] over the same labels
+export function course(title, caption, labels, lines, axis, format) {
+  const datasets = lines.map(({ label, values, colour: name }) => ({
+    label,
+    data: values,
+    borderColor: colour(name),
+    backgroundColor: colour(name),
+    pointRadius: 4,
+    borderWidth: 2,
+    tension: 0,
+    spanGaps: true,
+  }));
+  return figure(title, caption, `${axis} from run to run`, {
+    type: "line",
+    data: { labels, datasets },
+    options: {
+      interaction: { mode: "index", intersect: false },
+      scales: { x: { grid: false, ticks: { autoSkip: true, autoSkipPadding: 14, maxTicksLimit: 6 } }, y: { title: axis, ticks: { callback: format } } },
+      tooltip: { callbacks: { label: (item) => `${item.dataset.label} ${format(item.raw)}` } },
+    },
+  });
+}

@@ -1,0 +1,48 @@
+// All datasets with their latest run, and all runs.
+import { csv, link, read } from "./api.js";
+import { badge, bdi, card, download, el, note, show } from "./dom.js";
+import { runsTable } from "./runs.js";
+import { BACKBONES, change, decimal, duration, money, signed, stars, when, whole } from "./numbers.js";
+
+export async function overview() {
+  const [datasets, list] = await Promise.all([read("overview"), runsTable()]);
+  show(
+    el("header", { class: "top" }, el("h1", {}, "LLMSeR"), download(csv("datasets"))),
+    datasets.length
+      ? el("div", { class: "tiles wide" }, datasets.map(tile))
+      : card(null, note("No run yet. Trigger the DAG llmser with a dataset, and it appears here.")),
+    card("All runs", list),
+  );
+}
+
+function tile(dataset) {
+  const { base, llmser, difference, p_holm: p } = dataset;
+  const seconds = dataset.finished_at && (new Date(dataset.finished_at) - new Date(dataset.started_at)) / 1000;
+  return el(
+    "section",
+    { class: "tile" },
+    el("div", { class: "spread" }, el("a", { class: "name", href: link("dataset", { dataset: dataset.dataset }) }, bdi(dataset.dataset)), badge(dataset.state)),
+    dataset.synthetic && el("span", { class: "tag" }, "synthetic data"),
+    llmser === null
+      ? el("p", { class: "muted" }, "no figures yet")
+      : el(
+          "div",
+          {},
+          el("div", { class: `big ${difference > 0 ? "up" : difference < 0 ? "down" : ""}` }, change(llmser - base, base), el("sup", {}, stars(p, difference))),
+          el("div", { class: "muted" }, `N@10 ${decimal(base)} → ${decimal(llmser)}`),
+          difference === null ? null : el("div", { class: "muted small" }, `difference ${signed(difference)} [${signed(dataset.low)}, ${signed(dataset.high)}]`),
+        ),
+    dataset.succeeded && dataset.succeeded !== dataset.run_id && el("p", { class: "muted small" }, "Figures of the ", el("a", { href: link("run", { run: dataset.succeeded }) }, "last run that succeeded")),
+    dataset.message && el("p", { class: "clamp bad" }, dataset.message),
+    el("dl", { class: "facts" },
+      fact("Latest run", el("a", { href: link("run", { run: dataset.run_id }) }, when(dataset.started_at))),
+      fact("Took", seconds ? duration(seconds) : "–"),
+      fact("Users tested", whole(dataset.users)),
+      fact("Calls", whole(dataset.calls)),
+      fact("Cost", money(dataset.cost)),
+      fact("Model", BACKBONES[dataset.backbone] ?? "–"),
+    ),
+  );
+}
+
+const fact = (name, value) => el("div", {}, el("dt", {}, name), el("dd", {}, value));

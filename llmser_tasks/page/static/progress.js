@@ -1,0 +1,56 @@
+// How far a run is: its steps, its batches, and what can be done about batches that failed.
+import { csv } from "./api.js";
+import { batches } from "./batches.js";
+import { card, download, el } from "./dom.js";
+import { duration, money, rate, whole } from "./numbers.js";
+
+export async function progress(state, again) {
+  const tiles = el("div", { class: "tiles" });
+  const steps = el("ol", { class: "steps" });
+  const grid = batches(state, again);
+  const update = (now) => {
+    tiles.replaceChildren(...summary(now.run));
+    steps.replaceChildren(...now.run.steps.map((step) => line(step, now.run)));
+    grid.update(now);
+  };
+  update(state);
+  const head = el("div", { class: "spread" }, el("h2", {}, "Steps"), download(csv("steps", { run: state.run.run_id })));
+  return [[tiles, grid.element, el("section", { class: "card" }, head, steps)], update];
+}
+
+function summary(run) {
+  const sum = (field) => run.batches.reduce((total, batch) => total + (batch[field] ?? 0), 0);
+  const priced = run.batches.some((batch) => batch.cost !== null);
+  const over = run.steps.filter((step) => ["done", "unchanged"].includes(step.state)).length;
+  const failed = run.batches.filter((batch) => batch.state === "failed").length;
+  const tile = (title, value, more, kind = "") =>
+    el("section", { class: "tile" }, el("div", { class: "kicker" }, title), el("div", { class: `big ${kind}` }, value), el("div", { class: "muted small" }, more));
+  return [
+    tile("Steps", `${over} of ${run.steps.length}`, `${run.steps.filter((step) => step.state === "unchanged").length} unchanged, skipped`),
+    tile("Failed batches", whole(failed), `of ${whole(run.batches.length)} begun`, failed ? "down" : ""),
+    tile("Answered", whole(sum("answered")), `${whole(sum("failed"))} users without an answer`),
+    tile("Calls", whole(sum("calls")), `${whole(sum("prompt_tokens") + sum("completion_tokens"))} tokens`),
+    tile("Cost", priced ? money(sum("cost")) : "–", run.budget === null ? "no budget set" : `budget ${money(run.budget)}`),
+  ];
+}
+
+function line(step, run) {
+  const { state, done, total, unit } = step;
+  const share = total ? Math.min(1, done / total) : null;
+  const parts = [];
+  if (state === "unchanged") parts.push("unchanged, skipped");
+  if (step.parts > 1) parts.push(`${step.parts_done} of ${Math.max(step.parts, run.planned[step.step] ?? 0)} parts`);
+  if (unit && state !== "unchanged") parts.push(total ? `${whole(done)} of ${whole(total)} ${unit}` : `${whole(done)} ${unit}`);
+  if (state === "running") parts.push(rate(step.rate, unit), step.seconds_left === null ? "" : `${duration(step.seconds_left)} left`);
+  if (step.note && ["running", "failed"].includes(state)) parts.push(step.note);
+  const bar = el("progress", { max: "1", value: state === "waiting" ? "0" : ["done", "unchanged"].includes(state) ? "1" : share, "aria-label": step.title });
+  return el(
+    "li",
+    { class: state },
+    el("span", { class: "mark", title: state, "aria-label": state }, { done: "✔", unchanged: "✔", running: "▶", failed: "✘" }[state] ?? "·"),
+    el("span", { class: "title" }, step.title),
+    bar,
+    el("span", { class: "muted detail" }, parts.filter(Boolean).join(" · ")),
+    el("span", { class: "muted took" }, state === "waiting" ? "" : duration(step.seconds)),
+  );
+}

@@ -1,0 +1,126 @@
+// A run's figures: against its base, against earlier runs, by group, and how far pseudo items are trusted.
+import { csv, link, read } from "./api.js";
+import { bars, forget, histogram, intervals } from "./charts.js";
+import { bdi, card, el, note, select, table } from "./dom.js";
+import { change, decimal, MODELS, percent, probability, signed, stars, when, whole } from "./numbers.js";
+
+const METRICS = ["N@10", "H@10", "N@20", "H@20", "MRR"];
+const KINDS = ["tail users", "head users", "tail items", "head items"];
+const FIRST = ["all", ...KINDS];
+const SIGNIFICANT = 0.05;
+
+export async function results({ run }) {
+  const found = await read("results", { run: run.run_id });
+  if (!found.metrics.length) return [[card(null, note("Figures appear when the run has been evaluated.")), ...omega(found.omega)], null];
+  const shown = { metric: "N@10", protocol: "full" };
+  const body = el("div");
+  const draw = () => {
+    forget();
+    body.replaceChildren(...content(found, shown, run));
+  };
+  const protocols = [...new Set(found.metrics.map((row) => row.protocol))].sort();
+  const set = (name) => (value) => {
+    shown[name] = value;
+    draw();
+  };
+  draw();
+  const filters = el("div", { class: "filters" },
+    select("Metric", METRICS.map((name) => [name, name]), shown.metric, set("metric")),
+    select("Protocol", protocols.map((name) => [name, name === "full" ? "full ranking" : `${name} (legacy)`]), shown.protocol, set("protocol")));
+  return [[filters, body], null];
+}
+
+function content(found, { metric, protocol }, run) {
+  const of = { run: run.run_id };
+  const metrics = found.metrics.filter((row) => row.protocol === protocol);
+  const compared = found.comparisons.filter((row) => row.protocol === protocol && row.metric === metric);
+  const groups = ordered([...new Set(metrics.map((row) => row.user_group))]);
+  const value = (group, model, name) => metrics.find((row) => row.user_group === group && row.model === model && row.metric === name);
+  const grouped = (names) =>
+    names.filter((group) => groups.includes(group)).map((group) => ({
+      label: group,
+      users: value(group, "base", metric)?.users,
+      values: Object.fromEntries(Object.keys(MODELS).map((model) => [model, value(group, model, metric)])),
+    }));
+  const lengths = groups.filter((group) => group.startsWith("n"));
+  const rows = ordered(compared.map((row) => row.user_group)).map((group) => compared.find((row) => row.user_group === group));
+  return [
+    el("div", { class: "tiles" }, rows.filter((row) => FIRST.slice(0, 4).includes(row.user_group)).map((row) => tile(row, metric))),
+    card("Every model, all users", modelsTable(groups, value, of, found)),
+    card("LLMSeR against its base", table(
+      [
+        ["Group", (row) => row.user_group, "text"],
+        ["Users", (row) => whole(value(row.user_group, "base", metric)?.users)],
+        ["Base", (row) => decimal(row.base)],
+        ["LLMSeR", (row) => [decimal(row.llmser), el("sup", {}, stars(row.p_holm, row.difference))]],
+        ["Change", (row) => el("span", { class: tone(row.difference) }, change(row.difference, row.base))],
+        ["Difference, 95 % interval", interval],
+        ["p (Holm)", (row) => probability(row.p_holm)],
+      ],
+      rows,
+      { csv: csv("comparisons", of), caption: `${metric}. * p < .05, ** < .01, *** < .001 after Holm's correction over the run's comparisons; ▼ worse`, mark: (row) => (row.user_group === "all" ? "ours" : null) },
+    )),
+    el("div", { class: "figures" },
+      bars("Tail and head", "Lines: sd over seeds", grouped(KINDS), ["base", "llmser", "cooccurrence"], MODELS, metric),
+      intervals("Who gains, who loses", "Filled: p < .05 after Holm's correction", rows.map((row) => ({ ...row, label: row.user_group, significant: row.p_holm < SIGNIFICANT })), metric),
+      bars("By length of the history", "n: items in the training history", grouped(lengths), ["base", "llmser", "cooccurrence"], MODELS, metric),
+      ...omega(found.omega, of)),
+    card("Against earlier runs", earlierTable(found.earlier.filter((row) => row.metric === metric), of, metric)),
+  ];
+}
+
+const ordered = (groups) => [...FIRST.filter((group) => groups.includes(group)), ...groups.filter((group) => !FIRST.includes(group)).sort((one, two) => start(one) - start(two))];
+const start = (group) => Number(/\d+/.exec(group)?.[0] ?? 0);
+const tone = (difference) => (difference > 0 ? "up" : difference < 0 ? "down" : "");
+const interval = (row) => [signed(row.difference), el("span", { class: "sd" }, ` [${signed(row.low)}, ${signed(row.high)}]`)];
+
+function tile(row, metric) {
+  return el("section", { class: "tile" },
+    el("div", { class: "kicker" }, `${row.user_group} · ${metric}`),
+    el("div", { class: `big ${tone(row.difference)}` }, change(row.difference, row.base), el("sup", {}, stars(row.p_holm, row.difference))),
+    el("div", { class: "muted small" }, `${decimal(row.base)} → ${decimal(row.llmser)}`),
+    el("div", { class: "muted small" }, interval(row)));
+}
+
+function modelsTable(groups, value, of) {
+  const models = Object.keys(MODELS).filter((model) => value("all", model, "N@10"));
+  const best = Object.fromEntries(METRICS.map((name) => [name, Math.max(...models.map((model) => value("all", model, name)?.mean ?? 0))]));
+  const cell = (model, name) => {
+    const found = value("all", model, name);
+    if (!found) return "–";
+    return [el(found.mean === best[name] ? "b" : "span", {}, decimal(found.mean)), found.sd ? el("span", { class: "sd" }, ` ± ${decimal(found.sd)}`) : null];
+  };
+  return table(
+    [["Model", (model) => MODELS[model], "text"], ...METRICS.map((name) => [name, (model) => cell(model, name)])],
+    models,
+    { csv: csv("metrics", of), caption: "Mean ± sd over seeds. Bold: best of its column", mark: (model) => (model === "llmser" ? "ours" : null) },
+  );
+}
+
+function earlierTable(rows, of, metric) {
+  if (!rows.length) return note("No earlier run of this dataset was tested on the same users and items, so none can be paired with it.");
+  return table(
+    [
+      ["Earlier run", (row) => el("a", { href: link("run", { run: row.earlier_run }), title: row.earlier_run }, row.started_at ? when(row.started_at) : bdi(row.earlier_run)), "text"],
+      ["Group", (row) => row.user_group, "text"],
+      ["Then", (row) => decimal(row.earlier)],
+      ["Now", (row) => [decimal(row.llmser), el("sup", {}, stars(row.p_holm, row.difference))]],
+      ["Change", (row) => el("span", { class: tone(row.difference) }, change(row.difference, row.earlier))],
+      ["Difference, 95 % interval", interval],
+      ["p (Holm)", (row) => probability(row.p_holm)],
+    ],
+    [...rows].sort((one, two) => (two.started_at ?? "").localeCompare(one.started_at ?? "") || FIRST.indexOf(one.user_group) - FIRST.indexOf(two.user_group)),
+    { csv: csv("earlier", of), caption: `LLMSeR then and now, ${metric}, full ranking, paired over users` },
+  );
+}
+
+function omega(rows, of) {
+  if (!rows.length) return [];
+  const sum = (of) => rows.reduce((total, row) => total + of(row), 0);
+  const users = sum((row) => row.users);
+  const compared = sum((row) => (row.outcome === "nothing" ? 0 : row.users));
+  const right = sum((row) => (row.outcome === "right" ? row.users : 0));
+  const mean = sum((row) => row.users * row.mean_omega) / users;
+  const told = `Mean ω ${decimal(mean, 3)}; compared for ${percent(compared / users)} of users, and there the masked item was named by ${percent(compared ? right / compared : 0)}.`;
+  return [histogram("How far pseudo items are trusted", el("span", {}, told, " ", of ? el("a", { class: "csv", href: csv("omega", of), download: true }, "CSV") : null), rows)];
+}

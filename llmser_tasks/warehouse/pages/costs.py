@@ -1,0 +1,33 @@
+"""What a run's questions cost, by step and by group of users, and how far the answers could be used."""
+
+from __future__ import annotations
+
+from llmser_tasks.warehouse.engine import transaction
+from llmser_tasks.warehouse.pages.reading import Row, rows
+
+STATEMENTS = {
+    "costs": (
+        "select step, users::bigint, answered::bigint, failed::bigint, calls::bigint, prompt_tokens::bigint,"
+        " completion_tokens::bigint, cost, lost from run_costs where run_id = :run order by step desc"
+    ),
+    "group-costs": (
+        "select step, user_group, users, answers_paid::float8, prompt_tokens, completion_tokens, cost,"
+        " cost / nullif(users, 0) as cost_per_user"
+        " from counted_group_costs where run_id = :run order by step desc, user_group"
+    ),
+    # Hallucinated: of all that was named, what is no candidate. Mended: of all picks, those not read as agreed.
+    "answer-quality": (
+        "select step, answered_by, users, without_picks, invented::bigint, strict::bigint, repaired::bigint,"
+        " id_pattern::bigint, fuzzy::bigint, fill::bigint,"
+        " (invented / nullif(invented + strict + repaired + id_pattern + fuzzy, 0))::float8 as hallucination_rate,"
+        " ((repaired + id_pattern + fuzzy) / nullif(strict + repaired + id_pattern + fuzzy, 0))::float8 as repair_rate,"
+        " (without_picks / nullif(users, 0)::float8) as unusable_rate"
+        " from counted_answer_quality where run_id = :run order by step desc, answered_by"
+    ),
+}
+
+
+def costs(url: str, run_id: str) -> dict[str, list[Row]]:
+    """All of STATEMENTS by name; the last two are counted once the run's reliability is known."""
+    with transaction(url) as connection:
+        return {name: rows(connection, statement, run=run_id) for name, statement in STATEMENTS.items()}

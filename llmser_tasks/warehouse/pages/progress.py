@@ -1,0 +1,99 @@
+"""How far a run is: its steps with rate and time left, and every batch of LLM questions."""
+
+from __future__ import annotations
+
+from llmser_tasks.errors import InputError
+from llmser_tasks.names import STEPS
+from llmser_tasks.warehouse.engine import transaction
+from llmser_tasks.warehouse.pages.reading import Row, first, rows
+from llmser_tasks.warehouse.rows import storable
+
+RUN = """
+    select run_id, dataset, state, synthetic, message, code_version, started_at, finished_at, budget, tail_threshold,
+           config ->> 'backbone' as backbone, config ->> 'endpoint' as endpoint, config -> 'seeds' as seeds,
+           exists (select from reports p where p.run_id = r.run_id) as has_report,
+           extract(epoch from coalesce(finished_at, now()) - started_at)::float8 as seconds
+    from runs r where run_id = :run
+"""
+
+# All parts of a step (user batches, seeds) together. A part that came back after a pause began its row anew.
+STEP_ROWS = """
+    select step, count(*) as parts, count(*) filter (where state in ('done', 'unchanged')) as parts_done,
+           count(*) filter (where state = 'running') as parts_running,
+           count(*) filter (where state = 'failed') as parts_failed,
+           bool_and(state = 'unchanged') as unchanged,
+           sum(done)::bigint as done, sum(total)::bigint as total, max(unit) as unit,
+           (array_agg(note order by state <> 'failed', updated_at desc))[1] as note, max(peak_mib) as peak_mib,
+           min(started_at) as started_at, max(updated_at) as updated_at,
+           case when bool_and(finished_at is not null) then max(finished_at) end as finished_at,
+           extract(epoch from coalesce(case when bool_and(finished_at is not null) then max(finished_at) end, now())
+                              - min(started_at))::float8 as seconds,
+           (sum(done) / nullif(extract(epoch from max(updated_at) - min(started_at)), 0))::float8 as rate
+    from steps where run_id = :run group by step
+"""
+TRAINED = (
+    "select (summary #>> '{training,users}')::bigint as users from steps where run_id = :run and step = 'sequences'"
+)
+BATCHES = """
+    select step, batch, label, users, answered, failed, calls, prompt_tokens, completion_tokens, cost, lost, state,
+           message, updated_at
+    from batches where run_id = :run order by step desc, batch
+"""
+
+
+def run(url: str, run_id: str) -> Row:
+    """The run's row, its steps in order (also those to come) and its batches.
+
+    Raises:
+        InputError: there is no such run.
+    """
+    with transaction(url) as connection:
+        found = first(connection, RUN, run=storable(run_id))
+        if found is None:
+            raise InputError(f"There is no run {run_id!r} in the warehouse; a run is noted when its first task starts.")
+        noted = {row["step"]: row for row in rows(connection, STEP_ROWS, run=run_id)}
+        batches = rows(connection, BATCHES, run=run_id)
+        trained = first(connection, TRAINED, run=run_id)
+    planned = _planned(batches, trained["users"] if trained else None)
+    names = [*STEPS, *(step for step in noted if step not in STEPS)]
+    steps = [_step(name, noted.get(name), planned.get(name, 1)) for name in names]
+    return found | {"steps": steps, "batches": batches, "planned": planned}
+
+
+def _step(name: str, row: Row | None, parts: int) -> Row:
+    """A step as people read of it: state, share done, and seconds left at the rate so far.
+
+    Args:
+        parts: how many it will have; there are rows of those alone that have begun, so that the total of the others
+            is taken to be as large.
+    """
+    if row is None:
+        return {"step": name, "title": STEPS.get(name, name), "state": "waiting"}
+    begun, total = row["parts"], row["total"]
+    if total and begun < parts:
+        total = round(total * parts / begun)
+    state = _state(row, whole=begun >= parts)
+    left = None
+    if state == "running" and row["rate"] and total:
+        left = max(total - row["done"], 0) / row["rate"]
+    return row | {"title": STEPS.get(name, name), "state": state, "total": total, "seconds_left": left}
+
+
+def _state(row: Row, whole: bool) -> str:
+    if row["parts_running"]:
+        return "running"
+    if row["parts_failed"]:
+        return "failed"
+    if row["unchanged"] and whole:
+        return "unchanged"
+    return "done" if whole else "running"
+
+
+def _planned(batches: list[Row], users: int | None) -> dict[str, int]:
+    """Per step, how many batches there will be: all are as large as the first, but for the last."""
+    planned = {}
+    for step in ("snf", "reason"):
+        sizes = [batch["users"] for batch in batches if batch["step"] == step]
+        if sizes:
+            planned[step] = max(-(-(users or 0) // max(sizes)) if max(sizes) else 0, len(sizes))
+    return planned

@@ -1,0 +1,95 @@
+"""Augmented users, a few at a time: history, pseudo items and where they came from, masked item, answers, ω, α."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from sqlalchemy import Connection
+
+from llmser_tasks.warehouse.engine import transaction
+from llmser_tasks.warehouse.pages.reading import Row, rows
+from llmser_tasks.warehouse.rows import storable
+
+USERS_AT_ONCE = 10
+
+SCORES = """
+    select user_id, n, masked_item, masked_title, named_item, named_title, source, omega, alpha, reason
+    from reliability where run_id = :run and {where} order by {order} limit :most
+"""
+Order = Literal["user", "most", "least"]
+ORDERS: dict[Order, tuple[str, str]] = {
+    "user": ("user_id", "user_id > :user"),
+    "most": ("omega desc, user_id desc", "(omega, user_id) < (:omega, :user)"),
+    "least": ("omega, user_id", "(omega, user_id) > (:omega, :user)"),
+}
+PSEUDO = "select user_id, item_ids, titles, sources from pseudo_items where run_id = :run and user_id = any(:users)"
+HISTORIES = (
+    "select user_id, cardinality(item_ids) as length,"
+    " item_ids[greatest(1, cardinality(item_ids) - 29):] as item_ids"  # the newest 30
+    " from histories where run_id = :run and user_id = any(:users)"
+)
+TITLES = "select item_id, title from item_titles where run_id = :run and item_id = any(:items)"
+ANSWERS = """
+    select p.user_id, p.step, p.item_ids, p.sources, p.reason, p.invented, coalesce(a.answered_by, a.model) as model,
+           left(a.content, 2000) as content, a.failure, a.created_at
+    from picks p left join answers a using (question_key)
+    where p.run_id = :run and p.step = any(:steps) and p.user_id = any(:users) order by p.step desc
+"""
+
+
+def users(
+    url: str,
+    run_id: str,
+    *,
+    order: Order = "user",
+    after: tuple[float, str] | None = None,
+    search: str | None = None,
+) -> list[Row]:
+    """The next USERS_AT_ONCE users that have been scored.
+
+    Args:
+        order: by id, or by ω, the most or the least trusted first.
+        after: ω and id of the last user already shown.
+        search: begin with this user id, or the next one that there is; then the order is by id.
+    """
+    columns, beyond = ORDERS["user" if search else order]
+    where, values = "true", dict[str, Any]()
+    if after is not None:
+        where, values = beyond, {"omega": after[0], "user": storable(after[1])}
+    elif search:
+        where, values = "user_id >= :user", {"user": storable(search)}
+    run_id = storable(run_id)
+    with transaction(url) as connection:
+        found = rows(
+            connection,
+            SCORES.format(where=where, order=columns),
+            run=run_id,
+            most=USERS_AT_ONCE,
+            **_used(where, values),
+        )
+        _complete(connection, run_id, found)
+    return found
+
+
+def _used(where: str, values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if f":{name}" in where}
+
+
+def _complete(connection: Connection, run_id: str, found: list[Row]) -> None:
+    """Add to each user what the other tables know."""
+    ids = [row["user_id"] for row in found]
+    histories = {row["user_id"]: row for row in rows(connection, HISTORIES, run=run_id, users=ids)}
+    pseudo = {row["user_id"]: row for row in rows(connection, PSEUDO, run=run_id, users=ids)}
+    answers = rows(connection, ANSWERS, run=run_id, users=ids, steps=["snf", "reason"])
+    wanted = {item for row in histories.values() for item in row["item_ids"]}
+    titles = {row["item_id"]: row["title"] for row in rows(connection, TITLES, run=run_id, items=list(wanted))}
+    for row in found:
+        history = histories.get(row["user_id"])
+        added = pseudo.get(row["user_id"], {"item_ids": [], "titles": [], "sources": []})
+        row["history"] = [{"item": item, "title": titles.get(item)} for item in history["item_ids"]] if history else []
+        row["older"] = history["length"] - len(history["item_ids"]) if history else None
+        row["pseudo"] = [
+            {"item": item, "title": title, "source": source}
+            for item, title, source in zip(added["item_ids"], added["titles"], added["sources"], strict=True)
+        ]
+        row["answers"] = [answer for answer in answers if answer["user_id"] == row["user_id"]]

@@ -1,0 +1,122 @@
+"""A warehouse as two runs leave it: one finished, one with batches that failed. Titles are hostile."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, text
+
+from llmser_tasks.config import from_flat, to_flat
+from llmser_tasks.warehouse import batches, runs, steps
+from llmser_tasks.warehouse.engine import transaction
+from llmser_tasks.warehouse.rows import replace_rows
+
+HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>\u202e =1+1"
+DATASET = "hostile <b>shop</b>"
+FINISHED, BROKEN = "finished:1+<i>x</i>", "broken:2"
+USERS = 25
+GROUPS = ("all", "tail users", "head users", "tail items", "head items", "n=1", "n=2", "n=4–5")
+
+
+def fill(url: str) -> None:
+    config = to_flat(from_flat({"dataset": "shop", "seeds": [1, 2]}))
+    for run_id in ("earlier", FINISHED, BROKEN):
+        runs.create(url, run_id, DATASET, config, synthetic=True)
+        runs.note_tail_threshold(url, run_id, 3)
+    for run_id in ("earlier", FINISHED):
+        _asked(url, run_id, failed=())
+        with transaction(url) as connection:
+            _figures(connection, run_id)
+            _users(connection, run_id)
+            runs.finish(connection, run_id)
+    with transaction(url) as connection:
+        _earlier(connection)
+    _asked(url, BROKEN, failed=(1, 3))
+    runs.fail(url, BROKEN, f"2 of 20 unanswered: {HOSTILE}")
+
+
+def _asked(url: str, run_id: str, failed: tuple[int, ...]) -> None:
+    with steps.recorded(url, run_id, "ingest") as step:
+        step(100, 100, "lines")
+    with steps.recorded(url, run_id, "sequences") as step:
+        step.summary({"training": {"users": 50}, "catalogue": {"items": 30}})
+    for batch in range(5):
+        state = "failed" if batch in failed else "done"
+        label = f"users {10 * batch}–{10 * batch + 9}"
+        with steps.recorded(url, run_id, "snf", label) as step:
+            step(10, 10, "users", HOSTILE)
+        gone = 4 if batch in failed else 0
+        batches.record(url, run_id, "snf", batch, label, 10, state=state, answered=10 - gone, failed=gone,
+                       message=HOSTILE if gone else None)  # fmt: skip
+    with transaction(url) as connection:
+        paid = "update batches set calls = 10, prompt_tokens = 500, completion_tokens = 50, cost = 0.25"
+        connection.execute(text(f"{paid} where run_id = :run"), {"run": run_id})
+
+
+def _figures(connection: Connection, run_id: str) -> None:
+    rows = [
+        (run_id, model, seed, protocol, group, metric, 0.1 * (1 + model.startswith("l")) + 0.01 * seed, 40)
+        for model in ("base", "llmser", "cooccurrence", "popularity")
+        for seed in (1, 2)
+        for protocol in ("full", "uniform-100")
+        for group in GROUPS
+        for metric in ("H@10", "N@10", "H@20", "N@20", "MRR")
+    ]
+    columns = ("run_id", "model", "seed", "protocol", "user_group", "metric", "value", "users")
+    replace_rows(connection, "metrics", columns, rows, run_id=run_id)
+    compared = [
+        (run_id, "full", group, metric, 0.115, 0.215, 0.1, 0.05, 0.15, 0.0001, 0.0004)
+        for group in GROUPS
+        for metric in ("H@10", "N@10")
+    ]
+    columns = (
+        "run_id",
+        "protocol",
+        "user_group",
+        "metric",
+        "base",
+        "llmser",
+        "difference",
+        "low",
+        "high",
+        "p",
+        "p_holm",
+    )
+    replace_rows(connection, "comparisons", columns, compared, run_id=run_id)
+    replace_rows(connection, "reports", ("run_id", "html"), [(run_id, "<h1>Report</h1>")], run_id=run_id)
+
+
+def _earlier(connection: Connection) -> None:
+    row = (FINISHED, "earlier", "full", "all", "N@10", 0.2, 0.215, -0.015, -0.02, -0.01, 0.001, 0.005)
+    columns = ("run_id", "earlier_run", "protocol", "user_group", "metric", "earlier", "llmser", "difference", "low",
+               "high", "p", "p_holm")  # fmt: skip
+    replace_rows(connection, "earlier_comparisons", columns, [row], run_id=FINISHED)
+
+
+def _users(connection: Connection, run_id: str) -> None:
+    users = [f"user <u>{number:02d}</u>" for number in range(USERS)]
+    scores = [
+        (run_id, user, number % 5 + 1, "item 2", HOSTILE, "item 2" if number % 2 else "item 1", HOSTILE, "strict",
+         number / USERS, number / USERS / 2, None, "hash")
+        for number, user in enumerate(users)
+    ]  # fmt: skip
+    columns = ("run_id", "user_id", "n", "masked_item", "masked_title", "named_item", "named_title", "source", "omega",
+               "alpha", "reason", "encoder_hash")  # fmt: skip
+    replace_rows(connection, "reliability", columns, scores, run_id=run_id)
+    histories = [(run_id, user, ["item 1", "item 2"]) for user in users]
+    replace_rows(connection, "histories", ("run_id", "user_id", "item_ids"), histories, run_id=run_id)
+    titles = [(run_id, f"item {number}", HOSTILE) for number in range(3)]
+    replace_rows(connection, "item_titles", ("run_id", "item_id", "title"), titles, run_id=run_id)
+    pseudo = [(run_id, user, ["item 0"], [HOSTILE], ["strict"]) for user in users]
+    replace_rows(
+        connection, "pseudo_items", ("run_id", "user_id", "item_ids", "titles", "sources"), pseudo, run_id=run_id
+    )
+    connection.execute(
+        text(
+            "insert into answers (question_key, step, prompt_version, model, answered_by, content, attempts, run_id)"
+            " values (:key, 'snf', 'snf-1', 'm', :name, :name, 1, :run)"
+        ),
+        {"key": f"key of {run_id}", "name": HOSTILE, "run": run_id},
+    )
+    picks = [(run_id, "snf", user, f"key of {run_id}", 1, ["item 0"], ["strict"], None, 1) for user in users]
+    columns = ("run_id", "step", "user_id", "question_key", "shuffle_seed", "item_ids", "sources", "reason", "invented")
+    replace_rows(connection, "picks", columns, picks, run_id=run_id)
+    connection.execute(text("select count_answers(:run)"), {"run": run_id})

@@ -1,0 +1,128 @@
+"""Who may see what, and who may change what: every route, every role, expected against seen."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from filled_warehouse import BROKEN, DATASET, FINISHED, HOSTILE, USERS
+from served_page import ROLES, Page
+
+RUN, SHOP = quote(FINISHED, safe=""), quote(DATASET, safe="")
+PAGES = ["/", f"/run?run={RUN}", f"/dataset?dataset={SHOP}", f"/report/{RUN}"]
+DATA = [
+    "/api/overview", "/api/runs", f"/api/runs?dataset={SHOP}", f"/api/drift?dataset={SHOP}", f"/api/run?run={RUN}",
+    f"/api/results?run={RUN}", f"/api/costs?run={RUN}", f"/api/users?run={RUN}",
+]  # fmt: skip
+STATIC = ["/static/page.js", "/static/page.css", "/static/icon.svg", "/static/vendor/chart-4.6.1.umd.min.js"]
+TABLES = [
+    f"/csv/{name}?run={RUN}&dataset={SHOP}"
+    for name in (
+        "datasets", "runs", "drift", "steps", "batches", "metrics", "means", "comparisons", "earlier", "omega",
+        "reliability", "pseudo-items", "histories", "recommendations", "costs", "group-costs", "answer-quality",
+    )
+]  # fmt: skip
+ROUTES = [*PAGES, *DATA, *STATIC, *TABLES]
+CLEAR = "/api/v2/dags/llmser/clearTaskInstances"
+PLUGIN = Path(__file__).parents[2] / "plugins" / "llmser_page.py"
+
+
+@pytest.mark.parametrize("role", [None, *ROLES])
+def test_every_route_asks_for_a_login_and_no_more_than_reading(page: Page, role: str | None) -> None:
+    expected = 401 if role is None else 200
+    with page.client(role) as client:
+        seen = {route: client.get(f"/llmser{route}").status_code for route in ROUTES}
+    assert seen == dict.fromkeys(ROUTES, expected)
+
+
+def test_the_routes_above_are_all_there_are(page: Page) -> None:
+    declared = set(re.findall(r'@app\.(?:get|post|put|patch|delete)\("(/[a-z]*)', PLUGIN.read_text()))
+    assert declared == {"/" + route.split("/")[1].split("?")[0] for route in ROUTES}
+    assert not re.findall(r"@app\.(post|put|patch|delete)", PLUGIN.read_text()), "reading is all that they do"
+
+
+@pytest.mark.parametrize(
+    ("role", "expected"), [(None, 401), ("viewer", 403), ("user", 200), ("op", 200), ("admin", 200)]
+)
+def test_only_who_may_clear_tasks_may_rerun(page: Page, role: str | None, expected: int) -> None:
+    body = {"dag_run_id": BROKEN, "task_ids": [["snf", 1]], "dry_run": True}
+    with page.client(role) as client:
+        assert client.post(CLEAR, json=body).status_code == expected
+        if role is not None:
+            assert client.get(f"/llmser/api/run?run={BROKEN}").json()["may_clear"] is (expected == 200)
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"])
+def test_what_a_form_of_another_site_could_send_clears_nothing(page: Page, kind: str) -> None:
+    """Forms cannot send JSON, and Airflow's cookie does not even travel with what other sites send."""
+    with page.client("admin") as client:
+        body = json.dumps({"dag_run_id": BROKEN, "task_ids": [["snf", 1]], "dry_run": False})
+        assert not client.post(CLEAR, content=body, headers={"Content-Type": kind}).is_success
+    with page.client("admin") as client:  # Airflow closes the connection after such a body
+        task = client.get(f"/api/v2/dags/llmser/dagRuns/{BROKEN}/taskInstances/snf/1").json()
+    assert task["state"] == "failed"
+
+
+@pytest.mark.parametrize("route", [*PAGES, *DATA[:1], *STATIC[:1], *TABLES[:1], "/nowhere", "/api/run?run=none"])
+def test_nothing_foreign_may_load_run_or_frame(page: Page, route: str) -> None:
+    with page.client("viewer") as client:
+        headers = client.get(f"/llmser{route}").headers
+    policy = headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'") and "frame-ancestors 'self'" in policy
+    assert "unsafe-inline" not in policy or route.startswith("/report/")
+    assert "unsafe-eval" not in policy and "http" not in policy
+    assert headers["x-content-type-options"] == "nosniff"
+
+
+def test_a_csv_is_exact_and_complete(page: Page) -> None:
+    with page.client("viewer") as client:
+        answer = client.get(f"/llmser/csv/pseudo-items?run={RUN}")
+        scores = list(csv.DictReader(io.StringIO(client.get(f"/llmser/csv/reliability?run={RUN}").text)))
+        metrics = list(csv.DictReader(io.StringIO(client.get(f"/llmser/csv/metrics?run={RUN}").text)))
+    assert answer.headers["content-type"].startswith("text/csv")
+    assert answer.headers["content-disposition"] == 'attachment; filename="pseudo-items.csv"'
+    rows = list(csv.DictReader(io.StringIO(answer.text)))
+    assert len(rows) == len(scores) == USERS
+    assert {row["title"] for row in rows} == {HOSTILE}
+    assert [float(row["omega"]) for row in scores] == [number / USERS for number in range(USERS)]
+    assert len(metrics) == 4 * 2 * 2 * 8 * 5
+
+
+def test_what_is_not_there_is_said_in_a_sentence(page: Page) -> None:
+    with page.client("viewer") as client:
+        run = client.get("/llmser/api/run?run=<b>none</b>")
+        report = client.get("/llmser/report/<b>none")
+        table = client.get("/llmser/csv/secrets?run=x")
+        without = client.get("/llmser/csv/metrics")
+        file = client.get("/llmser/static/../page.py")
+    assert run.status_code == report.status_code == table.status_code == without.status_code == file.status_code == 404
+    assert run.json()["detail"].startswith("There is no run '<b>none</b>' in the warehouse")
+    assert "&lt;b&gt;none" in report.text and "<b>" not in report.text
+    assert "There is no table 'secrets'" in table.text or "There is no table &#x27;secrets&#x27;" in table.text
+    assert "of one run; say which" in without.text
+
+
+def test_users_come_in_order_a_few_at_a_time(page: Page) -> None:
+    with page.client("viewer") as client:
+
+        def all_users(**how: str) -> list[dict[str, object]]:
+            found: list[dict[str, object]] = []
+            more: dict[str, str] = {}
+            while rows := client.get("/llmser/api/users", params={"run": FINISHED, **how, **more}).json():
+                found += rows
+                more = {"after": rows[-1]["user_id"], "omega": repr(rows[-1]["omega"])}
+            return found
+
+        by_id, most, least = all_users(), all_users(order="most"), all_users(order="least")
+        searched = client.get("/llmser/api/users", params={"run": FINISHED, "search": "user <u>23"}).json()
+    assert [row["user_id"] for row in by_id] == [f"user <u>{number:02d}</u>" for number in range(USERS)]
+    assert [row["omega"] for row in least] == sorted(number / USERS for number in range(USERS))
+    assert most == least[::-1]
+    assert [row["user_id"] for row in searched] == ["user <u>23</u>", "user <u>24</u>"]
+    assert by_id[0]["history"] == [{"item": "item 1", "title": HOSTILE}, {"item": "item 2", "title": HOSTILE}]
+    assert by_id[0]["pseudo"] == [{"item": "item 0", "title": HOSTILE, "source": "strict"}]

@@ -1,0 +1,196 @@
+"""The page in a browser: what it shows, what it refuses to run, and the button that reruns failed batches."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from filled_warehouse import BROKEN, DATASET, FINISHED, HOSTILE
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, expect, sync_playwright
+from playwright.sync_api import Page as Tab
+from served_page import Page
+
+CHROMIUM = shutil.which("chromium")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on the PATH")
+RUN, SHOP = quote(FINISHED, safe=""), quote(DATASET, safe="")
+VIEWS = [f"/run?run={RUN}&view={view}" for view in ("progress", "results", "users", "costs")]
+EVERY = ["/", f"/dataset?dataset={SHOP}", *VIEWS, f"/run?run={BROKEN}"]
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+def as_somebody(browser: Browser, page: Page, role: str, **how: Any) -> BrowserContext:
+    context = browser.new_context(**how)
+    context.set_default_timeout(60_000)
+    expect.set_options(timeout=60_000)
+    context.add_cookies([{"name": "_token", "value": page.token(role), "url": page.url, "httpOnly": True}])
+    return context
+
+
+def shown(tab: Tab, page: Page, path: str) -> None:
+    """Open a page and wait for its data."""
+    tab.goto(f"{page.url}/llmser{path}")
+    expect(tab.locator("main h1")).to_be_visible()
+    expect(tab.locator("main .card, main .tile").first).to_be_visible()
+    tab.wait_for_load_state("networkidle") if BROKEN not in path else None
+
+
+@pytest.fixture(scope="module")
+def viewer(chromium: Browser, page: Page) -> Iterator[Tab]:
+    context = as_somebody(chromium, page, "viewer")
+    yield context.new_page()
+    context.close()
+
+
+@pytest.mark.parametrize("path", EVERY)
+def test_hostile_text_is_text_and_nothing_inline_is_needed(viewer: Tab, page: Page, path: str) -> None:
+    said: list[str] = []
+    viewer.on("dialog", lambda dialog: (said.append(dialog.message), dialog.dismiss()))
+    viewer.on("console", lambda message: said.append(message.text) if _wrong(message) else None)
+    viewer.on("pageerror", lambda error: said.append(str(error)))
+    shown(viewer, page, path)
+    assert said == []
+    assert viewer.locator("main script, main img, main iframe, main u, bdi *").count() == 0
+
+
+def _wrong(message: ConsoleMessage) -> bool:
+    """An error; but for Airflow's word that it does not know a run, which then is one of `llmser run`."""
+    return message.type == "error" and "/api/v2/dags/llmser/dagRuns/" not in message.location["url"]
+
+
+def test_titles_answers_and_messages_appear_as_they_are(viewer: Tab, page: Page) -> None:
+    shown(viewer, page, VIEWS[2])
+    user = viewer.locator("article").nth(1)
+    expect(user).to_contain_text("user <u>01</u>")
+    assert user.locator("bdi").filter(has_text="onerror").first.inner_text() == HOSTILE
+    user.locator("summary").click()
+    expect(user.locator("pre")).to_have_text(HOSTILE)
+    shown(viewer, page, f"/run?run={BROKEN}")
+    expect(viewer.locator("[role=alert]")).to_contain_text(HOSTILE)
+
+
+def test_figures_are_those_of_the_warehouse(viewer: Tab, page: Page) -> None:
+    shown(viewer, page, VIEWS[1])
+    everyone = viewer.locator("tr.ours").filter(has_text="all")
+    expect(everyone).to_contain_text(".1150.2150***+87.0 %+.1000 [+.0500, +.1500]< .001")
+    earlier = viewer.locator("section").filter(has_text="Against earlier runs").locator("tbody tr")
+    expect(earlier).to_contain_text("▼**")
+    assert viewer.locator("canvas").count() == 4
+    for name in ("metrics", "comparisons", "earlier", "omega"):
+        assert viewer.locator(f"a.csv[href*='/csv/{name}?']").count() == 1
+    viewer.get_by_label("Metric").select_option("H@10")
+    expect(viewer.locator(".tile").first).to_contain_text("H@10")
+
+
+def test_users_are_found_by_id_and_come_a_page_at_a_time(viewer: Tab, page: Page) -> None:
+    shown(viewer, page, VIEWS[2])
+    users = viewer.locator("article")
+    expect(users).to_have_count(10)
+    viewer.get_by_text("More users").click()
+    expect(users).to_have_count(20)
+    viewer.get_by_role("searchbox").fill("user <u>24")
+    viewer.get_by_role("button", name="Find").click()
+    expect(users).to_have_count(1)
+    viewer.get_by_label("Order").select_option("most")
+    expect(users.first).to_contain_text("user <u>24</u>")
+
+
+def test_batches_are_filtered_and_tell_more(viewer: Tab, page: Page) -> None:
+    shown(viewer, page, f"/run?run={BROKEN}")
+    cells = viewer.locator(".grid .cell")
+    expect(cells).to_have_count(5)
+    viewer.get_by_label("State").select_option("failed")
+    expect(cells).to_have_count(2)
+    expect(cells.first).to_contain_text("6 of 10")
+    cells.nth(1).click()
+    expect(viewer.locator(".chosen")).to_contain_text("map index 3, users 30–39")
+    expect(viewer.locator("p.message")).to_have_text(HOSTILE)
+    expect(viewer.locator(".actions").first).to_contain_text("Your role may look, not rerun.")
+    assert viewer.get_by_role("button", name="Rerun failed batches").count() == 0
+
+
+@pytest.mark.parametrize("path", EVERY)
+def test_a_phone_shows_it_without_scrolling_sideways(chromium: Browser, page: Page, path: str) -> None:
+    context = as_somebody(chromium, page, "viewer", viewport={"width": 390, "height": 844})
+    tab = context.new_page()
+    shown(tab, page, path)
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+    context.close()
+
+
+def test_it_is_light_or_dark_as_airflow_is(chromium: Browser, page: Page) -> None:
+    context = as_somebody(chromium, page, "viewer", color_scheme="dark")
+    tab = context.new_page()
+    background = "getComputedStyle(document.body).backgroundColor"
+    shown(tab, page, "/")
+    dark = tab.evaluate(background)
+    other = context.new_page()
+    other.goto(f"{page.url}/llmser/static/page.css")  # a window of the same origin, as Airflow's own page is
+    other.evaluate("localStorage.setItem('theme', 'light')")
+    tab.wait_for_function("document.documentElement.dataset.theme === 'light'")
+    expect(tab.locator("main h1")).to_be_visible()
+    assert tab.evaluate(background) != dark == "rgb(15, 21, 28)"
+    context.close()
+
+
+def test_airflow_shows_it_in_its_navigation_and_on_a_run(chromium: Browser, page: Page) -> None:
+    context = as_somebody(chromium, page, "viewer")
+    tab = context.new_page()
+    tab.goto(f"{page.url}/dags/llmser/runs/{BROKEN}")
+    tab.locator("a[href$='/plugin/llmser_run']").click()
+    frame = tab.frame_locator("iframe")
+    expect(frame.locator("h1")).to_have_text(DATASET)
+    tab.goto(f"{page.url}/plugin/llmser")
+    expect(tab.frame_locator("iframe").locator("h1")).to_have_text("LLMSeR")
+    context.close()
+
+
+def test_it_looks_again_as_long_as_a_run_goes_on_and_reruns_exactly_what_failed(chromium: Browser, page: Page) -> None:
+    context = as_somebody(chromium, page, "user")
+    tab = context.new_page()
+    looks: list[str] = []
+    tab.on("request", lambda request: looks.append(request.url) if "/api/run?" in request.url else None)
+    tab.clock.install()
+    shown(tab, page, f"/run?run={BROKEN}")
+    expect(tab.locator(".badge").first).to_have_text("failed")
+    tab.clock.run_for(60_000)
+    assert len(looks) == 1, "a run that is over is not looked at again"
+
+    tab.get_by_role("button", name="Rerun failed batches").click()
+    dialog = tab.locator("dialog")
+    expect(dialog).to_contain_text("2 failed batches run again")
+    expect(dialog.locator("li")).to_have_text("snf 1, 3")
+    follows = dialog.get_by_text("What waits for them follows").inner_text()
+    assert "pseudo_items" in follows and "publish" in follows and "train_base" not in follows
+    assert states(page)["snf", 1] == "failed", "nothing is cleared before it is confirmed"
+    dialog.get_by_role("button", name="Rerun", exact=True).click()
+    expect(dialog).to_have_count(0)
+    expect(tab.locator(".badge").first).to_have_text("running")
+    assert tab.get_by_role("button", name="Rerun failed batches").count() == 0
+
+    after = states(page)
+    assert {key: after[key] for key in after if key[0] == "snf"} == {
+        ("snf", 0): "success", ("snf", 1): None, ("snf", 2): "success", ("snf", 3): None, ("snf", 4): "success",
+    }  # fmt: skip
+    assert after["pseudo_items", -1] is None and after["ingest", -1] == "success"
+    assert after["train_base", -1] == "failed", "what does not wait for the batches is left alone"
+    before = len(looks)
+    with tab.expect_request("**/api/run?**"):
+        tab.clock.run_for(3_500)
+    assert len(looks) > before
+    context.close()
+
+
+def states(page: Page) -> dict[tuple[str, int], str | None]:
+    with page.client("viewer") as client:
+        found = client.get(f"/api/v2/dags/llmser/dagRuns/{BROKEN}/taskInstances?limit=100").json()
+    return {(task["task_id"], task["map_index"]): task["state"] for task in found["task_instances"]}

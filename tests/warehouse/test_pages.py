@@ -1,0 +1,135 @@
+"""What the page reads, where it computes: order, what is left, what is planned, changes from run to run."""
+
+from __future__ import annotations
+
+import pytest
+from filled_warehouse import BROKEN, DATASET, FINISHED, USERS, fill
+from sqlalchemy import text
+
+from llmser_tasks.errors import InputError
+from llmser_tasks.names import STEPS
+from llmser_tasks.warehouse import batches, runs
+from llmser_tasks.warehouse.engine import transaction
+from llmser_tasks.warehouse.pages import costs, drift, overview, progress, results, tables
+
+
+@pytest.fixture
+def url(database_url: str) -> str:
+    fill(database_url)
+    return database_url
+
+
+def execute(url: str, statement: str) -> None:
+    with transaction(url) as connection:
+        connection.execute(text(statement))
+
+
+def steps(url: str, run_id: str) -> dict[str, dict[str, object]]:
+    return {row["step"]: row for row in progress.run(url, run_id)["steps"]}
+
+
+def test_steps_stand_in_order_also_those_to_come(url: str) -> None:
+    found = progress.run(url, BROKEN)
+    assert [row["step"] for row in found["steps"]] == list(STEPS)
+    states = {row["step"]: row["state"] for row in found["steps"]}
+    assert (states["ingest"], states["pseudo"], states["publish"]) == ("done", "waiting", "waiting")
+
+
+def test_a_running_step_says_how_fast_it_is_and_how_long_it_takes_still(url: str) -> None:
+    execute(
+        url,
+        "insert into steps (run_id, step, state, done, total, unit, started_at, updated_at)"
+        f" values ('{BROKEN}', 'weighted', 'running', 30, 90, 'epochs', now() - interval '20 seconds',"
+        " now() - interval '10 seconds')",
+    )
+    step = steps(url, BROKEN)["weighted"]
+    assert step["state"] == "running"
+    assert step["rate"] == pytest.approx(3.0) and step["seconds_left"] == pytest.approx(20.0)
+    assert step["seconds"] == pytest.approx(20.0, abs=5)
+
+
+def test_batches_that_have_not_begun_are_planned_and_count(url: str) -> None:
+    runs.create(url, "half", DATASET, {})
+    execute(
+        url,
+        "insert into steps (run_id, step, state, summary)"
+        """ values ('half', 'sequences', 'done', '{"training": {"users": 47}}');"""
+        "insert into steps (run_id, step, part, state, done, total, unit, started_at)"
+        " select 'half', 'snf', 'users ' || b, 'done', 10, 10, 'questions', now() - interval '10 s'"
+        " from generate_series(0, 1) b",
+    )
+    for batch in (0, 1):
+        batches.record(url, "half", "snf", batch, f"users {batch}", 10, state="done", answered=10)
+    assert progress.run(url, "half")["planned"] == {"snf": 5}
+    step = steps(url, "half")["snf"]
+    assert (step["state"], step["done"], step["total"]) == ("running", 20, 50)
+    assert step["seconds_left"] == pytest.approx(15, rel=0.2)
+
+
+def test_there_is_no_such_run(url: str) -> None:
+    with pytest.raises(InputError, match="There is no run 'none' in the warehouse"):
+        progress.run(url, "none")
+
+
+def test_datasets_show_their_latest_run_and_the_figures_of_the_last_that_succeeded(url: str) -> None:
+    runs.create(url, "elsewhere", "another", {})
+    found = {row["dataset"]: row for row in overview.datasets(url)}
+    assert set(found) == {DATASET, "another"}
+    assert found[DATASET]["run_id"] == BROKEN and found[DATASET]["succeeded"] == FINISHED
+    assert found[DATASET]["llmser"] == pytest.approx(0.215) and found[DATASET]["p_holm"] == 0.0004
+    assert found["another"]["llmser"] is None
+    assert [row["run_id"] for row in overview.runs(url, dataset=DATASET)] == [BROKEN, FINISHED, "earlier"]
+
+
+def test_runs_come_a_page_at_a_time_each_once(url: str) -> None:
+    for number in range(60):
+        runs.create(url, f"r{number:02d}", "many", {})
+    execute(
+        url,
+        "update runs set started_at = '2031-01-01'::timestamptz + (right(run_id, 2)::int / 2) * interval '1 h'"
+        " where dataset = 'many'",
+    )  # fmt: skip - two start at the same moment
+    found: list[str] = []
+    before = None
+    while page := overview.runs(url, dataset="many", before=before):
+        found += [row["run_id"] for row in page]
+        before = (page[-1]["started_at"], page[-1]["run_id"])
+    assert found == [f"r{number:02d}" for number in reversed(range(60))]
+
+
+def test_drift_is_the_change_from_the_run_before(url: str) -> None:
+    execute(url, f"update metrics set value = value + .1 where run_id = '{FINISHED}' and model = 'llmser'")
+    first, second = drift.drift(url, DATASET)
+    assert (first["run_id"], second["run_id"]) == ("earlier", FINISHED)
+    assert first["LLMSeR N@10 change"] is None
+    assert second["LLMSeR N@10 change"] == pytest.approx(0.1) and second["base N@10 change"] == pytest.approx(0)
+    assert (second["users"], second["users_change"], second["items"]) == (50, 0, 30)
+    assert second["omega"] == pytest.approx((USERS - 1) / 2 / USERS)
+
+
+def test_costs_and_rates_are_those_of_the_views(url: str) -> None:
+    found = costs.costs(url, FINISHED)
+    assert found["costs"][0]["cost"] == pytest.approx(5 * 0.25)
+    quality = found["answer-quality"][0]
+    assert (quality["users"], quality["hallucination_rate"], quality["repair_rate"]) == (USERS, 0.5, 0.0)
+    with transaction(url) as connection:
+        view = connection.execute(text("select * from answer_quality where run_id = :run"), {"run": FINISHED}).one()
+        kept = connection.execute(
+            text("select * from counted_answer_quality where run_id = :run"), {"run": FINISHED}
+        ).one()
+    assert view == kept
+
+
+def test_omega_and_means_add_up(url: str) -> None:
+    found = results.results(url, FINISHED)
+    assert sum(row["users"] for row in found["omega"]) == USERS
+    everyone = [row for row in found["metrics"] if (row["model"], row["user_group"]) == ("llmser", "all")]
+    assert len(everyone) == 10 and {row["seeds"] for row in everyone} == {2}
+    assert everyone[0]["sd"] == pytest.approx(0.01 / 2**0.5)
+
+
+@pytest.mark.parametrize("name", [*tables.OF_RUN, *tables.OF_DATASET, *tables.OF_ALL])
+def test_every_table_can_be_read(url: str, name: str) -> None:
+    with tables.read(url, name, run_id=FINISHED, dataset=DATASET) as found:
+        rows = list(found.rows)
+    assert found.columns and (rows or name == "recommendations")
