@@ -5,7 +5,7 @@
 All ask the same server on loopback, which answers every chat completion after 200 ms: ideal is in-flight ÷ 0.2 s.
 `llmser-bare` is our transport and reading alone; `llmser` builds prompts, looks into the ledger, claims, shares limits
 and a budget, commits and parses, in an embedded Postgres of its own. Peers are installed on first use below --envs.
-Three rounds, one client after the other; medians. The SDK and LiteLLM, which are slow, ask an eighth of the requests.
+Three rounds, one client after the other, each warm; medians. The SDK and LiteLLM, which are slow, ask an eighth.
 """
 
 from __future__ import annotations

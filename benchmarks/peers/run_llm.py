@@ -2,7 +2,8 @@
 
 Arguments: client (aiohttp, openai, litellm, llmser-bare, llmser), URL, requests, in flight, first question, database,
 processes that run at once (llmser's limit of requests in flight is for all of them).
-Prints when it is ready, waits for a line, then prints wall and CPU seconds and how many answers were right.
+Asks as many as may be in flight to warm up: imports, pools and statements are made once, not per request. Then it
+prints that it is ready, waits for a line, and prints wall and CPU seconds and how many answers were right.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 CLIENT, URL, DATABASE = sys.argv[1], sys.argv[2], sys.argv[6]
-REQUESTS, IN_FLIGHT, FIRST = map(int, sys.argv[3:6])
+REQUESTS, IN_FLIGHT, FIRST = map(int, sys.argv[3:6])  # REQUESTS is what is asked now: less while warming up
 TOGETHER = int(sys.argv[7])
 TITLES = [{"id": f"c{n:02d}", "title": "thing " * 8} for n in range(20)]
 MESSAGES = [
@@ -122,7 +123,7 @@ def by_llmser() -> int:
             step="snf",
             prompt_version="1",
             instructions="Pick what fits. " * 40,
-            history=[f"lamp {number}"],
+            history=[f"lamp {number} of {REQUESTS}"],
             candidates=[f"thing {place} thing thing thing thing" for place in range(20)],
             picks=2,
             seed=number,
@@ -137,6 +138,7 @@ def by_llmser() -> int:
 
 
 def main() -> None:
+    global REQUESTS
     run = {
         "aiohttp": lambda: asyncio.run(by_aiohttp()),
         "openai": lambda: asyncio.run(by_openai()),
@@ -144,13 +146,9 @@ def main() -> None:
         "llmser-bare": lambda: asyncio.run(by_llmser_bare()),
         "llmser": by_llmser,
     }[CLIENT]
-    if CLIENT == "openai":
-        import openai  # noqa: F401, what an import takes is no request
-    if CLIENT == "litellm":
-        os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
-        import litellm  # noqa: F401
-    if CLIENT.startswith("llmser"):
-        import llmser_tasks.llm.fanout  # noqa: F401
+    measured, REQUESTS = REQUESTS, IN_FLIGHT
+    run()
+    REQUESTS = measured
     print("ready", flush=True)
     sys.stdin.readline()
     before, started = resource.getrusage(resource.RUSAGE_SELF), time.monotonic()
