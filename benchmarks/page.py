@@ -26,7 +26,7 @@ from sqlalchemy.engine import Engine
 from llmser_tasks.warehouse import embedded
 from llmser_tasks.warehouse.engine import engine, transaction
 from llmser_tasks.warehouse.migrations import migrate
-from llmser_tasks.warehouse.pages import costs, drift, overview, progress, results, users
+from llmser_tasks.warehouse.pages import costs, drift, overview, progress, published, results, users
 
 RUN, DATASET = "run-0", "large"
 TIMES = 7
@@ -38,6 +38,8 @@ FILL = [
     " select 'run-' || i, case when i % 2 = 0 then 'large' else 'other-' || i % 50 end,"
     """ '{"backbone": "sasrec", "endpoint": "llm", "seeds": [42]}', 'succeeded', '1', now() - i * interval '1 hour',"""
     " now(), 3 from generate_series(0, :runs - 1) i",
+    "insert into publications (dataset, version, run_id, how)"
+    " select dataset, row_number() over (partition by dataset order by started_at), run_id, 'run' from runs",
     "insert into steps (run_id, step, part, state, done, total, unit, summary, finished_at)"
     " select 'run-0', 'sequences', '', 'done', 1, 1, 'users',"
     """ cast('{"training": {"users": ' || :users || '}, "catalogue": {"items": 100000}}' as jsonb), now()""",
@@ -78,6 +80,7 @@ PARTS: dict[str, Callable[[str], Any]] = {
     "all runs": overview.runs,
     "all runs, a later page": lambda url: overview.runs(url, before=(overview.runs(url)[-1]["started_at"], "run-x")),
     "dataset: drift": lambda url: drift.drift(url, DATASET),
+    "dataset: published": lambda url: published.published(url, DATASET),
     "dataset: its runs": lambda url: overview.runs(url, dataset=DATASET),
     "run: progress": lambda url: progress.run(url, RUN),
     "run: results": lambda url: results.results(url, RUN),

@@ -367,10 +367,17 @@ def evaluate(refs: Refs, bases: Any, weighted: Any) -> Refs:
     outlets=lineage.tables("metrics", "comparisons", "recommendations", "reports"),
 )
 def publish(refs: Refs) -> None:
-    """Write metrics, recommendations and the report to Postgres, in one transaction."""
+    """Write metrics, recommendations and the report to Postgres, in one transaction, and give readers the run.
+
+    A run that does not get through its gate keeps its results, readers keep the run before, and whoever wants to know
+    is told.
+    """
     from llmser_tasks import pipeline
 
-    pipeline.publish(load(), refs)
+    run = load()
+    kept_back = pipeline.publish(run, refs)
+    if kept_back is not None and kept_back.by == "gate":  # an ablation or an older run is kept back by design
+        llmser_notice.tell("gate closed", kept_back.why, run_id=run.run_id, dataset=run.dataset, then=kept_back.then)
 
 
 def datasets() -> list[str]:

@@ -434,15 +434,18 @@ def evaluate(run: Run, refs: Refs) -> Made:
         return _made(run, recorder, {"evaluation": made})
 
 
-def publish(run: Run, refs: Refs) -> None:
+def publish(run: Run, refs: Refs) -> publications.KeptBack | None:
     """Metrics, comparisons, recommendations and the report into Postgres; the run has succeeded, and readers are given
     it unless something speaks against it, which the step says.
+
+    Returns:
+        What speaks against it.
     """
     with _step(run, "publish") as recorder:
         chosen = [_artefact(refs, f"weighted/{seed}") for seed in run.config.evaluation.seeds]
         validation = fmean(run.workspace.summary(model)["ndcg"] for model in chosen)
         report = run.workspace.folder(_artefact(refs, "ingest")) / "report.json"
-        written = evaluation.publish(
+        written, kept_back = evaluation.publish(
             run.database_url,
             run.run_id,
             run.workspace,
@@ -455,7 +458,8 @@ def publish(run: Run, refs: Refs) -> None:
             validation=validation,
             config=run.config,
         )
-        recorder.summary(written | {"unpublished": runs.load(run.database_url, run.run_id).unpublished})
+        recorder.summary(written | {"unpublished": kept_back and kept_back.told})
+        return kept_back
 
 
 # All of it -----------------------------------------------------------------------------------------------------------

@@ -1,8 +1,9 @@
 """LLMSeR in Airflow's page: an entry in its navigation, and on every run of `llmser` a tab and its report.
 
-Airflow mounts a plugin's routes without authentication, so each route here names the access it requires. All of them
-only read: what the page changes (clearing tasks), it asks of Airflow's own REST interface, as the person who is logged
-in and with nobody else's rights. Only the API server builds the application; everywhere else this file costs nothing.
+Airflow mounts a plugin's routes without authentication, so each route here names the access it requires. All but one
+only read: to clear tasks the page asks Airflow's own REST interface, as the person who is logged in and with nobody
+else's rights. The one that writes, `/api/accept`, requires the right to clear tasks, and a page of this origin. Only
+the API server builds the application; everywhere else this file costs nothing.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import tempfile
 from datetime import datetime
 from typing import IO, TYPE_CHECKING, Any, Literal, cast
+from urllib.parse import urlsplit
 
 from airflow.plugins_manager import AirflowPlugin
 
@@ -46,21 +48,24 @@ def application() -> FastAPI:
     from airflow.api_fastapi.app import get_auth_manager
     from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity, DagDetails
     from airflow.api_fastapi.core_api.security import get_user, requires_access_dag
-    from fastapi import Depends, FastAPI, Request, Response
+    from fastapi import Body, Depends, FastAPI, Header, HTTPException, Request, Response
     from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
 
     from llmser_tasks import page, settings
     from llmser_tasks.commands.formats import comma_separated
     from llmser_tasks.errors import InputError, LlmserError
-    from llmser_tasks.warehouse import queries
-    from llmser_tasks.warehouse.pages import costs, drift, overview, progress, results, tables, users
+    from llmser_tasks.warehouse import acceptance, queries
+    from llmser_tasks.warehouse.pages import costs, drift, overview, progress, published, results, tables, users
+    from llmser_tasks.warehouse.rows import storable
 
     may_read_runs = Depends(requires_access_dag("GET", DagAccessEntity.RUN, param_dag_id=DAG))
+    may_clear = Depends(requires_access_dag("PUT", DagAccessEntity.TASK_INSTANCE, param_dag_id=DAG))
     app = FastAPI(
         title="LLMSeR", docs_url=None, redoc_url=None, openapi_url=None, dependencies=[may_read_runs],
         redirect_slashes=False,
     )  # fmt: skip
     logged_in = Depends(get_user)
+    listed = Body(min_length=1)
 
     @app.middleware("http")
     async def guarded(request: Request, call_next: Any) -> Any:
@@ -112,6 +117,10 @@ def application() -> FastAPI:
     def get_drift(dataset: str) -> Response:
         return json(drift.drift(settings.database_url(), dataset))
 
+    @app.get("/api/published")
+    def get_published(dataset: str) -> Response:
+        return json(published.published(settings.database_url(), dataset))
+
     @app.get("/api/run")
     def get_run(run: str, user: Any = logged_in) -> Response:
         may_clear = get_auth_manager().is_authorized_dag(
@@ -138,6 +147,30 @@ def application() -> FastAPI:
         beyond = (omega, after) if after is not None else None
         return json(users.users(settings.database_url(), run, order=order, search=search, after=beyond))
 
+    def same_origin(
+        sec_fetch_site: str | None = Header(None), origin: str | None = Header(None), host: str = Header("")
+    ) -> None:
+        if not _is_from_here(sec_fetch_site, origin, host):
+            raise HTTPException(403, "Only LLMSeR's own page may ask for this.")
+
+    @app.post("/api/accept", dependencies=[may_clear, Depends(same_origin)])
+    def accept(
+        run: str = Body(),
+        batches: list[tuple[Literal["snf", "reason"], int]] = listed,
+        user: Any = logged_in,
+    ) -> Response:
+        """Let a run go on without the users of these failed batches; the page clears them then. Takes JSON alone."""
+        run = storable(run)
+        others = set(batches) - _failed_tasks(run)
+        if others:
+            step, batch = min(others)
+            raise HTTPException(409, f"Batch {batch} of {step} is none that has failed in Airflow; look again.")
+        parts = acceptance.accept(settings.database_url(), run, batches)
+        if not parts:
+            raise HTTPException(409, "None of these batches has begun; rerun them first.")
+        _note_in_audit_log(run, user.get_name(), acceptance.told(parts))
+        return json(parts)
+
     @app.get("/csv/{name}")
     def get_csv(name: str, run: str | None = None, dataset: str | None = None) -> Response:
         """A table of the page, as `llmser export` writes it."""
@@ -156,6 +189,39 @@ def application() -> FastAPI:
         )
 
     return app
+
+
+def _is_from_here(sec_fetch_site: str | None, origin: str | None, host: str) -> bool:
+    """Whether a request comes from a page of this origin, or from no browser.
+
+    Browsers tell it themselves (Sec-Fetch-Site; over plain HTTP to other machines only Origin), and no page can make
+    them lie. Behind a proxy the scheme may differ, the host may not.
+    """
+    if sec_fetch_site is not None:
+        return sec_fetch_site == "same-origin"
+    return origin is None or urlsplit(origin).netloc == host
+
+
+def _failed_tasks(run_id: str) -> set[tuple[str, int]]:
+    """Task and map index of what has failed for good, by Airflow's word and not the browser's."""
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.utils.session import create_session
+    from airflow.utils.state import TaskInstanceState
+    from sqlalchemy import select
+
+    failed = select(TaskInstance.task_id, TaskInstance.map_index).where(
+        TaskInstance.dag_id == DAG, TaskInstance.run_id == run_id, TaskInstance.state == TaskInstanceState.FAILED
+    )
+    with create_session() as session:
+        return {(task, index) for task, index in session.execute(failed)}
+
+
+def _note_in_audit_log(run_id: str, who: str, what: str) -> None:
+    from airflow.models.log import Log
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        session.add(Log("llmser_accept", owner=who, owner_display_name=who, extra=what, dag_id=DAG, run_id=run_id))
 
 
 def _blocks(file: IO[bytes]) -> Any:

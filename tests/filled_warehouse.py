@@ -1,24 +1,25 @@
-"""A warehouse as two runs leave it: one finished, one with batches that failed. Titles are hostile."""
+"""A warehouse as runs leave it: two finished, two with batches that failed. Titles are hostile."""
 
 from __future__ import annotations
 
 from sqlalchemy import Connection, text
 
 from llmser_tasks.config import from_flat, to_flat
-from llmser_tasks.warehouse import batches, runs, steps
+from llmser_tasks.warehouse import acceptance, batches, publications, runs, steps
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.rows import replace_rows
 
 HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>\u202e =1+1"
 DATASET = "hostile <b>shop</b>"
 FINISHED, BROKEN = "finished:1+<i>x</i>", "broken:2"
+STUCK = "stuck:3+"  # failed in batches, too, and goes on without two users of another one
 USERS = 25
 GROUPS = ("all", "tail users", "head users", "tail items", "head items", "n=1", "n=2", "n=4–5")
 
 
 def fill(url: str) -> None:
     config = to_flat(from_flat({"dataset": "shop", "seeds": [1, 2]}))
-    for run_id in ("earlier", FINISHED, BROKEN):
+    for run_id in ("earlier", FINISHED, STUCK, BROKEN):
         runs.create(url, run_id, DATASET, config, synthetic=True)
         runs.note_tail_threshold(url, run_id, 3)
     for run_id in ("earlier", FINISHED):
@@ -27,8 +28,14 @@ def fill(url: str) -> None:
             _figures(connection, run_id)
             _users(connection, run_id)
             runs.finish(connection, run_id)
+            publications.conclude(connection, run_id, validation=0.1, gate=None, ablation=False)
     with transaction(url) as connection:
         _earlier(connection)
+        publications.conclude(connection, STUCK, validation=0.09, gate=0.05, ablation=False)  # before its rerun
+    _asked(url, STUCK, failed=(1, 3))
+    acceptance.accept(url, STUCK, [("snf", 0)])
+    batches.record(url, STUCK, "snf", 0, "users 0–9", 10, state="done", answered=8, failed=2, accepted=2)
+    runs.fail(url, STUCK, "2 of 20 unanswered.")
     _asked(url, BROKEN, failed=(1, 3))
     runs.fail(url, BROKEN, f"2 of 20 unanswered: {HOSTILE}")
 

@@ -19,13 +19,13 @@ from llmser_tasks.services.environment import Addresses
 ROLES = ("viewer", "user", "op", "admin")  # each is also a user's name
 PATIENCE_S = 240
 
-# Airflow's tables, the DAG as it keeps it, and a run whose batches 1 and 3 of SNF have failed; all in one process,
-# because starting Airflow takes longer than any of it.
+# Airflow's tables, the DAG as it keeps it, and a runs whose batches 1 and 3 of SNF have failed; all in one
+# process, because starting Airflow takes longer than any of it.
 PREPARE = """
 import sys
 from airflow.__main__ import main
 
-run_id = sys.argv[1]
+run_ids = sys.argv[1:]
 for command in (["db", "migrate"], ["dags", "reserialize"]):
     sys.argv = ["airflow", *command]
     main()
@@ -41,22 +41,23 @@ from airflow._shared.timezones.timezone import utcnow
 
 with create_session() as session:
     dag = SerializedDagModel.get_dag("llmser", session=session)
-    run = dag.create_dagrun(run_id=run_id, run_after=utcnow(), run_type=DagRunType.MANUAL,
-                            triggered_by=DagRunTriggeredByType.TEST, state=DagRunState.FAILED, session=session)
     version = DagVersion.get_latest_version("llmser", session=session)
     before = {"start", "ingest", "sequences", "train_reverse", "train_forward", "plan_batches", "estimate"}
-    for instance in run.get_task_instances(session=session):
-        instance.state = "success" if instance.task_id in before else "upstream_failed"
-        if instance.task_id == "snf":
-            session.delete(instance)
-        if instance.task_id == "train_base":
-            instance.state = "failed"
-    for index in range(5):
-        state = "failed" if index in (1, 3) else "success"
-        session.add(TaskInstance(dag.get_task("snf"), version.id, run_id, state, index))
-    for task, length in (("plan_batches", 5), ("start", 2)):
-        session.add(TaskMap("llmser", task, run_id, -1, length, None))
-    run.state = DagRunState.FAILED
+    for run_id in run_ids:
+        run = dag.create_dagrun(run_id=run_id, run_after=utcnow(), run_type=DagRunType.MANUAL,
+                                triggered_by=DagRunTriggeredByType.TEST, state=DagRunState.FAILED, session=session)
+        for instance in run.get_task_instances(session=session):
+            instance.state = "success" if instance.task_id in before else "upstream_failed"
+            if instance.task_id == "snf":
+                session.delete(instance)
+            if instance.task_id == "train_base":
+                instance.state = "failed"
+        for index in range(5):
+            state = "failed" if index in (1, 3) else "success"
+            session.add(TaskInstance(dag.get_task("snf"), version.id, run_id, state, index))
+        for task, length in (("plan_batches", 5), ("start", 2)):
+            session.add(TaskMap("llmser", task, run_id, -1, length, None))
+        run.state = DagRunState.FAILED
 """
 
 
@@ -81,7 +82,7 @@ class Page:
 
 
 @contextmanager
-def served(home: Path, warehouse: str, airflow: str, broken_run: str) -> Iterator[Page]:
+def served(home: Path, warehouse: str, airflow: str, *broken_runs: str) -> Iterator[Page]:
     home.mkdir(exist_ok=True)
     passwords = {role: f"{role}-password" for role in ROLES}
     port = processes.free_port()
@@ -90,7 +91,7 @@ def served(home: Path, warehouse: str, airflow: str, broken_run: str) -> Iterato
     variables |= {"AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(f"{role}:{role}" for role in ROLES)}
     (home / "airflow" / "passwords.json").write_text(json.dumps(passwords))
 
-    prepare = [sys.executable, "-c", PREPARE, broken_run]
+    prepare = [sys.executable, "-c", PREPARE, *broken_runs]
     done = subprocess.run(prepare, env=variables, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     log = (home / "api-server.log").open("wb")

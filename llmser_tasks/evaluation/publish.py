@@ -45,7 +45,7 @@ def publish(
     ingest_report: Mapping[str, Any],
     validation: float,
     config: RunConfig,
-) -> dict[str, Any]:
+) -> tuple[dict[str, int], publications.KeptBack | None]:
     """Replace the run's metrics, comparisons, recommendations and report, mark the run as succeeded, and give it to the
     readers, unless something speaks against it (`warehouse.publications`).
 
@@ -56,7 +56,7 @@ def publish(
         validation: NDCG@10 of the weighted recommender on validation items, mean over the seeds; what the gate judges.
 
     Returns:
-        Rows written per table.
+        Rows written per table; and why readers are not given the run, where they are not.
 
     Raises:
         InputError: there is no such run.
@@ -116,16 +116,16 @@ def publish(
             for table, (columns, rows) in tables.items()
         }
         runs.finish(connection, run_id)
-        why = publications.conclude(
+        kept_back = publications.conclude(
             connection,
             run_id,
             validation=validation,
             gate=config.refresh.gate,
             ablation=bool(config.augmentation.without),
         )
-    if why is not None:
-        log.warning("%s", why)
-    return written
+    if kept_back is not None:
+        log.warning("%s", kept_back.told)
+    return written, kept_back
 
 
 def _locked(connection: Connection, run_id: str) -> Mapping[str, Any]:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
 from sqlalchemy import Connection, text
 
@@ -38,6 +39,25 @@ class Publication:
     validation: float | None
 
 
+@dataclass(frozen=True)
+class KeptBack:
+    """A run that readers are not given.
+
+    Attributes:
+        by: ablation (it leaves out parts of the method), older (the published run was started later), gate.
+        why: one sentence.
+        then: what a person can do.
+    """
+
+    by: Literal["ablation", "older", "gate"]
+    why: str
+    then: str
+
+    @property
+    def told(self) -> str:
+        return f"{self.why} {self.then}"
+
+
 def current(url: str, dataset: str) -> Publication | None:
     """What readers of a dataset are given now; None: nothing was ever published."""
     with transaction(url) as connection:
@@ -46,7 +66,7 @@ def current(url: str, dataset: str) -> Publication | None:
 
 def conclude(
     connection: Connection, run_id: str, *, validation: float, gate: float | None, ablation: bool
-) -> str | None:
+) -> KeptBack | None:
     """Within the transaction that writes a run's results: give it to the readers, or note why not.
 
     It is kept from them where it leaves out parts of the method, where the published run was started later (what runs
@@ -57,7 +77,7 @@ def conclude(
         gate: share of the published run's metric by which it may fall; None: any.
 
     Returns:
-        Why it is not published, in one sentence; None where it is.
+        Why it is not published; None where it is.
     """
     run = connection.execute(
         text("update runs set validation = :validation where run_id = :run returning dataset, started_at"),
@@ -65,14 +85,14 @@ def conclude(
     ).one()
     _only_one(connection, run.dataset)
     now = _current(connection, run.dataset)
-    why = None
+    kept_back = None
     if now is None or now.run_id != run_id:
-        why = _against(connection, run_id, run.started_at, validation, gate, ablation, now)
-        if why is None:
+        kept_back = _against(connection, run_id, run.started_at, validation, gate, ablation, now)
+        if kept_back is None:
             _switch(connection, run.dataset, run_id, "run")
     noted = text("update runs set unpublished = :why where run_id = :run")
-    connection.execute(noted, {"run": run_id, "why": why and storable(why)})
-    return why
+    connection.execute(noted, {"run": run_id, "why": kept_back and storable(kept_back.told)})
+    return kept_back
 
 
 def publish(url: str, run_id: str) -> Publication:
@@ -165,23 +185,27 @@ def _against(
     gate: float | None,
     ablation: bool,
     now: Publication | None,
-) -> str | None:
+) -> KeptBack | None:
     by_hand = f"`llmser publish {run_id}` publishes it all the same."
     if ablation:
-        return f"Run {run_id} is not published, because it leaves out parts of the method; {by_hand}"
+        return KeptBack(
+            "ablation", f"Run {run_id} is not published, because it leaves out parts of the method.", by_hand
+        )
     if now is None:
         return None
     newer = connection.scalar(
         text("select started_at > :mine from runs where run_id = :run"), {"run": now.run_id, "mine": started_at}
     )
     if newer:
-        return f"Run {run_id} is not published, because run {now.run_id}, which is, was started later; {by_hand}"
+        why = f"Run {run_id} is not published, because run {now.run_id}, which is, was started later."
+        return KeptBack("older", why, by_hand)
     if gate is not None and now.validation is not None and validation < (1 - gate) * now.validation:
         fall = 1 - validation / now.validation
-        return (
+        why = (
             f"Run {run_id} is not published: its validation NDCG@10 of {validation:.4f} is {fall:.1%} below the "
-            f"{now.validation:.4f} of run {now.run_id}, which readers keep; the gate allows {gate:.1%}. {by_hand}"
+            f"{now.validation:.4f} of run {now.run_id}, which readers keep; the gate allows {gate:.1%}."
         )
+        return KeptBack("gate", why, by_hand)
     return None
 
 

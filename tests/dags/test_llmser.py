@@ -18,7 +18,8 @@ from llmser_tasks import config
 from llmser_tasks.errors import InputError, StorageError
 from llmser_tasks.llm import errors as llm
 from llmser_tasks.llm.purse import BudgetSpent
-from llmser_tasks.warehouse import runs
+from llmser_tasks.warehouse import publications, runs
+from llmser_tasks.warehouse.engine import transaction
 
 FILE = Path(__file__).parents[2] / "dags" / "llmser.py"
 
@@ -148,6 +149,47 @@ def test_who_is_told_hears_of_the_budget_by_name(
     ((said, sentence, more),) = told
     assert (said, sentence) == (event, str(error))
     assert (more["run_id"], more["dataset"]) == ("r", "beauty") and "llmser rerun-failed r" in more["then"]
+
+
+@pytest.mark.parametrize(
+    ("validation", "without", "kept_back", "events"),
+    [
+        (0.2, False, False, []),
+        (0.01, False, True, ["gate closed"]),
+        (0.01, True, True, []),
+    ],
+)
+def test_a_run_that_the_gate_keeps_back_is_told_and_no_other(
+    dag: Any,
+    database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    validation: float,
+    without: bool,
+    kept_back: bool,
+    events: list[str],
+) -> None:
+    from llmser_tasks import pipeline
+
+    def concluded(run: Any, *_: Any, value: float = validation, ablation: bool = without) -> Any:
+        with transaction(database_url) as connection:
+            runs.finish(connection, run.run_id)
+            return publications.conclude(connection, run.run_id, validation=value, gate=0.05, ablation=ablation)
+
+    for run_id in ("before", "r"):
+        runs.create(database_url, run_id, "beauty", {})
+    concluded(SimpleNamespace(run_id="before"), value=0.1, ablation=False)
+    told: list[Any] = []
+    task = dag.get_task("publish").python_callable
+    monkeypatch.setitem(task.__wrapped__.__globals__, "load", lambda: SimpleNamespace(run_id="r", dataset="beauty"))
+    monkeypatch.setattr(pipeline, "publish", concluded)
+    monkeypatch.setattr("llmser_notice.tell", lambda *about, **more: told.append((*about, more)))
+    assert task({}) is None
+    sentence = runs.load(database_url, "r").unpublished
+    assert (sentence is not None) is kept_back
+    assert [said for said, *_ in told] == events
+    for _, why, more in told:
+        assert f"{why} {more['then']}" == sentence and "the gate allows 5.0%" in why
+        assert more == {"run_id": "r", "dataset": "beauty", "then": "`llmser publish r` publishes it all the same."}
 
 
 def test_a_failure_that_is_told_late_does_not_undo_that_the_run_was_taken_up(

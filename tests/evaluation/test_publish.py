@@ -40,7 +40,7 @@ def arguments(trained: Trained) -> dict[str, Any]:
 
 
 def put(trained: Trained, url: str, run_id: str = RUN, ingest_report: dict[str, Any] | None = None) -> dict[str, Any]:
-    return publish(
+    written, _ = publish(
         url,
         run_id,
         trained.workspace,
@@ -49,6 +49,7 @@ def put(trained: Trained, url: str, run_id: str = RUN, ingest_report: dict[str, 
         validation=0.1,
         **arguments(trained),
     )
+    return written
 
 
 def ask(url: str, statement: str) -> list[tuple[Any, ...]]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import psycopg2
 import pytest
-from filled_warehouse import BROKEN, fill
+from filled_warehouse import BROKEN, STUCK, fill
 from served_page import Page, served
 
 from llmser_tasks.warehouse import embedded
@@ -32,5 +32,5 @@ def filled(postgres: embedded.Server) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def page(open_folder: Path, postgres: embedded.Server, filled: str) -> Iterator[Page]:
-    with served(open_folder / "page", filled, postgres.airflow_url, BROKEN) as here:
+    with served(open_folder / "page", filled, postgres.airflow_url, BROKEN, STUCK) as here:
         yield here

@@ -10,13 +10,16 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from filled_warehouse import BROKEN, DATASET, FINISHED, HOSTILE, USERS
+from filled_warehouse import BROKEN, DATASET, FINISHED, HOSTILE, STUCK, USERS
 from served_page import ROLES, Page
+
+from llmser_tasks.warehouse import acceptance
 
 RUN, SHOP = quote(FINISHED, safe=""), quote(DATASET, safe="")
 PAGES = ["/", f"/run?run={RUN}", f"/dataset?dataset={SHOP}", f"/report/{RUN}"]
 DATA = [
-    "/api/overview", "/api/runs", f"/api/runs?dataset={SHOP}", f"/api/drift?dataset={SHOP}", f"/api/run?run={RUN}",
+    "/api/overview", "/api/runs", f"/api/runs?dataset={SHOP}", f"/api/drift?dataset={SHOP}",
+    f"/api/published?dataset={SHOP}", f"/api/run?run={RUN}",
     f"/api/results?run={RUN}", f"/api/costs?run={RUN}", f"/api/users?run={RUN}",
 ]  # fmt: skip
 STATIC = ["/static/page.js", "/static/page.css", "/static/icon.svg", "/static/vendor/chart-4.6.1.umd.min.js"]
@@ -25,10 +28,12 @@ TABLES = [
     for name in (
         "datasets", "runs", "drift", "steps", "batches", "metrics", "means", "comparisons", "earlier", "omega",
         "reliability", "pseudo-items", "histories", "recommendations", "costs", "group-costs", "answer-quality",
+        "published", "kept-back",
     )
 ]  # fmt: skip
 ROUTES = [*PAGES, *DATA, *STATIC, *TABLES]
 CLEAR = "/api/v2/dags/llmser/clearTaskInstances"
+ACCEPT = "/llmser/api/accept"
 PLUGIN = Path(__file__).parents[2] / "plugins" / "llmser_page.py"
 
 
@@ -43,7 +48,8 @@ def test_every_route_asks_for_a_login_and_no_more_than_reading(page: Page, role:
 def test_the_routes_above_are_all_there_are(page: Page) -> None:
     declared = set(re.findall(r'@app\.(?:get|post|put|patch|delete)\("(/[a-z]*)', PLUGIN.read_text()))
     assert declared == {"/" + route.split("/")[1].split("?")[0] for route in ROUTES}
-    assert not re.findall(r"@app\.(post|put|patch|delete)", PLUGIN.read_text()), "reading is all that they do"
+    writing = re.findall(r"@app\.(?:post|put|patch|delete)\((.*)\)", PLUGIN.read_text())
+    assert writing == ['"/api/accept", dependencies=[may_clear, Depends(same_origin)]'], "the others read"
 
 
 @pytest.mark.parametrize(
@@ -55,6 +61,85 @@ def test_only_who_may_clear_tasks_may_rerun(page: Page, role: str | None, expect
         assert client.post(CLEAR, json=body).status_code == expected
         if role is not None:
             assert client.get(f"/llmser/api/run?run={BROKEN}").json()["may_clear"] is (expected == 200)
+
+
+@pytest.mark.parametrize(
+    ("role", "expected"), [(None, 401), ("viewer", 403), ("user", 200), ("op", 200), ("admin", 200)]
+)
+def test_only_who_may_clear_tasks_may_accept_and_exactly_what_they_list(
+    page: Page, filled: str, role: str | None, expected: int
+) -> None:
+    acceptance.revoke(filled, BROKEN)
+    with page.client(role) as client:
+        answer = client.post(ACCEPT, json={"run": BROKEN, "batches": [["snf", 3]]})
+    assert answer.status_code == expected
+    if expected == 200:
+        assert answer.json() == [{"step": "snf", "batch": 3, "label": "users 30–39", "missing": 4}]
+    accepted = {batch for batch in range(5) if acceptance.is_accepted(filled, BROKEN, "snf", batch)}
+    assert accepted == ({3} if expected == 200 else set())
+    acceptance.revoke(filled, BROKEN)
+
+
+def test_who_accepted_what_stands_in_airflows_audit_log(page: Page, filled: str) -> None:
+    with page.client("op") as client:
+        client.post(ACCEPT, json={"run": BROKEN, "batches": [["snf", 1]]}).raise_for_status()
+        noted = client.get("/api/v2/eventLogs", params={"event": "llmser_accept", "order_by": "-when"}).json()
+    latest = noted["event_logs"][0]
+    assert (latest["dag_id"], latest["run_id"], latest["owner"]) == ("llmser", BROKEN, "op")
+    assert latest["extra"] == "1 batch of snf (users 10–19), at most 4 users without an answer"
+    acceptance.revoke(filled, BROKEN)
+
+
+FROM_ELSEWHERE = [
+    {"Sec-Fetch-Site": "cross-site"},
+    {"Sec-Fetch-Site": "same-site", "Origin": "http://127.0.0.1:1"},
+    {"Origin": "https://elsewhere.example"},
+    {"Origin": "null"},
+]
+
+
+@pytest.mark.parametrize("headers", FROM_ELSEWHERE, ids=str)
+def test_pages_of_other_sites_accept_nothing(page: Page, filled: str, headers: dict[str, str]) -> None:
+    with page.client("admin") as client:
+        answer = client.post(ACCEPT, json={"run": BROKEN, "batches": [["snf", 3]]}, headers=headers)
+    assert answer.status_code == 403 and answer.json() == {"detail": "Only LLMSeR's own page may ask for this."}
+    assert not acceptance.any_accepted(filled, BROKEN)
+
+
+def test_a_page_of_this_origin_may_accept(page: Page, filled: str) -> None:
+    for headers in ({"Sec-Fetch-Site": "same-origin", "Origin": page.url}, {"Origin": page.url}):
+        with page.client("user") as client:
+            answer = client.post(ACCEPT, json={"run": BROKEN, "batches": [["snf", 3]]}, headers=headers)
+        assert answer.status_code == 200
+    acceptance.revoke(filled, BROKEN)
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"])
+def test_what_a_form_could_send_accepts_nothing(page: Page, filled: str, kind: str) -> None:
+    body = json.dumps({"run": BROKEN, "batches": [["snf", 3]]})
+    with page.client("admin") as client:
+        assert client.post(ACCEPT, content=body, headers={"Content-Type": kind}).status_code == 422
+    assert not acceptance.any_accepted(filled, BROKEN)
+
+
+@pytest.mark.parametrize(
+    ("run", "batches", "status"),
+    [
+        (BROKEN, [["snf", 1], ["snf", 2]], 409),  # batch 2 is done
+        (BROKEN, [["snf", 2**40]], 409),
+        (BROKEN, [["train_base", -1]], 422),
+        (BROKEN, [], 422),
+        (STUCK, [["snf", 0]], 409),
+        ("none\0", [["snf", 1]], 409),
+    ],
+)
+def test_what_has_not_failed_is_not_accepted(
+    page: Page, filled: str, run: str, batches: list[object], status: int
+) -> None:
+    with page.client("admin") as client:
+        answer = client.post(ACCEPT, json={"run": run, "batches": batches})
+    assert answer.status_code == status
+    assert not acceptance.any_accepted(filled, BROKEN)
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"])

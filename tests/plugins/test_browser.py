@@ -8,16 +8,18 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from filled_warehouse import BROKEN, DATASET, FINISHED, HOSTILE
+from filled_warehouse import BROKEN, DATASET, FINISHED, HOSTILE, STUCK
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, expect, sync_playwright
 from playwright.sync_api import Page as Tab
 from served_page import Page
 
+from llmser_tasks.warehouse import acceptance
+
 CHROMIUM = shutil.which("chromium")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on the PATH")
-RUN, SHOP = quote(FINISHED, safe=""), quote(DATASET, safe="")
+RUN, SHOP, STOOD = quote(FINISHED, safe=""), quote(DATASET, safe=""), quote(STUCK, safe="")
 VIEWS = [f"/run?run={RUN}&view={view}" for view in ("progress", "results", "users", "costs")]
-EVERY = ["/", f"/dataset?dataset={SHOP}", *VIEWS, f"/run?run={BROKEN}"]
+EVERY = ["/", f"/dataset?dataset={SHOP}", *VIEWS, f"/run?run={BROKEN}", f"/run?run={STOOD}"]
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +120,25 @@ def test_batches_are_filtered_and_tell_more(viewer: Tab, page: Page) -> None:
     assert viewer.get_by_role("button", name="Rerun failed batches").count() == 0
 
 
+def test_readers_version_is_shown_where_people_look_for_it(viewer: Tab, page: Page) -> None:
+    shown(viewer, page, f"/dataset?dataset={SHOP}")
+    panel = viewer.locator("section").filter(has=viewer.get_by_role("heading", name="Published", exact=True))
+    rows = panel.locator("tbody tr")
+    expect(rows).to_have_count(2)
+    expect(rows.first).to_contain_text(f"2 readers have it{FINISHED}")
+    expect(panel.locator("li")).to_contain_text("which readers keep; the gate allows 5.0%")
+    expect(panel).to_contain_text("llmser rollback 'hostile <b>shop</b>'")
+    expect(viewer.locator(".badge.published")).to_have_count(2)  # in the panel, and among the runs
+    shown(viewer, page, VIEWS[0])
+    expect(viewer.locator(".badge.published")).to_have_text("published, version 2")
+    shown(viewer, page, f"/run?run={STOOD}")
+    expect(viewer.locator(".badge.published")).to_have_count(0)
+    expect(viewer.locator(".banner[role=status]")).to_contain_text("the gate allows 5.0%")
+    expect(viewer.locator(".chips")).to_contain_text(f"readers have {FINISHED}")
+    shown(viewer, page, "/")
+    expect(viewer.locator(".tile")).to_contain_text("Readers haveversion 2")
+
+
 @pytest.mark.parametrize("path", EVERY)
 def test_a_phone_shows_it_without_scrolling_sideways(chromium: Browser, page: Page, path: str) -> None:
     context = as_somebody(chromium, page, "viewer", viewport={"width": 390, "height": 844})
@@ -190,7 +211,33 @@ def test_it_looks_again_as_long_as_a_run_goes_on_and_reruns_exactly_what_failed(
     context.close()
 
 
-def states(page: Page) -> dict[tuple[str, int], str | None]:
+def test_going_on_without_users_says_for_whom_and_clears_exactly_these_batches(
+    chromium: Browser, page: Page, filled: str
+) -> None:
+    context = as_somebody(chromium, page, "user")
+    tab = context.new_page()
+    shown(tab, page, f"/run?run={STOOD}")
+    expect(tab.get_by_text("2 users accepted without an answer")).to_be_visible()
+    tab.locator(".grid .cell").first.click()
+    expect(tab.locator(".chosen")).to_contain_text("Accepted2 users")
+    tab.get_by_role("button", name="Go on without 8 users").click()
+    dialog = tab.locator("dialog")
+    expect(dialog).to_contain_text("At most 8 users go without an answer, of 2 failed batches")
+    expect(dialog.locator("li")).to_have_text("snf 1 (users 10–19, 4 without); 3 (users 30–39, 4 without)")
+    assert "publish" in dialog.get_by_text("What waits for them follows").inner_text()
+    assert states(page, STUCK)["snf", 1] == "failed" and not acceptance.is_accepted(filled, STUCK, "snf", 1)
+    dialog.get_by_role("button", name="Go on", exact=True).click()
+    expect(dialog).to_have_count(0)
+    expect(tab.locator(".badge").first).to_have_text("running")
+    after = states(page, STUCK)
+    assert [after["snf", batch] for batch in range(5)] == ["success", None, "success", None, "success"]
+    assert after["pseudo_items", -1] is None and after["train_base", -1] == "failed"
+    accepted = [batch for batch in range(5) if acceptance.is_accepted(filled, STUCK, "snf", batch)]
+    assert accepted == [0, 1, 3]
+    context.close()
+
+
+def states(page: Page, run_id: str = BROKEN) -> dict[tuple[str, int], str | None]:
     with page.client("viewer") as client:
-        found = client.get(f"/api/v2/dags/llmser/dagRuns/{BROKEN}/taskInstances?limit=100").json()
+        found = client.get(f"/api/v2/dags/llmser/dagRuns/{quote(run_id, safe='')}/taskInstances?limit=100").json()
     return {(task["task_id"], task["map_index"]): task["state"] for task in found["task_instances"]}

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from filled_warehouse import BROKEN, DATASET, FINISHED, USERS, fill
+from filled_warehouse import BROKEN, DATASET, FINISHED, STUCK, USERS, fill
 from sqlalchemy import text
 
 from llmser_tasks.errors import InputError
 from llmser_tasks.names import STEPS
-from llmser_tasks.warehouse import batches, runs
+from llmser_tasks.warehouse import batches, publications, runs
 from llmser_tasks.warehouse.engine import transaction
-from llmser_tasks.warehouse.pages import costs, drift, overview, progress, results, tables
+from llmser_tasks.warehouse.pages import costs, drift, overview, progress, published, results, tables
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_datasets_show_their_latest_run_and_the_figures_of_the_last_that_succeed
     assert found[DATASET]["run_id"] == BROKEN and found[DATASET]["succeeded"] == FINISHED
     assert found[DATASET]["llmser"] == pytest.approx(0.215) and found[DATASET]["p_holm"] == 0.0004
     assert found["another"]["llmser"] is None
-    assert [row["run_id"] for row in overview.runs(url, dataset=DATASET)] == [BROKEN, FINISHED, "earlier"]
+    assert [row["run_id"] for row in overview.runs(url, dataset=DATASET)] == [BROKEN, STUCK, FINISHED, "earlier"]
 
 
 def test_runs_come_a_page_at_a_time_each_once(url: str) -> None:
@@ -133,3 +133,30 @@ def test_every_table_can_be_read(url: str, name: str) -> None:
     with tables.read(url, name, run_id=FINISHED, dataset=DATASET) as found:
         rows = list(found.rows)
     assert found.columns and (rows or name == "recommendations")
+
+
+def test_what_readers_have_is_told_with_every_switch_and_who_was_kept_back(url: str) -> None:
+    publications.rollback(url, DATASET)
+    found = published.published(url, DATASET)
+    assert [(row["version"], row["run_id"], row["how"], row["current"]) for row in found["versions"]] == [
+        (3, "earlier", "rollback", True), (2, FINISHED, "run", False), (1, "earlier", "run", False),
+    ]  # fmt: skip
+    assert [row["run_id"] for row in found["kept_back"]] == [STUCK]
+    assert "the gate allows 5.0%" in found["kept_back"][0]["unpublished"]
+    assert published.published(url, "another") == {"versions": [], "kept_back": []}
+    (dataset,) = overview.datasets(url)
+    assert (dataset["published_run"], dataset["published_version"]) == ("earlier", 3)
+    assert {row["run_id"]: (row["published_version"], row["kept_back"]) for row in overview.runs(url)} == {
+        BROKEN: (None, False), STUCK: (None, True), FINISHED: (None, False), "earlier": (3, False),
+    }  # fmt: skip
+    run = progress.run(url, STUCK)
+    assert (run["published_run"], run["published_version"]) == ("earlier", 3)
+    assert run["unpublished"] == found["kept_back"][0]["unpublished"]
+
+
+def test_accepted_users_are_counted_by_step_and_stand_in_their_batch(url: str) -> None:
+    found = progress.run(url, STUCK)
+    assert found["accepted"] == {"snf": 2} and progress.run(url, BROKEN)["accepted"] == {}
+    assert [(row["batch"], row["accepted"], row["accepted_at"] is not None) for row in found["batches"][:2]] == [
+        (0, 2, True), (1, 0, False),
+    ]  # fmt: skip

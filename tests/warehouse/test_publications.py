@@ -14,7 +14,7 @@ from llmser_tasks.warehouse.engine import transaction
 
 def finished(
     url: str, run_id: str, validation: float = 0.1, gate: float | None = 0.05, ablation: bool = False
-) -> str | None:
+) -> publications.KeptBack | None:
     """A run that ends; returns why readers are not given it."""
     runs.create(url, run_id, "tiny", {})
     return concluded(url, run_id, validation, gate, ablation)
@@ -22,7 +22,7 @@ def finished(
 
 def concluded(
     url: str, run_id: str, validation: float = 0.1, gate: float | None = 0.05, ablation: bool = False
-) -> str | None:
+) -> publications.KeptBack | None:
     with transaction(url) as connection:
         runs.finish(connection, run_id)
         return publications.conclude(connection, run_id, validation=validation, gate=gate, ablation=ablation)
@@ -69,9 +69,9 @@ def test_the_gate_lets_pass_what_falls_by_no_more_than_its_margin(
     why = finished(database_url, "b", validation, gate)
     assert (why is None) is published
     assert now(database_url) == ("b" if published else "a")
-    assert runs.load(database_url, "b").unpublished == why
+    assert runs.load(database_url, "b").unpublished == (why and why.told)
     if why:
-        assert "run a, which readers keep" in why and "`llmser publish b`" in why
+        assert why.by == "gate" and "run a, which readers keep" in why.why and "`llmser publish b`" in why.told
         assert publications.publish(database_url, "b").how == "hand"
         assert now(database_url) == "b" and runs.load(database_url, "b").unpublished is None
 
@@ -91,7 +91,8 @@ def test_where_the_metric_of_the_published_run_is_unknown_the_gate_is_open(datab
 
 
 def test_what_leaves_out_parts_of_the_method_is_published_by_hand_only(database_url: str) -> None:
-    assert "leaves out parts of the method" in str(finished(database_url, "a", ablation=True))
+    why = finished(database_url, "a", ablation=True)
+    assert why is not None and why.by == "ablation" and "leaves out parts of the method" in why.told
     assert publications.current(database_url, "tiny") is None
 
 
@@ -99,7 +100,8 @@ def test_a_run_that_ends_late_does_not_undo_a_newer_one(database_url: str) -> No
     finished(database_url, "first")
     runs.create(database_url, "slow", "tiny", {})
     finished(database_url, "quick")
-    assert "because run quick, which is, was started later" in str(concluded(database_url, "slow", 0.9))
+    why = concluded(database_url, "slow", 0.9)
+    assert why is not None and why.by == "older" and "because run quick, which is, was started later" in why.told
     assert now(database_url) == "quick"
     assert concluded(database_url, "quick", 0.0) is None, "the published run, run again, stays so"
     assert now(database_url) == "quick"

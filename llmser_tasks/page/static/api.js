@@ -1,4 +1,4 @@
-// Two servers at one origin: our read-only routes, and Airflow's REST interface with the session of whoever is here.
+// Two servers at one origin: our routes, and Airflow's REST interface with the session of whoever is here.
 
 const HOME = new URL(".", location.href); // …/llmser/
 const AIRFLOW = new URL("../api/v2/dags/llmser/", HOME);
@@ -25,10 +25,8 @@ async function answer(response) {
 
 export const read = async (name, values = {}) => answer(await fetch(link(`api/${name}`, values)));
 
-export const airflow = async (path, body) =>
-  answer(
-    await fetch(
-      new URL(path, AIRFLOW),
-      body && { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) },
-    ),
-  );
+const posted = (body) => ({ method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
+
+export const write = async (name, body) => answer(await fetch(link(`api/${name}`), posted(body)));
+
+export const airflow = async (path, body) => answer(await fetch(new URL(path, AIRFLOW), body && posted(body)));

@@ -1,4 +1,5 @@
 // Batches of LLM questions as a grid, coloured by state; a batch tells more when it is chosen.
+import { accept } from "./accept.js";
 import { csv } from "./api.js";
 import { download, el, note, select } from "./dom.js";
 import { rerun } from "./rerun.js";
@@ -9,7 +10,7 @@ const ROOMY = 60; // so many batches of a step or fewer have room for their figu
 const STATES = ["failed", "running", "done", "waiting"];
 
 // What can be done about failed batches: a button each, given the run's state and what to do afterwards.
-const ACTIONS = [rerun];
+const ACTIONS = [rerun, accept];
 
 export function batches(state, again) {
   const grid = el("div");
@@ -73,16 +74,18 @@ function groups(shown, chosen, choose) {
 }
 
 function cell(batch, chosen, choose) {
-  const told = batch.state === "waiting" ? "waiting" : `${batch.label}: ${batch.state}, ${batch.answered} of ${batch.users} answered, ${batch.failed} failed`;
+  const told = batch.state === "waiting" ? "waiting" : `${batch.label}: ${batch.state}, ${batch.answered} of ${batch.users} answered, ${without(batch)}`;
   return el(
     "button",
     { class: `cell ${batch.state}`, title: told, "aria-label": `${batch.step} ${told}`, "aria-pressed": String(chosen), onclick: () => choose(batch) },
     el("b", {}, batch.label.replace(/^users /, "")),
     batch.state === "waiting" ? null : el("span", {}, `${whole(batch.answered)} of ${whole(batch.users)}`),
-    batch.failed ? el("span", {}, `${whole(batch.failed)} failed`) : null,
+    batch.failed ? el("span", {}, without(batch)) : null,
     batch.cost === null || batch.cost === undefined ? null : el("span", {}, `cost ${money(batch.cost)}`),
   );
 }
+
+const without = (batch) => batch.accepted ? `${whole(batch.accepted)} accepted` : `${whole(batch.failed)} failed`;
 
 function details(batch) {
   if (batch.state === "waiting") return [note(`${STEPS[batch.step]}, batch ${batch.batch}: has not begun.`)];
@@ -90,6 +93,7 @@ function details(batch) {
     ["State", batch.state],
     ["Answered", `${whole(batch.answered)} of ${whole(batch.users)} users`],
     ["Failed", `${whole(batch.failed)} users`],
+    ...(batch.accepted_at ? [["Accepted", `${batch.accepted ? `${whole(batch.accepted)} users` : "nobody yet"}, ${when(batch.accepted_at)}`]] : []),
     ["Calls", whole(batch.calls)],
     ["Tokens", `${whole(batch.prompt_tokens)} + ${whole(batch.completion_tokens)}`],
     ["Cost", money(batch.cost)],

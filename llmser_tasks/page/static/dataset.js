@@ -2,13 +2,15 @@
 import { csv, link, read } from "./api.js";
 import { course } from "./charts.js";
 import { bdi, card, el, note, show, table } from "./dom.js";
+import { published } from "./published.js";
 import { runsTable } from "./runs.js";
 import { BACKBONES, decimal, money, percent, signed, when, whole } from "./numbers.js";
 
 export async function dataset({ dataset: name }) {
-  const [drift, list] = await Promise.all([read("drift", { dataset: name }), runsTable(name)]);
+  const [drift, readers, list] = await Promise.all([read("drift", { dataset: name }), read("published", { dataset: name }), runsTable(name)]);
   show(
     el("header", { class: "top" }, el("div", {}, el("a", { class: "kicker", href: link("") }, "← LLMSeR"), el("h1", {}, bdi(name)))),
+    published(readers, name),
     ...panels(drift, name),
     card("Its runs", list),
   );

@@ -40,6 +40,7 @@ function tile(dataset) {
       fact("Users tested", whole(dataset.users)),
       fact("Calls", whole(dataset.calls)),
       fact("Cost", money(dataset.cost)),
+      fact("Readers have", dataset.published_run ? [el("a", { href: link("run", { run: dataset.published_run }) }, `version ${dataset.published_version}`), dataset.published_run === dataset.run_id ? ", the latest run" : null] : "nothing yet"),
       fact("Model", BACKBONES[dataset.backbone] ?? "–"),
     ),
   );

@@ -1,21 +1,31 @@
 // How far a run is: its steps, its batches, and what can be done about batches that failed.
 import { csv } from "./api.js";
 import { batches } from "./batches.js";
-import { card, download, el } from "./dom.js";
+import { download, el } from "./dom.js";
 import { duration, money, rate, whole } from "./numbers.js";
 
 export async function progress(state, again) {
   const tiles = el("div", { class: "tiles" });
+  const without = el("div");
   const steps = el("ol", { class: "steps" });
   const grid = batches(state, again);
   const update = (now) => {
     tiles.replaceChildren(...summary(now.run));
+    without.replaceChildren(...accepted(now.run));
     steps.replaceChildren(...now.run.steps.map((step) => line(step, now.run)));
     grid.update(now);
   };
   update(state);
   const head = el("div", { class: "spread" }, el("h2", {}, "Steps"), download(csv("steps", { run: state.run.run_id })));
-  return [[tiles, grid.element, el("section", { class: "card" }, head, steps)], update];
+  return [[tiles, without, grid.element, el("section", { class: "card" }, head, steps)], update];
+}
+
+function accepted(run) {
+  const steps = Object.entries(run.accepted);
+  const all = steps.reduce((total, [, users]) => total + users, 0);
+  if (!all) return [];
+  const where = steps.map(([step, users]) => `${whole(users)} in ${step}`).join(", ");
+  return [el("p", { class: "banner" }, el("strong", {}, `${whole(all)} ${all === 1 ? "user" : "users"} accepted without an answer`), `: ${where}. Someone let the run go on without them; they count as users without a usable answer.`)];
 }
 
 function summary(run) {

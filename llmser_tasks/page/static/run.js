@@ -80,6 +80,9 @@ function header({ run, shown, away }) {
     ["started", when(run.started_at)],
     [shown === "running" ? "for" : "took", duration(run.seconds)],
     ["asks", bdi(run.endpoint ?? "–")],
+    ...(run.published_run && run.published_run !== run.run_id
+      ? [["readers have", el("a", { href: link("run", { run: run.published_run }) }, bdi(run.published_run))]]
+      : []),
   ];
   return el(
     "header",
@@ -87,9 +90,10 @@ function header({ run, shown, away }) {
     run.synthetic && el("p", { class: "banner" }, el("strong", {}, "SYNTHETIC DATA"), " — made-up users and items: these figures say nothing about real ones."),
     el("div", { class: "top" },
       el("div", {}, el("a", { class: "kicker", href: link("") }, "← LLMSeR"), el("h1", {}, el("a", { href: link("dataset", { dataset: run.dataset }) }, bdi(run.dataset)))),
-      badge(shown)),
+      el("div", { class: "states" }, badge(shown), run.published_run === run.run_id && el("span", { class: "badge published" }, `published, version ${run.published_version}`))),
     el("ul", { class: "chips" }, chips.map(([name, value]) => el("li", {}, name && el("span", { class: "muted" }, `${name} `), value))),
     run.message && shown === "failed" && el("p", { class: "banner bad", role: "alert" }, run.message),
+    run.unpublished && el("p", { class: "banner", role: "status" }, bdi(run.unpublished)),
     away && el("p", { class: "banner", role: "status" }, "Postgres is away for a moment; what stands here may be old."),
   );
 }

@@ -21,7 +21,8 @@ DATASETS = """
     )
     select names.dataset, latest.run_id, latest.state, latest.synthetic, latest.message, latest.started_at,
            latest.finished_at, latest.backbone, done.run_id as succeeded, figures.users, figures.base, figures.llmser,
-           c.difference, c.low, c.high, c.p_holm, spent.cost, spent.calls
+           c.difference, c.low, c.high, c.p_holm, spent.cost, spent.calls, now.run_id as published_run,
+           now.version as published_version
     from names
     cross join lateral (
         select run_id, state, synthetic, message, started_at, finished_at, config ->> 'backbone' as backbone
@@ -42,6 +43,9 @@ DATASETS = """
     left join lateral (
         select sum(cost) as cost, sum(calls)::bigint as calls from batches b where b.run_id = latest.run_id
     ) spent on true
+    left join lateral (
+        select run_id, version from publications p where p.dataset = names.dataset order by version desc limit 1
+    ) now on true
     where names.dataset is not null
     order by latest.started_at desc
 """
@@ -49,7 +53,7 @@ DATASETS = """
 RUNS = """
     select r.run_id, r.dataset, r.state, r.synthetic, r.message, r.started_at, r.finished_at,
            r.config ->> 'backbone' as backbone, r.config ->> 'endpoint' as endpoint, figures.base, figures.llmser,
-           b.failed, b.cost
+           b.failed, b.cost, now.version as published_version, r.unpublished is not null as kept_back
     from runs r
     left join lateral (
         select avg(value) filter (where model = 'base') as base, avg(value) filter (where model = 'llmser') as llmser
@@ -60,6 +64,9 @@ RUNS = """
         select count(*) filter (where state = 'failed') as failed, sum(cost) as cost
         from batches b where b.run_id = r.run_id
     ) b on true
+    left join lateral (
+        select run_id, version from publications p where p.dataset = r.dataset order by version desc limit 1
+    ) now on now.run_id = r.run_id
     {where} order by r.started_at desc, r.run_id desc limit :most
 """
 BEFORE = "(r.started_at, r.run_id) < (cast(:moment as timestamptz), cast(:run as text))"

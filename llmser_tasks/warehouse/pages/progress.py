@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from llmser_tasks.errors import InputError
 from llmser_tasks.names import STEPS
+from llmser_tasks.warehouse import acceptance
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.pages.reading import Row, first, rows
 from llmser_tasks.warehouse.rows import storable
 
 RUN = """
-    select run_id, dataset, state, synthetic, message, code_version, started_at, finished_at, budget, tail_threshold,
+    select r.run_id, r.dataset, state, synthetic, message, code_version, started_at, finished_at, budget,
+           tail_threshold, unpublished, now.run_id as published_run, now.version as published_version,
            config ->> 'backbone' as backbone, config ->> 'endpoint' as endpoint, config -> 'seeds' as seeds,
            exists (select from reports p where p.run_id = r.run_id) as has_report,
            extract(epoch from coalesce(finished_at, now()) - started_at)::float8 as seconds
-    from runs r where run_id = :run
+    from runs r
+    left join lateral (
+        select run_id, version from publications p where p.dataset = r.dataset order by version desc limit 1
+    ) now on true
+    where r.run_id = :run
 """
 
 # All parts of a step (user batches, seeds) together. A part that came back after a pause began its row anew.
@@ -35,14 +41,14 @@ TRAINED = (
     "select (summary #>> '{training,users}')::bigint as users from steps where run_id = :run and step = 'sequences'"
 )
 BATCHES = """
-    select step, batch, label, users, answered, failed, calls, prompt_tokens, completion_tokens, cost, lost, state,
-           message, updated_at
+    select step, batch, label, users, answered, failed, accepted, accepted_at, calls, prompt_tokens,
+           completion_tokens, cost, lost, state, message, updated_at
     from batches where run_id = :run order by step desc, batch
 """
 
 
 def run(url: str, run_id: str) -> Row:
-    """The run's row, its steps in order (also those to come) and its batches.
+    """The run's row, its steps in order (also those to come), its batches, and the users it went on without.
 
     Raises:
         InputError: there is no such run.
@@ -54,10 +60,11 @@ def run(url: str, run_id: str) -> Row:
         noted = {row["step"]: row for row in rows(connection, STEP_ROWS, run=run_id)}
         batches = rows(connection, BATCHES, run=run_id)
         trained = first(connection, TRAINED, run=run_id)
+    accepted = acceptance.users(url, run_id)
     planned = _planned(batches, trained["users"] if trained else None)
     names = [*STEPS, *(step for step in noted if step not in STEPS)]
     steps = [_step(name, noted.get(name), planned.get(name, 1)) for name in names]
-    return found | {"steps": steps, "batches": batches, "planned": planned}
+    return found | {"steps": steps, "batches": batches, "planned": planned, "accepted": accepted}
 
 
 def _step(name: str, row: Row | None, parts: int) -> Row:

@@ -9,11 +9,11 @@ from sqlalchemy import text
 
 from llmser_tasks.errors import InputError
 from llmser_tasks.warehouse import queries
-from llmser_tasks.warehouse.pages import costs, drift, overview, results
+from llmser_tasks.warehouse.pages import costs, drift, overview, published, results
 from llmser_tasks.warehouse.rows import storable
 
 OF_ALL = {"datasets": overview.DATASETS, "runs": queries.QUERIES["runs"]}
-OF_DATASET = {"drift": drift.DRIFT}
+OF_DATASET = {"drift": drift.DRIFT, "published": published.VERSIONS, "kept-back": published.KEPT_BACK}
 OF_RUN = {
     name: queries.QUERIES[name]
     for name in ("steps", "batches", "metrics", "reliability", "pseudo-items", "recommendations")
