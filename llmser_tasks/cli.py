@@ -36,6 +36,8 @@ COMMANDS = {  # name → module below llmser_tasks.commands, what it does
     "publish": ("publish", "Give readers the results of a run."),
     "rollback": ("publish", "Give readers an earlier run again."),
     "recommend": ("recommend", "Recommend to anyone, with the model of a run."),
+    "backup": ("backup", "Write the whole warehouse into one file."),
+    "restore": ("backup", "Put a backup in the warehouse's place."),
     "up": ("up", "Start Postgres, the embedding ranker and Airflow; Ctrl-C stops them."),
     "down": ("up", "Stop what `up` started."),
     "serve-ranker": ("serve_ranker", "Serve the embedding ranker alone, for any OpenAI client."),

