@@ -1,7 +1,7 @@
 """New interactions start a run of `llmser` for their dataset alone.
 
 They arrive as files in the dataset's inbox, or somebody reports them over REST; either is an event of the asset
-`llmser_interactions` whose partition is the dataset. `llmser_inbox` looks into the inboxes on a cron (each minute,
+`llmser_arrivals` whose partition is the dataset. `llmser_inbox` looks into the inboxes on a cron (each minute,
 LLMSER_REFRESH_CRON says otherwise); `llmser_refresh` answers an event with a run of `llmser` that starts from the
 dataset's published run. While such a run waits or runs, whatever else arrives comes down to one run after it.
 
@@ -21,7 +21,7 @@ from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOpe
 from airflow.sdk import DAG, Asset, PartitionedAssetTimetable, task
 
 RUNS = "llmser"
-INTERACTIONS = Asset(name="llmser_interactions", uri="x-llmser://interactions")
+ARRIVALS = Asset(name="llmser_arrivals", uri="x-llmser://arrivals")
 DEFAULTS = {"owner": "llmser", "retries": 2, "retry_delay": timedelta(seconds=20)}
 
 
@@ -33,7 +33,7 @@ def busy(run_id: str) -> bool:
     return count > 0
 
 
-@task(outlets=[INTERACTIONS])
+@task(outlets=[ARRIVALS])
 def look(*, outlet_events: Any = None) -> list[str]:
     """Look into every dataset's inbox; report those with something that no run has taken in, or that wait for a run.
 
@@ -46,7 +46,7 @@ def look(*, outlet_events: Any = None) -> list[str]:
     found = arrivals.due(settings.database_url(), settings.inbox(), busy)
     if not found:
         raise AirflowSkipException("Nothing has arrived that no run has taken in.")
-    outlet_events[INTERACTIONS].add_partitions(found)
+    outlet_events[ARRIVALS].add_partitions(found)
     return found
 
 
@@ -92,7 +92,7 @@ with DAG(
     dag_display_name="LLMSeR refresh",
     description="New interactions of a dataset → a run that asks only about the users they change",
     doc_md=__doc__,
-    schedule=PartitionedAssetTimetable(assets=INTERACTIONS),
+    schedule=PartitionedAssetTimetable(assets=ARRIVALS),
     catchup=False,
     is_paused_upon_creation=False,
     default_args=DEFAULTS,

@@ -45,3 +45,16 @@ def test_an_event_says_which_dataset_and_run_and_where_it_is() -> None:
     lineage.note(context, [lineage.INTERACTIONS], "beauty", {"ingest": reference})  # type: ignore[arg-type]
     extra = context["outlet_events"][lineage.INTERACTIONS].extra  # type: ignore[index]
     assert extra == {"dataset": "beauty", "run_id": "manual__1", "artefact": reference}
+
+
+def test_no_name_stands_for_two_assets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Airflow fails every task one of whose assets collides with another one."""
+    monkeypatch.setenv("LLMSER_DATABASE_URL", URL)
+    monkeypatch.syspath_prepend(str(PROJECT / "dags"))
+    dags = DagBag(str(PROJECT / "dags")).dags
+    assert {"llmser", "llmser_refresh", "llmser_inbox"} <= set(dags)
+    tasks = [task for dag in dags.values() for task in dag.tasks if not task.is_mapped]
+    assets = {(asset.name, asset.uri) for task in tasks for asset in (*task.inlets, *task.outlets)}
+    assets.add((lineage.INTERACTIONS.name, lineage.INTERACTIONS.uri))
+    assert ("llmser_arrivals", "x-llmser://arrivals") in assets
+    assert len({name for name, _ in assets}) == len(assets) == len({uri for _, uri in assets})

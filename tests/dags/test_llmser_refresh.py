@@ -27,7 +27,7 @@ def dags() -> dict[str, Any]:
 def test_an_event_of_a_dataset_starts_a_run_for_it_alone(dags: dict[str, Any]) -> None:
     timetable = dags["llmser_refresh"].timetable
     assert type(timetable).__name__ == "PartitionedAssetTimetable"
-    assert timetable.asset_condition.name == "llmser_interactions"
+    assert timetable.asset_condition.name == "llmser_arrivals"
     start = dags["llmser_refresh"].get_task("start_run")
     assert start.trigger_dag_id == "llmser" and start.upstream_task_ids == {"take"}
     assert start.skip_when_already_exists, "a retry must not start a second run"
@@ -36,7 +36,7 @@ def test_an_event_of_a_dataset_starts_a_run_for_it_alone(dags: dict[str, Any]) -
 def test_inboxes_are_looked_into_on_a_cron_one_look_at_a_time(dags: dict[str, Any]) -> None:
     dag = dags["llmser_inbox"]
     assert (dag.schedule, dag.max_active_runs, dag.catchup) == ("* * * * *", 1, False)
-    assert [asset.name for asset in dag.get_task("look").outlets] == ["llmser_interactions"]
+    assert [asset.name for asset in dag.get_task("look").outlets] == ["llmser_arrivals"]
 
 
 @pytest.fixture
