@@ -29,7 +29,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from llm_client import RESPONSE
+from llm_client import Server
 from sqlalchemy import text
 
 from llmser_tasks.llm.breaker import Breaker
@@ -151,44 +151,33 @@ def measure(limits: dict[str, int], url: str, seconds: float, processes: int) ->
 # Part 2 --------------------------------------------------------------------------------------------------------------
 
 
-class Server(asyncio.Protocol):
-    """Answers after ANSWER_S, but one request at once with a pause; writes down when requests came."""
+class Complaining(Server):
+    """Answers one request at once with a pause; writes down when requests came."""
 
+    latency = ANSWER_S
     arrived: list[float]
     complain_at: int
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-        self.read = b""
-
-    def data_received(self, data: bytes) -> None:
-        if not self.read:
-            Server.arrived.append(time.monotonic())
-            self.number = len(Server.arrived)
-        self.read += data
-        head, found, body = self.read.partition(b"\r\n\r\n")
-        if not found or len(body) < int(head.lower().partition(b"content-length:")[2].split(b"\r\n", 1)[0]):
+    def asked(self) -> None:
+        Complaining.arrived.append(time.monotonic())
+        if len(Complaining.arrived) != Complaining.complain_at:
+            super().asked()
             return
-        self.read = b""
-        if self.number == Server.complain_at:
-            refused = b'{"error": {"message": "slow down", "code": "rate_limit_exceeded"}}'
-            start = b"HTTP/1.1 429 Too Many Requests\r\nretry-after: %d\r\ncontent-length: %d\r\n\r\n"
-            self.transport.write(start % (PAUSE_S, len(refused)) + refused)
-        else:
-            asyncio.get_running_loop().call_later(ANSWER_S, self.transport.write, RESPONSE)
+        refused = b'{"error": {"message": "slow down", "code": "rate_limit_exceeded"}}'
+        start = b"HTTP/1.1 429 Too Many Requests\r\nretry-after: %d\r\ncontent-length: %d\r\n\r\n"
+        self.transport.write(start % (PAUSE_S, len(refused)) + refused)
 
 
 def serve(listener: socket.socket, complain_at: int, said: Any) -> None:
-    Server.arrived, Server.complain_at = [], complain_at
+    Complaining.arrived, Complaining.complain_at = [], complain_at
 
     async def forever() -> None:
-        server = await asyncio.get_running_loop().create_server(Server, sock=listener, backlog=4096)
+        server = await asyncio.get_running_loop().create_server(Complaining, sock=listener, backlog=4096)
         await asyncio.to_thread(said.recv)
         server.close()
 
     asyncio.run(forever())
-    said.send(Server.arrived)
+    said.send(Complaining.arrived)
 
 
 def ask(address: str, limits: dict[str, int], url: str, first: int, number: int) -> None:

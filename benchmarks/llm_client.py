@@ -52,7 +52,9 @@ RESPONSE = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length
 
 
 class Server(asyncio.Protocol):
-    """Answers every request after LATENCY_S, at as little cost as can be: the clients are what is measured."""
+    """Answers every request after `latency`, at as little cost as can be: the clients are what is measured."""
+
+    latency = LATENCY_S
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -64,7 +66,11 @@ class Server(asyncio.Protocol):
         head, found, body = self.read.partition(b"\r\n\r\n")
         if found and len(body) >= int(head.lower().partition(b"content-length:")[2].split(b"\r\n", 1)[0]):
             self.read = b""
-            asyncio.get_running_loop().call_later(LATENCY_S, self.transport.write, RESPONSE)
+            self.asked()
+
+    def asked(self) -> None:
+        """A request is here, whole."""
+        asyncio.get_running_loop().call_later(self.latency, self.transport.write, RESPONSE)
 
 
 def serve(listener: socket.socket) -> None:

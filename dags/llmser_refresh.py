@@ -13,7 +13,6 @@ the run fails, and its sentence says which datasets there are.
 from __future__ import annotations
 
 import os
-import secrets
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -62,7 +61,7 @@ def take() -> dict[str, Any]:
     dataset = get_current_context()["dag_run"].partition_key
     if dataset is None:
         raise AirflowFailException("The event names no dataset; its partition key must be one.")
-    run_id = f"refresh__{dataset}__{datetime.now(UTC):%Y-%m-%dT%H-%M-%S}-{secrets.token_hex(2)}"
+    run_id = arrivals.new_run_id(dataset)
     try:
         values = arrivals.take(settings.database_url(), settings.inbox(), dataset, run_id, busy)
     except InputError as error:

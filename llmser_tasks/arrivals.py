@@ -4,6 +4,8 @@ minute.
 
 from __future__ import annotations
 
+import secrets
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import text
@@ -37,6 +39,11 @@ def known(database_url: str) -> list[str]:
     with transaction(database_url) as connection:
         published = set(connection.scalars(text("select dataset from current_runs")))
     return sorted(published | {path.stem for folder in settings.dataset_folders() for path in folder.glob("*.json")})
+
+
+def new_run_id(dataset: str) -> str:
+    """Of a dataset's refresh that begins now; no two have the same, also within one second."""
+    return f"refresh__{dataset}__{datetime.now(UTC):%Y-%m-%dT%H-%M-%S}-{secrets.token_hex(2)}"
 
 
 def due(database_url: str, inbox: str, busy: refreshes.Busy) -> list[str]:

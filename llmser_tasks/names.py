@@ -19,3 +19,4 @@ STEPS = {  # as rows of the warehouse name them, in the order in which they run
     "evaluation": "Evaluate",
     "publish": "Publish to Postgres",
 }
+ASKING = ("snf", "reason")  # those that ask the LLM, a batch of users each; tasks and batches are called the same

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 import click
 
 from llmser_tasks import settings
@@ -27,7 +25,7 @@ def refresh(dataset: str, run_id: str | None) -> None:
         from llmser_tasks.warehouse import runs
 
         values = arrivals.values(url, dataset)
-        run_id = run_id or f"refresh__{dataset}__{datetime.now(UTC):%Y-%m-%dT%H-%M-%S}"
+        run_id = run_id or arrivals.new_run_id(dataset)
         console.print(f"Run {run_id}", markup=False)
         try:
             with steps_shown(console, url, run_id):

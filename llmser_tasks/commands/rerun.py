@@ -12,8 +12,7 @@ from llmser_tasks import settings
 from llmser_tasks.commands.options import as_arguments
 from llmser_tasks.commands.terminal import stderr
 from llmser_tasks.errors import InputError
-
-ASKING = ("snf", "reason")  # tasks, one a batch, under the names that their batches have in the warehouse
+from llmser_tasks.names import ASKING
 
 wait_option = click.option("--wait", is_flag=True, help="Follow the run to its end; exit code 1 if it fails.")
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from llmser_tasks.warehouse.engine import transaction
-from llmser_tasks.warehouse.pages.reading import Row, rows
+from llmser_tasks.warehouse.pages.reading import Row, of_run
 
 STATEMENTS = {
     "costs": (
@@ -29,5 +28,4 @@ STATEMENTS = {
 
 def costs(url: str, run_id: str) -> dict[str, list[Row]]:
     """All of STATEMENTS by name; the last two are counted once the run's reliability is known."""
-    with transaction(url) as connection:
-        return {name: rows(connection, statement, run=run_id) for name, statement in STATEMENTS.items()}
+    return of_run(url, run_id, STATEMENTS)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from llmser_tasks.warehouse.engine import transaction
-from llmser_tasks.warehouse.pages.reading import Row, rows
+from llmser_tasks.warehouse.pages.reading import Row, of_run
 
 STATEMENTS = {
     "metrics": (
@@ -32,5 +31,4 @@ STATEMENTS = {
 
 def results(url: str, run_id: str) -> dict[str, list[Row]]:
     """All of STATEMENTS by name; empty lists where the run has not come so far."""
-    with transaction(url) as connection:
-        return {name: rows(connection, statement, run=run_id) for name, statement in STATEMENTS.items()}
+    return of_run(url, run_id, STATEMENTS)
