@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import re
+import signal
+import threading
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -84,8 +89,9 @@ def asked(url: str, run_id: str) -> dict[str, tuple[int, int]]:
 
 
 def seen(url: str) -> list[Any]:
-    """Everything that readers are given."""
+    """Everything that readers are given, all tables as of one moment."""
     with transaction(url) as connection:
+        connection.execute(text("set transaction isolation level repeatable read"))
         return [connection.execute(text(f"select * from {view} order by 1, 2, 3, 4, 5, 6")).all() for view in CURRENT]
 
 
@@ -307,12 +313,36 @@ def test_readers_see_the_old_results_until_the_switch_and_after_a_rollback(
 
 STEPS = (
     "ingest", "sequences", "changes", "reverse", "ccg", "forward", "estimate", "snf", "pseudo", "rcs", "reason",
-    "reliability", "base", "weighted", "evaluation", "publish",
+    "reliability", "base", "weighted", "evaluation",
 )  # fmt: skip
 
 
-class Killed(BaseException):
-    """Nothing in the product catches this."""
+@contextmanager
+def looked_at(url: str) -> Iterator[Counter[str]]:
+    """Counts which run readers were given, look after look, until the block ends."""
+    over, given = threading.Event(), Counter[str]()
+
+    def look() -> None:
+        while not over.is_set():
+            given["|".join(sorted({row.run_id for table in seen(url) for row in table}))] += 1
+
+    reader = threading.Thread(target=look, daemon=True)
+    reader.start()
+    try:
+        yield given
+    finally:
+        over.set()
+        reader.join()
+
+
+def killed(refresh: Callable[[], str], patched: pytest.MonkeyPatch, module: Any, name: str, deadly: Any) -> None:
+    """A refresh in a process of its own, whose `deadly` ends it by signal 9."""
+    with patched.context() as patch:
+        patch.setattr(module, name, deadly)
+        process = multiprocessing.get_context("fork").Process(target=refresh)
+        process.start()
+        process.join()
+    assert process.exitcode == -signal.SIGKILL
 
 
 def test_killed_in_every_step_readers_never_see_a_mixture(
@@ -321,30 +351,35 @@ def test_killed_in_every_step_readers_never_see_a_mixture(
     go("full")
     old = seen(database_url)
     four_users_come(tmp_path)
-    made = pipeline._made
+    step, switch = pipeline._step, publications._switch
 
-    def killed_in(name: str) -> None:
-        def after(run: Any, recorder: Any, artefacts: Any) -> Any:
-            if recorder.key["step"] == name:
-                raise Killed
-            return made(run, recorder, artefacts)
+    def refresh() -> str:
+        return again(go, database_url, "refresh")
 
-        monkeypatch.setattr(pipeline, "_made", after)
+    def dying_in(fatal: str) -> Any:
+        @contextmanager
+        def until_it_is_done(run: Any, name: str, part: str = "") -> Iterator[Any]:
+            with step(run, name, part) as recorder:
+                yield recorder
+                if name == fatal:  # all of it is made, and nobody has said so yet
+                    os.kill(os.getpid(), signal.SIGKILL)
 
-    for name in STEPS:
-        killed_in(name)
-        if name == "publish":
-            monkeypatch.setattr(publications, "conclude", lambda *_, **__: (_ for _ in ()).throw(Killed))
-        elif name in {"estimate", "snf", "reason"}:
-            continue  # these write rows of the run alone; a batch's kill has a test of its own
-        with pytest.raises(Killed):
-            again(go, database_url, "refresh")
-        assert seen(database_url) == old, name
-    monkeypatch.undo()
-    monkeypatch.setattr(pipeline, "Encoder", FakeEncoder)
-    monkeypatch.setenv("LLMSER_THREADS", "1")
-    monkeypatch.setenv("LLMSER_HOME", str(tmp_path))
-    again(go, database_url, "refresh")
+        return until_it_is_done
+
+    def switch_and_die(*given: Any) -> None:
+        switch(*given)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    with looked_at(database_url) as given:
+        for name in STEPS:
+            killed(refresh, monkeypatch, pipeline, "_step", dying_in(name))
+            steps = rows(database_url, "select step, state from steps where run_id = 'refresh'")
+            assert {row["state"] for row in steps if row["step"] == name} == {"running"}, name
+            assert seen(database_url) == old, name
+        killed(refresh, monkeypatch, publications, "_switch", switch_and_die)
+        assert seen(database_url) == old, "a switch that was not committed"
+        refresh()
+    assert set(given) <= {"full", "refresh"} and given["full"] > len(STEPS)
     assert {row.run_id for table in seen(database_url) for row in table} == {"refresh"}
 
 

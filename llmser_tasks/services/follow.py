@@ -52,6 +52,7 @@ STEPS = {  # steps of the warehouse that a task does, where they are called othe
 }
 HIDDEN = {"plan_batches", "plan"}
 OVER = {"success", "failed"}
+ENDED = OVER | {"upstream_failed", "skipped"}
 LOOK_EVERY_S = 1.0
 LINE_EVERY_S = 15.0
 
@@ -81,6 +82,11 @@ class Line:
         return "running" if self.states["success"] else "waiting"
 
     @property
+    def over(self) -> bool:
+        """Whether nothing of it goes on: one failed batch says "failed" while its neighbours are still asked."""
+        return bool(self.states) and all(state in ENDED for state in self.states)
+
+    @property
     def seconds(self) -> float:
         """Since it started, until it ended."""
         if self.started is None:
@@ -98,7 +104,8 @@ class Line:
         parts = []
         instances = sum(self.states.values())
         if instances > 1:
-            parts.append(f"{self.states['success']} of {instances} tasks")
+            failed = f", {self.states['failed']} failed" if self.states["failed"] else ""
+            parts.append(f"{self.states['success']} of {instances} tasks{failed}")
         if self.unit:
             parts.append(self._progress())
         return ", ".join(parts)
@@ -219,17 +226,19 @@ class _Plain:
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        self.states: dict[str, str] = {}
+        self.states: dict[str, tuple[str, bool]] = {}
         self.printed = 0.0
 
     def show(self, current: list[Line]) -> None:
         due = time.monotonic() - self.printed > LINE_EVERY_S
         for number, line in enumerate(current, start=1):
-            changed = self.states.get(line.task, "waiting") != line.state
-            worth = changed or (due and line.state == "running")
-            if not worth or line.state in {"waiting", "queued", "upstream_failed"}:
+            now = (line.state, line.over)
+            goes_on = line.state in OVER | {"running"} and not line.over
+            if line.state in {"waiting", "queued", "upstream_failed"}:
                 continue
-            self.states[line.task] = line.state
+            if self.states.get(line.task) == now and not (due and goes_on):
+                continue
+            self.states[line.task] = now
             self.printed = time.monotonic()
             took = f" ({duration(line.seconds)})" if line.state == "success" else ""
             text = f": {line.text}" if line.text else ""

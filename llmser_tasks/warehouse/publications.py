@@ -1,8 +1,9 @@
 """What readers are given: of each dataset one published run, which one insert exchanges for another.
 
 `publications` is a log of these switches. Whoever reads `current_recommendations`, `current_metrics` … sees, in one
-statement or one transaction, the run before the switch or the one after it. There are such views of all that a run
-writes in the transaction that publishes it, and of nothing that it writes earlier.
+statement, the run before the switch or the one after it; in several statements, if they are one transaction of
+isolation level repeatable read (Postgres's ordinary one looks anew for each statement). There are such views of all
+that a run writes in the transaction that publishes it, and of nothing that it writes earlier.
 """
 
 from __future__ import annotations

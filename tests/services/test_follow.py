@@ -75,6 +75,17 @@ def test_plain_output_says_each_change_once() -> None:
     ]
 
 
+def test_plain_output_goes_on_telling_while_others_of_a_failed_batch_run() -> None:
+    out = io.StringIO()
+    plain = _Plain(Console(file=out, width=200))
+    for others in ("running", "running", "success"):
+        plain.show(lines([instance("snf", "failed", 9, 4), *(instance("snf", others, 4) for _ in range(2))], []))
+    assert out.getvalue().splitlines() == [
+        "[8/15] Ask which candidates fit (SNF): failed: 0 of 3 tasks, 1 failed",
+        "[8/15] Ask which candidates fit (SNF): failed: 2 of 3 tasks, 1 failed",
+    ]
+
+
 def test_titles_from_dumps_in_notes_are_text_not_markup() -> None:
     current = lines([instance("ingest", "running", 3)], [row("ingest", "running", done=1, unit="lines", note="[red]x")])
     out = io.StringIO()

@@ -124,6 +124,26 @@ def test_who_switches_at_the_same_time_waits(database_url: str) -> None:
     assert versions == list(range(1, len(versions) + 1))
 
 
+def test_who_ends_meanwhile_is_judged_by_what_is_published_then(database_url: str) -> None:
+    for run_id in ("first", "older", "newer"):
+        runs.create(database_url, run_id, "tiny", {})
+    concluded(database_url, "first")
+    waits = text(
+        "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
+    )
+    with ThreadPoolExecutor(1) as pool:
+        with transaction(database_url) as connection:
+            runs.finish(connection, "newer")
+            assert publications.conclude(connection, "newer", validation=0.1, gate=None, ablation=False) is None
+            late = pool.submit(concluded, database_url, "older")
+            with transaction(database_url) as other:
+                while not late.done() and not other.scalar(waits):
+                    other.execute(text("select pg_stat_clear_snapshot()"))
+        kept_back = late.result(60)
+    assert kept_back is not None and kept_back.by == "older"
+    assert now(database_url) == "newer"
+
+
 def test_a_published_run_cannot_be_deleted_under_its_readers(database_url: str) -> None:
     finished(database_url, "a")
     with pytest.raises(Exception, match="publications"), transaction(database_url) as connection:
