@@ -15,30 +15,21 @@ endpoint beyond those in the ledger: questions that were paid for a second time.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import itertools
 import subprocess
 import sys
 import time
-from collections import Counter
-from collections.abc import Sequence
 from typing import Any
 
+import failing
 import httpx
-import orjson
 from rich.console import Console
 from rich.table import Table
 from sqlalchemy import text
 
-from llmser_tasks import pipeline, settings
-from llmser_tasks.augmentation import snf
-from llmser_tasks.augmentation.asking import Batch, plan
-from llmser_tasks.augmentation.catalogue import Catalogue
-from llmser_tasks.augmentation.pools import POOLS
-from llmser_tasks.llm.faults import Faults, parse_spec
-from llmser_tasks.pipeline import Made, Run
+from llmser_tasks import settings
+from llmser_tasks.augmentation.asking import plan
 from llmser_tasks.sample import write_sample
-from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.services import airflow_api, stack
 from llmser_tasks.services.follow import follow
 from llmser_tasks.services.stack import Stack
@@ -57,49 +48,6 @@ COUNTS = """
 Count = dict[str, int]
 REST = "REST"
 WAYS = (REST, "llmser rerun-failed", "llmser accept")
-
-
-def hashes(run: Run, refs: Made, batches: Sequence[Batch], noun: str) -> list[list[str]]:
-    """Of every batch's questions, as the ranker draws its faults by them."""
-    catalogue, training, ccg = (
-        run.workspace.folder(Artefact(**refs[name])) for name in ("catalogue", "training", "ccg")
-    )
-    known = Catalogue.read(catalogue)
-    histories, pools = Histories.read(training / "histories.parquet"), Histories.read(ccg / POOLS)
-    found = []
-    for batch in batches:
-        parts = batch.of(histories)
-        inquiries = [
-            snf.inquire(
-                int(user), history, pool, known, pseudo_items=run.config.augmentation.pseudo_items, noun=noun,
-                llm=run.config.llm, seed=run.config.seed,
-            )
-            for user, history, pool in zip(parts.users, parts, batch.of(pools), strict=True)
-        ]  # fmt: skip
-        questions = [inquiry.question for inquiry in inquiries if inquiry.question]
-        found.append([hashlib.sha256(orjson.dumps(question.messages)).hexdigest() for question in questions])
-    return found
-
-
-def fault(questions: Sequence[Sequence[str]], failing: int) -> str:
-    """A spec by which so many batches fail, if they are asked in their order."""
-    rate = 1 - (1 - failing / len(questions)) ** (1 / len(questions[0]))
-    for seed in itertools.count():
-        spec = f"seed={seed},arrears={rate:.6f}"
-        if fail_by(parse_spec(spec), questions) == failing:
-            return spec
-    raise AssertionError("unreachable")
-
-
-def fail_by(faults: Faults, questions: Sequence[Sequence[str]]) -> int:
-    """How many batches fail. What one batch was refused, the next that has the same question asks again."""
-    asked, answered, failing = Counter[str](), set[str](), 0
-    for batch in questions:
-        refused = {one for one in set(batch) - answered if faults.draw(one, "", asked[one])}
-        answered |= set(batch) - refused
-        asked.update(refused)
-        failing += bool(refused)
-    return failing
 
 
 def counts(here: Stack, run_id: str) -> Count:
@@ -126,10 +74,7 @@ def main() -> None:
         "item_core": 1,
     }  # fmt: skip
     warehouse = here.addresses.warehouse
-    run = pipeline.start(f"prepare-{stamp}", values, workspace=settings.workspace(), database_url=warehouse)
-    refs = pipeline.ingest(run)
-    refs |= pipeline.sequences(run, refs)
-    refs |= pipeline.train_reverse(run, refs)
+    run, refs = failing.prepared(values, warehouse)
     users = run.workspace.summary(Artefact(**refs["training"]))["users"]
     values["users_per_batch"] = each = -(-users // BATCHES)
     batches = plan(users, each)
@@ -137,9 +82,9 @@ def main() -> None:
     for name in ("way", "failed", "ledger before", "requests before", "ledger after", "requests after", "asked again",
                  "twice", "accepted", "state", "wall, s"):  # fmt: skip
         table.add_column(name, justify="left" if name == "way" else "right")
-    for failing, way in itertools.product(given.failing, given.ways):
-        noun = f"thing {stamp} {failing} {way}"
-        spec = fault(hashes(run, refs, batches, noun), failing)
+    for number, way in itertools.product(given.failing, given.ways):
+        noun = f"thing {stamp} {number} {way}"
+        spec = failing.fault(run, refs, batches, noun, number)
         table.add_row(*rerun(here, console, values | {"noun": noun}, spec, way))
         console.print(table)
 

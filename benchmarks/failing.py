@@ -1,0 +1,75 @@
+"""The ranker's fault by which an exact number of SNF batches fails: its seed is searched for that."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from llmser_tasks import pipeline, settings
+from llmser_tasks.augmentation import snf
+from llmser_tasks.augmentation.asking import Batch
+from llmser_tasks.augmentation.catalogue import Catalogue
+from llmser_tasks.augmentation.pools import POOLS
+from llmser_tasks.llm.faults import Faults, parse_spec
+from llmser_tasks.pipeline import Made, Run
+from llmser_tasks.sequences.histories import Histories
+from llmser_tasks.workspace import Artefact
+
+
+def prepared(values: Mapping[str, Any], database_url: str) -> tuple[Run, Made]:
+    """What the questions of a run with these settings hang on: its histories and pools."""
+    run_id = f"prepare-{time.time_ns()}"
+    run = pipeline.start(run_id, values, workspace=settings.workspace(), database_url=database_url)
+    refs = pipeline.ingest(run)
+    refs |= pipeline.sequences(run, refs)
+    return run, refs | pipeline.train_reverse(run, refs)
+
+
+def hashes(run: Run, refs: Made, batches: Sequence[Batch], noun: str) -> list[list[str]]:
+    """Of every batch's questions, as the ranker draws its faults by them."""
+    catalogue, training, ccg = (
+        run.workspace.folder(Artefact(**refs[name])) for name in ("catalogue", "training", "ccg")
+    )
+    known = Catalogue.read(catalogue)
+    histories, pools = Histories.read(training / "histories.parquet"), Histories.read(ccg / POOLS)
+    found = []
+    for batch in batches:
+        parts = batch.of(histories)
+        inquiries = [
+            snf.inquire(
+                int(user), history, pool, known, pseudo_items=run.config.augmentation.pseudo_items, noun=noun,
+                llm=run.config.llm, seed=run.config.seed,
+            )
+            for user, history, pool in zip(parts.users, parts, batch.of(pools), strict=True)
+        ]  # fmt: skip
+        questions = [inquiry.question for inquiry in inquiries if inquiry.question]
+        found.append([hashlib.sha256(orjson.dumps(question.messages)).hexdigest() for question in questions])
+    return found
+
+
+def fault(run: Run, refs: Made, batches: Sequence[Batch], noun: str, failing: int) -> str:
+    """A spec by which so many batches fail, if they are asked in their order."""
+    questions = hashes(run, refs, batches, noun)
+    rate = 1 - (1 - failing / len(questions)) ** (1 / len(questions[0]))
+    for seed in itertools.count():
+        spec = f"seed={seed},arrears={rate:.6f}"
+        if fail_by(parse_spec(spec), questions) == failing:
+            return spec
+    raise AssertionError("unreachable")
+
+
+def fail_by(faults: Faults, questions: Sequence[Sequence[str]]) -> int:
+    """How many batches fail. What one batch was refused, the next that has the same question asks again."""
+    asked, answered, failing = Counter[str](), set[str](), 0
+    for batch in questions:
+        refused = {one for one in set(batch) - answered if faults.draw(one, "", asked[one])}
+        answered |= set(batch) - refused
+        asked.update(refused)
+        failing += bool(refused)
+    return failing
