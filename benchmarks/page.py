@@ -5,6 +5,12 @@
 Makes a warehouse of its own in a temporary folder with synthetic rows (generate_series), then asks what the page asks:
 the best and the median of several times, the longest statement's plan, and every sequential scan over a table of more
 than 10,000 rows. The server's own work is timed, without the network and the browser.
+
+    LLMSER_HOME=FOLDER llmser up &
+    LLMSER_HOME=FOLDER python benchmarks/page.py --browser
+
+fills the warehouse of these services instead, which keeps the rows, and then times the pages in Chromium too: from
+the request to the first card or tile with figures, by somebody who has not been there before (nothing is cached).
 """
 
 from __future__ import annotations
@@ -19,10 +25,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import browsing
 import orjson
 from sqlalchemy import event, text
 from sqlalchemy.engine import Engine
 
+from llmser_tasks import settings
+from llmser_tasks.services import stack
+from llmser_tasks.services.stack import Stack
 from llmser_tasks.warehouse import embedded
 from llmser_tasks.warehouse.engine import engine, transaction
 from llmser_tasks.warehouse.migrations import migrate
@@ -39,7 +49,8 @@ FILL = [
     """ '{"backbone": "sasrec", "endpoint": "llm", "seeds": [42]}', 'succeeded', '1', now() - i * interval '1 hour',"""
     " now(), 3 from generate_series(0, :runs - 1) i",
     "insert into publications (dataset, version, run_id, how)"
-    " select dataset, row_number() over (partition by dataset order by started_at), run_id, 'run' from runs",
+    " select dataset, row_number() over (partition by dataset order by started_at), run_id, 'run' from runs"
+    " where run_id like 'run-%'",
     "insert into steps (run_id, step, part, state, done, total, unit, summary, finished_at)"
     " select 'run-0', 'sequences', '', 'done', 1, 1, 'users',"
     """ cast('{"training": {"users": ' || :users || '}, "catalogue": {"items": 100000}}' as jsonb), now()""",
@@ -92,13 +103,26 @@ PARTS: dict[str, Callable[[str], Any]] = {
     "run: least trusted, later": lambda url: users.users(url, RUN, order="least", after=(0.5, "user-5")),
 }
 
+PAGES = {"overview": "", "dataset": f"dataset?dataset={DATASET}"} | {
+    f"run: {view}": f"run?run={RUN}&view={view}" for view in ("progress", "results", "users", "costs")
+}
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--users", type=int, default=1_000_000)
     parser.add_argument("--batches", type=int, default=2000)
     parser.add_argument("--runs", type=int, default=500)
+    parser.add_argument("--browser", action="store_true")
     sizes = vars(parser.parse_args())
+    if sizes.pop("browser"):
+        here = stack.attached(settings.home())
+        if here is None:
+            raise SystemExit("The services are not up; start them with `llmser up`.")
+        _fill(here.addresses.warehouse, sizes)
+        _measure(here.addresses.warehouse)
+        _browse(here)
+        return
     with tempfile.TemporaryDirectory(prefix="llmser-page-") as folder:
         Path(folder).chmod(0o711)
         server = embedded.start(Path(folder))
@@ -146,6 +170,20 @@ def _measure(url: str) -> None:
             f"{'  SEQUENTIAL: ' + ', '.join(scans) if scans else ''}",
             flush=True,
         )
+
+
+def _browse(here: Stack) -> None:
+    print(f"\n{'page':<28} {'best':>8} {'median':>8}  first content in a browser")
+    with browsing.chromium() as browser:
+        for name, path in PAGES.items():
+            seconds = []
+            for _ in range(TIMES):
+                with browsing.opened(browser, here, (1200, 844), "light") as tab:
+                    began = time.perf_counter()
+                    tab.goto(f"{here.url}/llmser/{path}", wait_until="commit")
+                    browsing.content(tab)
+                    seconds.append(time.perf_counter() - began)
+            print(f"{name:<28} {min(seconds):>6.2f} s {statistics.median(seconds):>6.2f} s", flush=True)
 
 
 def _large_tables(url: str) -> set[str]:
