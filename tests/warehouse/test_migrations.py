@@ -35,7 +35,7 @@ def test_again_changes_nothing(database_url: str) -> None:
 def test_concurrent_callers_do_not_collide(empty_database_url: str) -> None:
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(migrate, [empty_database_url] * 4))
-    assert version(empty_database_url) == "0009"
+    assert version(empty_database_url) == "0010"
 
 
 @pytest.fixture
@@ -43,8 +43,8 @@ def newer(tmp_path: Path) -> Path:
     """The migrations of a later release."""
     scripts = tmp_path / "sql 100%"
     shutil.copytree(SCRIPTS, scripts)
-    (scripts / "versions" / "0010_later.py").write_text(
-        "from alembic import op\nrevision, down_revision = '0010', '0009'\n"
+    (scripts / "versions" / "0011_later.py").write_text(
+        "from alembic import op\nrevision, down_revision = '0011', '0010'\n"
         "def upgrade():\n    op.execute(\"alter table runs add column colour text not null default 'blue'\")\n"
     )
     return scripts
@@ -53,26 +53,26 @@ def newer(tmp_path: Path) -> Path:
 def test_an_upgrade_keeps_data(database_url: str, newer: Path) -> None:
     runs.create(database_url, "r", "sample", {"a": 1})
     migrate(database_url, newer)
-    assert version(database_url) == "0010"
+    assert version(database_url) == "0011"
     with transaction(database_url) as connection:
         assert connection.execute(text("select run_id, colour from runs")).one() == ("r", "blue")
 
 
 def test_a_failing_upgrade_leaves_the_old_schema(database_url: str, newer: Path) -> None:
-    (newer / "versions" / "0011_broken.py").write_text(
-        "from alembic import op\nrevision, down_revision = '0011', '0010'\n"
+    (newer / "versions" / "0012_broken.py").write_text(
+        "from alembic import op\nrevision, down_revision = '0012', '0011'\n"
         "def upgrade():\n    op.execute('select 1 / 0')\n"
     )
     with pytest.raises(Exception, match="division by zero"):
         migrate(database_url, newer)
-    assert version(database_url) == "0009"
+    assert version(database_url) == "0010"
 
 
 def test_a_newer_schema_is_refused(database_url: str, newer: Path) -> None:
     migrate(database_url, newer)
-    with pytest.raises(StorageError, match=r"has schema 0010, newer than this LLMSeR knows \(0009\); upgrade LLMSeR"):
+    with pytest.raises(StorageError, match=r"has schema 0011, newer than this LLMSeR knows \(0010\); upgrade LLMSeR"):
         migrate(database_url)
-    assert version(database_url) == "0010"
+    assert version(database_url) == "0011"
 
 
 def test_a_role_without_rights_is_told_so(empty_database_url: str, postgres: embedded.Server) -> None:
