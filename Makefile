@@ -19,7 +19,7 @@ demo: env
 test: dev-env
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 env:
 	@test -e $(VENV)/.done-$(KEY) || test -e $(VENV)/.done-dev-$(KEY) || \
