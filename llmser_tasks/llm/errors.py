@@ -235,8 +235,12 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds the endpoint asks to wait; None where it does not say or cannot be understood.
 
     Forms: `retry-after-ms`; `retry-after` in seconds or as an HTTP date (measured against the response's own Date, so
-    that clocks may differ); and both as a LiteLLM proxy passes them on, with `llm_provider-` before them.
+    that clocks may differ); and both as a LiteLLM proxy passes them on, with `llm_provider-` before them. Where that
+    proxy says that too many requests are in flight, its retry-after is the length of a window that has nothing to do
+    with when one of them ends: fewer in flight is the remedy, which follows from the refusal itself.
     """
+    if headers.get("rate_limit_type") == "max_parallel_requests":
+        return None
     for prefix in ("", "llm_provider-"):
         milliseconds = _number(headers.get(f"{prefix}retry-after-ms"))
         if milliseconds is not None:

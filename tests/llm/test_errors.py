@@ -119,6 +119,8 @@ def test_no_sentence_repeats_the_key_or_hidden_characters(status: int) -> None:
         ({"llm_provider-retry-after-ms": "250"}, 0.25),
         ({"retry-after": "Wed, 21 Oct 2015 07:28:30 GMT", "date": "Wed, 21 Oct 2015 07:28:00 GMT"}, 30),
         ({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0),
+        ({"retry-after": "60", "rate_limit_type": "requests"}, 60),  # of LiteLLM's proxy
+        ({"retry-after": "60", "rate_limit_type": "max_parallel_requests"}, None),
         ({"retry-after": "-4"}, 0),
         ({"retry-after": "soon"}, None),
         ({"retry-after": "nan"}, None),
