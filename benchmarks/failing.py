@@ -36,6 +36,11 @@ def prepared(values: Mapping[str, Any], database_url: str) -> tuple[Run, Made]:
     return run, refs
 
 
+def users(run: Run, refs: Made) -> int:
+    """Who is asked."""
+    return int(run.workspace.summary(Artefact(**refs["training"]))["users"])
+
+
 def hashes(run: Run, refs: Made, batches: Sequence[Batch], noun: str) -> list[list[str]]:
     """Of every batch's questions, as the ranker draws its faults by them."""
     catalogue, training, ccg = (

@@ -27,11 +27,10 @@ from typing import Any
 
 import browsing
 import orjson
+import services
 from sqlalchemy import event, text
 from sqlalchemy.engine import Engine
 
-from llmser_tasks import settings
-from llmser_tasks.services import stack
 from llmser_tasks.services.stack import Stack
 from llmser_tasks.warehouse import embedded
 from llmser_tasks.warehouse.engine import engine, transaction
@@ -118,9 +117,7 @@ def main() -> None:
     parser.add_argument("--browser", action="store_true")
     sizes = vars(parser.parse_args())
     if sizes.pop("browser"):
-        here = stack.attached(settings.home())
-        if here is None:
-            raise SystemExit("The services are not up; start them with `llmser up`.")
+        here = services.running()
         _fill(here.addresses.warehouse, sizes)
         _measure(here.addresses.warehouse)
         _browse(here)

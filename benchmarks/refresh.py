@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import services
 from ablations import sample_users
 from sqlalchemy import text
 
@@ -33,7 +34,7 @@ from llmser_tasks import arrivals, settings
 from llmser_tasks.ingest.inbox import signature
 from llmser_tasks.pipeline import new_run_id, run_all
 from llmser_tasks.sample import write_sample
-from llmser_tasks.services import airflow_api, local, stack
+from llmser_tasks.services import airflow_api, local
 from llmser_tasks.warehouse import publications
 from llmser_tasks.warehouse.engine import transaction
 
@@ -170,9 +171,7 @@ def against_full(arguments: argparse.Namespace) -> None:
 
 def ten_arrivals() -> None:
     """Ten files within a minute; counts the runs."""
-    here = stack.attached(settings.home())
-    if here is None:
-        raise SystemExit("The services are not up; start them with `llmser up`.")
+    here = services.running()
     url, name = here.addresses.warehouse, "arrivals"
     files = write_sample(settings.home().absolute() / name, users=300, seed=7)
     values = {"dataset": name, "reviews": str(files.reviews), "items": str(files.items), "epochs": 2, "gate": None}

@@ -23,6 +23,7 @@ from typing import Any
 
 import failing
 import httpx
+import services
 from rich.console import Console
 from rich.table import Table
 from sqlalchemy import text
@@ -30,11 +31,10 @@ from sqlalchemy import text
 from llmser_tasks import settings
 from llmser_tasks.augmentation.asking import plan
 from llmser_tasks.sample import write_sample
-from llmser_tasks.services import airflow_api, stack
+from llmser_tasks.services import airflow_api
 from llmser_tasks.services.follow import follow
 from llmser_tasks.services.stack import Stack
 from llmser_tasks.warehouse.engine import transaction
-from llmser_tasks.workspace import Artefact
 
 BATCHES = 100
 USERS = 1020  # 900 with this seed are left by the filter: 100 batches of 9
@@ -64,9 +64,7 @@ def main() -> None:
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS)
     given = parser.parse_args()
     console = Console(width=140)
-    here = stack.attached(settings.home())
-    if here is None:
-        raise SystemExit("The services are not up; start them with `llmser up`.")
+    here = services.running()
     stamp = int(time.time())
     files = write_sample(settings.home().absolute() / "rerun" / str(stamp), users=USERS, seed=1)
     values: dict[str, Any] = {
@@ -75,7 +73,7 @@ def main() -> None:
     }  # fmt: skip
     warehouse = here.addresses.warehouse
     run, refs = failing.prepared(values, warehouse)
-    users = run.workspace.summary(Artefact(**refs["training"]))["users"]
+    users = failing.users(run, refs)
     values["users_per_batch"] = each = -(-users // BATCHES)
     batches = plan(users, each)
     table = Table(title=f"{len(batches)} batches of {each} users; questions of SNF")
@@ -90,21 +88,17 @@ def main() -> None:
 
 
 def rerun(here: Stack, console: Console, values: dict[str, Any], spec: str, way: str) -> list[str]:
-    ranker = here.addresses.ranker.removesuffix("/v1")
-    with httpx.Client(trust_env=False) as faults, here.client() as client:
+    with httpx.Client(trust_env=False) as ranker, here.client() as client:
 
         def answered() -> int:
-            return int(faults.get(f"{ranker}/stats").json()["outcomes"].get("answered", 0))
+            return int(ranker.get(f"{services.ranker(here)}/stats").json()["outcomes"].get("answered", 0))
 
         start = answered()
-        faults.post(f"{ranker}/faults", json={"spec": spec}).raise_for_status()
-        try:
+        with services.faulty(here, spec):
             run_id = airflow_api.trigger(client, values)
             console.print(f"Run {run_id}: {way}, {spec}", markup=False)
             if follow(client, run_id, here.addresses.warehouse, console):
                 raise SystemExit("The run succeeded in spite of the fault; nothing to rerun.")
-        finally:
-            faults.post(f"{ranker}/faults", json={"spec": ""}).raise_for_status()
         before, failed = counts(here, run_id), airflow_api.failed_tasks(client, run_id)
         began = time.monotonic()
         if way == REST:

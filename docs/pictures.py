@@ -22,17 +22,16 @@ import httpx
 from playwright.sync_api import Browser, Page, expect
 from sqlalchemy import text
 
-from llmser_tasks import settings
 from llmser_tasks.augmentation.asking import plan
 from llmser_tasks.sample import write_sample
-from llmser_tasks.services import airflow_api, stack
+from llmser_tasks.services import airflow_api
 from llmser_tasks.services.stack import Stack
 from llmser_tasks.warehouse.engine import transaction
-from llmser_tasks.workspace import Artefact
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 import browsing
 import failing
+import services
 
 IMAGES = Path(__file__).parent / "images"
 USERS = 1000
@@ -49,22 +48,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--every", type=Path, metavar="FOLDER")
     every = parser.parse_args().every
-    here = stack.attached(settings.home())
-    if here is None:
-        raise SystemExit("The services are not up; start them with `llmser up`.")
+    here = services.running()
     seed = int(time.time())  # other titles each time, so that the ledger does not know the questions yet
     files = write_sample(here.home / "pictures" / str(seed), users=USERS, seed=seed)
     values = {"dataset": DATASET, "reviews": str(files.reviews), "items": str(files.items)}
     values |= {"epochs": "12", "users_per_batch": str(BATCH)}
-    ranker = here.addresses.ranker.removesuffix("/v1")
-    with browsing.chromium() as browser, here.client() as client, httpx.Client(trust_env=False) as faults:
-        try:
-            faults.post(f"{ranker}/faults", json={"spec": _fault(here, values)}).raise_for_status()
+    with browsing.chromium() as browser, here.client() as client:
+        with services.faulty(here, _fault(here, values)):
             with browsing.opened(browser, here, *LOOKS["light"]) as tab:
                 run_id = _trigger(tab, here, client, values)
             _over(client, run_id)
-        finally:
-            faults.post(f"{ranker}/faults", json={"spec": ""}).raise_for_status()
         before = _counted(here, run_id)
         with browsing.opened(browser, here, *LOOKS["light"]) as tab:
             _rerun(tab, here, run_id)
@@ -79,7 +72,7 @@ def main() -> None:
 def _fault(here: Stack, values: dict[str, str]) -> str:
     """The fault by which two of the run's batches fail."""
     run, refs = failing.prepared(values, here.addresses.warehouse)
-    batches = plan(run.workspace.summary(Artefact(**refs["training"]))["users"], BATCH)
+    batches = plan(failing.users(run, refs), BATCH)
     return failing.fault(run, refs, batches, run.config.dataset.noun, FAILING)
 
 

@@ -233,7 +233,7 @@ class _Plain:
         due = time.monotonic() - self.printed > LINE_EVERY_S
         for number, line in enumerate(current, start=1):
             now = (line.state, line.over)
-            goes_on = line.state in OVER | {"running"} and not line.over
+            goes_on = line.state in {"running", "failed"} and not line.over
             if line.state in {"waiting", "queued", "upstream_failed"}:
                 continue
             if self.states.get(line.task) == now and not (due and goes_on):

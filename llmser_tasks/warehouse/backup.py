@@ -24,15 +24,7 @@ def backup(url: str, file: Path) -> None:
     temporary = file.with_name(f".{file.name}.part")
     try:
         temporary.touch(mode=0o600)
-        _run(
-            url,
-            "pg_dump",
-            "--format=custom",
-            "--no-owner",
-            "--no-privileges",
-            f"--schema={SCHEMA}",
-            f"--file={temporary}",
-        )
+        _run(url, "pg_dump", "--format=custom", *NOT_WHOSE, f"--schema={SCHEMA}", f"--file={temporary}")
         temporary.replace(file)
     except OSError as error:
         raise InputError(f"{file} cannot be written ({error.strerror}); choose another place.") from None
