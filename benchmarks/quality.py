@@ -1,10 +1,12 @@
 """Base and LLMSeR of every backbone on Beauty and Yelp, three seeds, beside popularity and co-occurrence.
 
     python benchmarks/quality.py --data FOLDER [--dataset yelp_s3rec] [--backbones sasrec,gru4rec,bert4rec] [--seeds 42]
+        [--plain-inference]
 
 FOLDER holds `amazon_beauty_2014/` and `yelp_s3rec/`. Histories are augmented once, by SASRec's candidates
 and the embedding ranker; what the seeds vary are the recommenders. Artefacts and answers are kept, so an interrupted
-run goes on where it stopped. Prints one row a model and group, full ranking, test: mean ± sample sd over seeds.
+run goes on where it stopped. --plain-inference leaves pseudo items to training: LLMSeR then recommends from the same
+histories as the base. Prints one row a model and group, full ranking, test: mean ± sample sd over seeds.
 """
 
 from __future__ import annotations
@@ -51,9 +53,13 @@ def main() -> None:
     parser.add_argument("--backbones", default="sasrec,gru4rec,bert4rec")
     parser.add_argument("--seeds", default="42,43,44")
     parser.add_argument("--epochs", type=int, default=200)
+    parser.add_argument("--plain-inference", action="store_true")
     arguments = parser.parse_args()
-    values = dumps.values(arguments.data, arguments.dataset) | {"epochs": arguments.epochs}
-    values["seeds"] = [int(seed) for seed in arguments.seeds.split(",")]
+    values = dumps.values(arguments.data, arguments.dataset) | {
+        "epochs": arguments.epochs,
+        "seeds": [int(seed) for seed in arguments.seeds.split(",")],
+        "enhance_inference": not arguments.plain_inference,
+    }
     workspace = settings.workspace()
     with settings.database() as url:
         first = pipeline.start(pipeline.new_run_id(values), values, workspace=workspace, database_url=url)
