@@ -74,7 +74,7 @@ class Data:
             chosen = np.sort(np.random.default_rng(42).choice(len(training), users, replace=False))
             training = training.select(chosen)
         known = training.rows_of(shown.users) >= 0
-        watch = Watch(shown.select(known), targets.items[known], shown.select(known))
+        watch = Watch.of(shown.select(known), targets.items[known], shown.select(known))
         return cls(name, training, watch, catalogue_size(store, made["catalogue"]))
 
 

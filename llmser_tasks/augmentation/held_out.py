@@ -55,7 +55,7 @@ def split_last(sequences: Histories, held: NDArray[np.bool_]) -> tuple[Histories
 
     Returns:
         The sequences to train on (those left empty fall out), and the targets to watch: the held sequences that keep
-        at least one item as context.
+        at least one item as context, and do not have the one that they lose twice.
     """
     ends = sequences.offsets[1:][held & (sequences.lengths > 0)] - 1
     keep = np.ones(len(sequences.items), dtype=bool)
@@ -64,4 +64,4 @@ def split_last(sequences: Histories, held: NDArray[np.bool_]) -> tuple[Histories
     cut = Histories(sequences.users, np.concatenate([[0], np.cumsum(lengths)]), sequences.items[keep])
     watched = held & (lengths > 0)
     contexts = cut.select(watched)
-    return cut.select(lengths > 0), Watch(contexts=contexts, targets=sequences.last()[watched], exclude=contexts)
+    return cut.select(lengths > 0), Watch.of(contexts, sequences.last()[watched], exclude=contexts)

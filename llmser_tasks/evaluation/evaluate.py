@@ -1,8 +1,8 @@
 """Measure base, LLMSeR, popularity and co-occurrence on the test items, and recommend to every user.
 
-A test user's context is the training history and the items up to the target. LLMSeR sees the pseudo-prior items before
-it (`enhance_inference`). What is excluded is the real context alone: a pseudo item is no interaction, so it may be
-recommended, and may be the target.
+A test user's context is the training history and the items up to the target, which is new to them. LLMSeR sees the
+pseudo-prior items before it (`enhance_inference`). What is excluded is the real context alone: a pseudo item is no
+interaction, so it may be recommended, and may be the target.
 
 Recommendations are what a shop would serve next: they start from everything a user is known to have, validation and
 test items included, and exclude it. Users without a training item (temporal split) get none.
@@ -136,7 +136,10 @@ def evaluate(
         held_out = read_targets(workspace.folder(test) / "targets.parquet")
         asked = cases(histories, held_out)
         if not len(asked):
-            raise InputError("No user has a test item; the dataset is too small for this split: lower the filters.")
+            raise InputError(
+                "No user has a test item that is new to them; the dataset is too small for this split: "
+                "lower the filters."
+            )
         if not config.reliability.enhance_inference:
             prior = Histories.of([], [])
 
@@ -161,6 +164,7 @@ def evaluate(
             "users": users,
             "items": items,
             "test_users": len(asked),
+            "repeats": len(held_out) - len(asked),
             "tail_threshold": tail_threshold,
             "seeds": list(seeds),
             "groups": {name: int(mask.sum()) for name, mask in masks.items()},

@@ -25,7 +25,7 @@ class Cases:
     """The users to evaluate, one row each.
 
     Attributes:
-        contexts: (U) real items before the target, oldest first; the target's own interaction is never among them.
+        contexts: (U) real items before the target, oldest first; the target is never among them.
         targets: (U,) held-out items.
         n: (U,) n_u, length of the training history alone.
     """
@@ -39,9 +39,16 @@ class Cases:
 
 
 def cases(training: Histories, held_out: Targets) -> Cases:
-    """Evaluate on training history + the items between it and the target (under leave-one-out: the validation item)."""
+    """Evaluate on training history + the items between it and the target (under leave-one-out: the validation item).
+
+    A user who had the target before is left out. Nobody is recommended what they have, and a target that is ranked
+    where the rest of the history is excluded gives itself away: on Yelp, where 7 % of test items are such repeats,
+    they made up half of NDCG@10, and more of BERT4Rec's than of SASRec's.
+    """
     contexts = held_out.inputs(training)
-    return Cases(contexts, held_out.items, contexts.lengths - held_out.contexts.lengths)
+    new = ~contexts.hold(held_out.items)
+    n = contexts.lengths - held_out.contexts.lengths
+    return Cases(contexts.select(new), held_out.items[new], n[new])
 
 
 def append(contexts: Histories, targets: Ints) -> Histories:

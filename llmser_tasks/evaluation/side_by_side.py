@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from llmser_tasks.augmentation.catalogue import Catalogue
 from llmser_tasks.config import parameters
@@ -167,10 +168,17 @@ def _rows(run: Kept, kept: Sequence[Kept], protocol: str, asked: Asked) -> list[
         by_seed: dict[int, Ranks] = {}
         for seed in np.unique(seeds[models == model]):
             chosen = (models == model) & (seeds == seed)
-            assert np.array_equal(users[chosen], asked.cases.contexts.users), "ranks belong to other users"
-            by_seed[int(seed)] = ranks[chosen]
+            by_seed[int(seed)] = _of_users(users[chosen], ranks[chosen], asked.cases.contexts.users)
         found.append(Row(run.row.run_id, str(run.row.config["backbone"]), model, _settings(run, kept, model), by_seed))
     return found
+
+
+def _of_users(users: NDArray[np.int32], ranks: Ranks, asked: NDArray[np.int32]) -> Ranks:
+    """The ranks of those who are asked. Runs before 2026-11-22 also ranked items that users had before."""
+    rows = users.searchsorted(asked).clip(max=len(users) - 1)
+    assert np.array_equal(users[rows], asked), "ranks belong to other users"
+    chosen: Ranks = ranks[rows]
+    return chosen
 
 
 def _settings(run: Kept, kept: Sequence[Kept], model: str) -> dict[str, Any]:

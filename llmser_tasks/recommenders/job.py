@@ -34,6 +34,16 @@ class Watch:
     targets: NDArray[np.int32]
     exclude: Histories
 
+    @classmethod
+    def of(cls, contexts: Histories, targets: NDArray[np.int32], exclude: Histories) -> Watch:
+        """Those of these users whose item is new to them; all three have the same rows.
+
+        Of what is excluded, an item that somebody had before would be the only one left to rank, and so give itself
+        away.
+        """
+        new = ~exclude.hold(targets)
+        return cls(contexts.select(new), targets[new], exclude.select(new))
+
 
 @dataclass(frozen=True)
 class TrainingSummary:

@@ -146,7 +146,7 @@ def earlier(
 def _watch(workspace: Workspace, validation: Artefact, shown: Histories, owned: Histories) -> Watch:
     """Validation targets behind the sequences that are shown; only what a user really owned is excluded."""
     targets = read_targets(workspace.folder(validation) / "targets.parquet")
-    return Watch(contexts=targets.inputs(shown), targets=targets.items, exclude=targets.inputs(owned))
+    return Watch.of(targets.inputs(shown), targets.items, exclude=targets.inputs(owned))
 
 
 def _produce(

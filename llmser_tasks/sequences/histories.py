@@ -112,6 +112,13 @@ class Histories:
         last[filled] = self.items[self.offsets[1:][filled] - 1]
         return last
 
+    def hold(self, items: Ints) -> NDArray[np.bool_]:
+        """(U,) whether each sequence has the item (U,) that is asked about."""
+        row = np.repeat(np.arange(len(self)), self.lengths)
+        found = np.zeros(len(self), bool)
+        found[row[self.items == items[row]]] = True
+        return found
+
     def then(self, later: Histories) -> Histories:
         """Append `later`'s sequence to each of these users (those it does not know stay as they are)."""
         rows = later.rows_of(self.users)

@@ -19,6 +19,17 @@ def test_a_context_holds_training_and_validation_items_but_never_the_target() ->
     assert [list(row) for row in append(asked.contexts, asked.targets)] == [[1, 2, 7, 9], [4, 5, 6, 8, 10]]
 
 
+def test_nobody_is_tested_on_an_item_that_they_had_before() -> None:
+    training = Histories.of([0, 1, 2, 3], [[1, 2], [3, 9], [4, 5, 6], []])
+    contexts = Histories.of([0, 1, 2, 3], [[7], [8], [8], [3]])
+    held_out = Targets(np.arange(4, dtype=np.int32), contexts, np.array([9, 9, 8, 4], np.int32))
+    asked = cases(training, held_out)  # 1 had 9 in training, 2 had 8 as validation item
+    assert asked.contexts.users.tolist() == [0, 3]
+    assert [list(row) for row in asked.contexts] == [[1, 2, 7], [3]]
+    assert asked.targets.tolist() == [9, 4]
+    assert asked.n.tolist() == [2, 0]
+
+
 def test_negatives_are_distinct_and_unknown_to_the_user() -> None:
     drawn = draw_negatives(KNOWN, items=40, size=30, seed=42)
     for row, known in zip(drawn, KNOWN, strict=True):

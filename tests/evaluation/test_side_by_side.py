@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from evaluated_world import USERS, Trained
@@ -114,6 +116,25 @@ def test_the_reference_can_be_chosen(trained: Trained, reference: str | None, la
 def test_what_is_not_there_is_named(trained: Trained, how: dict[str, Any], sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):
         compare(kept(trained), **how)
+
+
+def test_a_run_that_also_ranked_what_users_had_before_is_compared_without(trained: Trained) -> None:
+    run = kept(trained)
+    file = run.folder("evaluation") / "ranks.parquet"
+    ranks = pq.read_table(file)
+    one = ranks.filter(pc.equal(ranks["user"], ranks["user"][0]))
+    one_more = one.set_column(3, "user", pa.array([-1] * len(one), pa.int32()))  # stands before all others
+
+    def write(folder: Path) -> dict[str, Any]:
+        pq.write_table(pa.concat_tables([one_more, ranks]), folder / "ranks.parquet")
+        (folder / "facts.json").write_bytes((file.parent / "facts.json").read_bytes())
+        return {}
+
+    before = trained.workspace.produce("with_repeats", "tiny", write, inputs={}, config={}, packages=())
+    found = compare(Kept(run.row, {**run.made, "evaluation": before}, run.workspace))
+    assert [(cell.row.label, cell.group, cell.metric, cell.mean) for cell in found] == [
+        (cell.row.label, cell.group, cell.metric, cell.mean) for cell in compare(run)
+    ]
 
 
 def test_runs_tested_on_others_are_not_compared(trained: Trained) -> None:

@@ -93,6 +93,14 @@ def test_it_stops_after_patience_and_keeps_the_best(ring: Histories, tmp_path: P
     assert summary.ndcg == pytest.approx(np.where(rank <= 10, 1 / np.log2(1.0 + rank), 0).mean())
 
 
+def test_nobody_is_watched_for_an_item_that_they_had_before() -> None:
+    owned = Histories.of([1, 5, 6], [[4, 2], [3], [2, 2, 7]])
+    shown = Histories.of([1, 5, 6], [[9, 4, 2], [2, 3], [9, 2, 2, 7]])
+    watch = Watch.of(shown, np.array([2, 2, 9], np.int32), exclude=owned)
+    assert watch.contexts.users.tolist() == watch.exclude.users.tolist() == [5, 6]
+    assert watch.targets.tolist() == [2, 9]  # in what is shown it may be: a pseudo item is no interaction
+
+
 def test_with_nobody_to_watch_it_runs_to_the_end(ring: Histories, tmp_path: Path) -> None:
     nobody = Histories.of([], [])
     config = Recommender(dimension=8, epochs=3, patience=1)
