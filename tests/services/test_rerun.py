@@ -26,7 +26,7 @@ from llmser_tasks.warehouse.engine import engine
 PATIENCE_S = 300
 SMALL = {
     "dataset": "rerun", "dimension": 16, "epochs": 1, "negatives": 16, "pool": 8, "pseudo_items": 4,
-    "reason_pool": 4, "users_per_batch": 75, "sampled_negatives": 10,
+    "reason_pool": 4, "users_per_batch": 75, "sampled_negatives": 10, "gate": 1,  # a model this small may get worse
 }  # fmt: skip
 
 
