@@ -50,12 +50,12 @@ def assert_same_values_and_gradients(found: Tensor, expected: Tensor, *inputs: T
 
 
 def binary(states: Tensor, positives: Tensor, negatives: Tensor, table: Tensor, power: float) -> Tensor:
-    """-log σ(s⁺)^power - Σ_k log(1 - σ(s_k)), position by position."""
-    values = []
+    """-log σ(s⁺ - c)^power - Σ_k log(1 - σ(s_k - c)) with c = log(K / power), position by position."""
+    values, prior = [], math.log(negatives.shape[1] / power)
     for p in range(len(states)):
-        value = -torch.log(torch.sigmoid(states[p] @ table[positives[p]]) ** power)
+        value = -torch.log(torch.sigmoid(states[p] @ table[positives[p]] - prior) ** power)
         for k in negatives[p]:
-            value = value - torch.log(1 - torch.sigmoid(states[p] @ table[k]))
+            value = value - torch.log(1 - torch.sigmoid(states[p] @ table[k] - prior))
         values.append(value)
     return torch.stack(values)
 
@@ -86,6 +86,16 @@ def test_gbce_is_gsasrecs(calibration: float) -> None:
     beta = alpha * (calibration * (1 - 1 / alpha) + 1 / alpha)
     found = gbce(states, positives, Negatives(OWN), table, calibration=calibration, others=ITEMS - 1)
     assert_same_values_and_gradients(found, binary(states, positives, OWN, table, beta), states, table)
+
+
+@pytest.mark.parametrize("calibration", [0.0, 0.75])
+def test_many_negatives_do_not_push_a_new_models_scores_down(calibration: float) -> None:
+    many = Negatives(torch.arange(1, ITEMS + 1).repeat(4, 1))
+    table = torch.ones(ITEMS + 1, 8, dtype=torch.float64)
+    states = torch.zeros(4, 8, dtype=torch.float64, requires_grad=True)  # every score is 0
+    lost = gbce(states, torch.tensor([2, 5, 5, 9]), many, table, calibration=calibration, others=10 * ITEMS)
+    (gradient,) = torch.autograd.grad(lost.sum(), states)
+    torch.testing.assert_close(gradient, torch.zeros_like(states))
 
 
 def test_gbce_without_calibration_is_bce() -> None:
