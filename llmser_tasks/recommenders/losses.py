@@ -109,7 +109,7 @@ def _binary(states: Tensor, positives: Tensor, negatives: Negatives, table: Tens
 
     A new model's scores are about 0. With c = 0 a few hundred negatives would push them all down alike, with gradients
     so large that Adam takes thousands of steps to forget them: on Beauty, K = 256, NDCG@10 stayed at .009 instead of
-    .068. A constant leaves every order of items as it is (the prior of Lin et al., Focal loss, 2017).
+    .067. A constant leaves every order of items as it is (the prior of Lin et al., Focal loss, 2017).
     """
     count = negatives.items.shape[1]
     prior = math.log(count / power)
