@@ -8,10 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from llmser_tasks.config import Recommender
+from llmser_tasks.recommenders.attention import Attention
 from llmser_tasks.recommenders.dropout import Dropout
+from llmser_tasks.recommenders.embed import embed
 from llmser_tasks.recommenders.layout import Layout
 from llmser_tasks.recommenders.model import Examples, Model, initialise
-from llmser_tasks.recommenders.transformer import Block, nearness_masks, positions_from_end
+from llmser_tasks.recommenders.transformer import Block, positions_from_end
 
 MASK_PROBABILITY = 0.3  # of an item, in a sequence that is not cut
 NEARNESS = 0.7  # by how much the attention logit of a token falls with every step away from it
@@ -46,12 +48,12 @@ class BERT4Rec(Model):
         for block in self.blocks:
             cast(Block, block).start_as_mean()
 
-    def contextual(self, embedded: Tensor, layout: Layout) -> Tensor:
+    def contextual(self, table: Tensor, laid: Tensor, layout: Layout) -> Tensor:
         places = positions_from_end(layout, self.max_length + 1)
-        x = self.dropout(embedded * self.config.dimension**0.5 + self.position_embedding(places))
-        masks = nearness_masks(layout, NEARNESS)
+        x = embed(table, laid, self.position_embedding.weight, places, self.dropout)
+        attention = Attention.by_nearness(layout, NEARNESS)
         for block in self.blocks:
-            x = block(x, layout, masks)
+            x = block(x, attention)
         states: Tensor = self.norm(x)
         return states
 
@@ -84,4 +86,4 @@ class BERT4Rec(Model):
         rows = torch.arange(len(tokens), device=tokens.device)
         shown = torch.cat([tokens, tokens.new_zeros(len(tokens), 1)], dim=1)
         shown[rows, lengths] = self.mask_token
-        return self.states(shown, lengths + 1)[rows, lengths]
+        return self.last_states(shown, lengths + 1)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from llmser_tasks.recommenders import token_loops as loops
+from llmser_tasks.recommenders.compiled import array
+
 
 class Dropout(nn.Module):
-    """As `torch.nn.Dropout`. On a CPU 16 random bits an element decide; Bernoulli draws cost several times that."""
+    """As `torch.nn.Dropout`, for values (T, d). On a CPU a hash of key and place decides (see `token_loops`)."""
 
     def __init__(self, probability: float) -> None:
         super().__init__()
@@ -19,7 +25,35 @@ class Dropout(nn.Module):
             return x
         if x.is_cuda:
             return F.dropout(x, self.probability)
-        words = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(1 << 63), None)
-        uniform = words.view(torch.int16)[: x.numel()].view(x.shape).to(x.dtype)  # -2¹⁵ … 2¹⁵ - 1
-        dropped = round(self.probability * 65536)
-        return x * uniform.ge_(dropped - 32768).mul_(65536 / (65536 - dropped))
+        return _dropped(x, new_key(), self.probability)
+
+
+def new_key() -> int:
+    """From torch's global generator, so that it follows from the training's seed."""
+    return int(torch.randint(1 << 32, ()))
+
+
+def limits(probability: float) -> tuple[int, float]:
+    """Of 32 random bits those below the first number mean "dropped"; what is kept is multiplied by the second."""
+    dropped = round(probability * (1 << 32))
+    return dropped, (1 << 32) / ((1 << 32) - dropped)
+
+
+class _Dropped(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, key: int, probability: float) -> Tensor:
+        ctx.key, ctx.keep = key, limits(probability)
+        return _drop(x, ctx.key, ctx.keep)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        return _drop(gradients[0], ctx.key, ctx.keep), None, None
+
+
+_dropped: Callable[..., Tensor] = _Dropped.apply
+
+
+def _drop(x: Tensor, key: int, keep: tuple[int, float]) -> Tensor:
+    out = torch.empty_like(x, memory_format=torch.contiguous_format)
+    loops.drop(array(x), key, *keep, array(out), array(x.new_zeros(x.shape[1])))
+    return out

@@ -8,6 +8,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from llmser_tasks.config import Recommender
 from llmser_tasks.recommenders.dropout import Dropout
+from llmser_tasks.recommenders.gather import pick
 from llmser_tasks.recommenders.layout import Layout
 from llmser_tasks.recommenders.model import CausalModel, initialise
 
@@ -29,8 +30,8 @@ class GRU4Rec(CausalModel):
         self.norm = nn.LayerNorm(width)
         initialise(self, 0.02)
 
-    def contextual(self, embedded: Tensor, layout: Layout) -> Tensor:
-        x = self.dropout(embedded * self.config.dimension**0.5)
+    def contextual(self, table: Tensor, laid: Tensor, layout: Layout) -> Tensor:
+        x = self.dropout(pick(table, laid) * self.config.dimension**0.5)
         order, rows_left = layout.by_step()
         recurred = self.gru(PackedSequence(x.index_select(0, order), rows_left))[0].data
         hidden = torch.zeros_like(x).index_copy(0, order, recurred)

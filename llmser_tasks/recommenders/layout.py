@@ -1,13 +1,15 @@
 """How the tokens of a batch lie in memory: flat, so that hardly any padding is computed.
 
-What treats every token alike (projections, norms, dropout) runs once over all of them. Attention sees them as lines,
-each of which holds as many short rows as fit; a recurrence goes through them step by step.
+What treats every token alike (projections, norms, dropout) runs once over all of them. Attention sees long rows as
+lines of their own; short ones follow one another on a CPU, and on a GPU share lines, as many as fit. A recurrence goes
+through all of them step by step.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,16 +19,22 @@ from torch import Tensor
 from llmser_tasks.recommenders.batches import length_groups
 from llmser_tasks.sequences.histories import ranges
 
-LINE = 32  # places of a line that rows share: attention over 16 to 64 costs about the same, and 32 leave few empty
+SHORT = 64  # tokens of a row up to which, on a CPU, loops over rows beat products of matrices and their copies
+LINE = 32  # places of a line that rows share on a GPU: attention over 16 to 64 costs about the same
 
 
 @dataclass(frozen=True)
 class Group:
-    """Neighbouring lines of equally many places; `shared`: a line may hold several rows, one behind the other."""
+    """Neighbouring lines of equally many places. A line holds
+
+    - "one" row, with what is empty behind it,
+    - "several" rows, one behind the other, with what is empty behind them, or
+    - "all" of the short rows, one behind the other and nothing empty.
+    """
 
     lines: int
     places: int
-    shared: bool = False
+    rows: Literal["one", "several", "all"] = "one"
 
 
 @dataclass(frozen=True)
@@ -49,37 +57,52 @@ class Layout:
 
     @classmethod
     def packed(cls, lengths: Tensor) -> Layout:
-        """Rows of up to LINE tokens share lines, longer ones have lines of their own; lengths (B,) are at least 1."""
+        """Rows of up to SHORT tokens first, longer ones in lines of their own; lengths (B,) are at least 1."""
+        return cls.in_lines(lengths) if lengths.is_cuda else cls.back_to_back(lengths)
+
+    @classmethod
+    def back_to_back(cls, lengths: Tensor) -> Layout:
+        """Short rows follow one another."""
         known = lengths.cpu().numpy()
-        short, long = np.flatnonzero(known <= LINE), np.flatnonzero(known > LINE)
-        start = np.zeros(len(known), np.int64)
-        start[short], lines = pack(known[short], LINE)
-        groups = [Group(lines, LINE, shared=True)] if lines else []
-        groups += _line_up(known, long, start, lines * LINE, lengths.is_cuda)
+        short = np.where(known <= SHORT, known, 0)
+        start = np.cumsum(short) - short
+        taken = int(short.sum())
+        groups = [Group(1, taken, "all")] if taken else []
+        groups += _line_up(known, np.flatnonzero(known > SHORT), start, taken, lengths.is_cuda)
         return cls._of(groups, start, known, lengths)
 
     @classmethod
-    def rectangle(cls, lengths: Tensor, longest: int) -> Layout:
-        """The tokens of a (B, longest) matrix, padded on the right."""
-        start = np.arange(len(lengths)) * longest
-        return cls._of([Group(len(lengths), longest)], start, lengths.cpu().numpy(), lengths)
+    def in_lines(cls, lengths: Tensor) -> Layout:
+        """Short rows share lines."""
+        known = lengths.cpu().numpy()
+        short = np.flatnonzero(known <= LINE)
+        start = np.zeros(len(known), np.int64)
+        start[short], lines = pack(known[short], LINE)
+        groups = [Group(lines, LINE, "several")] if lines else []
+        groups += _line_up(known, np.flatnonzero(known > LINE), start, lines * LINE, lengths.is_cuda)
+        return cls._of(groups, start, known, lengths)
 
     @classmethod
     def _of(
         cls, groups: Sequence[Group], start: NDArray[np.int64], known: NDArray[np.int64], lengths: Tensor
     ) -> Layout:
         """`known` are the lengths, already off the device."""
-        owner = np.full(sum(group.lines * group.places for group in groups), -1)
-        column = np.zeros_like(owner)
+        size, row = sum(group.lines * group.places for group in groups), np.repeat(np.arange(len(known)), known)
         place = ranges(start, known)
-        owner[place] = np.repeat(np.arange(len(known)), known)
-        column[place] = place - np.repeat(start, known)
+        owner, column = np.full(size, -1), np.zeros(size, np.int64)
+        owner[place] = row
+        column[place] = place - start[row]
         on_device = (torch.from_numpy(array).to(lengths.device) for array in (owner, column))
         return cls(groups, torch.from_numpy(start).to(lengths.device), lengths, *on_device)
 
+    def lay(self, tokens: Tensor) -> Tensor:
+        """(B, L) tokens → (T,), 0 where a place is empty."""
+        return torch.where(self.owner >= 0, tokens[self.owner, self.column], 0)
+
     def split(self, flat: Tensor) -> list[Tensor]:
         """(T, …) → a (lines, places, …) tensor per group."""
-        parts = torch.split(flat, [group.lines * group.places for group in self.groups])
+        sizes = [group.lines * group.places for group in self.groups]
+        parts = torch.split(flat, sizes) if len(sizes) > 1 else [flat]  # a split's gradient is a copy
         return [part.view(g.lines, g.places, *flat.shape[1:]) for part, g in zip(parts, self.groups, strict=True)]
 
     def by_step(self) -> tuple[Tensor, Tensor]:
@@ -126,9 +149,11 @@ def _line_up(
 
     On a GPU all go together: it computes padding faster than it starts more kernels.
     """
+    if not len(rows):
+        return []
     ordered = rows[np.argsort(lengths[rows], kind="stable")]
     groups: list[Group] = []
-    for run in [slice(None)] if cuda and len(rows) else length_groups(lengths[ordered]):
+    for run in [slice(None)] if cuda else length_groups(lengths[ordered]):
         together = ordered[run]
         groups.append(Group(len(together), int(lengths[together].max())))
         start[together] = place + np.arange(len(together)) * groups[-1].places

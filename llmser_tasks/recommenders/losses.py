@@ -15,19 +15,23 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from llmser_tasks.config import Loss, Recommender
+from llmser_tasks.recommenders.compiled import array, compiled
+from llmser_tasks.recommenders.gather import pick
 from llmser_tasks.recommenders.negatives import Negatives
+from llmser_tasks.recommenders.own_scores import own_scores, own_scores_backward
 
+Floats = NDArray[np.float32]
 LossFunction = Callable[[Tensor, Tensor, Negatives, Tensor], Tensor]
 
 SCORES = 1 << 26  # scores of full cross-entropy held at once: 256 MB of floats …
 SCORES_CUDA = 1 << 28  # … and 1 GB on a GPU
-GATHERED = 1 << 19  # floats of negatives' embeddings gathered at once: 2 MB stay in cache …
-GATHERED_CUDA = 1 << 26  # … and 256 MB keep a GPU busy
 
 
 def make_loss(config: Recommender, items: int) -> LossFunction:
@@ -76,7 +80,7 @@ def sampled_softmax(states: Tensor, positives: Tensor, negatives: Negatives, tab
     assert negatives.log_weight is not None, "sampled softmax takes shared negatives"
     column = torch.searchsorted(negatives.items, positives).clamp(max=len(negatives.items) - 1)
     row = torch.nonzero(negatives.items[column] == positives)[:, 0]
-    others = F.embedding(negatives.items, table)
+    others = pick(table, negatives.items)
     partition = _log_partition(states, others, negatives.log_weight, row, column[row])
     return F.softplus(partition - _scores_of(positives, states, table))
 
@@ -101,7 +105,7 @@ def cross_entropy(states: Tensor, positives: Tensor, negatives: Negatives, table
 
 def _scores_of(items: Tensor, states: Tensor, table: Tensor) -> Tensor:
     """(P,) score of one item per position."""
-    return (states * F.embedding(items, table)).sum(1)
+    return own_scores(states, items[:, None], table)[:, 0]
 
 
 def _binary(states: Tensor, positives: Tensor, negatives: Negatives, table: Tensor, power: float) -> Tensor:
@@ -111,12 +115,47 @@ def _binary(states: Tensor, positives: Tensor, negatives: Negatives, table: Tens
     so large that Adam takes thousands of steps to forget them: on Beauty, K = 256, NDCG@10 stayed at .009 instead of
     .067. A constant leaves every order of items as it is (the prior of Lin et al., Focal loss, 2017).
     """
-    count = negatives.items.shape[1]
-    prior = math.log(count / power)
-    accepted = power * F.softplus(prior - _scores_of(positives, states, table))
-    if count == 1:
-        return accepted + F.softplus(_scores_of(negatives.items[:, 0], states, table) - prior)
-    return accepted + F.softplus(_own_scores(states, negatives.items, table).sub_(prior)).sum(1)
+    items = torch.cat([positives[:, None], negatives.items], dim=1)
+    prior = math.log(negatives.items.shape[1] / power)
+    if not states.is_cuda:
+        return _binary_on_cpu(states, items, table, prior, power)
+    scores = own_scores(states, items, table) - prior
+    return power * F.softplus(-scores[:, 0]) + F.softplus(scores[:, 1:]).sum(1)
+
+
+class _BinaryOnCpu(torch.autograd.Function):
+    """`_binary` and its slope by every score in one pass."""
+
+    @staticmethod
+    def forward(ctx: Any, states: Tensor, items: Tensor, table: Tensor, prior: float, power: float) -> Tensor:
+        scores = own_scores(states, items, table)
+        loss, slopes = scores.new_empty(len(scores)), torch.empty_like(scores)
+        _binary_loop(array(scores), prior, power, array(loss), array(slopes))
+        ctx.save_for_backward(states, items, table, slopes)
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        states, items, table, slopes = ctx.saved_tensors
+        of_states, of_table = own_scores_backward(states, items, table, slopes * gradients[0][:, None])
+        return of_states, None, of_table, None, None
+
+
+_binary_on_cpu: Callable[..., Tensor] = _BinaryOnCpu.apply
+
+
+@compiled
+def _binary_loop(scores: Floats, prior: float, power: float, loss: Floats, slopes: Floats) -> None:
+    """loss (P,) of scores (P, 1 + K), positives first, and d loss / d score."""
+    for place in range(len(scores)):
+        total = 0.0
+        for k in range(scores.shape[1]):
+            weight, sign = (power, -1.0) if k == 0 else (1.0, 1.0)
+            score = sign * (scores[place, k] - prior)
+            small = math.exp(-abs(score))
+            total += weight * (max(score, 0.0) + math.log1p(small))  # softplus
+            slopes[place, k] = weight * sign * (1.0 if score >= 0 else small) / (1.0 + small)  # σ
+        loss[place] = total
 
 
 class _LogPartition(torch.autograd.Function):
@@ -173,35 +212,3 @@ class _ChunkedLogPartition(torch.autograd.Function):
 
 
 _chunked_log_partition: Callable[..., Tensor] = _ChunkedLogPartition.apply
-
-
-class _OwnScores(torch.autograd.Function):
-    """(P, K) scores of each position's own K items, without the (P, K, d) embeddings that autograd would keep.
-
-    Both gradients are weighted sums of rows, which `embedding_bag` adds up in cache: 5 × fewer CPU seconds at K = 256.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, states: Tensor, items: Tensor, table: Tensor) -> Tensor:
-        ctx.save_for_backward(states, items, table)
-        at_once = max(1, (GATHERED_CUDA if table.is_cuda else GATHERED) // (items.shape[1] * table.shape[1]))
-        scores = torch.empty(items.shape, dtype=states.dtype, device=states.device)
-        for start in range(0, len(states), at_once):
-            chunk = slice(start, start + at_once)
-            scores[chunk] = torch.bmm(F.embedding(items[chunk], table), states[chunk, :, None])[:, :, 0]
-        return scores
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        states, items, table = ctx.saved_tensors
-        gradient = gradients[0].contiguous()
-        of_states = F.embedding_bag(items, table, per_sample_weights=gradient, mode="sum")
-        by_item = items.flatten().argsort(stable=True)  # one bag of positions per item
-        ends = torch.bincount(items.flatten(), minlength=len(table)).cumsum(0)
-        starts = F.pad(ends[:-1], (1, 0))
-        shares = gradient.flatten()[by_item]
-        of_table = F.embedding_bag(by_item // items.shape[1], states, starts, per_sample_weights=shares, mode="sum")
-        return of_states, None, of_table
-
-
-_own_scores: Callable[..., Tensor] = _OwnScores.apply

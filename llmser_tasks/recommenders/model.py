@@ -28,10 +28,6 @@ class Examples:
     predict: Tensor
     positives: Tensor
 
-    def select(self, kept: Tensor) -> Examples:
-        """Some rows, `kept` (B, bool)."""
-        return Examples(self.tokens[kept], self.lengths[kept], self.predict[kept], self.positives[kept])
-
 
 class Model(nn.Module, ABC):
     """A sequential recommender: it turns the items a user had into a state whose dot products with the item embeddings
@@ -58,15 +54,19 @@ class Model(nn.Module, ABC):
     def device(self) -> torch.device:
         return self.item_embedding.weight.device
 
-    def states(self, tokens: Tensor, lengths: Tensor) -> Tensor:
-        """(B, L, d) state at every position of right-padded tokens (B, L)."""
-        embedded = self.item_embedding(tokens)
-        layout = Layout.rectangle(lengths, tokens.shape[1])
-        return self.contextual(embedded.flatten(0, 1), layout).view_as(embedded)
+    def states(self, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, Layout]:
+        """(T, d) states of the first `lengths` (B,), at least one, of tokens (B, L), and where each of them lies."""
+        layout = Layout.packed(lengths)
+        return self.contextual(self.item_embedding.weight, layout.lay(tokens), layout), layout
+
+    def last_states(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+        """(B, d) state at each row's last token."""
+        states, layout = self.states(tokens, lengths)
+        return states.index_select(0, layout.start + lengths - 1)
 
     @abstractmethod
-    def contextual(self, embedded: Tensor, layout: Layout) -> Tensor:
-        """(T, d) state at every place, from the item embeddings (T, d) there."""
+    def contextual(self, table: Tensor, laid: Tensor, layout: Layout) -> Tensor:
+        """(T, d) state at every place, from item embeddings (R, d) and the row (T,) of them that lies there."""
 
     @abstractmethod
     def examples(
@@ -102,8 +102,7 @@ class CausalModel(Model):
         return Examples(inputs.masked_fill(~real, 0), shown, predict, positives)
 
     def next_state(self, tokens: Tensor, lengths: Tensor) -> Tensor:
-        rows = torch.arange(len(tokens), device=tokens.device)
-        return self.states(tokens, lengths)[rows, lengths - 1]
+        return self.last_states(tokens, lengths)
 
 
 def initialise(model: nn.Module, deviation: float) -> None:

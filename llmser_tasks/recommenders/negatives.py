@@ -15,7 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from llmser_tasks.config import Recommender
+from llmser_tasks.recommenders.compiled import array, compiled
 from llmser_tasks.sequences.histories import Histories
+
+Ints = NDArray[np.int64]
+Doubles = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -136,15 +140,40 @@ class UnseenUniform:
 
     def draw(self, rows: Tensor, positives: Tensor, generator: torch.Generator) -> Negatives:
         del positives
+        uniform = torch.rand((len(rows), self.count), generator=generator, device=rows.device, dtype=torch.float64)
+        if not rows.is_cuda:
+            items = torch.empty(uniform.shape, dtype=torch.long)
+            seen = array(self._first), array(self._gaps)
+            _nth_unseen(array(rows), array(uniform), *seen, self.items, array(items))
+            return Negatives(items)
         start = self._first[rows]
         unseen = self.items - (self._first[rows + 1] - start)
         has_all = unseen == 0
-        uniform = torch.rand((len(rows), self.count), generator=generator, device=rows.device, dtype=torch.float64)
         span = torch.where(has_all, self.items, unseen)[:, None]
         nth = torch.minimum((uniform * span).long(), span - 1)
         key = rows[:, None] * (self.items + 1) + nth
         skipped = torch.searchsorted(self._gaps, key, right=True) - start[:, None]
         return Negatives(nth + 1 + torch.where(has_all[:, None], 0, skipped))
+
+
+@compiled
+def _nth_unseen(rows: Ints, uniform: Doubles, first: Ints, gaps: Ints, items: int, out: Ints) -> None:
+    """As above, looking for each position among its own row's gaps alone."""
+    for place in range(len(rows)):
+        row = rows[place]
+        start, end = first[row], first[row + 1]
+        unseen = items - (end - start)
+        span = unseen if unseen else items
+        for k in range(out.shape[1]):
+            nth = min(int(uniform[place, k] * span), span - 1)
+            low, high = start, end if unseen else start
+            while low < high:  # the first gap beyond the nth
+                middle = (low + high) // 2
+                if gaps[middle] <= row * (items + 1) + nth:
+                    low = middle + 1
+                else:
+                    high = middle
+            out[place, k] = nth + 1 + low - start
 
 
 def make_sampler(

@@ -14,27 +14,52 @@ from torch import Tensor
 from llmser_tasks.config import Recommender
 from llmser_tasks.errors import InputError
 from llmser_tasks.recommenders.batches import Sequences
+from llmser_tasks.recommenders.gather import pick, pick_distinct
 from llmser_tasks.recommenders.layout import Layout
 from llmser_tasks.recommenders.losses import LossFunction, make_loss
-from llmser_tasks.recommenders.model import Examples, Model
+from llmser_tasks.recommenders.model import Model
 from llmser_tasks.recommenders.negatives import Negatives, Sampler, make_sampler
 from llmser_tasks.sequences.histories import Histories
 
 
 @dataclass(frozen=True)
 class Posed:
-    """A channel's part in a batch.
+    """A channel's part in a batch: R sequences, and P positions in them that have a loss, sequence by sequence.
 
     Attributes:
         owner: (R,) the batch's row that each sequence belongs to.
-        examples: of these R sequences.
-        negatives: of their P positions that have a loss, sequence by sequence.
+        tokens: (R, L) what the model is shown, padded with 0 on the right.
+        lengths: (R,) how much of each sequence is real.
+        sequence: (P,) which sequence each position is in.
+        column: (P,) its place there.
+        positives: (P,) the item that it should predict.
+        negatives: of these positions.
     """
 
     owner: Tensor
-    examples: Examples
+    tokens: Tensor
+    lengths: Tensor
+    sequence: Tensor
+    column: Tensor
+    positives: Tensor
     negatives: Negatives
     loss: LossFunction
+
+    def select(self, kept: Tensor) -> Posed:
+        """Some of the sequences, `kept` (R, bool)."""
+        if bool(kept.all()):
+            return self
+        positions = kept[self.sequence]
+        return Posed(
+            self.owner[kept],
+            self.tokens[kept],
+            self.lengths[kept],
+            (kept.cumsum(0) - 1)[self.sequence[positions]],
+            self.column[positions],
+            self.positives[positions],
+            self.negatives.select(positions),
+            self.loss,
+        )
 
 
 @dataclass(frozen=True)
@@ -72,10 +97,12 @@ class Channel:
         generator = torch.Generator(device=rows.device).manual_seed(seed)
         tokens, lengths = self.sequences.gather(rows, model.max_length + 1)
         examples = model.examples(tokens, lengths, generator, self._context_left(rows, lengths))
-        owners = torch.nonzero(examples.predict)[:, 0]  # of every position that has a loss
-        negatives = self.sampler.draw(rows[owners], examples.positives[examples.predict], generator)
-        kept = wanted & examples.predict.any(1)
-        return Posed(torch.nonzero(kept)[:, 0], examples.select(kept), negatives.select(kept[owners]), self.loss)
+        sequence, column = torch.nonzero(examples.predict, as_tuple=True)
+        positives = examples.positives[sequence, column]
+        negatives = self.sampler.draw(rows[sequence], positives, generator)
+        owner = torch.arange(len(rows), device=rows.device)
+        posed = Posed(owner, examples.tokens, examples.lengths, sequence, column, positives, negatives, self.loss)
+        return posed.select(wanted & examples.predict.any(1))
 
     def losses(self, model: Model, rows: Tensor, wanted: Tensor, seed: int) -> Tensor:
         """(B,) L(S_u), the sum over the positions of each row's sequence; 0 where `wanted` is false."""
@@ -95,30 +122,27 @@ def solve(model: Model, parts: Sequence[Posed], rows: int) -> list[Tensor]:
     All parts go through the model together, and the embeddings that they need are gathered once: the gradient of a
     gather is as large as the table that it gathers from, so everything else looks into the small one.
     """
-    longest = max(part.examples.tokens.shape[1] for part in parts)
-    lengths = torch.cat([part.examples.lengths for part in parts])
+    longest = max(part.tokens.shape[1] for part in parts)
+    lengths = torch.cat([part.lengths for part in parts])
     if not len(lengths):
         return [torch.zeros(rows, device=model.device) for _ in parts]
-    tokens = torch.cat([F.pad(part.examples.tokens, (0, longest - part.examples.tokens.shape[1])) for part in parts])
+    tokens = torch.cat([F.pad(part.tokens, (0, longest - part.tokens.shape[1])) for part in parts])
     layout = Layout.packed(lengths)
-    laid = torch.where(layout.owner >= 0, tokens[layout.owner, layout.column], 0)
-    places = layout.start[:, None] + torch.arange(longest, device=model.device)
-
-    predicted = [part.examples.positives[part.examples.predict] for part in parts]
+    laid = layout.lay(tokens)
     table, (shown, *known) = _gather(
-        model, [laid, *predicted, *(part.negatives.items for part in parts)], parts[0].negatives.whole
+        model,
+        [laid, *(part.positives for part in parts), *(part.negatives.items for part in parts)],
+        parts[0].negatives.whole,
     )
-    states = model.contextual(F.embedding(shown, table), layout)
+    states = model.contextual(table, shown, layout)
     totals = []
-    of_parts = torch.split(places, [len(part.owner) for part in parts])
-    for part, own, positives, items in zip(parts, of_parts, known[: len(parts)], known[len(parts) :], strict=True):
-        predict = part.examples.predict
-        negatives = replace(part.negatives, items=items)
-        each = part.loss(
-            states.index_select(0, own[:, : predict.shape[1]][predict]), positives, negatives, table[: model.items + 1]
-        )
-        owners = part.owner[torch.nonzero(predict)[:, 0]]
-        totals.append(torch.zeros(rows, device=model.device).index_add(0, owners, each))
+    of_parts = torch.split(layout.start, [len(part.owner) for part in parts])
+    for part, start, positives, items in zip(parts, of_parts, known[: len(parts)], known[len(parts) :], strict=True):
+        places = start[part.sequence] + part.column
+        every = len(places) == len(states) and torch.equal(places, torch.arange(len(places), device=places.device))
+        own = states if every else pick(states, places)
+        each = part.loss(own, positives, replace(part.negatives, items=items), table[: model.items + 1])
+        totals.append(torch.zeros(rows, device=model.device).index_add(0, part.owner[part.sequence], each))
     return totals
 
 
@@ -132,7 +156,7 @@ def _gather(model: Model, ids: Sequence[Tensor], whole: bool) -> tuple[Tensor, l
         return model.item_embedding.weight, list(ids)
     distinct, places = torch.unique(torch.cat([part.flatten() for part in ids]), return_inverse=True)
     parts = torch.split(places, [part.numel() for part in ids])
-    table = F.embedding(distinct, model.item_embedding.weight, padding_idx=0, sparse=True)
+    table = pick_distinct(model.item_embedding.weight, distinct)
     return table, [part.view_as(one) for part, one in zip(parts, ids, strict=True)]
 
 

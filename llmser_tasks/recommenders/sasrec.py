@@ -5,10 +5,12 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from llmser_tasks.config import Recommender
+from llmser_tasks.recommenders.attention import Attention
 from llmser_tasks.recommenders.dropout import Dropout
+from llmser_tasks.recommenders.embed import embed
 from llmser_tasks.recommenders.layout import Layout
 from llmser_tasks.recommenders.model import CausalModel, initialise
-from llmser_tasks.recommenders.transformer import Block, causal_masks, positions_from_end
+from llmser_tasks.recommenders.transformer import Block, positions_from_end
 
 
 class SASRec(CausalModel):
@@ -23,11 +25,11 @@ class SASRec(CausalModel):
         self.norm = nn.LayerNorm(width)
         initialise(self, 0.02)
 
-    def contextual(self, embedded: Tensor, layout: Layout) -> Tensor:
+    def contextual(self, table: Tensor, laid: Tensor, layout: Layout) -> Tensor:
         places = positions_from_end(layout, self.max_length)
-        x = self.dropout(embedded * self.config.dimension**0.5 + self.position_embedding(places))
-        masks = causal_masks(layout)
+        x = embed(table, laid, self.position_embedding.weight, places, self.dropout)
+        attention = Attention.causally(layout)
         for block in self.blocks:
-            x = block(x, layout, masks)
+            x = block(x, attention)
         states: Tensor = self.norm(x)
         return states

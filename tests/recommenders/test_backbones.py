@@ -32,15 +32,21 @@ def rows(*sequences: list[int]) -> tuple[Tensor, Tensor]:
     return torch.tensor(padded), torch.tensor([len(sequence) for sequence in sequences])
 
 
+def states_of(model: Model, tokens: Tensor) -> Tensor:
+    """(B, L, d) states of rows without padding."""
+    lengths = torch.full((len(tokens),), tokens.shape[1])
+    return model.states(tokens, lengths)[0].view(*tokens.shape, -1)
+
+
 @pytest.mark.parametrize("backbone", ["sasrec", "gru4rec"])
 def test_a_causal_state_does_not_see_later_items(backbone: str) -> None:
     model = ready(Recommender(backbone=backbone, dimension=16, max_length=8))
-    tokens, lengths = rows([3, 7, 2, 9, 4])
-    before = model.states(tokens, lengths)
+    tokens, _ = rows([3, 7, 2, 9, 4])
+    before = states_of(model, tokens)
     for t in range(1, 5):
         changed = tokens.clone()
         changed[0, t] = 15
-        after = model.states(changed, lengths)
+        after = states_of(model, changed)
         assert torch.equal(after[0, :t], before[0, :t])
         assert not torch.allclose(after[0, t], before[0, t])
         assert not torch.allclose(after[0, -1], before[0, -1])
@@ -48,24 +54,24 @@ def test_a_causal_state_does_not_see_later_items(backbone: str) -> None:
 
 def test_a_bidirectional_state_sees_both_sides() -> None:
     model = ready(Recommender(backbone="bert4rec", dimension=16, max_length=8))
-    tokens, lengths = rows([3, 7, 2, 9, 4])
-    before = model.states(tokens, lengths)
+    tokens, _ = rows([3, 7, 2, 9, 4])
+    before = states_of(model, tokens)
     for t in (0, 4):
         changed = tokens.clone()
         changed[0, t] = 15
-        assert not torch.allclose(model.states(changed, lengths)[0, 2], before[0, 2])
+        assert not torch.allclose(states_of(model, changed)[0, 2], before[0, 2])
 
 
 def test_attention_in_both_directions_begins_by_preferring_what_is_near() -> None:
     torch.manual_seed(1)
     model = make_model(Recommender(backbone="bert4rec", max_length=8), ITEMS).eval()  # as a training finds it
-    tokens, lengths = rows([3, 7, 2, ITEMS + 1, 9, 4, 6])
+    tokens, _ = rows([3, 7, 2, ITEMS + 1, 9, 4, 6])
 
     def moved(place: int) -> float:
         """How far the state in the middle moves with the item at `place`, on average over items."""
         changed = tokens.repeat(8, 1)
         changed[:, place] = torch.arange(11, 19)
-        states = [model.states(these, lengths.repeat(len(these)))[:, 3].detach() for these in (changed, tokens)]
+        states = [states_of(model, these)[:, 3].detach() for these in (changed, tokens)]
         return float((states[0] - states[1]).norm(dim=1).mean())
 
     assert moved(2) > 2 * moved(0) and moved(4) > 2 * moved(6)
@@ -87,9 +93,10 @@ def test_an_empty_context_is_a_state_of_zeros(small: Recommender) -> None:
 
 
 def test_positions_count_from_the_end() -> None:
-    places = positions_from_end(Layout.rectangle(torch.tensor([2, 4]), 4), most=8).view(2, 4)
-    assert places[0, :2].tolist() == [6, 7]
-    assert places[1].tolist() == [4, 5, 6, 7]
+    layout = Layout.packed(torch.tensor([2, 4]))
+    places = positions_from_end(layout, most=8)
+    assert places[layout.owner == 0].tolist() == [6, 7]
+    assert places[layout.owner == 1].tolist() == [4, 5, 6, 7]
 
 
 def test_the_feed_forward_block_takes_part() -> None:
@@ -148,7 +155,7 @@ def test_context_items_are_shown_but_never_targets(backbone: Backbone) -> None:
 def test_bert4rec_asks_with_a_mask_behind_the_context() -> None:
     model = ready(Recommender(backbone="bert4rec", dimension=16, max_length=8))
     context = [3, 7, 2, 9, 4, 1, 2, 6]
-    expected = model.states(torch.tensor([[*context, ITEMS + 1]]), torch.tensor([9]))[:, -1]
+    expected = states_of(model, torch.tensor([[*context, ITEMS + 1]]))[:, -1]
     torch.testing.assert_close(model.encode(*rows(context)), expected)
 
 

@@ -8,10 +8,11 @@ import torch
 
 from llmser_tasks.config import Recommender
 from llmser_tasks.recommenders.backbones import make_model
-from llmser_tasks.recommenders.layout import LINE, Layout, pack
+from llmser_tasks.recommenders.layout import LINE, SHORT, Group, Layout, pack
 
-LENGTHS = torch.tensor([40] + [1] * 150 + [31, 3] + [2] * 30 + [3, 4, 33, 7, 8, 30, LINE, 40])
-LAYOUTS = {"packed": Layout.packed, "rectangle": lambda n: Layout.rectangle(n, 40)}
+LENGTHS = torch.tensor([40] + [1] * 150 + [31, 3] + [2] * 30 + [3, 4, 33, SHORT + 1, 7, 8, 30, LINE, 80, 40])
+LONGEST = 80
+LAYOUTS = {"back to back": Layout.back_to_back, "in lines": Layout.in_lines}
 
 
 @pytest.mark.parametrize("kind", LAYOUTS)
@@ -34,10 +35,19 @@ def test_no_row_reaches_over_the_end_of_a_line(kind: str) -> None:
 
 
 def test_rows_share_lines_only_where_they_may() -> None:
-    shared, *own = Layout.packed(LENGTHS).groups
-    assert shared.shared and shared.places == LINE and not any(group.shared for group in own)
-    assert sum(group.lines for group in own) == 3  # 33, 40 and 40
+    shared, *own = Layout.in_lines(LENGTHS).groups
+    assert shared.rows == "several" and shared.places == LINE and all(group.rows == "one" for group in own)
+    assert sum(group.lines for group in own) == 5  # 33, 40, 40, 65 and 80
     assert shared.lines * LINE < 1.1 * int(LENGTHS[LENGTHS <= LINE].sum())
+
+
+def test_short_rows_follow_one_another_without_a_gap() -> None:
+    layout = Layout.back_to_back(LENGTHS)
+    short = int(LENGTHS[LENGTHS <= SHORT].sum())
+    together, *own = layout.groups
+    assert together == Group(1, short, "all") and sum(group.lines for group in own) == 2  # 65 and 80
+    assert (layout.owner[:short] >= 0).all() and (layout.owner[:short].diff() >= 0).all()
+    assert Layout.back_to_back(torch.tensor([SHORT + 1])).groups == [Group(1, SHORT + 1)]
 
 
 def test_lines_are_filled_and_never_overfilled() -> None:
@@ -65,7 +75,7 @@ def test_what_is_split_can_be_joined() -> None:
 def test_steps_go_through_all_rows_at_once() -> None:
     layout = Layout.packed(LENGTHS)
     order, rows_left = layout.by_step()
-    assert rows_left.tolist() == [int((step < LENGTHS).sum()) for step in range(40)]
+    assert rows_left.tolist() == [int((step < LENGTHS).sum()) for step in range(LONGEST)]
     first, *_ = steps = order.split(rows_left.tolist())
     for step, places in enumerate(steps):
         assert (layout.column[places] == step).all()
@@ -75,14 +85,14 @@ def test_steps_go_through_all_rows_at_once() -> None:
         assert torch.equal(layout.owner[places], layout.owner[first[: len(places)]])
 
 
-def test_rows_have_the_states_they_have_alone(small: Recommender) -> None:
+@pytest.mark.parametrize("kind", LAYOUTS)
+def test_rows_have_the_states_they_have_alone(small: Recommender, kind: str) -> None:
     torch.manual_seed(0)
-    model = make_model(small.model_copy(update={"max_length": 40}), 50).eval()
-    tokens = torch.randint(1, 51, (len(LENGTHS), 40))
-    tokens[torch.arange(40) >= LENGTHS[:, None]] = 0
-    layout = Layout.packed(LENGTHS)
-    laid = torch.where(layout.owner >= 0, tokens[layout.owner, layout.column], 0)
-    states = model.contextual(model.item_embedding(laid), layout)
+    model = make_model(small.model_copy(update={"max_length": LONGEST}), 50).eval()
+    tokens = torch.randint(1, 51, (len(LENGTHS), LONGEST))
+    tokens[torch.arange(LONGEST) >= LENGTHS[:, None]] = 0
+    layout = LAYOUTS[kind](LENGTHS)
+    states = model.contextual(model.item_embedding.weight, layout.lay(tokens), layout)
     for row, length in enumerate(LENGTHS.tolist()):
-        alone = model.states(tokens[row : row + 1, :length], LENGTHS[row : row + 1])[0]
+        alone, _ = model.states(tokens[row : row + 1, :length], LENGTHS[row : row + 1])
         torch.testing.assert_close(states[layout.owner == row], alone)

@@ -113,11 +113,6 @@ def test_gbce_with_more_draws_than_items_is_bce() -> None:
     )
 
 
-def test_negatives_gathered_in_parts_score_alike(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(losses, "GATHERED", 3 * 3 * 8)  # three positions at once, then one
-    test_bce_is_equation_7(OWN)
-
-
 def test_sampled_softmax_leaves_the_positive_out_of_the_negatives() -> None:
     states, positives, table = world()
     found = sampled_softmax(states, positives, SHARED_NEGATIVES, table)
