@@ -3,6 +3,9 @@
 A batch holds some at a time, a tenth of what is left at most, in its row of `batches`. What a killed worker held is
 free at once: its advisory lock is gone (see `claims`). Requests whose answers were lost on the way count with the most
 they can have cost, because nobody knows.
+
+Requests cost less than the most they can, so what is held for those in flight comes back in part. A batch that cannot
+hold what it needs therefore gives back what it does not use and waits, as long as that could reach.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from llmser_tasks.warehouse.batches import Meter
 from llmser_tasks.warehouse.engine import transaction
 
 AT_ONCE = 100  # requests to hold money for by one statement, where there is enough
+LOOK_AGAIN_S = 0.2  # whether others have given money back
 
 _BUDGET = text("select budget from runs where run_id = :run for update")  # one batch at a time reads and holds
 _USED = text("""
@@ -37,6 +41,14 @@ _USED = text("""
 _HOLD = text("""
     update batches set held = :amount + case when owner = :owner then held else 0 end, owner = :owner
     where run_id = :run_id and step = :step and batch = :batch
+""")
+_GIVE_BACK = text("""
+    update batches set held = greatest(0, held - :amount)
+    where run_id = :run_id and step = :step and batch = :batch and owner = :owner
+""")
+_HELD_BY_OTHERS = text("""
+    select coalesce(sum(held), 0) from batches
+    where run_id = :run and owner <> :owner and owner_lives(:locks, owner)
 """)
 
 
@@ -81,6 +93,7 @@ class Purse:
         self._breaker = breaker
         self._limited = False
         self._free = 0.0  # held, and not yet for a certain request
+        self._flying = 0.0  # held for the requests that are under way
         self._turn = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
@@ -110,12 +123,14 @@ class Purse:
         payment = Payment(self._endpoint.cost(prompt_tokens, max_tokens) or 0.0)
         if self._limited:
             async with self._turn:
-                if self._free < payment.most:
+                while self._free < payment.most:
                     await self._hold(payment.most)
                 self._free -= payment.most
+        self._flying += payment.most
         try:
             yield payment
         finally:
+            self._flying -= payment.most
             self._free += payment.most - payment.price
             if self._meter is not None and payment.sent:
                 self._meter.calls += 1
@@ -123,26 +138,52 @@ class Purse:
                 self._meter.lost += 0.0 if payment.settled else payment.price
 
     async def _hold(self, most: float) -> None:
-        budget, used, amount = await asyncio.to_thread(self._take, most - self._free)
-        if not amount:
+        """Hold more, or wait a little where what is in flight may come back."""
+        flying, unused = self._flying, self._free
+        found = await asyncio.to_thread(self._take, most, unused)
+        if found.amount:
+            self._free += found.amount
+            return
+        self._free -= unused  # given back; more may have come in meanwhile
+        if found.left + unused + found.others + flying < most:
             run = self._meter.account.run_id if self._meter else ""
-            self._breaker.trip(too_little(run, budget, used))
-            self._breaker.check()
-        self._free += amount
+            self._breaker.trip(too_little(run, found.budget, found.spent))
+        self._breaker.check()
+        await asyncio.sleep(LOOK_AGAIN_S)
 
-    def _take(self, most: float) -> tuple[float, float, float]:
-        """The budget, what is spent of it, and what was held; 0 where the rest does not reach."""
+    def _take(self, most: float, unused: float) -> _Held:
+        """Hold what is missing to `most` and more; where the rest does not reach, give back what is unused."""
         assert self._meter is not None
         account = self._meter.account
         with transaction(self._url) as connection:
             budget, spent, left = what_is_left(connection, account.run_id)
+            missing = most - unused
             if budget == math.inf:  # taken away meanwhile
-                return budget, spent, most
-            amount = min(max(most, min(AT_ONCE * most, left / 10)), left)
-            if amount < most:
-                return budget, spent, 0.0
-            connection.execute(_HOLD, {**asdict(account), "amount": amount, "owner": self._owner})
-            return budget, spent, amount
+                return _Held(budget, spent, left, missing)
+            amount = min(max(missing, min(AT_ONCE * most, left / 10)), left)
+            if amount >= missing:
+                connection.execute(_HOLD, {**asdict(account), "amount": amount, "owner": self._owner})
+                return _Held(budget, spent, left, amount)
+            connection.execute(_GIVE_BACK, {**asdict(account), "amount": unused, "owner": self._owner})
+            values = {"run": account.run_id, "owner": self._owner, "locks": LOCKS}
+            return _Held(budget, spent, left, 0.0, connection.scalar(_HELD_BY_OTHERS, values) or 0.0)
+
+
+@dataclass(frozen=True)
+class _Held:
+    """What came of an attempt to hold money.
+
+    Attributes:
+        left: what nobody held before.
+        amount: what this batch holds now in addition; 0 where `left` does not reach.
+        others: what batches that run beside this one hold, where it does not.
+    """
+
+    budget: float
+    spent: float
+    left: float
+    amount: float
+    others: float = 0.0
 
 
 def what_is_left(connection: Connection, run_id: str) -> tuple[float, float, float]:

@@ -71,7 +71,7 @@ def test_a_budget_stops_the_batch_and_keeps_its_answers(
     outcomes = answer(priced, questions(100), run, account=ACCOUNT)
     assert isinstance(outcomes.fatal, BudgetSpent) and "llmser budget r AMOUNT" in str(outcomes.fatal)
     _, _, cost, lost, _ = bill(run)
-    assert 10 * PRICE < cost + lost <= 20 * PRICE
+    assert 18 * PRICE < cost + lost <= 20 * PRICE  # less than what one request can cost at most is left
     answered = len(double.times)
     assert cost == pytest.approx(answered * PRICE) and outcomes.unanswered == 100 - answered
     batches.record(run, "r", "snf", 0, "users", 10, state="failed")
@@ -130,7 +130,7 @@ def test_batches_side_by_side_keep_one_budget(double: Double, run: str) -> None:
     for process in [start(double, run, batch) for batch in range(3)]:
         process.wait(60)
     spent = sum(bill(run, batch)[2] for batch in range(3))
-    assert 280 * PRICE < spent <= 300 * PRICE
+    assert 298 * PRICE < spent <= 300 * PRICE  # what was held for requests in flight was waited for
     assert spent == pytest.approx(len(double.times) * PRICE)
 
 
