@@ -30,4 +30,5 @@ def compiled(loop: Loop) -> Loop:
 
 def array(tensor: Tensor) -> NDArray[Any]:
     """A CPU tensor's values as a contiguous array, the same memory where it is contiguous already."""
-    return tensor.detach().contiguous().numpy()
+    own = tensor.detach() if tensor.requires_grad else tensor
+    return (own if own.is_contiguous() else own.contiguous()).numpy()

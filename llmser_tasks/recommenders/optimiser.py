@@ -36,7 +36,7 @@ class Adam(torch.optim.Adam):
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None and parameter.grad.is_sparse:
-                    self._move_rows(parameter, parameter.grad.coalesce(), group)
+                    self._move_rows(parameter, parameter.grad, group)
                     parameter.grad = None
         return super().step(closure)
 
@@ -47,7 +47,7 @@ class Adam(torch.optim.Adam):
             state["exp_avg"] = torch.zeros_like(parameter)
             state["exp_avg_sq"] = torch.zeros_like(parameter)
         state["step"] += 1
-        rows, values = gradient.indices()[0], gradient.values()
+        rows, values = _distinct_rows(gradient)
         beta1, beta2 = group["betas"]
         size = group["lr"] / (1 - beta1 ** float(state["step"]))
         correction = 1 / (1 - beta2 ** float(state["step"]))
@@ -62,6 +62,15 @@ class Adam(torch.optim.Adam):
         state["exp_avg_sq"].index_copy_(0, rows, second)
         deviation = second.mul_(correction).sqrt_().add_(group["eps"])
         parameter.index_add_(0, rows, first.div_(deviation).mul_(-size))
+
+
+def _distinct_rows(gradient: Tensor) -> tuple[Tensor, Tensor]:
+    """(R,) ascending rows of a sparse gradient and its values there; autograd forgets where it is coalesced already."""
+    rows = gradient._indices()[0]
+    if bool((rows[1:] > rows[:-1]).all()):
+        return rows, gradient._values()
+    coalesced = gradient.coalesce()
+    return coalesced.indices()[0], coalesced.values()
 
 
 @compiled

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -44,17 +46,21 @@ class Block(nn.Module):
     def _fused(self, x: Tensor, attention: Attention) -> Tensor:
         """The same with fewer, larger operations."""
         inner, activation, _, outer = self.feed_forward
-        projected = norm_project(x, *self.attention_norm.parameters(), *self.query_key_value.parameters())
+        projected = norm_project(x, *_affine(self.attention_norm), *_affine(self.query_key_value))
         return residuals(
             x,
             attention(projected, self.heads),
-            *self.attention_out.parameters(),
-            *self.feed_forward_norm.parameters(),
-            *inner.parameters(),
-            *outer.parameters(),
+            *_affine(self.attention_out),
+            *_affine(self.feed_forward_norm),
+            *_affine(inner),
+            *_affine(outer),
             isinstance(activation, nn.ReLU),
             self.dropout.probability if self.training else 0.0,
         )
+
+
+def _affine(module: nn.Module) -> tuple[Any, Any]:
+    return module.weight, module.bias
 
 
 def positions_from_end(layout: Layout, most: int) -> Tensor:
