@@ -25,6 +25,7 @@ from llmser_tasks.errors import StorageError
 from llmser_tasks.recommenders.backbones import make_model
 from llmser_tasks.recommenders.devices import pick_device
 from llmser_tasks.recommenders.model import Model
+from llmser_tasks.recommenders.optimiser import Adam
 from llmser_tasks.workspace import write_json
 
 WEIGHTS = "model.safetensors"
@@ -66,14 +67,14 @@ def save_checkpoint(
     folder: Path,
     model: Model,
     average: AveragedModel | None,
-    optimiser: torch.optim.Optimizer,
+    optimiser: Adam,
     state: Mapping[str, Any],
 ) -> None:
     """Write everything that training needs to go on after the epoch that just ended."""
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     if average is not None:
         tensors |= {f"average.{name}": tensor for name, tensor in average.state_dict().items()}
-    for parameter, values in optimiser.state_dict()["state"].items():
+    for parameter, values in optimiser.state.items():
         tensors |= {f"optimiser.{parameter}.{name}": tensor for name, tensor in values.items()}
     tensors[STATE] = torch.from_numpy(np.frombuffer(json.dumps(state).encode(), np.uint8).copy())
     _write(folder / CHECKPOINT, tensors)
@@ -83,7 +84,7 @@ def restore_checkpoint(
     folder: Path,
     model: Model,
     average: AveragedModel | None,
-    optimiser: torch.optim.Optimizer,
+    optimiser: Adam,
     signature: str,
 ) -> dict[str, Any] | None:
     """Put a killed training's weights and moments back; its state, or None where there is nothing that fits.
@@ -108,7 +109,7 @@ def restore_checkpoint(
     for name, tensor in _part(tensors, "optimiser.").items():
         parameter, moment = name.split(".")
         moments.setdefault(int(parameter), {})[moment] = tensor
-    optimiser.load_state_dict(optimiser.state_dict() | {"state": moments})
+    optimiser.restore(moments)
     return state
 
 

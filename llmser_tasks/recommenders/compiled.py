@@ -1,34 +1,60 @@
 """Loops that are compiled for the CPU at hand: what torch would do in a dozen small operations, done in one pass.
 
 Batches are small (a few hundred tokens), so on a CPU torch's time goes into starting operations, padding and temporary
-tensors rather than into arithmetic. The machine code is kept beside the source, or in the user's cache folder.
+tensors rather than into arithmetic. The machine code is kept beside the source, or in the user's cache folder. The
+compiler is loaded by the first loop that runs: most tasks of a pipeline need none.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from functools import partial
 from typing import Any, TypeVar, cast
 
-import numba
 from numpy.typing import NDArray
 from torch import Tensor
 
-Loop = TypeVar("Loop", bound=Callable[..., Any])
+Function = TypeVar("Function", bound=Callable[..., Any])
 
-# Sums may be added up in another order, which vectors of floats need; infinities and NaN keep their meaning.
-_njit: Any = partial(numba.njit, nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz", "arcp"})
+_parts: list[Callable[..., Any]] = []  # not yet known to the compiler
 
 
-def compiled(loop: Loop) -> Loop:
-    """Compile a function of contiguous arrays and numbers at its first call."""
-    try:
-        return cast(Loop, _njit(cache=True)(loop))
-    except RuntimeError:  # no folder can be written to, so every process compiles for itself
-        return cast(Loop, _njit()(loop))
+def compiled(loop: Function) -> Function:
+    """Compile a function of contiguous arrays and numbers when it is first called."""
+
+    @functools.wraps(loop)
+    def call(*arguments: Any) -> None:
+        _machine_code(loop)(*arguments)
+
+    return cast(Function, call)
+
+
+def part_of_loops(function: Function) -> Function:
+    """Let loops of the same file call this. (A loop is compiled anew where its own file has changed, not another.)"""
+    _parts.append(function)
+    return function
 
 
 def array(tensor: Tensor) -> NDArray[Any]:
     """A CPU tensor's values as a contiguous array, the same memory where it is contiguous already."""
     own = tensor.detach() if tensor.requires_grad else tensor
     return (own if own.is_contiguous() else own.contiguous()).numpy()
+
+
+@functools.cache
+def _machine_code(loop: Callable[..., Any]) -> Callable[..., None]:
+    import numba
+
+    while _parts:
+        numba.extending.register_jitable(_parts.pop())
+    # Sums may be added up in another order, which vectors of floats need; infinities and NaN keep their meaning.
+    options: dict[str, Any] = {
+        "nogil": True,
+        "error_model": "numpy",
+        "fastmath": {"reassoc", "contract", "nsz", "arcp"},
+    }
+    try:
+        code: Callable[..., None] = numba.njit(cache=True, **options)(loop)
+    except RuntimeError:  # no folder can be written to, so every process compiles for itself
+        code = numba.njit(**options)(loop)
+    return code

@@ -1,7 +1,5 @@
 """Loops over the tokens of a batch: norms, dropout, residuals and ReLU, and their gradients, as few passes as can be.
 
-All of them stand in one file, because a compiled loop is kept until its own file changes, whatever it calls.
-
 Dropout keeps a value where a hash of the place and a key is not below a limit, so that the gradient can ask again
 instead of keeping masks. Values are (T, d); `moments` (T, 2) are each token's mean and 1 / standard deviation.
 """
@@ -13,7 +11,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from llmser_tasks.recommenders.compiled import compiled
+from llmser_tasks.recommenders.compiled import compiled, part_of_loops
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -21,7 +19,7 @@ Ints = NDArray[np.int64]
 EPS = 1e-5  # as torch's LayerNorm
 
 
-@compiled
+@part_of_loops
 def hashed(place: int, key: int) -> np.uint32:
     """32 bits that look random for neighbouring places and keys (the constants of lowbias32, by Wellons)."""
     h = np.uint32(np.uint32(place) + np.uint32(key))

@@ -195,7 +195,7 @@ def ndcg_at_10(model: Model, watch: Watch, team: Team = ALONE) -> float:
 
 def _run_epoch(
     model: Model,
-    optimiser: torch.optim.Optimizer,
+    optimiser: Adam,
     objective: Objective,
     batch_size: int,
     seed: int,
@@ -214,7 +214,6 @@ def _run_epoch(
     for batch in batches:
         rows = torch.from_numpy(batch).to(model.device)
         loss = objective(model, rows, next(draws), team.own(len(rows), model.device))
-        optimiser.zero_grad()
         if loss.requires_grad:  # not where all rows are others'
             torch.autograd.backward(loss)
         team.add_gradients(model)
