@@ -44,9 +44,10 @@ def array(tensor: Tensor) -> NDArray[Any]:
 @functools.cache
 def _machine_code(loop: Callable[..., Any]) -> Callable[..., None]:
     import numba
+    from numba.extending import register_jitable
 
     while _parts:
-        numba.extending.register_jitable(_parts.pop())
+        register_jitable(_parts.pop())
     # Sums may be added up in another order, which vectors of floats need; infinities and NaN keep their meaning.
     options: dict[str, Any] = {
         "nogil": True,

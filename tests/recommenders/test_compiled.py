@@ -25,6 +25,7 @@ def test_the_pipeline_loads_no_compiler_before_it_trains() -> None:
 
 
 def test_loops_run_where_machine_code_cannot_be_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled(fill)(np.zeros(1), 1.0)  # everything that compiles at its own import has been imported
     njit = numba.njit
 
     def without_cache(*, cache: bool = False, **options: object) -> object:
