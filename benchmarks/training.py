@@ -9,9 +9,9 @@ comes from wherever pip is set up to find it (`--find-links` in its configuratio
 
 Prints three tables. CPU seconds are user + system time of whole epochs; imports and data preparation stand apart. The
 first epoch warms up and does not count; the figure is the median of the next three, or of fewer once 300 s are spent.
---sampled leaves out the losses over all items, which take the peers minutes to quarters of an hour an epoch.
-`peers/common.py` tells how a peer is driven, `peers/run_*.py` how each is set up. The whole takes hours, nearly all of
-them the peers'.
+--sampled leaves out the losses over all items, which take the peers minutes to quarters of an hour an epoch, and --only
+takes a library or one way to use it (replay-plain, replay-buckets). `peers/common.py` tells how a peer is driven,
+`peers/run_*.py` how each is set up. The whole takes hours, nearly all of them the peers'.
 
 --epochs and --cpu-seconds bound the third table's trainings, which stop after 5 epochs without a better validation
 NDCG@10; --epochs 0 leaves the table out, --race-only the other two. The test figures are those of the epoch that is
@@ -68,6 +68,11 @@ class System:
     strong: str
     variant: str = ""
     losses: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What --only knows it by, besides its library's name."""
+        return f"{self.library}-{self.variant or 'plain'}"
 
 
 SYSTEMS = (
@@ -442,7 +447,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     arguments = parser.parse_args()
     envs = arguments.envs.absolute()
-    chosen = [system for system in SYSTEMS if system.library in arguments.only.split(",")]
+    chosen = [system for system in SYSTEMS if {system.library, system.name} & set(arguments.only.split(","))]
     lengths = [int(length) for length in arguments.max_len.split(",")]
 
     data = prepare(arguments.data, 2000 if arguments.quick else None)
