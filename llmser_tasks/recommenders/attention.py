@@ -57,9 +57,8 @@ class Attention:
                 parts.append(attended[None])
             else:
                 mask = None if mask is None else mask.to(lines.dtype)
-                query, key, value = lines.view(*lines.shape[:2], 3, heads, -1).permute(
-                    2, 0, 3, 1, 4
-                )  # (lines, heads, …)
+                of_heads = lines.view(*lines.shape[:2], 3, heads, -1)
+                query, key, value = of_heads.permute(2, 0, 3, 1, 4)  # each (lines, heads, places, d / heads)
                 attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=mask is None)
                 parts.append(attended.transpose(1, 2).flatten(2))
         return self.layout.join(parts)
