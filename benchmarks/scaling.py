@@ -21,15 +21,13 @@ import tempfile
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 from unittest import mock
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from llmser_tasks.config import Loss, Recommender
-from llmser_tasks.recommenders import Watch, load, ranks, top_k, train
+from llmser_tasks.recommenders import Watch, gather, load, objective, ranks, top_k, train
 from llmser_tasks.sequences import Histories
 
 MIB = 1 << 20
@@ -98,12 +96,7 @@ def synthetic(point: Point) -> Histories:
 
 def ordinary_adam() -> None:
     """Give the item table a dense gradient, so that every item moves in every step."""
-    embedding = F.embedding
-
-    def dense(*arguments: Any, **named: Any) -> torch.Tensor:
-        return embedding(*arguments[:6], **{**named, "sparse": False})  # the seventh says the same by its place
-
-    mock.patch.object(F, "embedding", dense).start()
+    mock.patch.object(objective, "pick_distinct", gather.pick).start()
 
 
 def measure(point: Point) -> Cost:
