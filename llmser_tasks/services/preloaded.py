@@ -17,6 +17,7 @@ LIBRARIES = (
     "httpx_aiohttp",
     "jinja2",
     "matplotlib.figure",
+    "numba",
     "orjson",
     "pandas",
     "psycopg2",
