@@ -9,10 +9,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any, TypeAlias, TypeVar, cast
 
+import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
+
+# What loops take: floats as the tensors have them (float64 in tests), places and item numbers.
+Floats: TypeAlias = NDArray[np.floating[Any]]
+Ints: TypeAlias = NDArray[np.int64]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 

@@ -5,16 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
-from llmser_tasks.recommenders.compiled import array, compiled
-
-Floats = NDArray[np.float32]
-Ints = NDArray[np.int64]
+from llmser_tasks.recommenders.compiled import Floats, Ints, array, compiled
 
 
 def pick(table: Tensor, rows: Tensor) -> Tensor:

@@ -15,19 +15,16 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
 from llmser_tasks.config import Loss, Recommender
-from llmser_tasks.recommenders.compiled import array, compiled
+from llmser_tasks.recommenders.compiled import Floats, array, compiled
 from llmser_tasks.recommenders.gather import pick
 from llmser_tasks.recommenders.negatives import Negatives
 from llmser_tasks.recommenders.own_scores import own_scores, own_scores_backward
 
-Floats = NDArray[np.float32]
 LossFunction = Callable[[Tensor, Tensor, Negatives, Tensor], Tensor]
 
 SCORES = 1 << 26  # scores of full cross-entropy held at once: 256 MB of floats …

@@ -15,11 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from llmser_tasks.config import Recommender
-from llmser_tasks.recommenders.compiled import array, compiled
+from llmser_tasks.recommenders.compiled import Floats, Ints, array, compiled
 from llmser_tasks.sequences.histories import Histories
-
-Ints = NDArray[np.int64]
-Doubles = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -157,8 +154,8 @@ class UnseenUniform:
 
 
 @compiled
-def _nth_unseen(rows: Ints, uniform: Doubles, first: Ints, gaps: Ints, items: int, out: Ints) -> None:
-    """As above, looking for each position among its own row's gaps alone."""
+def _nth_unseen(rows: Ints, uniform: Floats, first: Ints, gaps: Ints, items: int, out: Ints) -> None:
+    """What `UnseenUniform` says, looking for each position among its own row's gaps alone."""
     for place in range(len(rows)):
         row = rows[place]
         start, end = first[row], first[row + 1]

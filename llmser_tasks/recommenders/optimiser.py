@@ -6,14 +6,10 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim.adam import adam
 
-from llmser_tasks.recommenders.compiled import array, compiled
-
-Floats = NDArray[np.float32]
-Ints = NDArray[np.int64]
+from llmser_tasks.recommenders.compiled import Floats, Ints, array, compiled
 
 BETA1, BETA2, EPS = 0.9, 0.999, 1e-8  # the paper's, and torch's
 

@@ -5,18 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
-from llmser_tasks.recommenders.compiled import array, compiled
+from llmser_tasks.recommenders.compiled import Floats, Ints, array, compiled
 
 GATHERED = 1 << 26  # floats of items' embeddings gathered at once on a GPU: 256 MB
-
-Floats = NDArray[np.float32]
-Ints = NDArray[np.int64]
 
 
 def own_scores(states: Tensor, items: Tensor, table: Tensor) -> Tensor:

@@ -12,13 +12,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from llmser_tasks.recommenders.compiled import array, compiled
-
-Floats = NDArray[np.float32]
-Ints = NDArray[np.int64]
+from llmser_tasks.recommenders.compiled import Floats, Ints, array, compiled
 
 
 def attend_rows(projected: Tensor, start: Tensor, lengths: Tensor, heads: int, causal: bool, slope: float) -> Tensor:

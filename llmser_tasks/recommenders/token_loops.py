@@ -9,12 +9,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
-from llmser_tasks.recommenders.compiled import compiled, part_of_loops
-
-Floats = NDArray[np.float32]
-Ints = NDArray[np.int64]
+from llmser_tasks.recommenders.compiled import Floats, Ints, compiled, part_of_loops
 
 EPS = 1e-5  # as torch's LayerNorm
 
