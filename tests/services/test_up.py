@@ -93,8 +93,9 @@ def test_up_from_start_to_stop_twice_and_killed(home: Path) -> None:
     assert listening and set(listening) == {"127.0.0.1"}
 
     # The report is nobody's without a login, and there is no description of the routes.
-    assert httpx.get(f"{here.url}/llmser/report/any", trust_env=False).status_code == 401
-    assert httpx.get(f"{here.url}/llmser/openapi.json", trust_env=False).status_code == 404
+    with httpx.Client(base_url=here.url, trust_env=False, timeout=60) as stranger:
+        assert stranger.get("/llmser/report/any").status_code == 401
+        assert stranger.get("/llmser/openapi.json").status_code == 404
     with here.client() as client:
         response = client.get("/llmser/report/<b>any")
         assert response.status_code == 404 and "&lt;b&gt;any" in response.text
