@@ -10,8 +10,8 @@ comes from wherever pip is set up to find it (`--find-links` in its configuratio
 Prints three tables. CPU seconds are user + system time of whole epochs; imports and data preparation stand apart. The
 first epoch warms up and does not count; the figure is the median of the next three, or of fewer once 300 s are spent.
 --sampled leaves out the losses over all items, which take the peers minutes to quarters of an hour an epoch, and --only
-takes a library or one way to use it (replay-plain, replay-buckets). `peers/common.py` tells how a peer is driven,
-`peers/run_*.py` how each is set up. The whole takes hours, nearly all of them the peers'.
+takes a library or one way to use it (replay-plain, replay-buckets, rectools-256). `peers/common.py` tells how a peer is
+driven, `peers/run_*.py` how each is set up. The whole takes hours, nearly all of them the peers'.
 
 --epochs and --cpu-seconds bound the third table's trainings, which stop after 5 epochs without a better validation
 NDCG@10; --epochs 0 leaves the table out, --race-only the other two. The test figures are those of the epoch that is
@@ -78,6 +78,8 @@ class System:
 SYSTEMS = (
     System("LLMSeR", "llmser", "sampled-softmax", losses=("bce", "sampled-softmax", "cross-entropy")),
     System("RecTools", "rectools", "softmax", losses=("bce", "softmax")),
+    System("RecTools, 64 negatives", "rectools", "sampled-softmax", "64"),
+    System("RecTools, 256 negatives", "rectools", "sampled-softmax", "256"),
     System("RePlay", "replay", "sampled-softmax", losses=("bce", "sampled-softmax")),
     System("RePlay, buckets", "replay", "sampled-softmax", "buckets", losses=("bce", "sampled-softmax", "ce")),
     System("RecBole", "recbole", "ce", losses=("bce", "ce")),

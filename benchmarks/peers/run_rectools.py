@@ -1,4 +1,7 @@
-"""RecTools' SASRecModel. Losses: bce (one negative per position) and softmax, its default, over all items."""
+"""RecTools' SASRecModel. Losses: bce (one negative per position), sampled-softmax, and softmax, its default: all items.
+
+The variant is how many negatives its sampled softmax draws for each position.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from rectools import Columns
 from rectools.dataset import Dataset
 from rectools.models import SASRecModel
 
-LOSSES = {"bce": "BCE", "softmax": "softmax"}
+LOSSES = {"bce": "BCE", "sampled-softmax": "sampled_softmax", "softmax": "softmax"}
 
 
 def states() -> tuple[torch.Tensor, torch.Tensor]:
@@ -66,7 +69,7 @@ if __name__ == "__main__":
         dropout_rate=JOB["dropout"],
         session_max_len=JOB["max_len"],
         loss=LOSSES[JOB["loss"]],
-        n_negatives=1,
+        n_negatives=int(JOB["variant"] or 1),
         lr=JOB["learning_rate"],
         batch_size=JOB["batch_size"],
         get_trainer_func=trainer,
