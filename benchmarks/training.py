@@ -1,11 +1,13 @@
 """Our training against RecTools, RePlay and RecBole: seconds of one core per epoch, and to the same quality.
 
-    python benchmarks/training.py --data FOLDER [--only llmser,rectools] [--max-len 50,200] [--sampled] [--epochs 40]
+    python benchmarks/training.py --data FOLDER [--dataset yelp_s3rec] [--only llmser,rectools] [--max-len 50,200]
+        [--sampled] [--epochs 40] [--seed 43]
 
-FOLDER holds `amazon_beauty_2014/`. Every library trains the same SASRec (our default's width, layers, heads, dropout)
-on the same users, items and sequences, in batches of 128, in a process of its own that has one core and one thread.
-Peers are installed on first use, each in an environment below --envs, at the versions pinned in `peers/*.lock`; torch
-comes from wherever pip is set up to find it (`--find-links` in its configuration spares the CUDA build).
+FOLDER holds `amazon_beauty_2014/` and `yelp_s3rec/`. Every library trains the same SASRec (our default's width, layers,
+heads, dropout) on the same users, items and sequences, in batches of 128, in a process of its own that has one core and
+one thread. Peers are installed on first use, each in an environment below --envs, at the versions pinned in
+`peers/*.lock`; torch comes from wherever pip is set up to find it (`--find-links` in its configuration spares the CUDA
+build).
 
 Prints three tables. CPU seconds are user + system time of whole epochs; imports and data preparation stand apart. The
 first epoch warms up and does not count; the figure is the median of the next three, or of fewer once 300 s are spent.
@@ -35,6 +37,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import dumps
 import numpy as np
 import torch
 
@@ -46,7 +49,6 @@ from llmser_tasks.sequences import Histories, read_targets, sequences
 
 PEERS = Path(__file__).parent / "peers"
 BATCH = 128
-SEED = 42
 REPEATS = 3
 ENOUGH = 300  # CPU seconds after which no further epoch is measured
 PATIENCE = 5
@@ -112,14 +114,9 @@ class Data:
         np.savez(path, offsets=offsets, items=self.histories.items[source], held=self.held)
 
 
-def prepare(folder: Path, users: int | None) -> Data:
-    """Ingest and split Beauty (what is there already is kept); the first `users` users, or all."""
-    values = {
-        "dataset": "beauty",
-        "reviews": str(folder / "amazon_beauty_2014" / "reviews_Beauty_5.json.gz"),
-        "items": str(folder / "amazon_beauty_2014" / "meta_Beauty.json.gz"),
-    }
-    dataset = settings.configuration(values).dataset
+def prepare(folder: Path, name: str, users: int | None) -> Data:
+    """Ingest and split a dataset (what is there already is kept); the first `users` users, or all."""
+    dataset = settings.configuration(dumps.values(folder, name)).dataset
     workspace = settings.workspace()
     made = sequences(workspace, dataset, ingest(workspace, dataset))
     histories = Histories.read(workspace.folder(made["training"]) / "histories.parquet")
@@ -137,7 +134,8 @@ def prepare(folder: Path, users: int | None) -> Data:
 def ranks(data: Data, export: Path, test: bool) -> np.ndarray:
     """Full ranking of the validation or test items, history excluded, ties count against the model.
 
-    Items that a model does not know (NaN rows) come last; where one is the target, it has the last rank.
+    Whoever had the item before is left out, as in our own evaluation. Items that a model does not know (NaN rows) come
+    last; where one is the target, it has the last rank.
 
     Args:
         export: states (2U, d), of the histories and of these with the validation items behind them; table (I, d).
@@ -150,15 +148,15 @@ def ranks(data: Data, export: Path, test: bool) -> np.ndarray:
     table = table.nan_to_num(0.0).T
     found: list[int] = []
     for row in np.flatnonzero(targets):
-        target = int(targets[row]) - 1
+        had = data.histories[row].astype(np.int64)
+        if test and data.held[row]:
+            had = np.append(had, data.held[row])
+        if targets[row] in had:
+            continue
         scores = states[first + row] @ table
         scores[unknown] = -torch.inf
-        wanted = scores[target].clone()
-        scores[torch.from_numpy(data.histories[row].astype(np.int64)) - 1] = -torch.inf
-        if test and data.held[row]:
-            scores[int(data.held[row]) - 1] = -torch.inf
-        scores[target] = wanted
-        found.append(data.items - int((scores < wanted).sum()))
+        scores[torch.from_numpy(had) - 1] = -torch.inf
+        found.append(data.items - int((scores < scores[int(targets[row]) - 1]).sum()))
     return np.array(found, np.int32)
 
 
@@ -181,7 +179,7 @@ def interpreter(library: str, envs: Path) -> Path:
 
 
 def epochs(
-    system: System, loss: str, max_len: int, count: int, data: Data, envs: Path, export: bool
+    system: System, loss: str, max_len: int, count: int, data: Data, envs: Path, export: bool, seed: int = 42
 ) -> Iterator[dict[str, Any]]:
     """Train; yields what the library says when it is ready and after every epoch (exported: with "ndcg" and "test").
 
@@ -199,7 +197,7 @@ def epochs(
             "variant": system.variant,
             "epochs": count,
             "batch_size": BATCH,
-            "seed": SEED,
+            "seed": seed,
         }
         if not export:
             job["negatives_from"] = "uniform"  # as the peers' are, where only time counts
@@ -381,13 +379,13 @@ class Race:
         return next((epoch for epoch, value in enumerate(self.ndcg) if value >= quality), None)
 
 
-def race(system: System, max_len: int, most: int, budget: float, data: Data, envs: Path) -> Race:
+def race(system: System, max_len: int, most: int, budget: float, data: Data, envs: Path, seed: int) -> Race:
     """Train until PATIENCE epochs brought nothing better, `most` epochs are run or `budget` CPU seconds are spent."""
     values: list[float] = []
     seconds: list[float] = []
     test: list[dict[str, float]] = []
     ended = "epochs"
-    for line in epochs(system, system.strong, max_len, most, data, envs, export=True):
+    for line in epochs(system, system.strong, max_len, most, data, envs, export=True, seed=seed):
         if "epoch" not in line:
             continue
         values.append(line["ndcg"])
@@ -403,10 +401,10 @@ def race(system: System, max_len: int, most: int, budget: float, data: Data, env
     return Race(system, tuple(values), tuple(seconds), tuple(test), ended)
 
 
-def race_table(chosen: list[System], max_len: int, most: int, budget: float, data: Data, envs: Path) -> None:
+def race_table(chosen: list[System], max_len: int, most: int, budget: float, data: Data, envs: Path, seed: int) -> None:
     """Each library with its strong loss; how soon ours is as good as its best epoch."""
     bounds = f"{PATIENCE} epochs without improvement, {most} epochs or {budget:.0f} CPU s"
-    print(f"\nmax_len {max_len}; {bounds} end a training.\n")
+    print(f"\nmax_len {max_len}, seed {seed}; {bounds} end a training.\n")
     head = (
         "library, loss | best validation N@10 | epoch | CPU s until then | ended by"
         " | ours as good in epoch | CPU s | × faster | test H@10 | test N@10"
@@ -414,7 +412,7 @@ def race_table(chosen: list[System], max_len: int, most: int, budget: float, dat
     print(f"| {head} |\n| --- | ---: | ---: | ---: | --- | ---: | ---: | ---: | ---: | ---: |", flush=True)
     ours: Race | None = None
     for system in chosen:
-        found = race(system, max_len, most, budget, data, envs)
+        found = race(system, max_len, most, budget, data, envs, seed)
         if system.library == "llmser":
             ours = found
         cells = [
@@ -439,6 +437,7 @@ def main() -> None:
     libraries = list(dict.fromkeys(system.library for system in SYSTEMS))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--dataset", choices=dumps.DATASETS, default="amazon_beauty_2014")
     parser.add_argument("--envs", type=Path, default=settings.home() / "benchmarks" / "peers")
     parser.add_argument("--only", default=",".join(libraries))
     parser.add_argument("--max-len", default="50,200")
@@ -446,24 +445,26 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--cpu-seconds", type=float, default=1200)
     parser.add_argument("--race-only", action="store_true")
+    parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--quick", action="store_true")
     arguments = parser.parse_args()
     envs = arguments.envs.absolute()
     chosen = [system for system in SYSTEMS if {system.library, system.name} & set(arguments.only.split(","))]
     lengths = [int(length) for length in arguments.max_len.split(",")]
 
-    data = prepare(arguments.data, 2000 if arguments.quick else None)
+    data = prepare(arguments.data, arguments.dataset, 2000 if arguments.quick else None)
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown CPU")
     print(f"{cpu}, one core, one thread; Python {platform.python_version()}, torch {torch.__version__}.")
-    print(f"Beauty 2014: {len(data.histories):,} users, {data.items:,} items, {len(data.histories.items):,} training")
-    print(f"interactions. SASRec {', '.join(f'{k} {v}' for k, v in MODEL.items())}; batches of {BATCH}.")
+    size = f"{len(data.histories):,} users, {data.items:,} items, {len(data.histories.items):,} training interactions"
+    print(f"{arguments.dataset}: {size}.")
+    print(f"SASRec {', '.join(f'{k} {v}' for k, v in MODEL.items())}; batches of {BATCH}.")
     if not arguments.race_only:
         repeats = 1 if arguments.quick else REPEATS
         floor_table(speed_table(chosen, lengths, arguments.sampled, repeats, data, envs), data)
     if arguments.epochs:
         most = 2 if arguments.quick else arguments.epochs
-        race_table(chosen, lengths[0], most, arguments.cpu_seconds, data, envs)
+        race_table(chosen, lengths[0], most, arguments.cpu_seconds, data, envs, arguments.seed)
 
 
 if __name__ == "__main__":
