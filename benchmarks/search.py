@@ -1,13 +1,14 @@
 """The search behind the defaults: a handful of settings per backbone, by validation NDCG@10 on Beauty.
 
     python benchmarks/search.py --data FOLDER [--backbone sasrec,gru4rec] [--epochs 200] [--cpu-seconds 600]
+        [--only batch_size] [--seed 43]
     python benchmarks/search.py --data FOLDER --cooccurrence
 
 FOLDER holds `amazon_beauty_2014/` (and, for --cooccurrence, `amazon_gift_cards_2018/`). Each setting differs from the
 defaults in what its row names, and trains until its CPU seconds are spent, its epochs are run or its patience ends.
 Test targets are never read. Finished settings are kept in $LLMSER_HOME/benchmarks/search.jsonl and are not repeated
 under the same data, defaults and budget, so an interrupted search goes on; delete the file after a change of the code.
---users tries it on a seeded sample.
+--users tries it on a seeded sample; --only leaves the defaults and what changes the settings that it names.
 """
 
 from __future__ import annotations
@@ -45,6 +46,10 @@ SETTINGS: list[dict[str, Any]] = [
     {"learning_rate": 5e-4},
     {"negatives": 4096},
     {"negatives": 256},
+    {"batch_size": 32},
+    {"batch_size": 64},
+    {"batch_size": 256},
+    {"batch_size": 512},
     {"loss": "gbce"},
     {"loss": "bce"},
     {"loss": "cross-entropy"},
@@ -85,8 +90,10 @@ class Spent(Exception):
     """The budget of one setting is used up."""
 
 
-def try_setting(data: Data, backbone: str, changed: dict[str, Any], epochs: int, budget: float) -> dict[str, Any]:
-    """Train once, seed 42: the best validation NDCG@10 within the budget and the CPU seconds it took."""
+def try_setting(
+    data: Data, backbone: str, changed: dict[str, Any], epochs: int, budget: float, seed: int
+) -> dict[str, Any]:
+    """Train once: the best validation NDCG@10 within the budget and the CPU seconds it took."""
     default = bert4rec.MASK_PROBABILITY
     knobs = {name: value for name, value in changed.items() if name != MASK}
     recommender = config.Recommender.model_validate({"backbone": backbone, "epochs": epochs, **knobs})
@@ -102,7 +109,7 @@ def try_setting(data: Data, backbone: str, changed: dict[str, Any], epochs: int,
     bert4rec.MASK_PROBABILITY = changed.get(MASK, default)
     with tempfile.TemporaryDirectory() as folder:
         try:
-            train(recommender, data.training, data.items, 42, Path(folder), watch=data.watch, progress=note)
+            train(recommender, data.training, data.items, seed, Path(folder), watch=data.watch, progress=note)
         except Spent:
             pass
         finally:
@@ -118,14 +125,21 @@ def try_setting(data: Data, backbone: str, changed: dict[str, Any], epochs: int,
     }
 
 
-def search(data: Data, backbone: str, epochs: int, budget: float, kept: Path) -> list[dict[str, Any]]:
-    """Every setting of a backbone, those found in `kept` without training them again; best first."""
+def search(
+    data: Data, backbone: str, only: set[str] | None, epochs: int, budget: float, seed: int, kept: Path
+) -> list[dict[str, Any]]:
+    """Every setting of a backbone that changes nothing but `only`, best first.
+
+    Those found in `kept` are not trained again.
+    """
     kept.parent.mkdir(parents=True, exist_ok=True)
     finished = [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() else []
     defaults = config.Recommender.model_validate({"backbone": backbone}).model_dump(mode="json", exclude={"epochs"})
     defaults[MASK] = bert4rec.MASK_PROBABILITY
     rows = []
     for changed in SETTINGS + (MASKED if backbone == "bert4rec" else []):
+        if only is not None and not only.issuperset(changed):
+            continue
         asked = {
             "data": data.name,
             "users": len(data.training),
@@ -135,10 +149,11 @@ def search(data: Data, backbone: str, epochs: int, budget: float, kept: Path) ->
             "defaults": defaults,
             "epochs": epochs,
             "budget": budget,
+            "seed": seed,
         }
         row = next((row for row in finished if {name: row.get(name) for name in asked} == asked), None)
         if row is None:
-            row = asked | try_setting(data, backbone, changed, epochs, budget)
+            row = asked | try_setting(data, backbone, changed, epochs, budget, seed)
             with kept.open("a") as out:
                 out.write(json.dumps(row) + "\n")
         rows.append(row)
@@ -225,6 +240,8 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=200)
     parser.add_argument("--cpu-seconds", type=float, default=600)
     parser.add_argument("--users", type=int)
+    parser.add_argument("--only")
+    parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--cooccurrence", action="store_true")
     arguments = parser.parse_args()
     if arguments.cooccurrence:
@@ -232,8 +249,10 @@ def main() -> None:
         return
     data = Data.read("amazon_beauty_2014", arguments.data, arguments.users)
     kept = settings.home() / "benchmarks" / "search.jsonl"
+    only = set(arguments.only.split(",")) if arguments.only else None
     for backbone in arguments.backbone.split(","):
-        show_search(data, backbone, search(data, backbone, arguments.epochs, arguments.cpu_seconds, kept))
+        rows = search(data, backbone, only, arguments.epochs, arguments.cpu_seconds, arguments.seed, kept)
+        show_search(data, backbone, rows)
 
 
 if __name__ == "__main__":
