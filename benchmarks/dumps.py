@@ -5,6 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from llmser_tasks import settings
+from llmser_tasks.ingest import ingest
+from llmser_tasks.sequences import sequences
+from llmser_tasks.workspace import Artefact, Workspace
+
 YELP = {"reviews": "yelp_academic_dataset_review.json.gz", "items": "yelp_academic_dataset_business.json.gz"}
 DATASETS: dict[str, dict[str, Any]] = {
     "amazon_gift_cards_2018": {
@@ -31,3 +36,9 @@ def values(folder: Path, name: str) -> dict[str, Any]:
     return {"dataset": name, **known} | {
         key: str((folder / name / known[key]).absolute()) for key in ("reviews", "items")
     }
+
+
+def cut(folder: Path, name: str) -> tuple[Workspace, dict[str, Artefact]]:
+    """Ingest a dataset and cut its histories (what is there already is kept): the store, and what it has now."""
+    dataset, store = settings.configuration(values(folder, name)).dataset, settings.workspace()
+    return store, sequences(store, dataset, ingest(store, dataset))

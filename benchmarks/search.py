@@ -28,7 +28,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from llmser_tasks import config, ingest, sequences, settings
+from llmser_tasks import config, settings
 from llmser_tasks.augmentation.ccg import catalogue_size
 from llmser_tasks.evaluation.baselines import WINDOW, distinct
 from llmser_tasks.recommenders import Watch, bert4rec, train
@@ -70,8 +70,7 @@ class Data:
     @classmethod
     def read(cls, name: str, folder: Path, users: int | None = None) -> Data:
         """All users, or a seeded sample of them."""
-        dataset, store = settings.configuration(dumps.values(folder, name)).dataset, settings.workspace()
-        made = sequences.sequences(store, dataset, ingest.ingest(store, dataset))
+        store, made = dumps.cut(folder, name)
         training = Histories.read(store.folder(made["training"]) / "histories.parquet")
         targets = read_targets(store.folder(made["validation"]) / "targets.parquet")
         shown = targets.inputs(training)

@@ -15,9 +15,9 @@ first epoch warms up and does not count; the figure is the median of the next th
 takes a library or one way to use it (replay-plain, replay-buckets, rectools-256). `peers/common.py` tells how a peer is
 driven, `peers/run_*.py` how each is set up. The whole takes hours, nearly all of them the peers'.
 
---epochs and --cpu-seconds bound the third table's trainings, which stop after 5 epochs without a better validation
-NDCG@10; --epochs 0 leaves the table out, --race-only the other two. The test figures are those of the epoch that is
-best on validation. --quick takes 2,000 users and one epoch after the warm-up, to see that everything runs.
+--epochs and --cpu-seconds bound the third table's trainings, which have --seed and stop after 5 epochs without a better
+validation NDCG@10; --epochs 0 leaves the table out, --race-only the other two. The test figures are those of the epoch
+that is best on validation. --quick takes 2,000 users and one epoch after the warm-up, to see that everything runs.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ import numpy as np
 import torch
 
 from llmser_tasks import settings
+from llmser_tasks.augmentation.ccg import catalogue_size
 from llmser_tasks.config import Recommender
 from llmser_tasks.evaluation.metrics import per_user
-from llmser_tasks.ingest import ingest
-from llmser_tasks.sequences import Histories, read_targets, sequences
+from llmser_tasks.sequences import Histories, read_targets
 
 PEERS = Path(__file__).parent / "peers"
 BATCH = 128
@@ -116,19 +116,17 @@ class Data:
 
 def prepare(folder: Path, name: str, users: int | None) -> Data:
     """Ingest and split a dataset (what is there already is kept); the first `users` users, or all."""
-    dataset = settings.configuration(dumps.values(folder, name)).dataset
-    workspace = settings.workspace()
-    made = sequences(workspace, dataset, ingest(workspace, dataset))
-    histories = Histories.read(workspace.folder(made["training"]) / "histories.parquet")
+    store, made = dumps.cut(folder, name)
+    histories = Histories.read(store.folder(made["training"]) / "histories.parquet")
     if users is not None:
         histories = histories.select(np.arange(min(users, len(histories))))
     found = []
-    for name in ("validation", "test"):
-        targets = read_targets(workspace.folder(made[name]) / "targets.parquet")
+    for part in ("validation", "test"):
+        targets = read_targets(store.folder(made[part]) / "targets.parquet")
         rows = histories.rows_of(targets.users)
         found.append(np.zeros(len(histories), np.int32))
         found[-1][rows[rows >= 0]] = targets.items[rows >= 0]
-    return Data(histories, int(workspace.summary(made["catalogue"])["items"]), *found)
+    return Data(histories, catalogue_size(store, made["catalogue"]), *found)
 
 
 def ranks(data: Data, export: Path, test: bool) -> np.ndarray:
