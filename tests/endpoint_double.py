@@ -36,10 +36,11 @@ class Double:
     """`script(block, schema)` makes the reply; `asked` holds the data block of every request."""
 
     def __init__(self, url: str) -> None:
-        self.endpoint = Endpoint(name="double", url=url, model="double", max_concurrency=4, timeout_s=10)
+        self._url = url
         self.reset()
 
     def reset(self) -> None:
+        self.endpoint = Endpoint(name="double", url=self._url, model="double", max_concurrency=4, timeout_s=10)
         self.script: Callable[[Block, dict[str, Any]], Reply] = by_title
         self.asked: list[Block] = []
         self.instructions: set[str] = set()

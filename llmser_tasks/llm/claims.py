@@ -59,7 +59,7 @@ class Claims:
         self._found = found
         self._open = deque(keys)
         self._mine: deque[str] = deque()
-        self._others: list[str] = []  # which others are asking
+        self._others: dict[str, None] = {}  # which others are asking, in order
         self._turn = asyncio.Lock()
         self.owner = secrets.randbits(31)
         self._session = Session(database_url, "llm-claims", self._introduce)
@@ -81,12 +81,13 @@ class Claims:
         """
         async with self._turn:
             try:
-                while not self._mine and (self._open or self._others):
-                    if not self._open:
-                        await self._breaker.pause(POLL_S)
-                        self._open.extend(self._others)
-                        self._others.clear()
-                    await self._claim([self._open.popleft() for _ in range(min(AT_ONCE, len(self._open)))])
+                while not self._mine and self._open:
+                    await self._claim(_first(self._open))
+                while not self._mine and self._others:
+                    await self._breaker.pause(POLL_S)
+                    others = deque(self._others)
+                    while not self._mine and others:
+                        await self._claim(_first(others))
                 self._breaker.check()
             except StorageError as error:
                 self._breaker.trip(error)
@@ -97,8 +98,8 @@ class Claims:
 
     @property
     def waiting(self) -> int:
-        """Questions that are waited for because others are asking them, when nothing else is left."""
-        return 0 if self._open or self._mine else len(self._others)
+        """Questions that others are asking, as far as is known."""
+        return len(self._others)
 
     async def release(self, keys: Collection[str]) -> None:
         """Let others ask these."""
@@ -108,12 +109,16 @@ class Claims:
         """Take what is free of these, and see afterwards what was answered before it became free."""
         mine = await self._patiently(partial(self._take, keys=keys))
         settled = await self._patiently(lambda _: ledger.known(self._url, keys))
+        for key in keys:
+            if key not in mine and key not in settled:
+                self._others[key] = None
+                continue
+            self._others.pop(key, None)
+            if key not in settled:
+                self._mine.append(key)
         if settled:
             self._found(settled.values())
             await self.release(mine & settled.keys())
-        for key in keys:
-            if key not in settled:
-                (self._mine if key in mine else self._others).append(key)
 
     async def _give_up(self, statement: TextClause, values: dict[str, Any]) -> None:
         try:
@@ -136,3 +141,8 @@ class Claims:
                 log.warning("%s Trying again in %s s.", error, wait)
                 await self._breaker.pause(wait)
         return await self._session.run(work)
+
+
+def _first(keys: deque[str]) -> list[str]:
+    """Take as many off as one statement claims."""
+    return [keys.popleft() for _ in range(min(AT_ONCE, len(keys)))]

@@ -176,7 +176,7 @@ class Client:
         """
         body = request_body(self._endpoint.model, question, dialect)
         prompt_tokens = self._limiter.tokens(len(body))
-        async with self._purse.pay(prompt_tokens, question.max_tokens) as payment, self._gate.passed():
+        async with self._gate.passed(), self._purse.pay(prompt_tokens, question.max_tokens) as payment:
             await self._limiter.wait(prompt_tokens + question.max_tokens)
             self._breaker.check()
             self.calls += 1

@@ -1,8 +1,9 @@
 """How many requests are in flight: the endpoint's limit, shared by every process that asks it, and less while it
 complains.
 
-Once a second each process leases its share: all get the same, but nobody more than it can use. What a killed process
-had is free as soon as its advisory lock is gone (see `claims`). Within its share a process behaves like TCP: a 429 cuts
+Once a second each process leases its share: all get the same, but nobody more than it can use, and one that only waits
+for what others are asking gets nothing, or they might wait for its share. What a killed process had is free as soon as
+its advisory lock is gone (see `claims`). Within its share a process behaves like TCP: a 429 cuts
 what it has in flight by a third, every answer brings a little back.
 """
 
@@ -49,7 +50,7 @@ class Gate:
     ) -> None:
         """
         Args:
-            owner: number of the advisory lock that lives as long as this process.
+            owner: number of the advisory lock that lives as long as this batch.
             open_questions: how many requests could be in flight if nothing stood in the way.
         """
         self._most = endpoint.max_concurrency
@@ -64,6 +65,7 @@ class Gate:
         self._in_flight = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._leasing: asyncio.Task[None] | None = None
+        self._left = asyncio.Event()
 
     async def __aenter__(self) -> Self:
         self._granted = await asyncio.to_thread(self._lease)
@@ -73,8 +75,8 @@ class Gate:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._leasing is not None:
-            self._leasing.cancel()
+        self._left.set()
+        if self._leasing is not None:  # to its end: a thread is not cancelled, and would write the row again
             await asyncio.gather(self._leasing, return_exceptions=True)
         try:
             await asyncio.to_thread(self._leave)
@@ -124,16 +126,23 @@ class Gate:
                 turn.set_result(None)
 
     async def _keep_leasing(self) -> None:
-        while True:
-            await asyncio.sleep(LEASE_S)
+        while not await self._over(LEASE_S):
             try:
                 self._granted = await asyncio.to_thread(self._lease)
             except StorageError as error:
                 log.warning("The share of the endpoint's concurrency stays as it was: %s", error)
             self._admit()
 
+    async def _over(self, seconds: float) -> bool:
+        """Wait, but not beyond the end."""
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._left.wait()
+        except TimeoutError:
+            return False
+
     def _lease(self) -> int:
-        wanted = min(self._most, max(1, self._open_questions()), math.ceil(self._window) + 1)
+        wanted = min(self._most, max(0, self._open_questions()), math.ceil(self._window) + 1)
         with transaction(self._url) as connection:
             connection.execute(_ALONE, self._who | {"locks": LOCKS + 1})
             connection.execute(_FORGET_DEAD, self._who | {"locks": LOCKS})

@@ -26,7 +26,7 @@ from llmser_tasks.progress import Progress, silent
 from llmser_tasks.warehouse.batches import Account, Meter
 
 ACCEPTED = "accepted"  # kind of what stays open because a person has it so
-TELL_S = 2.0  # how often to say that only others' answers are waited for
+TELL_S = 2.0  # how often to say that only others' answers are waited for, and to leave them money that lies idle
 
 
 @dataclass(frozen=True)
@@ -241,6 +241,11 @@ class _Batch:
     progress: Progress
     check: Check
 
+    @property
+    def open(self) -> int:
+        """Distinct questions without an outcome."""
+        return self.tally.total - self.tally.done
+
     def found(self, entries: Collection[Entry]) -> None:
         """Others got these settled meanwhile."""
         self.results.update((entry.question_key, as_result(entry, from_ledger=True)) for entry in entries)
@@ -286,20 +291,21 @@ async def _ask_all(batch: _Batch) -> Exception | None:
         except StorageError as error:
             breaker.trip(error)
 
-    async def tell_waiting(claims: Claims) -> None:
+    async def leave_to_others(claims: Claims, purse: Purse) -> None:
         while True:
             await asyncio.sleep(TELL_S)
-            if claims.waiting:
+            if claims.waiting and claims.waiting == batch.open:
                 batch.tell(f"{claims.waiting} are being asked by other batches")
+            await purse.rest()
 
     async with (
         Claims(url, batch.missing, breaker, batch.found) as claims,
-        Gate(endpoint, url, claims.owner, breaker, lambda: batch.tally.total - batch.tally.done) as gate,
+        Gate(endpoint, url, claims.owner, breaker, lambda: batch.open - claims.waiting) as gate,
         Limiter(endpoint, url, breaker) as limiter,
         Purse(endpoint, url, meter, claims.owner, breaker) as purse,
         Client(endpoint, gate, limiter, purse, breaker) as client,
     ):
-        clocks = [asyncio.create_task(write_in_time()), asyncio.create_task(tell_waiting(claims))]
+        clocks = [asyncio.create_task(write_in_time()), asyncio.create_task(leave_to_others(claims, purse))]
         in_flight = min(endpoint.max_concurrency, len(batch.missing))
         workers = [asyncio.create_task(work(client, claims)) for _ in range(in_flight)]
         try:

@@ -5,12 +5,15 @@ free at once: its advisory lock is gone (see `claims`). Requests whose answers w
 they can have cost, because nobody knows.
 
 Requests cost less than the most they can, so what is held for those in flight comes back in part. A batch that cannot
-hold what it needs therefore gives back what it does not use and waits, as long as that could reach.
+hold what it needs therefore gives back what it does not use and waits, as long as that could reach. One that has
+nothing in flight, because it waits for others' answers or for its share of the endpoint, gives it back too: whoever it
+waits for may be waiting for that.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,13 +23,15 @@ from typing import Self
 
 from sqlalchemy import Connection, text
 
-from llmser_tasks.errors import InputError
+from llmser_tasks.errors import InputError, StorageError
 from llmser_tasks.llm.breaker import Breaker
 from llmser_tasks.llm.claims import LOCKS
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.errors import EndpointFatal
 from llmser_tasks.warehouse.batches import Meter
 from llmser_tasks.warehouse.engine import transaction
+
+log = logging.getLogger(__name__)
 
 AT_ONCE = 100  # requests to hold money for by one statement, where there is enough
 LOOK_AGAIN_S = 0.2  # whether others have given money back
@@ -84,7 +89,7 @@ class Purse:
     ) -> None:
         """
         Args:
-            owner: number of the advisory lock that lives as long as this process.
+            owner: number of the advisory lock that lives as long as this batch.
         """
         self._endpoint = endpoint
         self._url = database_url
@@ -137,6 +142,17 @@ class Purse:
                 self._meter.spent += payment.price
                 self._meter.lost += 0.0 if payment.settled else payment.price
 
+    async def rest(self) -> None:
+        """Where nothing is in flight, give back what is held for requests to come."""
+        async with self._turn:
+            if not self._limited or self._flying > 0 or self._free <= 0:
+                return
+            unused, self._free = self._free, 0.0
+            try:
+                await asyncio.to_thread(self._return, unused)
+            except StorageError as error:
+                log.debug("Money was not given back, but ends with the connection: %s", error)
+
     async def _hold(self, most: float) -> None:
         """Hold more, or wait a little where what is in flight may come back."""
         flying, unused = self._flying, self._free
@@ -164,9 +180,17 @@ class Purse:
             if amount >= missing:
                 connection.execute(_HOLD, {**asdict(account), "amount": amount, "owner": self._owner})
                 return _Held(budget, spent, left, amount)
-            connection.execute(_GIVE_BACK, {**asdict(account), "amount": unused, "owner": self._owner})
+            self._give_back(connection, unused)
             values = {"run": account.run_id, "owner": self._owner, "locks": LOCKS}
             return _Held(budget, spent, left, 0.0, connection.scalar(_HELD_BY_OTHERS, values) or 0.0)
+
+    def _return(self, unused: float) -> None:
+        with transaction(self._url) as connection:
+            self._give_back(connection, unused)
+
+    def _give_back(self, connection: Connection, unused: float) -> None:
+        assert self._meter is not None
+        connection.execute(_GIVE_BACK, {**asdict(self._meter.account), "amount": unused, "owner": self._owner})
 
 
 @dataclass(frozen=True)

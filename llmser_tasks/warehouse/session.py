@@ -1,4 +1,7 @@
-"""One connection to Postgres for an event loop: statements one after the other, on a thread of their own."""
+"""One connection to Postgres for an event loop: statements one after the other, on a thread of their own.
+
+It is no connection of the pool: what it holds on the server, an advisory lock above all, ends when the session does.
+"""
 
 from __future__ import annotations
 
@@ -50,6 +53,7 @@ class Session:
 
     def _open(self) -> Connection:
         connection = engine(self._url).connect().execution_options(isolation_level="AUTOCOMMIT")
+        connection.detach()
         if self._opened is not None:
             self._opened(connection)
         self._connection = connection

@@ -237,9 +237,11 @@ def test_what_an_answer_invents_is_counted(ask: Ask, llm: Double, database_url: 
     assert (quality["answered_by"], quality["without_picks"]) == ("double-1", 0)
 
 
+@pytest.mark.parametrize("at_once", [1, 4])
 def test_batches_run_side_by_side_touch_only_their_users(
-    ask: Ask, world: World, database_url: str, run_id: str
+    ask: Ask, llm: Double, world: World, database_url: str, run_id: str, at_once: int
 ) -> None:
+    llm.endpoint = replace(llm.endpoint, max_concurrency=at_once)
     batches = plan(5, 2)
     threads = [threading.Thread(target=ask, kwargs={"batch": batch}) for batch in batches]
     for thread in threads:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -16,8 +17,10 @@ from hypothesis import strategies as st
 from llm_double import Act, Double, fails, first_choices
 from sqlalchemy import text
 
-from llmser_tasks.llm import client, fanout
-from llmser_tasks.llm.concurrency import fair_share
+from llmser_tasks.llm import client, concurrency, fanout
+from llmser_tasks.llm.breaker import Breaker
+from llmser_tasks.llm.claims import LOCKS
+from llmser_tasks.llm.concurrency import Gate, fair_share
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.fanout import answer
 from llmser_tasks.llm.prompts import Question
@@ -70,6 +73,28 @@ def test_processes_share_the_limit(double: Double, database_url: str) -> None:
     came = names(double)
     middle = came[len(came) // 3 : len(came) // 2]
     assert 0.3 < middle.count("one") / len(middle) < 0.7
+    with transaction(database_url) as connection:
+        assert connection.scalar(text("select count(*) from endpoint_workers")) == 0
+
+
+def test_a_lease_under_way_does_not_outlive_its_batch(
+    endpoint: Endpoint, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(concurrency, "LEASE_S", 0.01)
+    alone = {"locks": LOCKS + 1, "endpoint": endpoint.url}
+
+    async def leave_during_a_lease() -> None:
+        gate = Gate(endpoint, database_url, 1, Breaker(endpoint), lambda: 5)
+        await gate.__aenter__()
+        with transaction(database_url) as connection:
+            connection.execute(text("select pg_advisory_xact_lock(:locks, hashtext(:endpoint))"), alone)
+            while not connection.scalar(text("select count(*) from pg_locks where not granted")):
+                await asyncio.sleep(0.01)
+            leaving = asyncio.create_task(gate.__aexit__(None, None, None))
+            await asyncio.wait([leaving], timeout=0.3)
+        await leaving
+
+    asyncio.run(leave_during_a_lease())
     with transaction(database_url) as connection:
         assert connection.scalar(text("select count(*) from endpoint_workers")) == 0
 

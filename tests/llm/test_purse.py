@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,12 +17,13 @@ from sqlalchemy import text
 
 from llmser_tasks.errors import InputError
 from llmser_tasks.llm import client, fanout
+from llmser_tasks.llm.claims import LOCKS
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.fanout import answer
 from llmser_tasks.llm.prompts import Question
 from llmser_tasks.llm.purse import BudgetSpent
 from llmser_tasks.warehouse import batches, runs
-from llmser_tasks.warehouse.engine import transaction
+from llmser_tasks.warehouse.engine import engine, transaction
 
 Make = Callable[..., list[Question]]
 PRICE = 1.1e-4  # of an answer of the double: 100 tokens in, 10 out
@@ -145,3 +148,46 @@ def test_what_a_killed_batch_held_is_free_again(priced: Endpoint, double: Double
     assert bill(run, 1)[4] > 0
     answer(priced, questions(100), run, account=ACCOUNT)
     assert bill(run, 0)[2] > 40 * PRICE
+
+
+def test_a_batch_that_waits_for_another_leaves_it_its_share_and_its_money(
+    priced: Endpoint, questions: Make, run: str
+) -> None:
+    runs.set_budget(run, "r", 50 * PRICE)
+    one_at_a_time = replace(priced, max_concurrency=1)
+    theirs = questions(2)[1].key("m")
+    share = text("select wanted, granted from endpoint_workers")
+    with ThreadPoolExecutor(1) as thread, engine(run).connect() as other:
+        other.execution_options(isolation_level="AUTOCOMMIT")
+        other.execute(text("select pg_advisory_lock(:locks, 7)"), {"locks": LOCKS})
+        other.execute(text("insert into claims (question_key, owner) values (:key, 7)"), {"key": theirs})
+        ours = thread.submit(answer, one_at_a_time, questions(2), run, account=ACCOUNT)
+        until = time.monotonic() + 30
+        try:
+            while (other.execute(share).all(), round(bill(run)[4] / PRICE, 6)) != ([(0, 0)], 0):
+                assert time.monotonic() < until and not ours.done()
+                time.sleep(0.05)
+        finally:
+            other.execute(text("delete from claims where owner = 7"))
+            other.execute(text("select pg_advisory_unlock_all()"))
+        assert ours.result(30).unanswered == 0
+
+
+def test_batches_that_share_one_place_do_not_wait_for_each_others_money(
+    priced: Endpoint, double: Double, questions: Make, run: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs.set_budget(run, "r", 30 * PRICE)
+    double.script = lambda _, body: replace(first_choices(body), delay=0.03)
+    owners = iter((2, 1))  # the higher keeps the place
+    monkeypatch.setattr("secrets.randbits", lambda _: next(owners))
+    one_at_a_time = replace(priced, max_concurrency=1)
+    with ThreadPoolExecutor(2) as threads:
+        calls = []
+        for batch in (0, 1):
+            asked, account = questions(100, first=100 * batch), replace(ACCOUNT, batch=batch)
+            calls.append(threads.submit(answer, one_at_a_time, asked, run, account=account))
+            while not double.times:
+                time.sleep(0.01)
+        ended = [call.result(60).fatal for call in calls]
+    assert all(isinstance(error, BudgetSpent) for error in ended)
+    assert 28 * PRICE < bill(run, 0)[2] + bill(run, 1)[2] <= 30 * PRICE

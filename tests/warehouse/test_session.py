@@ -1,0 +1,27 @@
+"""A connection of its own for an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+
+from sqlalchemy import Connection, text
+
+from llmser_tasks.warehouse.engine import transaction
+from llmser_tasks.warehouse.session import Session
+
+_LOCKS = text("select count(*) from pg_locks where locktype = 'advisory'")
+
+
+def test_a_sessions_lock_ends_with_it(database_url: str) -> None:
+    def lock(connection: Connection) -> None:
+        connection.execute(text("select pg_advisory_lock(1, 2)"))
+
+    async def hold() -> int:
+        session = Session(database_url, "test", lock)
+        held: int = await session.run(lambda connection: connection.scalar(_LOCKS))
+        await session.close()
+        return held
+
+    assert asyncio.run(hold()) == 1
+    with transaction(database_url) as connection:
+        assert connection.scalar(_LOCKS) == 0
