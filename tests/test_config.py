@@ -39,3 +39,9 @@ def test_defaults_are_the_methods() -> None:
 def test_bad_values_are_named(values: dict, sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):
         from_flat(values)
+
+
+def test_a_batch_is_smaller_where_users_are_few() -> None:
+    recommender = RunConfig().recommender
+    assert [recommender.users_per_step(users) for users in (10, 1_999, 2_000, 10**6)] == [128, 128, 256, 256]
+    assert from_flat({"batch_size": 7}).recommender.users_per_step(10**6) == 7

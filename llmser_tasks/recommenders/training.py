@@ -125,6 +125,7 @@ def run(job: Job, device: torch.device, team: Team, progress: Progress) -> Train
     """`train` in this process, which is one of `team`; it reports progress and writes files if it leads."""
     config, folder = job.config, job.folder
     objective = Objective.of(config, job.histories, job.items, device, job.enhanced, job.alpha, job.context)
+    batch_size = config.users_per_step(len(objective.rows))
     with pinned_threads() as threads, _own_randomness(device):
         torch.manual_seed(job.seed)
         model = make_model(config, job.items).to(device)
@@ -145,7 +146,7 @@ def run(job: Job, device: torch.device, team: Team, progress: Progress) -> Train
         while len(state.log) < _last_epoch(state, config):
             epoch = len(state.log) + 1
             started = time.monotonic()
-            loss = _run_epoch(model, optimiser, objective, config.batch_size, job.seed, epoch, team)
+            loss = _run_epoch(model, optimiser, objective, batch_size, job.seed, epoch, team)
             if average is not None:
                 average.update_parameters(model)
             ndcg = ndcg_at_10(judged, job.watch, team)

@@ -177,6 +177,17 @@ def test_killed_and_resumed_equals_uninterrupted(ring: Histories, watch: Watch, 
     check_resumed(config, ring, watch, tmp_path)
 
 
+def test_of_few_users_a_batch_has_128(ring: Histories, watch: Watch, tmp_path: Path) -> None:
+    losses = []
+    for batch_size in (None, 128, 256):
+        config = Recommender(dimension=16, batch_size=batch_size, epochs=1)
+        folder = tmp_path / str(batch_size)
+        folder.mkdir()
+        train(config, ring, 30, 42, folder, watch=watch, device="cpu")
+        losses.append(json.loads((folder / "log.jsonl").read_text())["loss"])
+    assert losses[0] == losses[1] != losses[2]
+
+
 def test_every_backbone_resumes_where_it_was_interrupted(
     small: Recommender, ring: Histories, watch: Watch, tmp_path: Path
 ) -> None:
