@@ -1,11 +1,12 @@
-"""The search behind the defaults: a handful of settings per backbone, by validation NDCG@10 on Beauty.
+"""The search behind the defaults: a handful of settings per backbone, by validation NDCG@10, on Beauty or another.
 
     python benchmarks/search.py --data FOLDER [--backbone sasrec,gru4rec] [--epochs 200] [--cpu-seconds 600]
-        [--only batch_size] [--seed 43]
+        [--only batch_size,learning_rate] [--seed 43] [--dataset amazon_gift_cards_2018] [--users 2500]
     python benchmarks/search.py --data FOLDER --cooccurrence
 
-FOLDER holds `amazon_beauty_2014/` (and, for --cooccurrence, `amazon_gift_cards_2018/`). Each setting differs from the
-defaults in what its row names, and trains until its CPU seconds are spent, its epochs are run or its patience ends.
+FOLDER holds `amazon_beauty_2014/`, or what --dataset names (and, for --cooccurrence, `amazon_gift_cards_2018/`). Each
+setting differs from the defaults in what its row names, and trains until its CPU seconds are spent, its epochs are run
+or its patience ends.
 Test targets are never read. Finished settings are kept in $LLMSER_HOME/benchmarks/search.jsonl and are not repeated
 under the same data, defaults and budget, so an interrupted search goes on; delete the file after a change of the code.
 --users tries it on a seeded sample; --only leaves the defaults and what changes the settings that it names.
@@ -48,8 +49,10 @@ SETTINGS: list[dict[str, Any]] = [
     {"negatives": 256},
     {"batch_size": 32},
     {"batch_size": 64},
+    {"batch_size": 128},
     {"batch_size": 256},
     {"batch_size": 512},
+    {"batch_size": 256, "learning_rate": 2e-3},
     {"loss": "gbce"},
     {"loss": "bce"},
     {"loss": "cross-entropy"},
@@ -133,11 +136,14 @@ def search(
     """
     kept.parent.mkdir(parents=True, exist_ok=True)
     finished = [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() else []
-    defaults = config.Recommender.model_validate({"backbone": backbone}).model_dump(mode="json", exclude={"epochs"})
+    default = config.Recommender.model_validate({"backbone": backbone})
+    defaults = default.model_dump(mode="json", exclude={"epochs"})
     defaults[MASK] = bert4rec.MASK_PROBABILITY
     rows = []
     for changed in SETTINGS + (MASKED if backbone == "bert4rec" else []):
         if only is not None and not only.issuperset(changed):
+            continue
+        if changed == {"batch_size": default.users_per_step(len(data.training))}:
             continue
         asked = {
             "data": data.name,
@@ -235,6 +241,7 @@ def show_cooccurrence(data: list[Data]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--dataset", choices=dumps.DATASETS, default="amazon_beauty_2014")
     parser.add_argument("--backbone", default=",".join(BACKBONES))
     parser.add_argument("--epochs", type=int, default=200)
     parser.add_argument("--cpu-seconds", type=float, default=600)
@@ -246,7 +253,7 @@ def main() -> None:
     if arguments.cooccurrence:
         show_cooccurrence([Data.read(name, arguments.data, arguments.users) for name in DATASETS])
         return
-    data = Data.read("amazon_beauty_2014", arguments.data, arguments.users)
+    data = Data.read(arguments.dataset, arguments.data, arguments.users)
     kept = settings.home() / "benchmarks" / "search.jsonl"
     only = set(arguments.only.split(",")) if arguments.only else None
     for backbone in arguments.backbone.split(","):
