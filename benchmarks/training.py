@@ -86,6 +86,7 @@ SYSTEMS = (
     System("RePlay, buckets", "replay", "sampled-softmax", "buckets", losses=("bce", "sampled-softmax", "ce")),
     System("RecBole", "recbole", "ce", losses=("bce", "ce")),
 )
+RANKED_AT_ONCE = 256  # users; their scores of all items are in memory
 FULL = {"softmax", "ce", "cross-entropy"}  # losses over all items
 
 
@@ -144,18 +145,22 @@ def ranks(data: Data, export: Path, test: bool) -> np.ndarray:
     first = len(data.histories) if test else 0
     unknown = table.isnan().any(1)
     table = table.nan_to_num(0.0).T
-    found: list[int] = []
-    for row in np.flatnonzero(targets):
-        had = data.histories[row].astype(np.int64)
-        if test and data.held[row]:
-            had = np.append(had, data.held[row])
-        if targets[row] in had:
-            continue
-        scores = states[first + row] @ table
-        scores[unknown] = -torch.inf
-        scores[torch.from_numpy(had) - 1] = -torch.inf
-        found.append(data.items - int((scores < scores[int(targets[row]) - 1]).sum()))
-    return np.array(found, np.int32)
+    found: list[np.ndarray] = []
+    asked = np.flatnonzero(targets)
+    for rows in np.split(asked, range(RANKED_AT_ONCE, len(asked), RANKED_AT_ONCE)):
+        scores = states[first + rows] @ table
+        target = torch.from_numpy(targets[rows].astype(np.int64) - 1)
+        scores[:, unknown] = -torch.inf
+        new = np.ones(len(rows), bool)
+        for place, row in enumerate(rows):
+            had = data.histories[row].astype(np.int64)
+            if test and data.held[row]:
+                had = np.append(had, data.held[row])
+            new[place] = targets[row] not in had
+            scores[place, torch.from_numpy(had) - 1] = -torch.inf
+        below = (scores < scores.gather(1, target[:, None])).sum(1).numpy()
+        found.append((data.items - below[new]).astype(np.int32))
+    return np.concatenate(found)
 
 
 # Running a library ---------------------------------------------------------------------------------------------------
