@@ -1,13 +1,13 @@
 """Our training against RecTools, RePlay and RecBole: seconds of one core per epoch, and to the same quality.
 
     python benchmarks/training.py --data FOLDER [--dataset yelp_s3rec] [--only llmser,rectools] [--max-len 50,200]
-        [--sampled] [--epochs 40] [--seed 43]
+        [--sampled] [--epochs 40] [--seed 43] [--batch-size 256]
 
 FOLDER holds `amazon_beauty_2014/` and `yelp_s3rec/`. Every library trains the same SASRec (our default's width, layers,
-heads, dropout) on the same users, items and sequences, in batches of 128, in a process of its own that has one core and
-one thread. Peers are installed on first use, each in an environment below --envs, at the versions pinned in
-`peers/*.lock`; torch comes from wherever pip is set up to find it (`--find-links` in its configuration spares the CUDA
-build).
+heads, dropout) on the same users, items and sequences, in batches of 128 or --batch-size, in a process of its own that
+has one core and one thread. Peers are installed on first use, each in an environment below --envs, at the versions
+pinned in `peers/*.lock`; torch comes from wherever pip is set up to find it (`--find-links` in its configuration spares
+the CUDA build).
 
 Prints three tables. CPU seconds are user + system time of whole epochs; imports and data preparation stand apart. The
 first epoch warms up and does not count; the figure is the median of the next three, or of fewer once 300 s are spent.
@@ -48,7 +48,6 @@ from llmser_tasks.evaluation.metrics import per_user
 from llmser_tasks.sequences import Histories, read_targets
 
 PEERS = Path(__file__).parent / "peers"
-BATCH = 128
 REPEATS = 3
 ENOUGH = 300  # CPU seconds after which no further epoch is measured
 PATIENCE = 5
@@ -163,6 +162,21 @@ def ranks(data: Data, export: Path, test: bool) -> np.ndarray:
     return np.concatenate(found)
 
 
+@dataclass(frozen=True)
+class Setup:
+    """What all trainings have in common.
+
+    Attributes:
+        batch_size: users, of RecBole prefixes.
+        envs: folder of the libraries' environments.
+    """
+
+    data: Data
+    batch_size: int
+    seed: int
+    envs: Path
+
+
 # Running a library ---------------------------------------------------------------------------------------------------
 
 
@@ -181,31 +195,30 @@ def interpreter(library: str, envs: Path) -> Path:
     return python
 
 
-def epochs(
-    system: System, loss: str, max_len: int, count: int, data: Data, envs: Path, export: bool, seed: int = 42
-) -> Iterator[dict[str, Any]]:
+def epochs(setup: Setup, system: System, loss: str, max_len: int, count: int, export: bool) -> Iterator[dict[str, Any]]:
     """Train; yields what the library says when it is ready and after every epoch (exported: with "ndcg" and "test").
 
     Closing the generator ends the training. Where the process fails, its log goes to stderr and RuntimeError is raised.
     """
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        data.write(folder / "data.npz", max_len)
+        setup.data.write(folder / "data.npz", max_len)
         job = MODEL | {
             "data": str(folder / "data.npz"),
             "export": str(folder / "export.npz") if export else "",
-            "items": data.items,
+            "items": setup.data.items,
             "max_len": max_len,
             "loss": loss,
             "variant": system.variant,
             "epochs": count,
-            "batch_size": BATCH,
-            "seed": seed,
+            "batch_size": setup.batch_size,
+            "seed": setup.seed,
         }
         if not export:
             job["negatives_from"] = "uniform"  # as the peers' are, where only time counts
         (folder / "job.json").write_text(json.dumps(job))
-        command = [str(interpreter(system.library, envs)), "-W", "ignore", str(PEERS / f"run_{system.library}.py")]
+        python = str(interpreter(system.library, setup.envs))
+        command = [python, "-W", "ignore", str(PEERS / f"run_{system.library}.py")]
         one_thread = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "LLMSER_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
         with (folder / "log").open("w") as log:
             process = subprocess.Popen(
@@ -223,7 +236,7 @@ def epochs(
             for text in process.stdout:
                 line = json.loads(text)
                 if "epoch" in line and export:
-                    held, test = (per_user(ranks(data, folder / "export.npz", test=t)) for t in (False, True))
+                    held, test = (per_user(ranks(setup.data, folder / "export.npz", test=t)) for t in (False, True))
                     line |= {"ndcg": float(held["N@10"].mean())}
                     line |= {"test": {metric: float(values.mean()) for metric, values in test.items()}}
                 yield line
@@ -264,9 +277,9 @@ class Speed:
         return statistics.median(self.seconds)
 
 
-def measure(system: System, loss: str, max_len: int, repeats: int, data: Data, envs: Path) -> Speed:
+def measure(setup: Setup, system: System, loss: str, max_len: int, repeats: int) -> Speed:
     """The epochs after the first, which warms up; where they are long fewer, and the first if it is alone."""
-    running = epochs(system, loss, max_len, 1 + repeats, data, envs, export=False)
+    running = epochs(setup, system, loss, max_len, 1 + repeats, export=False)
     ready = next(running)
     seconds: list[float] = []
     for line in running:
@@ -278,9 +291,7 @@ def measure(system: System, loss: str, max_len: int, repeats: int, data: Data, e
     return Speed(system, loss, max_len, ready["version"], ready["torch"], ready["prepared_cpu_s"], counted)
 
 
-def speed_table(
-    chosen: list[System], lengths: list[int], sampled: bool, repeats: int, data: Data, envs: Path
-) -> list[Speed]:
+def speed_table(setup: Setup, chosen: list[System], lengths: list[int], sampled: bool, repeats: int) -> list[Speed]:
     head = "max_len | loss | library | CPU s per epoch | range | users per CPU s | × ours | preparation, CPU s"
     print(f"\n| {head} |\n| ---: | --- | --- | ---: | --- | ---: | ---: | ---: |", flush=True)
     rows: list[Speed] = []
@@ -289,8 +300,8 @@ def speed_table(
             for loss in system.losses:
                 if sampled and loss in FULL:
                     continue
-                rows.append(measure(system, loss, max_len, repeats, data, envs))
-                print_speed(rows[-1], rows, len(data.histories))
+                rows.append(measure(setup, system, loss, max_len, repeats))
+                print_speed(rows[-1], rows, len(setup.data.histories))
     return rows
 
 
@@ -382,13 +393,13 @@ class Race:
         return next((epoch for epoch, value in enumerate(self.ndcg) if value >= quality), None)
 
 
-def race(system: System, max_len: int, most: int, budget: float, data: Data, envs: Path, seed: int) -> Race:
+def race(setup: Setup, system: System, max_len: int, most: int, budget: float) -> Race:
     """Train until PATIENCE epochs brought nothing better, `most` epochs are run or `budget` CPU seconds are spent."""
     values: list[float] = []
     seconds: list[float] = []
     test: list[dict[str, float]] = []
     ended = "epochs"
-    for line in epochs(system, system.strong, max_len, most, data, envs, export=True, seed=seed):
+    for line in epochs(setup, system, system.strong, max_len, most, export=True):
         if "epoch" not in line:
             continue
         values.append(line["ndcg"])
@@ -404,10 +415,10 @@ def race(system: System, max_len: int, most: int, budget: float, data: Data, env
     return Race(system, tuple(values), tuple(seconds), tuple(test), ended)
 
 
-def race_table(chosen: list[System], max_len: int, most: int, budget: float, data: Data, envs: Path, seed: int) -> None:
+def race_table(setup: Setup, chosen: list[System], max_len: int, most: int, budget: float) -> None:
     """Each library with its strong loss; how soon ours is as good as its best epoch."""
     bounds = f"{PATIENCE} epochs without improvement, {most} epochs or {budget:.0f} CPU s"
-    print(f"\nmax_len {max_len}, seed {seed}; {bounds} end a training.\n")
+    print(f"\nmax_len {max_len}, seed {setup.seed}; {bounds} end a training.\n")
     head = (
         "library, loss | best validation N@10 | epoch | CPU s until then | ended by"
         " | ours as good in epoch | CPU s | × faster | test H@10 | test N@10"
@@ -415,7 +426,7 @@ def race_table(chosen: list[System], max_len: int, most: int, budget: float, dat
     print(f"| {head} |\n| --- | ---: | ---: | ---: | --- | ---: | ---: | ---: | ---: | ---: |", flush=True)
     ours: Race | None = None
     for system in chosen:
-        found = race(system, max_len, most, budget, data, envs, seed)
+        found = race(setup, system, max_len, most, budget)
         if system.library == "llmser":
             ours = found
         cells = [
@@ -449,25 +460,26 @@ def main() -> None:
     parser.add_argument("--cpu-seconds", type=float, default=1200)
     parser.add_argument("--race-only", action="store_true")
     parser.add_argument("--seed", type=int, default=42)
+    parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--quick", action="store_true")
     arguments = parser.parse_args()
-    envs = arguments.envs.absolute()
     chosen = [system for system in SYSTEMS if {system.library, system.name} & set(arguments.only.split(","))]
     lengths = [int(length) for length in arguments.max_len.split(",")]
 
     data = prepare(arguments.data, arguments.dataset, 2000 if arguments.quick else None)
+    setup = Setup(data, arguments.batch_size, arguments.seed, arguments.envs.absolute())
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown CPU")
     print(f"{cpu}, one core, one thread; Python {platform.python_version()}, torch {torch.__version__}.")
     size = f"{len(data.histories):,} users, {data.items:,} items, {len(data.histories.items):,} training interactions"
     print(f"{arguments.dataset}: {size}.")
-    print(f"SASRec {', '.join(f'{k} {v}' for k, v in MODEL.items())}; batches of {BATCH}.")
+    print(f"SASRec {', '.join(f'{k} {v}' for k, v in MODEL.items())}; batches of {setup.batch_size}.")
     if not arguments.race_only:
         repeats = 1 if arguments.quick else REPEATS
-        floor_table(speed_table(chosen, lengths, arguments.sampled, repeats, data, envs), data)
+        floor_table(speed_table(setup, chosen, lengths, arguments.sampled, repeats), data)
     if arguments.epochs:
         most = 2 if arguments.quick else arguments.epochs
-        race_table(chosen, lengths[0], most, arguments.cpu_seconds, data, envs, arguments.seed)
+        race_table(setup, chosen, lengths[0], most, arguments.cpu_seconds)
 
 
 if __name__ == "__main__":
