@@ -6,10 +6,10 @@
 
 FOLDER holds `amazon_beauty_2014/`, or what --dataset names (and, for --cooccurrence, `amazon_gift_cards_2018/`). Each
 setting differs from the defaults in what its row names, and trains until its CPU seconds are spent, its epochs are run
-or its patience ends.
-Test targets are never read. Finished settings are kept in $LLMSER_HOME/benchmarks/search.jsonl and are not repeated
-under the same data, defaults and budget, so an interrupted search goes on; delete the file after a change of the code.
---users tries it on a seeded sample; --only leaves the defaults and what changes the settings that it names.
+or its patience ends. Test targets are never read. Finished settings are kept in $LLMSER_HOME/benchmarks/search.jsonl
+and are not repeated under the same data, defaults and budget, so an interrupted search goes on; delete the file after a
+change of the code. --users tries it on a seeded sample; --only leaves the defaults and what changes the settings that
+it names.
 """
 
 from __future__ import annotations

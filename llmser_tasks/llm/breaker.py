@@ -67,10 +67,15 @@ class Breaker:
         Raises:
             Stopped: the batch is over.
         """
-        if seconds > 0 and self.cause is None:
-            try:
-                async with asyncio.timeout(seconds):
-                    await self._tripped.wait()
-            except TimeoutError:
-                return
+        if seconds > 0 and self.cause is None and not await happens(self._tripped, seconds):
+            return
         self.check()
+
+
+async def happens(event: asyncio.Event, seconds: float) -> bool:
+    """Whether it does within so long."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await event.wait()
+    except TimeoutError:
+        return False

@@ -3,8 +3,8 @@ complains.
 
 Once a second each process leases its share: all get the same, but nobody more than it can use, and one that only waits
 for what others are asking gets nothing, or they might wait for its share. What a killed process had is free as soon as
-its advisory lock is gone (see `claims`). Within its share a process behaves like TCP: a 429 cuts
-what it has in flight by a third, every answer brings a little back.
+its advisory lock is gone (see `claims`). Within its share a process behaves like TCP: a 429 cuts what it has in flight
+by a third, every answer brings a little back.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Self
 from sqlalchemy import text
 
 from llmser_tasks.errors import StorageError
-from llmser_tasks.llm.breaker import Breaker
+from llmser_tasks.llm.breaker import Breaker, happens
 from llmser_tasks.llm.claims import LOCKS
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.warehouse.engine import transaction
@@ -126,20 +126,12 @@ class Gate:
                 turn.set_result(None)
 
     async def _keep_leasing(self) -> None:
-        while not await self._over(LEASE_S):
+        while not await happens(self._left, LEASE_S):
             try:
                 self._granted = await asyncio.to_thread(self._lease)
             except StorageError as error:
                 log.warning("The share of the endpoint's concurrency stays as it was: %s", error)
             self._admit()
-
-    async def _over(self, seconds: float) -> bool:
-        """Wait, but not beyond the end."""
-        try:
-            async with asyncio.timeout(seconds):
-                return await self._left.wait()
-        except TimeoutError:
-            return False
 
     def _lease(self) -> int:
         wanted = min(self._most, max(0, self._open_questions()), math.ceil(self._window) + 1)
