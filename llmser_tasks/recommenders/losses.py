@@ -29,6 +29,8 @@ LossFunction = Callable[[Tensor, Tensor, Negatives, Tensor], Tensor]
 
 SCORES = 1 << 26  # scores of full cross-entropy held at once: 256 MB of floats …
 SCORES_CUDA = 1 << 28  # … and 1 GB on a GPU
+IN_CACHE = 1 << 17  # scores that a CPU works on together: half a MB stays in a core's cache
+FEWEST = 64  # positions in a product of matrices, below which it gets slower
 
 
 def make_loss(config: Recommender, items: int) -> LossFunction:
@@ -156,16 +158,26 @@ def _binary_loop(scores: Floats, prior: float, power: float, loss: Floats, slope
 
 
 class _LogPartition(torch.autograd.Function):
-    """log Σ_k w_k e^{s_k} of every position, over one (P, K) buffer where autograd would fill five."""
+    """log Σ_k w_k e^{s_k} of every position, over one (P, K) buffer where autograd would fill five.
+
+    On a CPU a stretch of positions goes through all operations before the next does: their scores stay in cache.
+    """
 
     @staticmethod
     def forward(ctx: Any, states: Tensor, others: Tensor, log_weight: Tensor, row: Tensor, column: Tensor) -> Tensor:
-        """Position `row[i]` leaves negative `column[i]` out."""
-        scores = torch.addmm(log_weight, states, others.T)
-        scores[row, column] = -torch.inf
-        most = scores.amax(1, keepdim=True).clamp_(min=torch.finfo(scores.dtype).min)  # finite if all are left out
-        weights = scores.sub_(most).exp_()
-        total = weights.sum(1, keepdim=True).clamp_(min=torch.finfo(scores.dtype).tiny)
+        """Position `row[i]` leaves negative `column[i]` out; `row` ascends."""
+        weights = states.new_empty(len(states), len(others))
+        most, total = states.new_empty(len(states), 1), states.new_empty(len(states), 1)
+        at_once = _at_once(weights)
+        left_out = torch.bincount(row // at_once, minlength=max(1, math.ceil(len(states) / at_once))).tolist()
+        parts = [torch.split(tensor, at_once) for tensor in (states, weights, most, total)]
+        parts += [torch.split(tensor, left_out) for tensor in (row % at_once, column)]
+        for own, scores, peak, sums, rows, columns in zip(*parts, strict=True):
+            torch.mm(own, others.T, out=scores).add_(log_weight)
+            scores[rows, columns] = -torch.inf
+            torch.amax(scores, 1, keepdim=True, out=peak).clamp_(min=torch.finfo(peak.dtype).min)  # all left out
+            torch.sum(scores.sub_(peak).exp_(), 1, keepdim=True, out=sums)
+        total.clamp_(min=torch.finfo(total.dtype).tiny)
         ctx.save_for_backward(states, others, weights, total)
         return (total.log() + most)[:, 0]
 
@@ -174,10 +186,20 @@ class _LogPartition(torch.autograd.Function):
         """The softmax weights / total, times the gradient, is what reaches every score."""
         states, others, weights, total = ctx.saved_tensors
         share = gradients[0][:, None] / total
-        return (weights @ others) * share, weights.T @ (states * share), None, None, None
+        of_states, of_others = torch.empty_like(states), torch.zeros_like(others)
+        parts = (torch.split(tensor, _at_once(weights)) for tensor in (weights, states * share, of_states))
+        for scores, shared, of_own in zip(*parts, strict=True):
+            torch.mm(scores, others, out=of_own)
+            of_others.addmm_(scores.T, shared)
+        return of_states.mul_(share), of_others, None, None, None
 
 
 _log_partition: Callable[..., Tensor] = _LogPartition.apply
+
+
+def _at_once(scores: Tensor) -> int:
+    """How many positions' scores (P, K) to work on together."""
+    return max(1, len(scores)) if scores.is_cuda else max(FEWEST, IN_CACHE // scores.shape[1])
 
 
 class _ChunkedLogPartition(torch.autograd.Function):

@@ -119,6 +119,15 @@ def test_sampled_softmax_leaves_the_positive_out_of_the_negatives() -> None:
     assert_same_values_and_gradients(found, softmax(states, positives, SHARED, WEIGHTS, table), states, table)
 
 
+@pytest.mark.parametrize("positions", [1, 2, 3])
+def test_sampled_softmax_is_the_same_in_stretches(positions: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(losses, "FEWEST", positions)
+    monkeypatch.setattr(losses, "IN_CACHE", 1)
+    states, positives, table = world()
+    found = sampled_softmax(states, positives, SHARED_NEGATIVES, table)
+    assert_same_values_and_gradients(found, softmax(states, positives, SHARED, WEIGHTS, table), states, table)
+
+
 def test_where_only_the_positive_was_drawn_there_is_nothing_to_lose() -> None:
     states, _, table = world()
     only = Negatives(torch.tensor([5]), torch.zeros(1, dtype=torch.float64))
