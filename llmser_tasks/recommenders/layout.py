@@ -2,7 +2,7 @@
 
 What treats every token alike (projections, norms, dropout) runs once over all of them. Attention sees long rows as
 lines of their own; short ones follow one another on a CPU, and on a GPU share lines, as many as fit. A recurrence goes
-through all of them step by step.
+through row after row on a CPU, and on a GPU step by step through all.
 """
 
 from __future__ import annotations

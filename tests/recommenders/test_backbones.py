@@ -9,7 +9,8 @@ from torch import Tensor
 from llmser_tasks.config import Backbone, Recommender
 from llmser_tasks.recommenders.backbones import make_model
 from llmser_tasks.recommenders.bert4rec import BERT4Rec
-from llmser_tasks.recommenders.layout import Layout
+from llmser_tasks.recommenders.gru4rec import GRU4Rec
+from llmser_tasks.recommenders.layout import SHORT, Layout
 from llmser_tasks.recommenders.model import Model
 from llmser_tasks.recommenders.transformer import positions_from_end
 
@@ -50,6 +51,14 @@ def test_a_causal_state_does_not_see_later_items(backbone: str) -> None:
         assert torch.equal(after[0, :t], before[0, :t])
         assert not torch.allclose(after[0, t], before[0, t])
         assert not torch.allclose(after[0, -1], before[0, -1])
+
+
+def test_a_gpu_and_a_cpu_recur_alike() -> None:
+    model = ready(Recommender(backbone="gru4rec", dimension=16))
+    assert isinstance(model, GRU4Rec)
+    layout = Layout.back_to_back(torch.tensor([3, SHORT + 6, 1, 9]))
+    x = torch.randn(len(layout.owner), 16)
+    torch.testing.assert_close(model.row_by_row(x, layout), model.step_by_step(x, layout))
 
 
 def test_a_bidirectional_state_sees_both_sides() -> None:

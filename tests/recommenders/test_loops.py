@@ -15,6 +15,7 @@ from llmser_tasks.recommenders.embed import embed
 from llmser_tasks.recommenders.gather import pick, pick_distinct
 from llmser_tasks.recommenders.layout import SHORT, Layout
 from llmser_tasks.recommenders.own_scores import own_scores
+from llmser_tasks.recommenders.row_recurrence import recur_rows
 from llmser_tasks.recommenders.transformer import Block
 
 LENGTHS = torch.tensor([3, 1, 7, SHORT + 6, 2, 20, SHORT])  # one row has a line of its own
@@ -25,11 +26,12 @@ def normal(*shape: int) -> Tensor:
     return torch.randn(shape, dtype=torch.float64).requires_grad_()
 
 
-def agree(found: Callable[..., Tensor], expected: Callable[..., Tensor], *inputs: Tensor) -> None:
+def agree(found: Callable[..., Tensor], expected: Callable[..., Tensor], *inputs: Tensor, within: float = 1e-7) -> None:
     values = [function(*inputs) for function in (found, expected)]
-    torch.testing.assert_close(*values)
+    torch.testing.assert_close(*values, rtol=within, atol=within)
     weights = torch.randn_like(values[0])
-    torch.testing.assert_close(*(torch.autograd.grad(value, inputs, weights) for value in values))
+    gradients = (torch.autograd.grad(value, inputs, weights) for value in values)
+    torch.testing.assert_close(*gradients, rtol=within, atol=within)
 
 
 @pytest.fixture(autouse=True)
@@ -59,6 +61,31 @@ def test_rows_attend_to_themselves_alone(heads: int, slope: float | None) -> Non
 
     real = (layout.owner >= 0)[:, None]
     agree(lambda x: attention(x, heads) * real, one_by_one, normal(len(layout.owner), 24))
+
+
+@pytest.mark.parametrize(("size", "within"), [(0.5, 1e-5), (20.0, 1e-3)], ids=["usual", "saturated"])
+def test_rows_recur_on_their_own(size: float, within: float) -> None:
+    """Up to what the tanh of the loops is off; where a gate is saturated, that is much of a gradient near 0."""
+    layout = Layout.back_to_back(LENGTHS)
+    gru = nn.GRU(8, 8, num_layers=2, dtype=torch.float64)
+    with torch.no_grad():
+        for parameter in gru.parameters():
+            parameter.copy_(torch.randn_like(parameter) * 0.5)
+
+    def rows(x: Tensor, *_: Tensor) -> Tensor:
+        for layer in range(2):
+            x = recur_rows(x, layout.start, layout.lengths, gru, layer)
+        return x
+
+    def one_by_one(x: Tensor, *_: Tensor) -> Tensor:
+        out = torch.zeros_like(x)
+        for row in range(len(LENGTHS)):
+            own = torch.nonzero(layout.owner == row)[:, 0]
+            out = out.index_copy(0, own, gru(x[own, None])[0][:, 0])
+        return out
+
+    x = (normal(len(layout.owner), 8) * size).detach().requires_grad_()
+    agree(rows, one_by_one, x, *gru.parameters(), within=within)
 
 
 def test_large_logits_do_not_overflow() -> None:
