@@ -44,7 +44,7 @@ class GRU4Rec(CausalModel):
         return torch.zeros_like(x).index_copy(0, order, recurred)
 
     def row_by_row(self, x: Tensor, layout: Layout) -> Tensor:
-        """The same, 2 to 5 times faster on a CPU."""
+        """The same; on a CPU, at the default's width, two to seven times faster."""
         for layer in range(self.gru.num_layers):
             x = recur_rows(self.dropout(x) if layer else x, layout.start, layout.lengths, self.gru, layer)
         return x
