@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import get_args
 
 import numpy as np
-from scaling import Point, synthetic
+from scaling import NOBODY, Point, synthetic
 
 from llmser_tasks.config import Augmentation, Backbone, Loss, Recommender
-from llmser_tasks.recommenders import Watch, train
+from llmser_tasks.recommenders import train
 from llmser_tasks.sequences import Histories
 
 ITEMS = 12_000
@@ -45,7 +45,6 @@ def shown(histories: Histories, config: Recommender) -> int:
 def epoch(config: Recommender, histories: Histories, enhanced: Histories | None, pseudo_targets: bool) -> float:
     """CPU seconds of the second of two epochs."""
     users = len(histories)
-    nobody = Watch(Histories.of([], []), np.zeros(0, np.int32), Histories.of([], []))
     clock: list[float] = []
     with tempfile.TemporaryDirectory() as scratch:
         train(
@@ -54,7 +53,7 @@ def epoch(config: Recommender, histories: Histories, enhanced: Histories | None,
             ITEMS,
             42,
             Path(scratch),
-            watch=nobody,
+            watch=NOBODY,
             enhanced=enhanced,
             alpha=None if enhanced is None else np.full(users, 0.5),
             context=None if enhanced is None or pseudo_targets else np.full(users, PSEUDO),

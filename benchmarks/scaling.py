@@ -31,6 +31,7 @@ from llmser_tasks.recommenders import Watch, gather, load, objective, ranks, top
 from llmser_tasks.sequences import Histories
 
 MIB = 1 << 20
+NOBODY = Watch(Histories.of([], []), np.zeros(0, np.int32), Histories.of([], []))
 LARGE = 200_000  # users, of which one epoch is measured instead of the median of several
 
 
@@ -106,7 +107,6 @@ def measure(point: Point) -> Cost:
     torch.rand(256, 256) @ torch.rand(256, 256)  # what torch allocates once
     empty = peak()
     histories = synthetic(point)
-    nobody = Watch(Histories.of([], []), np.zeros(0, np.int32), Histories.of([], []))
     data_mib = peak() - empty
     clock = [time.process_time()]
     forget_peak()
@@ -118,7 +118,7 @@ def measure(point: Point) -> Cost:
             point.items,
             42,
             Path(scratch),
-            watch=nobody,
+            watch=NOBODY,
             progress=lambda *_, **__: clock.append(time.process_time()),
         )
         training_mib = peak() - empty

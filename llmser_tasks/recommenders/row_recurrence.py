@@ -30,8 +30,7 @@ def recur_rows(x: Tensor, start: Tensor, lengths: Tensor, gru: nn.GRU, layer: in
     Returns:
         (T, d) the state after each token; 0 where no row has a token.
     """
-    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-    of_input, recurrent, input_bias, recurrent_bias = (getattr(gru, f"{name}_l{layer}") for name in names)
+    of_input, recurrent, input_bias, recurrent_bias = gru.all_weights[layer]
     return _row_recurrence(torch.addmm(input_bias, x, of_input.T), recurrent, recurrent_bias, start, lengths)
 
 
