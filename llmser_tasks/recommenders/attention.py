@@ -53,7 +53,8 @@ class Attention:
         for group, lines, mask in zip(self.layout.groups, self.layout.split(projected), self.masks, strict=True):
             if group.rows == "all":
                 lengths = self.layout.lengths.where(self.layout.lengths <= SHORT, 0)
-                attended = attend_rows(lines[0], self.layout.start, lengths, heads, self.causal, self.slope)
+                rows = lines.flatten(0, 1)  # the same memory, also of the gradient, which `lines[0]` would copy
+                attended = attend_rows(rows, self.layout.start, lengths, heads, self.causal, self.slope)
                 parts.append(attended[None])
             else:
                 mask = None if mask is None else mask.to(lines.dtype)

@@ -19,28 +19,28 @@ from llmser_tasks.recommenders.dropout import limits, new_key
 
 
 class _NormProject(torch.autograd.Function):
-    """norm(x) weightᵀ + bias, for x (T, d)."""
+    """x itself and norm(x) weightᵀ + bias, for x (T, d): what goes past the norm is in here to be added up once."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, gain: Tensor, shift: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, gain: Tensor, shift: Tensor, weight: Tensor, bias: Tensor
+    ) -> tuple[Tensor, Tensor]:
         normed, moments = torch.empty_like(x), x.new_empty(len(x), 2)
         loops.norm(array(x), array(gain), array(shift), array(normed), array(moments))
         ctx.save_for_backward(x, gain, weight, normed, moments)
-        return torch.addmm(bias, normed, weight.T)
+        return x, torch.addmm(bias, normed, weight.T)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
         x, gain, weight, normed, moments = ctx.saved_tensors
-        gradient = gradients[0]
-        of_x, of_gain, of_shift = torch.zeros_like(x), torch.zeros_like(gain), torch.zeros_like(gain)
-        through = gradient @ weight
-        loops.norm_backward(
-            array(through), array(x), array(moments), array(gain), array(of_x), array(of_gain), array(of_shift)
-        )
+        beside, gradient = gradients
+        of_x, of_gain, of_shift = torch.empty_like(x), torch.zeros_like(gain), torch.zeros_like(gain)
+        given = (array(gradient @ weight), array(x), array(moments), array(gain), array(beside))
+        loops.norm_backward(*given, array(of_x), array(of_gain), array(of_shift))
         return of_x, of_gain, of_shift, gradient.T @ normed, gradient.sum(0)
 
 
-norm_project: Callable[..., Tensor] = _NormProject.apply
+norm_project: Callable[..., tuple[Tensor, Tensor]] = _NormProject.apply
 
 
 class _Residuals(torch.autograd.Function):
@@ -67,18 +67,19 @@ class _Residuals(torch.autograd.Function):
     ) -> Tensor:
         keys = [new_key() for _ in range(3)] if probability else [0, 0, 0]
         limit, scale = limits(probability)
-        branch = torch.addmm(out_bias, attended, out_weight.T)
+        branch = attended @ out_weight.T
         y, normed, moments = torch.empty_like(x), torch.empty_like(x), x.new_empty(len(x), 2)
-        loops.add_dropped(array(x), array(branch), keys[0], limit, scale, array(y))
+        loops.add_dropped(array(x), array(branch), array(out_bias), keys[0], limit, scale, array(y))
         loops.norm(array(y), array(gain), array(shift), array(normed), array(moments))
-        inner = torch.addmm(inner_bias, normed, inner_weight.T)
+        inner = normed @ inner_weight.T
         active = torch.empty_like(inner)
         if relu:
-            loops.drop_relu(array(inner), keys[1], limit, scale, array(active))
+            loops.drop_relu(array(inner), array(inner_bias), keys[1], limit, scale, array(active))
         else:
-            loops.drop(array(F.gelu(inner)), keys[1], limit, scale, array(active), array(torch.zeros_like(inner_bias)))
-        branch, out = torch.addmm(outer_bias, active, outer_weight.T), torch.empty_like(x)
-        loops.add_dropped(array(y), array(branch), keys[2], limit, scale, array(out))
+            curved = F.gelu(inner.add_(inner_bias))
+            loops.drop(array(curved), keys[1], limit, scale, array(active), array(torch.zeros_like(inner_bias)))
+        branch, out = active @ outer_weight.T, torch.empty_like(x)
+        loops.add_dropped(array(y), array(branch), array(outer_bias), keys[2], limit, scale, array(out))
         kept = None if relu else inner
         ctx.save_for_backward(attended, out_weight, y, gain, normed, moments, inner_weight, outer_weight, active, kept)
         ctx.keys, ctx.keep = keys, (limit, scale)
@@ -99,10 +100,9 @@ class _Residuals(torch.autograd.Function):
             of_inner = torch.ops.aten.gelu_backward(of_inner, inner)
             of_inner_bias = of_inner.sum(0)
         of_normed = of_inner @ inner_weight
-        of_y, of_gain, of_shift = gradient.clone(), torch.zeros_like(gain), torch.zeros_like(gain)
-        loops.norm_backward(
-            array(of_normed), array(y), array(moments), array(gain), array(of_y), array(of_gain), array(of_shift)
-        )
+        of_y, of_gain, of_shift = torch.empty_like(y), torch.zeros_like(gain), torch.zeros_like(gain)
+        given = (array(of_normed), array(y), array(moments), array(gain), array(gradient))
+        loops.norm_backward(*given, array(of_y), array(of_gain), array(of_shift))
         of_branch, of_out_bias = torch.empty_like(of_y), torch.zeros_like(gain)
         loops.drop(array(of_y), keys[0], limit, scale, array(of_branch), array(of_out_bias))
         return (

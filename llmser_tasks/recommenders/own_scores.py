@@ -39,7 +39,7 @@ _on_cpu: Callable[..., Tensor] = _OnCpu.apply
 
 def own_scores_backward(states: Tensor, items: Tensor, table: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
     """The gradients of states and table from that of the scores (P, K), on a CPU."""
-    of_states, of_table = torch.zeros_like(states), torch.zeros_like(table)
+    of_states, of_table = torch.empty_like(states), torch.zeros_like(table)
     _score_backward(array(states), array(items), array(table), array(gradient), array(of_states), array(of_table))
     return of_states, of_table
 
@@ -60,9 +60,11 @@ def _score(states: Floats, items: Ints, table: Floats, scores: Floats) -> None:
 def _score_backward(
     states: Floats, items: Ints, table: Floats, gradient: Floats, of_states: Floats, of_table: Floats
 ) -> None:
-    """Adds to `of_states` and `of_table`."""
+    """Fills `of_states`, adds to `of_table`."""
     for place in range(len(items)):
         state, of_state = states[place], of_states[place]
+        for c in range(len(state)):
+            of_state[c] = 0
         for k in range(items.shape[1]):
             share = gradient[place, k]
             item, of_item = table[items[place, k]], of_table[items[place, k]]

@@ -22,11 +22,11 @@ def attend_rows(projected: Tensor, start: Tensor, lengths: Tensor, heads: int, c
 
     Args:
         projected: (T, 3d) queries, keys and values, each (heads, w) with w = d / heads.
-        start: (B,) place of each row's first token; its `lengths` tokens follow.
+        start: (B,) place of each row's first token; its `lengths` tokens follow. Every place belongs to a row.
         causal: a token looks at itself and at what is before it, not at what is behind it.
 
     Returns:
-        (T, d); 0 where no row has a token.
+        (T, d)
     """
     return _row_attention(projected, start, lengths, heads, causal, slope)
 
@@ -36,7 +36,7 @@ class _RowAttention(torch.autograd.Function):
     def forward(
         ctx: Any, projected: Tensor, start: Tensor, lengths: Tensor, heads: int, causal: bool, slope: float
     ) -> Tensor:
-        out = projected.new_zeros(len(projected), projected.shape[1] // 3)
+        out = projected.new_empty(len(projected), projected.shape[1] // 3)
         level = projected.new_empty(len(projected), heads)
         _attend(array(projected), array(start), array(lengths), causal, slope, array(out), array(level))
         ctx.save_for_backward(projected, start, lengths, out, level)
@@ -46,7 +46,7 @@ class _RowAttention(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         projected, start, lengths, out, level = ctx.saved_tensors
-        of_projected = torch.zeros_like(projected)
+        of_projected = torch.empty_like(projected)
         _attend_backward(
             array(projected),
             array(start),
@@ -96,6 +96,8 @@ def _attend(
                     total += weights[other]
                 level[first + at, head] = most + projected.dtype.type(math.log(total))
                 attended = out[first + at, queries : queries + width]
+                for c in range(width):
+                    attended[c] = 0
                 for other in range(seen):
                     weight = weights[other] / total
                     value = projected[first + other, values : values + width]
@@ -115,12 +117,16 @@ def _attend_backward(
     gradient: Floats,
     of_projected: Floats,
 ) -> None:
-    """Adds to `of_projected`, which begins with zeros."""
+    """Fills `of_projected`."""
     dimension, heads = out.shape[1], level.shape[1]
     width = dimension // heads
     scale, fall = projected.dtype.type(1 / math.sqrt(width)), projected.dtype.type(slope)
     for row in range(len(start)):
         first, length = start[row], lengths[row]
+        for at in range(length):
+            of_token = of_projected[first + at]
+            for c in range(3 * dimension):
+                of_token[c] = 0
         for head in range(heads):
             queries, keys = head * width, dimension + head * width
             values = dimension + keys

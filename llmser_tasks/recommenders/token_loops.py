@@ -38,26 +38,26 @@ def drop(values: Floats, key: int, limit: int, scale: float, out: Floats, column
 
 
 @compiled
-def add_dropped(x: Floats, values: Floats, key: int, limit: int, scale: float, out: Floats) -> None:
-    """out = x + dropout(values)."""
+def add_dropped(x: Floats, values: Floats, bias: Floats, key: int, limit: int, scale: float, out: Floats) -> None:
+    """out = x + dropout(values + bias), for a bias (d,)."""
     least, factor = np.uint32(limit), values.dtype.type(scale)
     width = values.shape[1]
     for token in range(len(values)):
         before, value, result = x[token], values[token], out[token]
         for c in range(width):
-            taken = value[c] * factor if hashed(token * width + c, key) >= least else values.dtype.type(0)
+            taken = (value[c] + bias[c]) * factor if hashed(token * width + c, key) >= least else values.dtype.type(0)
             result[c] = before[c] + taken
 
 
 @compiled
-def drop_relu(values: Floats, key: int, limit: int, scale: float, out: Floats) -> None:
-    """out = dropout(relu(values))."""
+def drop_relu(values: Floats, bias: Floats, key: int, limit: int, scale: float, out: Floats) -> None:
+    """out = dropout(relu(values + bias))."""
     least, factor = np.uint32(limit), values.dtype.type(scale)
     width = values.shape[1]
     for token in range(len(values)):
         value, result = values[token], out[token]
         for c in range(width):
-            taken = value[c] * factor if hashed(token * width + c, key) >= least else values.dtype.type(0)
+            taken = (value[c] + bias[c]) * factor if hashed(token * width + c, key) >= least else values.dtype.type(0)
             result[c] = max(taken, values.dtype.type(0))
 
 
@@ -94,12 +94,22 @@ def norm(x: Floats, gain: Floats, shift: Floats, out: Floats, moments: Floats) -
 
 @compiled
 def norm_backward(
-    gradient: Floats, x: Floats, moments: Floats, gain: Floats, out: Floats, of_gain: Floats, of_shift: Floats
+    gradient: Floats,
+    x: Floats,
+    moments: Floats,
+    gain: Floats,
+    beside: Floats,
+    out: Floats,
+    of_gain: Floats,
+    of_shift: Floats,
 ) -> None:
-    """Adds to `out` and to the gradients (d,) of gain and shift."""
+    """out = beside + the gradient of x; adds to the gradients (d,) of gain and shift.
+
+    `beside` is what reaches x past the norm.
+    """
     width = x.shape[1]
     for token in range(len(x)):
-        incoming, value, outgoing = gradient[token], x[token], out[token]
+        incoming, value, past, outgoing = gradient[token], x[token], beside[token], out[token]
         mean, inverse = moments[token, 0], moments[token, 1]
         total, by_value = x.dtype.type(0), x.dtype.type(0)
         for c in range(width):
@@ -108,7 +118,7 @@ def norm_backward(
         total /= x.dtype.type(width)
         by_value *= inverse * inverse / x.dtype.type(width)
         for c in range(width):
-            outgoing[c] += (incoming[c] * gain[c] - total - (value[c] - mean) * by_value) * inverse
+            outgoing[c] = past[c] + (incoming[c] * gain[c] - total - (value[c] - mean) * by_value) * inverse
         for c in range(width):
             of_gain[c] += incoming[c] * (value[c] - mean) * inverse
         for c in range(width):

@@ -46,7 +46,7 @@ class Block(nn.Module):
     def _fused(self, x: Tensor, attention: Attention) -> Tensor:
         """The same with fewer, larger operations."""
         inner, activation, _, outer = self.feed_forward
-        projected = norm_project(x, *_affine(self.attention_norm), *_affine(self.query_key_value))
+        x, projected = norm_project(x, *_affine(self.attention_norm), *_affine(self.query_key_value))
         return residuals(
             x,
             attention(projected, self.heads),
