@@ -34,10 +34,8 @@ class _NormProject(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
         x, gain, weight, normed, moments = ctx.saved_tensors
         beside, gradient = gradients
-        of_x, of_gain, of_shift = torch.empty_like(x), torch.zeros_like(gain), torch.zeros_like(gain)
-        given = (array(gradient @ weight), array(x), array(moments), array(gain), array(beside))
-        loops.norm_backward(*given, array(of_x), array(of_gain), array(of_shift))
-        return of_x, of_gain, of_shift, gradient.T @ normed, gradient.sum(0)
+        of_norm = _norm_backward(gradient @ weight, x, moments, gain, beside)
+        return *of_norm, gradient.T @ normed, gradient.sum(0)
 
 
 norm_project: Callable[..., tuple[Tensor, Tensor]] = _NormProject.apply
@@ -99,10 +97,7 @@ class _Residuals(torch.autograd.Function):
             loops.drop(array(of_active), keys[1], limit, scale, array(of_inner), array(of_inner_bias))
             of_inner = torch.ops.aten.gelu_backward(of_inner, inner)
             of_inner_bias = of_inner.sum(0)
-        of_normed = of_inner @ inner_weight
-        of_y, of_gain, of_shift = torch.empty_like(y), torch.zeros_like(gain), torch.zeros_like(gain)
-        given = (array(of_normed), array(y), array(moments), array(gain), array(gradient))
-        loops.norm_backward(*given, array(of_y), array(of_gain), array(of_shift))
+        of_y, of_gain, of_shift = _norm_backward(of_inner @ inner_weight, y, moments, gain, gradient)
         of_branch, of_out_bias = torch.empty_like(of_y), torch.zeros_like(gain)
         loops.drop(array(of_y), keys[0], limit, scale, array(of_branch), array(of_out_bias))
         return (
@@ -122,3 +117,13 @@ class _Residuals(torch.autograd.Function):
 
 
 residuals: Callable[..., Tensor] = _Residuals.apply
+
+
+def _norm_backward(
+    gradient: Tensor, x: Tensor, moments: Tensor, gain: Tensor, beside: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients of x (T, d), gain and shift (d,) from the norm's; `beside` (T, d) is what reaches x past it."""
+    of_x, of_gain, of_shift = torch.empty_like(x), torch.zeros_like(gain), torch.zeros_like(gain)
+    given = (gradient, x, moments, gain, beside, of_x, of_gain, of_shift)
+    loops.norm_backward(*map(array, given))
+    return of_x, of_gain, of_shift
