@@ -179,7 +179,7 @@ def _prepare(
             return []
         dialect = dialect_of(endpoint) or Dialect()
         most = sum(_most(endpoint, missing[key], dialect) for key in mine)
-        budget, spent, left = purse.what_is_left(connection, account.run_id)
+        budget, spent, left, _ = purse.what_is_left(connection, account.run_id)
         if most > left:
             raise purse.too_little(account.run_id, budget, spent)  # and nothing of this is kept
         connection.execute(_PREPARED, {"number": len(mine), "most": most, "mark": mark})

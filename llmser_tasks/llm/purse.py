@@ -37,11 +37,16 @@ AT_ONCE = 100  # requests to hold money for by one statement, where there is eno
 LOOK_AGAIN_S = 0.2  # whether others have given money back
 
 _BUDGET = text("select budget from runs where run_id = :run for update")  # one batch at a time reads and holds
+# One statement, so that money which another batch gives back meanwhile is with it or free, and never missing.
 _USED = text("""
+    with own as materialized (
+        select cost, lost, held, owner, owner_lives(:locks, owner) as lives from batches where run_id = :run
+    )
     select coalesce(sum(coalesce(cost, 0) + lost), 0),
-           coalesce(sum(held) filter (where owner_lives(:locks, owner)), 0)
-        + (select coalesce(sum(held), 0) from provider_batches where run_id = :run and state <> 'ended')
-    from batches b where run_id = :run
+           coalesce(sum(held) filter (where lives), 0)
+        + (select coalesce(sum(held), 0) from provider_batches where run_id = :run and state <> 'ended'),
+           coalesce(sum(held) filter (where lives and owner <> :owner), 0)
+    from own
 """)
 _HOLD = text("""
     update batches set held = :amount + case when owner = :owner then held else 0 end, owner = :owner
@@ -50,10 +55,6 @@ _HOLD = text("""
 _GIVE_BACK = text("""
     update batches set held = greatest(0, held - :amount)
     where run_id = :run_id and step = :step and batch = :batch and owner = :owner
-""")
-_HELD_BY_OTHERS = text("""
-    select coalesce(sum(held), 0) from batches
-    where run_id = :run and owner <> :owner and owner_lives(:locks, owner)
 """)
 
 
@@ -172,7 +173,7 @@ class Purse:
         assert self._meter is not None
         account = self._meter.account
         with transaction(self._url) as connection:
-            budget, spent, left = what_is_left(connection, account.run_id)
+            budget, spent, left, others = what_is_left(connection, account.run_id, self._owner)
             missing = most - unused
             if budget == math.inf:  # taken away meanwhile
                 return _Held(budget, spent, left, missing)
@@ -181,8 +182,7 @@ class Purse:
                 connection.execute(_HOLD, {**asdict(account), "amount": amount, "owner": self._owner})
                 return _Held(budget, spent, left, amount)
             self._give_back(connection, unused)
-            values = {"run": account.run_id, "owner": self._owner, "locks": LOCKS}
-            return _Held(budget, spent, left, 0.0, connection.scalar(_HELD_BY_OTHERS, values) or 0.0)
+            return _Held(budget, spent, left, 0.0, others)
 
     def _return(self, unused: float) -> None:
         with transaction(self._url) as connection:
@@ -210,12 +210,15 @@ class _Held:
     others: float = 0.0
 
 
-def what_is_left(connection: Connection, run_id: str) -> tuple[float, float, float]:
-    """A run's budget, what is spent of it, and what nobody holds; until the transaction ends, nobody else looks."""
+def what_is_left(connection: Connection, run_id: str, owner: int | None = None) -> tuple[float, float, float, float]:
+    """A run's budget, what is spent of it, what nobody holds, and what batches that live hold but for `owner`'s.
+
+    Until the transaction ends, nobody else looks.
+    """
     budget = connection.scalar(_BUDGET, {"run": run_id})
-    spent, held = connection.execute(_USED, {"run": run_id, "locks": LOCKS}).one()
+    spent, held, others = connection.execute(_USED, {"run": run_id, "locks": LOCKS, "owner": owner}).one()
     budget = math.inf if budget is None else budget
-    return budget, spent, budget - spent - held
+    return budget, spent, budget - spent - held, others
 
 
 def too_little(run_id: str, budget: float, spent: float) -> BudgetSpent:

@@ -10,13 +10,14 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from llm_double import Double, fails, first_choices
 from sqlalchemy import text
 
 from llmser_tasks.errors import InputError
-from llmser_tasks.llm import client, fanout
+from llmser_tasks.llm import client, fanout, purse
 from llmser_tasks.llm.claims import LOCKS
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.fanout import answer
@@ -191,3 +192,25 @@ def test_batches_that_share_one_place_do_not_wait_for_each_others_money(
         ended = [call.result(60).fatal for call in calls]
     assert all(isinstance(error, BudgetSpent) for error in ended)
     assert 28 * PRICE < bill(run, 0)[2] + bill(run, 1)[2] <= 30 * PRICE
+
+
+def test_money_that_another_gives_back_while_a_batch_looks_is_not_taken_for_spent(
+    priced: Endpoint, questions: Make, run: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs.set_budget(run, "r", 50 * PRICE)
+    look = purse.what_is_left
+    with engine(run).connect() as other:
+        other.execution_options(isolation_level="AUTOCOMMIT")
+        other.execute(text("select pg_advisory_lock(:locks, 7)"), {"locks": LOCKS})
+        other.execute(text("update batches set held = :all, owner = 7 where batch = 1"), {"all": 50 * PRICE})
+
+        def then_given_back(*arguments: Any) -> Any:
+            found = look(*arguments)
+            other.execute(text("update batches set held = 0 where batch = 1"))
+            return found
+
+        monkeypatch.setattr(purse, "what_is_left", then_given_back)
+        try:
+            assert answer(priced, questions(3), run, account=ACCOUNT).unanswered == 0
+        finally:
+            other.execute(text("select pg_advisory_unlock_all()"))
