@@ -180,7 +180,7 @@ class Reliability(Section):
         False, description="Training also asks for the pseudo items themselves, not only for t = 1 … n_u. [Eq. 7: off]"
     )
     enhance_inference: bool = Field(
-        True, description="Pseudo items also feed inference. [paper; a probe gained by leaving them out]"
+        True, description="Pseudo items also feed inference. [paper; which is better depends on the data]"
     )
 
 
