@@ -175,8 +175,12 @@ class Client:
             LlmError: it brought no reply.
         """
         body = request_body(self._endpoint.model, question, dialect)
-        prompt_tokens = self._limiter.tokens(len(body))
-        async with self._gate.passed(), self._purse.pay(prompt_tokens, question.max_tokens) as payment:
+
+        def most() -> float:
+            return self._endpoint.cost(self._limiter.tokens(len(body)), question.max_tokens) or 0.0
+
+        async with self._gate.passed(), self._purse.pay(most) as payment:
+            prompt_tokens = self._limiter.tokens(len(body))
             await self._limiter.wait(prompt_tokens + question.max_tokens)
             self._breaker.check()
             self.calls += 1

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from types import TracebackType
@@ -68,7 +68,7 @@ class BudgetSpent(EndpointFatal):
 class Payment:
     """What one request costs: nothing until it is sent, then the most it can, then its price."""
 
-    most: float
+    most: float = 0.0
     price: float = 0.0
     sent: bool = False
     settled: bool = False
@@ -119,19 +119,26 @@ class Purse:
         pass  # what is left of the held money is free once the batch's end is recorded
 
     @asynccontextmanager
-    async def pay(self, prompt_tokens: int, max_tokens: int) -> AsyncIterator[Payment]:
+    async def pay(self, most: Callable[[], float]) -> AsyncIterator[Payment]:
         """Hold what one request can cost, and count what it did cost.
+
+        Args:
+            most: what it can cost at most, by what is known when its turn has come: the guess of a prompt's tokens gets
+                better with every answer, and one made before a long wait may be beyond a budget that would reach.
 
         Raises:
             Stopped: the budget does not reach for it, or the batch is over.
             StorageError: Postgres is down; without it the budget cannot be kept.
         """
-        payment = Payment(self._endpoint.cost(prompt_tokens, max_tokens) or 0.0)
+        payment = Payment()
         if self._limited:
             async with self._turn:
-                while self._free < payment.most:
-                    await self._hold(payment.most)
-                self._free -= payment.most
+                while self._free < (wanted := most()):
+                    await self._hold(wanted)
+                payment.most = wanted
+                self._free -= wanted
+        else:
+            payment.most = most()
         self._flying += payment.most
         try:
             yield payment
@@ -140,7 +147,6 @@ class Purse:
             self._free += payment.most - payment.price
             if self._meter is not None and payment.sent:
                 self._meter.calls += 1
-                self._meter.spent += payment.price
                 self._meter.lost += 0.0 if payment.settled else payment.price
 
     async def rest(self) -> None:

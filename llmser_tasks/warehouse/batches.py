@@ -40,30 +40,33 @@ class Bill:
 class Meter:
     """What requests of a batch used so far, and how much of that Postgres has.
 
-    One thread counts while another writes: each counter has one writer, and what is on disk is counted apart.
+    One thread counts while another writes: each counter has one writer, and what is on disk is counted apart. What an
+    answer cost is written with the answer; until then it stays held.
 
     Attributes:
         calls: requests sent.
         lost: what requests may have cost at most whose answer or usage never came.
-        spent: of the money held, what is not free again: it counts as cost or lost from now on.
     """
 
     account: Account
     calls: int = 0
     lost: float = 0.0
-    spent: float = 0.0
-    _written: tuple[int, float, float] = field(default=(0, 0.0, 0.0), init=False)
+    _written: tuple[int, float] = field(default=(0, 0.0), init=False)
 
-    def write(self, connection: Connection, entries: Sequence[Entry] = ()) -> tuple[int, float, float]:
-        """Add what is new, and what these answers cost, to the batch; `written` with the result after the commit."""
-        now = (self.calls, self.lost, self.spent)
-        calls, lost, spent = (new - old for new, old in zip(now, self._written, strict=True))
+    def write(self, connection: Connection, entries: Sequence[Entry] = ()) -> tuple[int, float]:
+        """Add what is new, and what these answers cost, to the batch, out of what it holds.
+
+        Returns:
+            What to call `written` with after the commit.
+        """
+        now = (self.calls, self.lost)
+        calls, lost = now[0] - self._written[0], now[1] - self._written[1]
         prices = [entry.cost for entry in entries if entry.cost is not None]
         connection.execute(
             text(
                 """
                 update batches set
-                    calls = calls + :calls, lost = lost + :lost, held = greatest(0, held - :spent),
+                    calls = calls + :calls, lost = lost + :lost, held = greatest(0, held - :lost - :cost),
                     prompt_tokens = prompt_tokens + :prompt_tokens,
                     completion_tokens = completion_tokens + :completion_tokens,
                     cost = case when :priced then coalesce(cost, 0) + :cost else cost end,
@@ -77,7 +80,6 @@ class Meter:
                 "batch": self.account.batch,
                 "calls": calls,
                 "lost": lost,
-                "spent": spent,
                 "prompt_tokens": sum(entry.prompt_tokens or 0 for entry in entries),
                 "completion_tokens": sum(entry.completion_tokens or 0 for entry in entries),
                 "priced": bool(prices),
@@ -88,9 +90,9 @@ class Meter:
 
     @property
     def unwritten(self) -> bool:
-        return (self.calls, self.lost, self.spent) != self._written
+        return (self.calls, self.lost) != self._written
 
-    def written(self, now: tuple[int, float, float]) -> None:
+    def written(self, now: tuple[int, float]) -> None:
         self._written = now
 
 

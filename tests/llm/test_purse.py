@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -17,10 +18,12 @@ from llm_double import Double, fails, first_choices
 from sqlalchemy import text
 
 from llmser_tasks.errors import InputError
-from llmser_tasks.llm import client, fanout, purse
+from llmser_tasks.llm import client, fanout, ledger, purse
+from llmser_tasks.llm.breaker import Breaker
 from llmser_tasks.llm.claims import LOCKS
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.fanout import answer
+from llmser_tasks.llm.ledger import Entry
 from llmser_tasks.llm.prompts import Question
 from llmser_tasks.llm.purse import BudgetSpent
 from llmser_tasks.warehouse import batches, runs
@@ -214,3 +217,36 @@ def test_money_that_another_gives_back_while_a_batch_looks_is_not_taken_for_spen
             assert answer(priced, questions(3), run, account=ACCOUNT).unanswered == 0
         finally:
             other.execute(text("select pg_advisory_unlock_all()"))
+
+
+def test_a_guess_made_before_a_wait_does_not_stop_the_batch(priced: Endpoint, questions: Make, run: str) -> None:
+    most = 1.6 * PRICE  # that a request can cost, by what many answers say; before the first it is 2.8
+    runs.set_budget(run, "r", 101.5 * PRICE)
+    endpoint = replace(priced, max_concurrency=2)
+    share = text("insert into endpoint_workers (endpoint, owner, wanted, granted) values (:endpoint, 7, 1, 1)")
+    with engine(run).connect() as other:
+        other.execution_options(isolation_level="AUTOCOMMIT")
+        other.execute(text("select pg_advisory_lock(:locks, 7)"), {"locks": LOCKS})
+        other.execute(share, {"endpoint": endpoint.url})  # so one of our two waits, until the other claims the next 100
+        try:
+            answer(endpoint, questions(150), run, account=ACCOUNT)
+        finally:
+            other.execute(text("select pg_advisory_unlock_all()"))
+    assert 101.5 * PRICE - most < bill(run)[2] <= 101.5 * PRICE
+
+
+def test_what_an_answer_cost_is_held_until_it_is_written(priced: Endpoint, run: str) -> None:
+    runs.set_budget(run, "r", 50 * PRICE)
+    meter = batches.Meter(ACCOUNT)
+
+    async def pay_for(count: int) -> None:
+        async with purse.Purse(priced, run, meter, 7, Breaker(priced)) as ours:
+            for _ in range(count):
+                async with ours.pay(lambda: 2 * PRICE) as payment:
+                    payment.send()
+                    payment.settle(PRICE)
+
+    asyncio.run(pay_for(2))
+    held = bill(run)[4]
+    ledger.insert(run, [Entry("0" * 64, "snf", "1", "m", 1, content="{}", cost=PRICE)], meter)
+    assert held - bill(run)[4] == pytest.approx(PRICE)  # the other answer's price is still in it
