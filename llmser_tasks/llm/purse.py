@@ -68,7 +68,7 @@ class BudgetSpent(EndpointFatal):
 class Payment:
     """What one request costs: nothing until it is sent, then the most it can, then its price."""
 
-    most: float = 0.0
+    most: float
     price: float = 0.0
     sent: bool = False
     settled: bool = False
@@ -130,15 +130,11 @@ class Purse:
             Stopped: the budget does not reach for it, or the batch is over.
             StorageError: Postgres is down; without it the budget cannot be kept.
         """
-        payment = Payment()
-        if self._limited:
-            async with self._turn:
-                while self._free < (wanted := most()):
-                    await self._hold(wanted)
-                payment.most = wanted
-                self._free -= wanted
-        else:
-            payment.most = most()
+        async with self._turn:
+            while self._free < (wanted := most()) and self._limited:
+                await self._hold(wanted)
+            self._free -= wanted
+        payment = Payment(wanted)
         self._flying += payment.most
         try:
             yield payment

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from llm_double import Double, fails, first_choices
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from llmser_tasks.errors import InputError
 from llmser_tasks.llm import client, fanout, ledger, purse
@@ -45,6 +45,16 @@ def run(database_url: str) -> str:
     for batch in (0, 1, 2):
         batches.record(database_url, "r", "snf", batch, "users", 10, state="running")
     return database_url
+
+
+@pytest.fixture
+def other(run: str) -> Iterator[Connection]:
+    """Another process' connection; what is owned by 7 counts as a living batch's."""
+    with engine(run).connect() as connection:
+        connection.execution_options(isolation_level="AUTOCOMMIT")
+        connection.execute(text("select pg_advisory_lock(:locks, 7)"), {"locks": LOCKS})
+        yield connection
+        connection.execute(text("select pg_advisory_unlock_all()"))
 
 
 def bill(url: str, batch: int = 0) -> tuple[int, int, float, float, float]:
@@ -155,15 +165,13 @@ def test_what_a_killed_batch_held_is_free_again(priced: Endpoint, double: Double
 
 
 def test_a_batch_that_waits_for_another_leaves_it_its_share_and_its_money(
-    priced: Endpoint, questions: Make, run: str
+    priced: Endpoint, questions: Make, run: str, other: Connection
 ) -> None:
     runs.set_budget(run, "r", 50 * PRICE)
     one_at_a_time = replace(priced, max_concurrency=1)
     theirs = questions(2)[1].key("m")
     share = text("select wanted, granted from endpoint_workers")
-    with ThreadPoolExecutor(1) as thread, engine(run).connect() as other:
-        other.execution_options(isolation_level="AUTOCOMMIT")
-        other.execute(text("select pg_advisory_lock(:locks, 7)"), {"locks": LOCKS})
+    with ThreadPoolExecutor(1) as thread:
         other.execute(text("insert into claims (question_key, owner) values (:key, 7)"), {"key": theirs})
         ours = thread.submit(answer, one_at_a_time, questions(2), run, account=ACCOUNT)
         until = time.monotonic() + 30
@@ -173,7 +181,6 @@ def test_a_batch_that_waits_for_another_leaves_it_its_share_and_its_money(
                 time.sleep(0.05)
         finally:
             other.execute(text("delete from claims where owner = 7"))
-            other.execute(text("select pg_advisory_unlock_all()"))
         assert ours.result(30).unanswered == 0
 
 
@@ -198,40 +205,30 @@ def test_batches_that_share_one_place_do_not_wait_for_each_others_money(
 
 
 def test_money_that_another_gives_back_while_a_batch_looks_is_not_taken_for_spent(
-    priced: Endpoint, questions: Make, run: str, monkeypatch: pytest.MonkeyPatch
+    priced: Endpoint, questions: Make, run: str, other: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs.set_budget(run, "r", 50 * PRICE)
     look = purse.what_is_left
-    with engine(run).connect() as other:
-        other.execution_options(isolation_level="AUTOCOMMIT")
-        other.execute(text("select pg_advisory_lock(:locks, 7)"), {"locks": LOCKS})
-        other.execute(text("update batches set held = :all, owner = 7 where batch = 1"), {"all": 50 * PRICE})
+    other.execute(text("update batches set held = :all, owner = 7 where batch = 1"), {"all": 50 * PRICE})
 
-        def then_given_back(*arguments: Any) -> Any:
-            found = look(*arguments)
-            other.execute(text("update batches set held = 0 where batch = 1"))
-            return found
+    def then_given_back(*arguments: Any) -> Any:
+        found = look(*arguments)
+        other.execute(text("update batches set held = 0 where batch = 1"))
+        return found
 
-        monkeypatch.setattr(purse, "what_is_left", then_given_back)
-        try:
-            assert answer(priced, questions(3), run, account=ACCOUNT).unanswered == 0
-        finally:
-            other.execute(text("select pg_advisory_unlock_all()"))
+    monkeypatch.setattr(purse, "what_is_left", then_given_back)
+    assert answer(priced, questions(3), run, account=ACCOUNT).unanswered == 0
 
 
-def test_a_guess_made_before_a_wait_does_not_stop_the_batch(priced: Endpoint, questions: Make, run: str) -> None:
+def test_a_guess_made_before_a_wait_does_not_stop_the_batch(
+    priced: Endpoint, questions: Make, run: str, other: Connection
+) -> None:
     most = 1.6 * PRICE  # that a request can cost, by what many answers say; before the first it is 2.8
     runs.set_budget(run, "r", 101.5 * PRICE)
     endpoint = replace(priced, max_concurrency=2)
     share = text("insert into endpoint_workers (endpoint, owner, wanted, granted) values (:endpoint, 7, 1, 1)")
-    with engine(run).connect() as other:
-        other.execution_options(isolation_level="AUTOCOMMIT")
-        other.execute(text("select pg_advisory_lock(:locks, 7)"), {"locks": LOCKS})
-        other.execute(share, {"endpoint": endpoint.url})  # so one of our two waits, until the other claims the next 100
-        try:
-            answer(endpoint, questions(150), run, account=ACCOUNT)
-        finally:
-            other.execute(text("select pg_advisory_unlock_all()"))
+    other.execute(share, {"endpoint": endpoint.url})  # so one of our two waits, until the other claims the next 100
+    answer(endpoint, questions(150), run, account=ACCOUNT)
     assert 101.5 * PRICE - most < bill(run)[2] <= 101.5 * PRICE
 
 
