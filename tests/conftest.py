@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psycopg2
 import pytest
+from hypothesis import HealthCheck, settings
 from psycopg2 import sql
 
 from llmser_tasks.warehouse import embedded
@@ -18,6 +19,8 @@ from llmser_tasks.warehouse.engine import engine
 from llmser_tasks.warehouse.migrations import migrate
 from llmser_tasks.workspace import Workspace
 
+settings.register_profile("llmser", deadline=None, suppress_health_check=[HealthCheck.too_slow])  # neither is a fault
+settings.load_profile("llmser")
 TEMPLATE = "llmser_template"
 _numbers = itertools.count()
 

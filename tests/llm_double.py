@@ -11,18 +11,24 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import httpx
 import uvicorn
+from patience import PATIENCE_S
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 KEY = "sk-planted-0123456789abcdef"
+FOR_EVER = 86_400.0  # as a delay: no answer while the test lasts
 
 
 @dataclass
 class Act:
-    """One response. `delay` comes before its head, `drip` between its parts; `cut` ends it before it is whole."""
+    """One response. `delay` comes before its head, `drip` between its parts; `cut` ends it before it is whole.
+
+    Neither outlasts the test: the next one's `reset` ends them.
+    """
 
     status: int = 200
     body: Any = None
@@ -62,10 +68,11 @@ class Double:
     """`script(number, body)` makes the response to the request of that number, counted from 0."""
 
     def __init__(self) -> None:
+        self._over = threading.Event()
         self.reset()
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}/v1"
-        routes = [Route("/v1/chat/completions", self._chat, methods=["POST"])]
+        routes = [Route("/v1/chat/completions", self._chat, methods=["POST"]), Route("/settled", _settled)]
         config = uvicorn.Config(Starlette(routes=routes), log_level="critical", access_log=False, lifespan="off")
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._socket]}, daemon=True)
@@ -74,6 +81,8 @@ class Double:
             time.sleep(0.01)
 
     def reset(self) -> None:
+        self._over.set()  # what an earlier test left waiting ends, and counts no longer
+        self._over = threading.Event()
         self.script: Callable[[int, dict[str, Any]], Act] = lambda _, body: first_choices(body)
         self.bodies: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
@@ -84,11 +93,18 @@ class Double:
         """These in order, the last one for ever."""
         self.script = lambda number, _: acts[min(number, len(acts) - 1)]
 
+    def settle(self) -> None:
+        """Return when requests that are on their way, of a process that was killed, say, have been counted."""
+        for _ in range(2):  # what had come before the first is being read when the second comes
+            httpx.get(self.url.removesuffix("/v1") + "/settled", timeout=PATIENCE_S, trust_env=False)
+
     def stop(self) -> None:
+        self._over.set()
         self._server.should_exit = True
-        self._thread.join(5)
+        self._thread.join(PATIENCE_S)
 
     async def _chat(self, request: Request) -> Response:
+        over = self._over
         number = len(self.times)
         self.times.append(time.time())
         body = json.loads(await request.body())
@@ -98,17 +114,28 @@ class Double:
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
             act = self.script(number, body)
-            await asyncio.sleep(act.delay)
+            await _pause(act.delay, over)
         finally:
-            self.in_flight -= 1
+            if not over.is_set():
+                self.in_flight -= 1
         raw = act.body if isinstance(act.body, bytes) else json.dumps(act.body).encode()
         headers = {"content-type": "application/json", "content-length": str(len(raw))} | act.headers
         if act.drip or act.cut:
-            return StreamingResponse(_parts(raw, act), act.status, headers)
+            return StreamingResponse(_parts(raw, act, over), act.status, headers)
         return Response(raw, act.status, headers)
 
 
-async def _parts(raw: bytes, act: Act) -> Any:
+async def _parts(raw: bytes, act: Act, over: threading.Event) -> Any:
     for place in range(0, len(raw) // 2 if act.cut else len(raw), 8):
         yield raw[place : place + 8]
-        await asyncio.sleep(act.drip)
+        await _pause(act.drip, over)
+
+
+async def _pause(seconds: float, over: threading.Event) -> None:
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0 and not over.is_set():
+        await asyncio.sleep(min(left, 0.1))
+
+
+async def _settled(_: Request) -> Response:
+    return Response("settled")

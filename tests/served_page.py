@@ -5,19 +5,18 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+from patience import PATIENCE_S, until
 
 from llmser_tasks.services import environment, processes, secret_store
 from llmser_tasks.services.environment import Addresses
 
 ROLES = ("viewer", "user", "op", "admin")  # each is also a user's name
-PATIENCE_S = 240
 
 # Airflow's tables, the DAG as it keeps it, and a runs whose batches 1 and 3 of SNF have failed; all in one
 # process, because starting Airflow takes longer than any of it.
@@ -70,14 +69,14 @@ class Page:
 
     def client(self, role: str | None) -> httpx.Client:
         """Somebody of this role, logged in as a browser is: by the cookie; nobody for None."""
-        client = httpx.Client(base_url=self.url, trust_env=False, timeout=60)
+        client = httpx.Client(base_url=self.url, trust_env=False, timeout=PATIENCE_S)
         if role is not None:
             client.cookies.set("_token", self.token(role))
         return client
 
     def token(self, role: str) -> str:
         body = {"username": role, "password": self.passwords[role]}
-        answer = httpx.post(f"{self.url}/auth/token", json=body, trust_env=False, timeout=60)
+        answer = httpx.post(f"{self.url}/auth/token", json=body, trust_env=False, timeout=PATIENCE_S)
         return str(answer.raise_for_status().json()["access_token"])
 
 
@@ -100,14 +99,12 @@ def served(home: Path, warehouse: str, airflow: str, *broken_runs: str) -> Itera
     )
     page = Page(addresses.api, passwords)
     try:
-        deadline = time.monotonic() + PATIENCE_S
-        while not _answers(page.url):
-            assert process.poll() is None and time.monotonic() < deadline, (home / "api-server.log").read_text()[-3000:]
-            time.sleep(0.2)
+        until(lambda: _answers(page.url) or process.poll() is not None)
+        assert process.poll() is None, (home / "api-server.log").read_text()[-3000:]
         yield page
     finally:
         process.terminate()
-        process.wait(timeout=30)
+        process.wait(timeout=PATIENCE_S)
 
 
 def _answers(url: str) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+from patience import PATIENCE_S
 
 from llmser_tasks.encoder import Vectors
 from llmser_tasks.llm.ranker import listen, make_server
@@ -46,11 +47,11 @@ def ranker(
     thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])))
     thread.start()
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=20) as client:
+        with httpx.Client(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=PATIENCE_S) as client:
             yield client
     finally:
         server.should_exit = True
-        thread.join(20)
+        thread.join(PATIENCE_S)
         assert not thread.is_alive()
 
 

@@ -8,12 +8,12 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+from patience import PATIENCE_S, until
 
 from llmser_tasks.encoder import CHUNK, Encoder, Vectors, embed_cached
 from llmser_tasks.errors import InputError, StorageError
@@ -163,7 +163,7 @@ def test_many_processes_share_a_cache(tmp_path: Path) -> None:
         "embed_cached(Counting(), [f'title {n}' for n in range(start, start + 3000)], Path(sys.argv[2]))\n"
     )
     workers = [subprocess.Popen([sys.executable, "-c", code, str(n), str(tmp_path)]) for n in (0, 1500, 3000)]
-    assert [worker.wait(60) for worker in workers] == [0, 0, 0]
+    assert [worker.wait(PATIENCE_S) for worker in workers] == [0, 0, 0]
     last = Counting()
     embed_cached(last, [f"title {n}" for n in range(6000)], tmp_path)
     assert last.asked == []
@@ -178,9 +178,7 @@ def test_a_killed_writer_leaves_what_it_committed(tmp_path: Path) -> None:
         "embed_cached(Counting(), [f'title {n}' for n in range(400_000)], Path(sys.argv[1]))\n"
     )
     worker = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)])
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not _rows(tmp_path):
-        time.sleep(0.05)
+    until(lambda: _rows(tmp_path) or worker.poll() is not None)
     worker.send_signal(signal.SIGKILL)
     worker.wait()
     kept = _rows(tmp_path)
@@ -196,7 +194,7 @@ def _rows(folder: Path) -> int:
     if not files:
         return 0
     try:
-        connection = sqlite3.connect(files[0], timeout=10)
+        connection = sqlite3.connect(files[0], timeout=PATIENCE_S)
         return int(connection.execute("SELECT count(*) FROM embeddings").fetchone()[0])
     except sqlite3.OperationalError:  # the table is not there yet
         return 0

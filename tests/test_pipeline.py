@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +19,7 @@ import psutil
 import psycopg2
 import pytest
 from endpoint_double import Block, Double, by_title, llm, llm_server
+from patience import PATIENCE_S, until
 from psycopg2 import sql
 from sqlalchemy import text
 from tiny_dumps import ITEMS, SMALL, FakeEncoder, careers, write_dumps
@@ -390,10 +391,11 @@ def test_killed_in_an_llm_batch_the_next_run_asks_only_for_what_is_missing(
     shared: Path, values: dict[str, Any], llm: Double, database_url: str, augmented: Augmented
 ) -> None:
     answered = 9
+    killed = threading.Event()
 
     def stalls(block: Block, schema: dict[str, Any]) -> str:
         if len(llm.asked) > answered:
-            time.sleep(60)
+            killed.wait(PATIENCE_S)
         return by_title(block, schema)
 
     llm.script = stalls
@@ -402,16 +404,18 @@ def test_killed_in_an_llm_batch_the_next_run_asks_only_for_what_is_missing(
     child = subprocess.Popen(
         [sys.executable, "-c", CHILD, argument], env=os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
     )
+
+    def written() -> int:
+        assert child.poll() is None
+        return int(rows(database_url, "select count(*) as n from answers")[0]["n"])
+
     try:
-        deadline = time.monotonic() + 120
-        while not rows(database_url, "select 1 from answers"):  # committed two seconds after the last answer
-            assert child.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-        kept = rows(database_url, "select count(*) as n from answers")[0]["n"]
+        until(lambda: written() >= answered)  # in groups, two seconds after an answer came
+        kept = written()
     finally:
         child.send_signal(signal.SIGKILL)
         child.wait()
+        killed.set()
     assert kept == answered
     assert not rows(database_url, "select 1 from picks"), "a batch that was killed left half its rows"
 
@@ -433,7 +437,7 @@ def test_killed_in_an_llm_batch_the_next_run_asks_only_for_what_is_missing(
 def test_the_embedded_ranker_runs_for_the_length_of_the_block(tmp_path: Path) -> None:
     with embedded_ranker.running(tmp_path) as endpoint:
         port = httpx.URL(endpoint.url).port
-        assert httpx.get(f"http://127.0.0.1:{port}/health", timeout=60).status_code == 200
+        assert httpx.get(f"http://127.0.0.1:{port}/health", timeout=PATIENCE_S).status_code == 200
         children = psutil.Process().children(recursive=True)
         listening = [c.laddr for child in children for c in child.net_connections() if c.status == "LISTEN"]
         assert ("127.0.0.1", port) in {(address.ip, address.port) for address in listening}

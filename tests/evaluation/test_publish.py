@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from evaluated_world import USERS, Trained
+from patience import PATIENCE_S
 from sqlalchemy import Connection, text
 
 from llmser_tasks.config import to_flat
@@ -129,14 +130,14 @@ def test_killed_while_writing_the_old_results_stay(
         rows = replace_rows(connection, written, *rest, **where)
         if written == table:
             reached.set()
-            time.sleep(300)
+            time.sleep(PATIENCE_S)
         return rows
 
     with monkeypatch.context() as patch:
         patch.setattr(module, "replace_rows", halting)
         publisher = processes.Process(target=put, args=(trained, url))
         publisher.start()
-        assert reached.wait(120)
+        assert reached.wait(PATIENCE_S)
         publisher.kill()
         publisher.join()
     assert publisher.exitcode == -signal.SIGKILL

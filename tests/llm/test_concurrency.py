@@ -6,7 +6,7 @@ import asyncio
 import os
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from llm_double import Act, Double, fails, first_choices
+from llm_double import FOR_EVER, Act, Double, fails, first_choices
+from patience import PATIENCE_S, until
 from sqlalchemy import text
 
 from llmser_tasks.llm import client, concurrency, fanout
@@ -40,14 +41,35 @@ questions = [
                    candidates=["blue socks", "red hat", "green scarf"], picks=2, seed=number)
     for number in range(count)
 ]
-print(answer(Endpoint("double", url, "m", max_concurrency=12), questions, database).unanswered)
+print("ready", flush=True)
+sys.stdin.readline()
+print(answer(Endpoint("double", url, "m", max_concurrency=12, timeout_s=3600), questions, database).unanswered)
 """
 
 
 def start(double: Double, url: str, name: str, count: int) -> subprocess.Popen[bytes]:
     root = str(Path(fanout.__file__).parents[2])
     command = [sys.executable, "-c", _BATCH, double.url, url, name, str(count)]
-    return subprocess.Popen(command, env=os.environ | {"PYTHONPATH": root}, stdout=subprocess.PIPE)
+    process = subprocess.Popen(
+        command, env=os.environ | {"PYTHONPATH": root}, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert process.stdout and process.stdout.readline() == b"ready\n"
+    return process
+
+
+def go(*processes: subprocess.Popen[bytes]) -> None:
+    """Let them ask."""
+    for process in processes:
+        assert process.stdin
+        process.stdin.write(b"\n")
+        process.stdin.flush()
+
+
+def shares(database_url: str) -> list[tuple[int, int]]:
+    """What each batch that lives wants and is granted."""
+    with transaction(database_url) as connection:
+        found = connection.execute(text("select wanted, granted from endpoint_workers order by granted")).all()
+    return [(row[0], row[1]) for row in found]
 
 
 def names(double: Double) -> list[str]:
@@ -66,15 +88,16 @@ def test_shares_are_fair(most: int, wanted: dict[int, int]) -> None:
 
 
 def test_processes_share_the_limit(double: Double, database_url: str) -> None:
-    double.script = lambda _, body: replace(first_choices(body), delay=0.1)
+    together = threading.Event()
+    double.script = lambda _, body: replace(first_choices(body), delay=0.1 if together.is_set() else 0.5)
     both = [start(double, database_url, name, 300) for name in ("one", "two")]
-    assert [process.communicate(timeout=60)[0] for process in both] == [b"0\n", b"0\n"]
+    go(*both)
+    until(lambda: [granted for _, granted in shares(database_url)] == [6, 6] or both[0].poll() is not None)
+    assert {"one", "two"} == set(names(double)) and len(double.times) < 600
+    together.set()
+    assert [process.communicate(timeout=PATIENCE_S)[0] for process in both] == [b"0\n", b"0\n"]
     assert double.most_in_flight == 12
-    came = names(double)
-    middle = came[len(came) // 3 : len(came) // 2]
-    assert 0.3 < middle.count("one") / len(middle) < 0.7
-    with transaction(database_url) as connection:
-        assert connection.scalar(text("select count(*) from endpoint_workers")) == 0
+    assert shares(database_url) == []
 
 
 def test_a_lease_under_way_does_not_outlive_its_batch(
@@ -101,18 +124,19 @@ def test_a_lease_under_way_does_not_outlive_its_batch(
 
 def test_a_killed_process_leaves_its_share(double: Double, database_url: str) -> None:
     def script(_: int, body: dict) -> Act:
-        return replace(first_choices(body), delay=60 if "stuck" in body["messages"][-1]["content"] else 0.2)
+        return replace(first_choices(body), delay=FOR_EVER if "stuck" in body["messages"][-1]["content"] else 0.2)
 
     double.script = script
     stuck = start(double, database_url, "stuck", 50)
-    while len(double.times) < 12:
-        assert stuck.poll() is None
+    go(stuck)
+    until(lambda: len(double.times) >= 12 or stuck.poll() is not None)
     other = start(double, database_url, "other", 60)
-    time.sleep(3)
-    assert "other" not in names(double)  # all twelve are in flight
+    go(other)
+    until(lambda: len(shares(database_url)) == 2 or other.poll() is not None)
+    assert double.in_flight == 12 and "other" not in names(double)  # all twelve are in flight
     stuck.kill()
     stuck.communicate()
-    assert other.communicate(timeout=30)[0] == b"0\n"
+    assert other.communicate(timeout=PATIENCE_S)[0] == b"0\n"
     assert double.most_in_flight <= 24  # the server still holds the killed one's requests
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 import httpx
 import pytest
+from patience import until
 from served_ranker import ranker
 from sqlalchemy import text
 
@@ -54,12 +55,15 @@ def url(database_url: str) -> str:
 
 
 def finish(endpoint: Endpoint, questions: list[Question], url: str, account: batches.Account = ONE) -> Outcomes:
-    for _ in range(200):
-        try:
-            return provider_batches.answer(endpoint, questions, url, account=account)
-        except Waiting:
-            time.sleep(0.05)
-    raise AssertionError("the batch never ended")
+    outcomes: list[Outcomes] = []
+
+    def over() -> bool:
+        with suppress(Waiting):
+            outcomes.append(provider_batches.answer(endpoint, questions, url, account=account))
+        return bool(outcomes)
+
+    until(over, lambda: "the batch never ended")
+    return outcomes[0]
 
 
 def listed(provider: httpx.Client) -> list[dict[str, Any]]:

@@ -6,7 +6,6 @@ import asyncio
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -14,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from llm_double import Double, fails, first_choices
+from llm_double import FOR_EVER, Double, fails, first_choices
+from patience import PATIENCE_S, until
 from sqlalchemy import Connection, text
 
 from llmser_tasks.errors import InputError
@@ -68,9 +68,9 @@ def test_the_bill_counts_every_call_and_names_who_paid(
     priced: Endpoint, double: Double, questions: Make, run: str, hasty: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client, "ATTEMPTS", 2)
-    late = replace(first_choices({"messages": [{"content": '{"candidates": []}'}]}), delay=1)
+    late = replace(first_choices({"messages": [{"content": '{"candidates": []}'}]}), delay=FOR_EVER)
     double.script = lambda number, body: (fails(503), late, first_choices(body))[min(number, 2)]
-    outcomes = answer(replace(priced, timeout_s=0.4, max_concurrency=1), questions(4), run, account=ACCOUNT)
+    outcomes = answer(replace(priced, timeout_s=3, max_concurrency=1), questions(4), run, account=ACCOUNT)
     calls, tokens, cost, lost, _ = bill(run)
     assert (calls, tokens) == (outcomes.calls, 300) == (5, 300)
     assert cost == pytest.approx(3 * PRICE)
@@ -145,7 +145,7 @@ def test_batches_side_by_side_keep_one_budget(double: Double, run: str) -> None:
     runs.set_budget(run, "r", 300 * PRICE)
     double.script = lambda _, body: replace(first_choices(body), delay=0.01)
     for process in [start(double, run, batch) for batch in range(3)]:
-        process.wait(60)
+        process.wait(PATIENCE_S)
     spent = sum(bill(run, batch)[2] for batch in range(3))
     assert 298 * PRICE < spent <= 300 * PRICE  # what was held for requests in flight was waited for
     assert spent == pytest.approx(len(double.times) * PRICE)
@@ -153,10 +153,9 @@ def test_batches_side_by_side_keep_one_budget(double: Double, run: str) -> None:
 
 def test_what_a_killed_batch_held_is_free_again(priced: Endpoint, double: Double, questions: Make, run: str) -> None:
     runs.set_budget(run, "r", 50 * PRICE)
-    double.script = lambda _, body: replace(first_choices(body), delay=60 if len(double.times) <= 8 else 0)
+    double.script = lambda _, body: replace(first_choices(body), delay=FOR_EVER if len(double.times) <= 8 else 0)
     stuck = start(double, run, 1)
-    while len(double.times) < 8:
-        assert stuck.poll() is None
+    until(lambda: len(double.times) >= 8 or stuck.poll() is not None)
     stuck.kill()
     stuck.wait()
     assert bill(run, 1)[4] > 0
@@ -174,14 +173,12 @@ def test_a_batch_that_waits_for_another_leaves_it_its_share_and_its_money(
     with ThreadPoolExecutor(1) as thread:
         other.execute(text("insert into claims (question_key, owner) values (:key, 7)"), {"key": theirs})
         ours = thread.submit(answer, one_at_a_time, questions(2), run, account=ACCOUNT)
-        until = time.monotonic() + 30
         try:
-            while (other.execute(share).all(), round(bill(run)[4] / PRICE, 6)) != ([(0, 0)], 0):
-                assert time.monotonic() < until and not ours.done()
-                time.sleep(0.05)
+            until(lambda: (other.execute(share).all(), round(bill(run)[4] / PRICE, 6)) == ([(0, 0)], 0) or ours.done())
+            assert not ours.done()
         finally:
             other.execute(text("delete from claims where owner = 7"))
-        assert ours.result(30).unanswered == 0
+        assert ours.result(PATIENCE_S).unanswered == 0
 
 
 def test_batches_that_share_one_place_do_not_wait_for_each_others_money(
@@ -197,9 +194,8 @@ def test_batches_that_share_one_place_do_not_wait_for_each_others_money(
         for batch in (0, 1):
             asked, account = questions(100, first=100 * batch), replace(ACCOUNT, batch=batch)
             calls.append(threads.submit(answer, one_at_a_time, asked, run, account=account))
-            while not double.times:
-                time.sleep(0.01)
-        ended = [call.result(60).fatal for call in calls]
+            until(lambda: double.times)
+        ended = [call.result(PATIENCE_S).fatal for call in calls]
     assert all(isinstance(error, BudgetSpent) for error in ended)
     assert 28 * PRICE < bill(run, 0)[2] + bill(run, 1)[2] <= 30 * PRICE
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import Any
 
 import httpx
 import pytest
+from patience import until
 from served_ranker import question, ranker
 
 CHAT = "/v1/chat/completions"
@@ -43,12 +43,14 @@ def create(client: httpx.Client, file: str, endpoint: str = CHAT, **more: Any) -
 
 
 def ended(client: httpx.Client, batch: str) -> dict[str, Any]:
-    for _ in range(500):
-        facts: dict[str, Any] = client.get(f"/v1/batches/{batch}").json()
-        if facts["status"] in {"completed", "failed", "expired", "cancelled"}:
-            return facts
-        time.sleep(0.01)
-    raise AssertionError(facts)
+    facts: dict[str, Any] = {}
+
+    def over() -> bool:
+        facts.update(client.get(f"/v1/batches/{batch}").json())
+        return facts["status"] in {"completed", "failed", "expired", "cancelled"}
+
+    until(over, lambda: facts)
+    return facts
 
 
 def lines_of(client: httpx.Client, file: str) -> dict[str, Any]:

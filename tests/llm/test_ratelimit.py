@@ -6,9 +6,11 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from llm_double import Double, fails, first_choices
+from patience import PATIENCE_S, Stalls
 from sqlalchemy import text
 
 from llmser_tasks.llm import ratelimit
@@ -19,6 +21,7 @@ from llmser_tasks.llm.prompts import Question
 from llmser_tasks.llm.ratelimit import Limiter
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.listening import listen
+from llmser_tasks.warehouse.session import Session
 
 Make = Callable[..., list[Question]]
 
@@ -84,13 +87,14 @@ def _worst(moments: list[float], window: float) -> int:
 
 def test_two_processes_share_requests_per_minute(endpoint: Endpoint, double: Double, database_url: str) -> None:
     _known(endpoint, database_url)
-    for process in _workers(endpoint, database_url, 2, 40, {"requests_per_minute": 1800}):
-        assert process.communicate(timeout=60)[0] == "0\n"
+    with Stalls() as late:
+        for process in _workers(endpoint, database_url, 2, 40, {"requests_per_minute": 1800}):
+            assert process.communicate(timeout=PATIENCE_S)[0] == "0\n"
     moments = sorted(double.times)
     assert len(moments) == 80
-    rate = 79 / (moments[-1] - moments[0])
-    assert 15 <= rate <= 31  # 30 a second are allowed; the machine may be slow, the limiter must not be fast
-    assert _worst(moments, 1.0) <= 40  # a stalled machine sends late what was due before
+    # 30 a second are allowed; that the limiter is no slower either is for benchmarks/limiter.py to say.
+    assert 79 / (moments[-1] - moments[0] + late.allowed) <= 31
+    assert _worst(moments, 1.0) <= 40 + 30 * late.allowed  # a stalled machine sends late what was due before
 
 
 def test_tokens_are_limited_and_estimates_corrected(
@@ -98,10 +102,14 @@ def test_tokens_are_limited_and_estimates_corrected(
 ) -> None:
     """110 tokens a call are reported; whatever was estimated, 66,000 a minute allow 10 calls a second."""
     _known(endpoint, database_url)
-    answer(replace(endpoint, tokens_per_minute=66_000), questions(45), database_url)
+    with Stalls() as late:
+        answer(replace(endpoint, tokens_per_minute=66_000), questions(45), database_url)
     moments = sorted(double.times)
     later = moments[20:]  # by then the estimate is corrected
-    assert 7 <= (len(later) - 1) / (later[-1] - later[0]) <= 11.5
+    assert (len(later) - 1) / (later[-1] - later[0] + late.allowed) <= 11.5
+    with transaction(database_url) as connection:  # slots beyond the last answer: none was taken for guesses
+        ahead = connection.scalar(text("select tokens_at from endpoint_limits")) - moments[0]
+    assert ahead <= 45 / 7 + late.total
 
 
 def test_another_process_pause_is_seen(endpoint: Endpoint, double: Double, database_url: str) -> None:
@@ -109,10 +117,11 @@ def test_another_process_pause_is_seen(endpoint: Endpoint, double: Double, datab
     double.script = lambda number, body: (
         fails(429, headers={"retry-after": "3"}) if number == 40 else replace(first_choices(body), delay=0.2)
     )
-    for process in _workers(endpoint, database_url, 2, 120, {}):
-        assert process.communicate(timeout=60)[0] == "0\n"
+    with Stalls() as late:
+        for process in _workers(endpoint, database_url, 2, 120, {}):
+            assert process.communicate(timeout=PATIENCE_S)[0] == "0\n"
     told = double.times[40]
-    seen = told + ratelimit.POLL_S + 0.5
+    seen = told + ratelimit.POLL_S + 0.5 + late.allowed
     assert not [m for m in double.times if seen < m < told + 2.99]
     assert [m for m in double.times if m > told + 2.99]
 
@@ -130,7 +139,7 @@ def test_a_pause_is_called_out(endpoint: Endpoint, database_url: str, monkeypatc
                 await other.wait(0)
                 waited = time.monotonic() - began
 
-    asyncio.run(asyncio.wait_for(run(), 60))
+    asyncio.run(asyncio.wait_for(run(), PATIENCE_S))
 
 
 def test_slots_that_fall_into_a_pause_are_taken_anew(endpoint: Endpoint, database_url: str) -> None:
@@ -147,16 +156,18 @@ def test_slots_that_fall_into_a_pause_are_taken_anew(endpoint: Endpoint, databas
                 await other.wait(0)
                 started.append(time.monotonic())
 
-            waiting = [asyncio.create_task(ask()) for _ in range(30)]
+            waiting = [asyncio.create_task(ask()) for _ in range(60)]
             while not started:
                 await asyncio.sleep(0.001)
             await told.block(1.0)
             began = time.monotonic()
-            await asyncio.gather(*waiting)
-            assert not [moment for moment in started if began + 0.25 < moment < began + 0.95]
+            with Stalls() as late:
+                await asyncio.gather(*waiting)
+            assert not [moment for moment in started if began + 0.25 + late.allowed < moment < began + 0.95]
             after = sorted(moment - began for moment in started if moment > began + 0.9)
             assert len(after) > 15
-            assert (after[-1] - after[0]) >= (len(after) - 1) / 40 - 0.1  # one every 25 ms again, none at once
+            # One every 25 ms again, none at once.
+            assert (after[-1] - after[0]) >= (len(after) - 1) / 40 - 0.1 - late.allowed
 
     asyncio.run(run())
 
@@ -177,7 +188,7 @@ def test_a_call_is_heard_after_postgres_was_away(database_url: str) -> None:
                 )
         listening.cancel()
 
-    asyncio.run(asyncio.wait_for(run(), 60))
+    asyncio.run(asyncio.wait_for(run(), PATIENCE_S))
 
 
 def test_a_pause_outlives_the_process_that_was_told(
@@ -194,14 +205,15 @@ def test_a_pause_outlives_the_process_that_was_told(
 
 
 def test_no_limits_cost_no_statement_per_question(endpoint: Endpoint, database_url: str) -> None:
-    async def many() -> float:
+    async def many() -> None:
         async with Limiter(endpoint, database_url, Breaker(endpoint)) as limiter:
-            started = time.perf_counter()
-            for _ in range(10_000):
-                await limiter.wait(0)
-            return time.perf_counter() - started
+            for clock in limiter._clocks:  # these look now and then, whatever is asked
+                clock.cancel()
+            with mock.patch.object(Session, "run", side_effect=AssertionError("a statement")):
+                for _ in range(10_000):
+                    await limiter.wait(0)
 
-    assert asyncio.run(many()) < 0.5
+    asyncio.run(many())
 
 
 def test_a_lost_row_blocks_one_window(endpoint: Endpoint, database_url: str) -> None:
@@ -209,20 +221,23 @@ def test_a_lost_row_blocks_one_window(endpoint: Endpoint, database_url: str) -> 
     _known(endpoint, database_url)
     endpoint = replace(endpoint, requests_per_minute=6000)
     breaker = Breaker(endpoint)
+    lost = 0.0
 
     async def run() -> None:
         async with Limiter(endpoint, database_url, breaker) as limiter:
             await limiter.wait(10)
             with transaction(database_url) as connection:
                 connection.execute(text("truncate endpoint_limits"))
+            nonlocal lost
+            lost = time.time()
             asyncio.get_running_loop().call_later(0.5, breaker.trip, Stopped("enough"))
             await limiter.wait(10)
 
     with pytest.raises(Stopped):
         asyncio.run(run())
     with transaction(database_url) as connection:
-        left = connection.scalar(text("select blocked_until - extract(epoch from now()) from endpoint_limits"))
-    assert 55 < left <= 60
+        until = connection.scalar(text("select blocked_until from endpoint_limits"))
+    assert lost + 60 <= until <= time.time() + 60
 
 
 def test_waiting_ends_when_postgres_does(endpoint: Endpoint, double: Double, questions: Make) -> None:

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import pytest
 from filled_warehouse import BROKEN, DATASET, FINISHED, HOSTILE, STUCK
+from patience import PATIENCE_S
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, expect, sync_playwright
 from playwright.sync_api import Page as Tab
 from served_page import Page
@@ -32,8 +33,8 @@ def chromium() -> Iterator[Browser]:
 
 def as_somebody(browser: Browser, page: Page, role: str, **how: Any) -> BrowserContext:
     context = browser.new_context(**how)
-    context.set_default_timeout(60_000)
-    expect.set_options(timeout=60_000)
+    context.set_default_timeout(1_000 * PATIENCE_S)
+    expect.set_options(timeout=1_000 * PATIENCE_S)
     context.add_cookies([{"name": "_token", "value": page.token(role), "url": page.url, "httpOnly": True}])
     return context
 

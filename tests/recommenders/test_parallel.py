@@ -8,13 +8,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
 import pytest
+from patience import PATIENCE_S, until
 from torch.distributed.elastic.multiprocessing.errors import record
 
 from llmser_tasks.config import Recommender
@@ -160,7 +160,7 @@ def test_a_killed_process_is_one_clear_sentence_and_no_process_is_left(
 
 
 def test_an_interrupted_caller_ends_processes_in_sessions_of_their_own() -> None:
-    worker = f"[{sys.executable!r}, '-c', 'import time; time.sleep(100)']"
+    worker = f"[{sys.executable!r}, '-c', 'import time; time.sleep(3600)']"
     launcher = f"import subprocess; p = subprocess.Popen({worker}, start_new_session=True); print(p.pid); p.wait()"
     process = subprocess.Popen(
         [sys.executable, "-uc", launcher], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
@@ -169,7 +169,7 @@ def test_an_interrupted_caller_ends_processes_in_sessions_of_their_own() -> None
     started = psutil.Process(int(process.stdout.readline()))
     _end(process)
     assert process.returncode == -signal.SIGKILL
-    psutil.wait_procs([started], timeout=10)
+    psutil.wait_procs([started], timeout=PATIENCE_S)
     assert not started.is_running() or started.status() == psutil.STATUS_ZOMBIE  # whose parent is gone
 
 
@@ -186,10 +186,7 @@ def of_training(folder: Path) -> list[psutil.Process]:
 
 
 def wait_for_end(folder: Path) -> None:
-    patience = time.monotonic() + 60
-    while of_training(folder):
-        assert time.monotonic() < patience, "processes of a killed training live on"
-        time.sleep(0.05)
+    until(lambda: not of_training(folder), lambda: "processes of a killed training live on")
 
 
 def failure(folder: Path, *errors: Exception) -> LlmserError:

@@ -6,31 +6,23 @@ import os
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
+from patience import until
 
 from llmser_tasks.services import processes
 from llmser_tasks.services.processes import MARKER, Child
 
-SLEEPER = "import time; time.sleep(60)"
+SLEEPER = "import time; time.sleep(3600)"
 # A child that leaves its session, like Airflow's workers, and a parent that ignores SIGTERM, like a busy scheduler.
 STUBBORN = f"""
 import signal, subprocess, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 subprocess.Popen([sys.executable, "-c", {SLEEPER!r}], start_new_session=True)
 print("ready", flush=True)
-time.sleep(60)
+time.sleep(3600)
 """
-
-
-def until(condition: Callable[[], bool], seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
 
 
 def test_stop_ends_descendants_that_left_the_session_and_parents_that_ignore_sigterm(tmp_path: Path) -> None:

@@ -8,22 +8,21 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from patience import PATIENCE_S, until
 from sqlalchemy import text
 
 from llmser_tasks.sample import write_sample
 from llmser_tasks.services import airflow_api, local, stack
 from llmser_tasks.warehouse.engine import engine
 
-PATIENCE_S = 300
 SMALL = {
     "dataset": "rerun", "dimension": 16, "epochs": 1, "negatives": 16, "pool": 8, "pseudo_items": 4,
     "reason_pool": 4, "users_per_batch": 75, "sampled_negatives": 10, "gate": 1,  # a model this small may get worse
@@ -71,17 +70,10 @@ def home(open_folder: Path, told: list[dict[str, Any]]) -> Iterator[Path]:
         until(lambda: "Ctrl-C stops everything." in (home / "out").read_text(), lambda: (home / "out").read_text())
         yield home
         process.send_signal(signal.SIGINT)
-        process.wait(timeout=60)
+        process.wait(timeout=PATIENCE_S)
     finally:
         process.kill()
         local.down(home)
-
-
-def until(condition: Callable[[], bool], why: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline, why()
-        time.sleep(0.3)
 
 
 def llmser(home: Path, *arguments: str) -> str:
