@@ -133,13 +133,15 @@ def _mail(connection: Connection, notice: Notice) -> None:
 
 def _post(connection: Connection, notice: Notice) -> None:
     """To a webhook. Not by Airflow's HTTP hook, which logs the address of one that cannot be reached."""
-    import httpx
+    from llmser_tasks.services.status import status_of
 
     logging.getLogger("httpx").setLevel(logging.WARNING)  # so does its line per request
     url = endpoint_url(connection.host, connection.port, connection.schema)
     login = (connection.login, connection.password or "") if connection.login else None
     headers = connection.extra_dejson.get("headers")
-    httpx.post(url, json=notice, headers=headers, auth=login, timeout=TIMEOUT_S).raise_for_status()
+    status = status_of("POST", url, within_s=TIMEOUT_S, json=notice, headers=headers, auth=login)
+    if not 200 <= status < 300:
+        raise ConnectionError(f"HTTP {status}")
 
 
 def _name(receiver: str | Mapping[str, Any]) -> str:

@@ -169,11 +169,13 @@ def _asked(endpoint: Endpoint) -> Finding:
     """Ask for the list of models, which costs nothing."""
     import httpx
 
+    from llmser_tasks.services.status import status_of
+
     name = f"{endpoint.model} at {urlsplit(endpoint.url).netloc}, {'with' if endpoint.key else 'without'} a key"
     headers = {"Authorization": f"Bearer {endpoint.key}"} if endpoint.key else {}
     try:
-        with httpx.Client(timeout=PROBE_S, trust_env=not endpoint.is_local) as client:
-            status = client.get(f"{endpoint.url}/models", headers=headers).status_code
+        url, proxied = f"{endpoint.url}/models", not endpoint.is_local
+        status = status_of("GET", url, within_s=PROBE_S, trust_env=proxied, headers=headers)
     except httpx.HTTPError as error:
         return Finding(f"{name}: does not answer ({type(error).__name__})", "Check its address, and that it runs.")
     if status in {401, 403}:

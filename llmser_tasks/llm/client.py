@@ -10,7 +10,6 @@ from functools import cache
 from types import TracebackType
 from typing import Any, Self
 
-import aiohttp
 import httpx
 import orjson
 
@@ -23,25 +22,20 @@ from llmser_tasks.llm.errors import (
     RateLimited,
     Refused,
     Retriable,
-    Timeout,
-    Unavailable,
-    Unreachable,
     classify,
 )
+from llmser_tasks.llm.exchange import exchange
 from llmser_tasks.llm.prompts import Question, answer_schema
 from llmser_tasks.llm.purse import Purse
-from llmser_tasks.llm.ratelimit import Limiter
+from llmser_tasks.llm.ratelimit import PATIENCE_S, Limiter
 from llmser_tasks.llm.replies import Reply, read_reply
 from llmser_tasks.llm.transport import transport
-from llmser_tasks.text import clean_title
 
 ATTEMPTS = 5  # per question; with the waits below a blip of 10 s is ridden out, and a rerun mends the rest
 BACKOFF_S = 0.5  # before the first retry, doubled before each further one
 RATE_BACKOFF_S = 2.0  # the same after a 429 that names no time: slower, because haste is what it complains of
 LONGEST_BACKOFF_S = 20.0
-PATIENCE_S = 120.0  # an endpoint that asks for a longer pause ends the batch: a worker should not sleep in its slot
 CONNECT_S = 10.0
-LARGEST_RESPONSE = 4 << 20  # bytes; an answer has some hundred
 # OpenAI's; llama.cpp's older one; GLM's, which names no ids; none.
 FORMATS = ("json_schema", "json_object with schema", "json_object", "plain")
 
@@ -203,37 +197,9 @@ class Client:
         return reply
 
     async def _post(self, body: bytes) -> tuple[int, httpx.Headers, bytes]:
-        """Status, headers and body of the response, or the error class of what kept it away.
-
-        The driver's exceptions are not chained: they carry the request, and that carries the key.
-        """
-        endpoint, problem = self._endpoint, None
-        try:
-            async with asyncio.timeout(endpoint.timeout_s):
-                request = httpx.Request(
-                    "POST", self._url, headers=self._headers, content=body, extensions=self._extensions
-                )
-                response = await self._transport.handle_async_request(request)
-                try:
-                    return response.status_code, response.headers, await _content(response)
-                finally:
-                    await response.aclose()
-        except TimeoutError:
-            pass
-        except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
-            problem = error.__cause__ if isinstance(error.__cause__, aiohttp.ClientError) else error
-        where = f"LLM endpoint {endpoint.name} at {endpoint.url}"
-        if problem is None or (
-            isinstance(problem, aiohttp.ServerTimeoutError) and not isinstance(problem, aiohttp.ConnectionTimeoutError)
-        ):
-            raise Timeout(f"{where} did not answer within {endpoint.timeout_s:g} s.")
-        if isinstance(problem, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
-            detail = clean_title(str(problem), 160) or type(problem).__name__
-            raise Unreachable(
-                f"{where} cannot be reached ({detail}); check that it runs, that the URL is right, and that no "
-                "firewall or proxy stands between."
-            )
-        raise Unavailable(f"{where} broke off its response ({type(problem).__name__}).")
+        """Status, headers and body of the response, or the error class of what kept it away."""
+        request = httpx.Request("POST", self._url, headers=self._headers, content=body, extensions=self._extensions)
+        return await exchange(self._transport, self._endpoint, request, self._endpoint.timeout_s)
 
 
 def request_body(model: str, question: Question, dialect: Dialect = Dialect()) -> bytes:
@@ -258,14 +224,3 @@ def _response_format(name: str, choices: int, picks: int) -> bytes:
     if name == "json_schema":
         return orjson.dumps({"type": name, "json_schema": {"name": "answer", "strict": True, "schema": schema}})
     return orjson.dumps({"type": "json_object"} | ({"schema": schema} if name.endswith("with schema") else {}))
-
-
-async def _content(response: httpx.Response) -> bytes:
-    parts: list[bytes] = []
-    size = 0
-    async for part in response.aiter_bytes():
-        parts.append(part)
-        size += len(part)
-        if size > LARGEST_RESPONSE:
-            raise httpx.ReadError("the response is larger than any answer")
-    return b"".join(parts)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 import time
+from collections import deque
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -18,6 +19,11 @@ import orjson
 from llmser_tasks.errors import LlmserError
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.text import clean_title
+
+MOST_PARTS = 500  # of an error body that are looked at
+LONGEST_WORDING = 4000  # characters of what it says
+LONGEST_CODE = 100
+LONGEST_PAUSE_S = 86_400.0  # believed of a Retry-After: it is written down for every worker, and nobody takes it back
 
 
 class LlmError(LlmserError):
@@ -198,28 +204,34 @@ def _class(status: int, codes: set[str], text: str) -> type[LlmError]:
 
 
 def _read(body: bytes) -> tuple[set[str], str]:
-    """Every code and type that an error body names, lower case, and its wording."""
+    """Every code and type that an error body names, lower case, and its wording; of MOST_PARTS parts, outer ones first.
+
+    The body is a stranger's: what is looked at is bounded, whatever it nests or repeats.
+    """
     try:
         parsed: Any = orjson.loads(body)
     except orjson.JSONDecodeError:
         return set(), body[:2000].decode(errors="replace")
     codes: set[str] = set()
     words: list[str] = []
-    pending = [parsed]
-    while pending:
-        part = pending.pop(0)
+    pending = deque([parsed])
+    for _ in range(MOST_PARTS):
+        if not pending:
+            break
+        part = pending.popleft()
         if isinstance(part, str):
-            words.append(part)
+            words.append(part[:LONGEST_WORDING])
         elif isinstance(part, list):
             pending.extend(part[:20])
         elif isinstance(part, dict):
-            codes |= {str(part[n]).lower() for n in ("code", "type", "error_code", "status") if n in part}
+            named = [part[n] for n in ("code", "type", "error_code", "status") if n in part]
+            codes |= {str(one)[:LONGEST_CODE].lower() for one in named if isinstance(one, str | int | float)}
             pending.extend(
                 part[n]
                 for n in ("error", "message", "detail", "msg", "error_msg", "param", "loc", "innererror", "inner_error")
                 if n in part
             )
-    return codes, " ".join(words)[:4000]
+    return codes, " ".join(words)[:LONGEST_WORDING]
 
 
 def _quote(endpoint: Endpoint, text: str) -> str:
@@ -232,7 +244,7 @@ def _quote(endpoint: Endpoint, text: str) -> str:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds the endpoint asks to wait; None where it does not say or cannot be understood.
+    """Seconds the endpoint asks to wait, a day at most; None where it does not say or cannot be understood.
 
     Forms: `retry-after-ms`; `retry-after` in seconds or as an HTTP date (measured against the response's own Date, so
     that clocks may differ); and both as a LiteLLM proxy passes them on, with `llm_provider-` before them. Where that
@@ -244,15 +256,15 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     for prefix in ("", "llm_provider-"):
         milliseconds = _number(headers.get(f"{prefix}retry-after-ms"))
         if milliseconds is not None:
-            return milliseconds / 1000
+            return min(milliseconds / 1000, LONGEST_PAUSE_S)
         value = headers.get(f"{prefix}retry-after")
         seconds = _number(value)
         if seconds is not None:
-            return seconds
+            return min(seconds, LONGEST_PAUSE_S)
         until = _date(value)
         if until is not None:
             now = _date(headers.get("date"))
-            return max(0.0, until - (time.time() if now is None else now))
+            return min(max(0.0, until - (time.time() if now is None else now)), LONGEST_PAUSE_S)
     return None
 
 

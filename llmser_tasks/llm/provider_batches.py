@@ -238,17 +238,21 @@ def _collect(
     claimed = _claimed(database_url, row.mark)
     meter = Meter(row.account)
     entries: dict[str, Entry] = {}
+    called: set[str] = set()
     failures = {key: Failure(key, str(facts.get("status")), True, "The batch ended without it.") for key in claimed}
     for name in ("output_file_id", "error_file_id"):
-        for line in api.lines(str(facts[name])) if facts.get(name) else ():
-            key = str(line.get("custom_id"))
-            if key in claimed:
-                meter.calls += line.get("response") is not None
-                found = _read_line(endpoint, Entry(key, row.step, claimed[key], endpoint.model, 1), line)
-                if isinstance(found, Entry):
-                    entries[key] = replace(found, run_id=row.run_id)
-                else:
-                    failures[key] = found
+        for line in api.lines(facts[name], len(claimed)) if facts.get(name) else ():
+            key = line.get("custom_id")
+            if not isinstance(key, str) or key not in claimed or key in entries:
+                continue  # not ours; or told twice, where the first answer counts
+            if line.get("response") is not None:
+                called.add(key)
+            found = _read_line(endpoint, Entry(key, row.step, claimed[key], endpoint.model, 1), line)
+            if isinstance(found, Entry):
+                entries[key] = replace(found, run_id=row.run_id)
+            else:
+                failures[key] = found
+    meter.calls = len(called)
     with transaction(database_url) as connection:
         written = list(entries.values())
         ledger.write(connection, written)
@@ -256,7 +260,7 @@ def _collect(
         connection.execute(_RELEASE, {"mark": row.mark})
         connection.execute(_ENDED, {"mark": row.mark, "said": str(facts.get("status"))})
     if facts.get("status") == "failed":
-        said = orjson.dumps({"error": {"message": orjson.dumps(facts.get("errors")).decode()}})
+        said = orjson.dumps({"error": {"message": _dumped(facts.get("errors")).decode()}})
         raise EndpointUnsupported(str(classify(endpoint, 400, {}, said)))
     return {key: failure for key, failure in failures.items() if key not in entries}
 
@@ -283,7 +287,7 @@ def _read_line(endpoint: Endpoint, entry: Entry, line: Mapping[str, Any]) -> Ent
         error = line.get("error")
         said = str(error.get("code")) if isinstance(error, dict) else ""
         return Failure(key, "expired" if "expired" in said else "no answer", True, "The batch ended without it.")
-    status, raw = response.get("status_code"), orjson.dumps(response.get("body"))
+    status, raw = response.get("status_code"), _dumped(response.get("body"))
     try:
         if status != 200:
             raise classify(endpoint, status if isinstance(status, int) else 500, {}, raw)
@@ -294,6 +298,14 @@ def _read_line(endpoint: Endpoint, entry: Entry, line: Mapping[str, Any]) -> Ent
         return Failure(key, passing.kind, True, str(passing))
     cost = endpoint.cost(reply.prompt_tokens, reply.completion_tokens)
     return fanout.answered(entry, reply, None if cost is None else cost * endpoint.batch_price)
+
+
+def _dumped(value: Any) -> bytes:
+    """JSON; nothing where it nests deeper than orjson writes, which is less deep than it reads."""
+    try:
+        return orjson.dumps(value)
+    except orjson.JSONEncodeError:
+        return b""
 
 
 def _outcomes(

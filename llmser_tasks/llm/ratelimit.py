@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 AHEAD_S = 0.25  # how much time one statement takes slots for: what a killed worker wastes
 POLL_S = 1.0  # how often a process without limits looks for a pause, should it have missed the call
+PATIENCE_S = 120.0  # an endpoint that asks for a longer pause ends the batch: a worker should not sleep in its slot
 PAUSES = "llmser_pauses"  # channel on which one worker tells the others
 WINDOW_S = 60.0  # limits are per minute
 BYTES_PER_TOKEN = 4.0  # first guess, corrected by the usage that responses report
@@ -75,6 +76,7 @@ class Limiter:
     """Lets one question through at a time, as fast as the endpoint's limits and pauses allow."""
 
     def __init__(self, endpoint: Endpoint, database_url: str, breaker: Breaker) -> None:
+        self._named = endpoint.name
         self._row = f"{endpoint.name} {endpoint.url}"
         self._called = hashlib.sha256(self._row.encode()).hexdigest()  # short, whatever the URL
         self._database_url = database_url
@@ -131,7 +133,10 @@ class Limiter:
                 self._waiting.append(waiter)
                 if self._pump is None or self._pump.done():
                     self._pump = asyncio.create_task(self._hand_out())
-                await self._breaker.pause(await waiter.slot - time.monotonic())
+                slot = await waiter.slot
+                self._refuse_to_sleep()
+                await self._breaker.pause(slot - time.monotonic())
+            self._refuse_to_sleep()
             pause = self._blocked_until - time.monotonic()
             if pause <= 0:
                 return
@@ -141,6 +146,18 @@ class Limiter:
                 await self._breaker.pause(pause)
                 return
             # else its slot fell into a pause that began after it was taken; the next one lies behind it
+
+    def _refuse_to_sleep(self) -> None:
+        """
+        Raises:
+            Stopped: the endpoint has asked, this process or another, for a pause that is longer than PATIENCE_S.
+        """
+        pause = self._blocked_until - time.monotonic()
+        if pause > PATIENCE_S:
+            self._breaker.trip(
+                Stopped(f"LLM endpoint {self._named} has asked for a pause that lasts {pause:.0f} s more; rerun when it is over.")
+            )
+            self._breaker.check()
 
     async def block(self, seconds: float) -> None:
         """Let nobody, in any process, ask this endpoint for so long."""

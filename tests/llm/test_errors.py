@@ -1,6 +1,9 @@
 import json
+import sys
 import time
 from email.utils import formatdate
+from types import FrameType
+from typing import Any
 
 import pytest
 from llm_double import KEY
@@ -101,6 +104,33 @@ def test_the_body_decides_before_the_status(status: int, body: bytes, expected: 
     assert type(classify(ENDPOINT, status, {}, body)) is expected
 
 
+def nested(width: int, depth: int) -> Any:
+    return "x" if depth == 0 else [nested(width, depth - 1)] * width
+
+
+@pytest.mark.parametrize(
+    "said",
+    [nested(20, 3), nested(1, 900), "x" * 500_000, [{"code": "x" * 1000}] * 20, {"code": nested(1, 900), "msg": "no"}],
+)
+def test_reading_an_error_takes_bounded_work(said: Any) -> None:
+    """Lines of code that run in the reader, which do not depend on how fast the machine is."""
+    body = json.dumps({"error": said}).encode()
+    lines = 0
+
+    def count(frame: FrameType, event: str, _: Any) -> Any:
+        nonlocal lines
+        lines += event == "line"
+        return count if frame.f_code.co_name == "_read" else None
+
+    sys.settrace(count)
+    try:
+        error = classify(ENDPOINT, 503, {}, body)
+    finally:
+        sys.settrace(None)
+    assert type(error) is errors.Unavailable and len(str(error)) < 800
+    assert lines < 20 * errors.MOST_PARTS
+
+
 @pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 429, 500])
 def test_no_sentence_repeats_the_key_or_hidden_characters(status: int) -> None:
     said = f"Bad key {KEY} and Bearer sk-otherkey123 \u202e\u0007" + "x" * 5000
@@ -122,6 +152,9 @@ def test_no_sentence_repeats_the_key_or_hidden_characters(status: int) -> None:
         ({"retry-after": "60", "rate_limit_type": "requests"}, 60),  # of LiteLLM's proxy
         ({"retry-after": "60", "rate_limit_type": "max_parallel_requests"}, None),
         ({"retry-after": "-4"}, 0),
+        ({"retry-after": "1e300"}, 86_400),  # which would be written down for every worker
+        ({"retry-after-ms": "90000000000"}, 86_400),
+        ({"retry-after": "Wed, 21 Oct 2099 07:28:00 GMT"}, 86_400),
         ({"retry-after": "soon"}, None),
         ({"retry-after": "nan"}, None),
         ({"retry-after": "inf"}, None),

@@ -193,6 +193,43 @@ def test_what_a_batch_leaves_open_is_asked_by_the_next(
     assert total[0] == first.unanswered and len(total) == 2
 
 
+def test_lines_that_come_twice_or_are_not_ours_change_nothing(
+    endpoint: Endpoint, provider: httpx.Client, questions: Make, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = BatchApi.lines
+
+    def twisted(api: BatchApi, file: Any, questions: int) -> Iterator[dict[str, Any]]:
+        for line in lines(api, file, questions):
+            yield line | {"custom_id": "somebody-elses"}
+            yield {name: value for name, value in line.items() if name != "custom_id"}
+            yield line | {"custom_id": [line["custom_id"]]}
+            yield line
+            yield line | {"response": {"status_code": 500, "body": "changed its mind"}}
+            yield line | {"response": line["response"] | {"body": {"choices": []}}}
+
+    monkeypatch.setattr(BatchApi, "lines", twisted)
+    assert finish(endpoint, questions(20), url).unanswered == 0
+    assert rows(url, "select calls from batches where batch = 0") == [{"calls": 20}]
+    assert rows(url, "select count(*) as n from answers") == [{"n": 20}]
+
+
+def test_a_line_that_nests_deeper_than_json_is_written_is_one_question_without_answer(
+    endpoint: Endpoint, provider: httpx.Client, questions: Make, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = BatchApi.lines
+    deep: Any = []
+    for _ in range(900):
+        deep = [deep]
+
+    def first_is_deep(api: BatchApi, file: Any, questions: int) -> Iterator[dict[str, Any]]:
+        for number, line in enumerate(lines(api, file, questions)):
+            yield line if number else line | {"response": {"status_code": 200, "body": deep}}
+
+    monkeypatch.setattr(BatchApi, "lines", first_is_deep)
+    outcomes = finish(endpoint, questions(20), url)
+    assert outcomes.unanswered == 1 and {one.kind for one in outcomes if isinstance(one, Failure)} == {"server error"}
+
+
 def test_a_refused_file_is_told_and_can_be_tried_again(
     endpoint: Endpoint, provider: httpx.Client, questions: Make, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -206,7 +243,7 @@ def test_a_refused_file_is_told_and_can_be_tried_again(
 
 def _create_as_chat(api: BatchApi, file: str, mark: str) -> str:
     asked = {"input_file_id": file, "endpoint": "/v1/chat/completions", "metadata": {"llmser": mark}}
-    return str(api._http.post(f"{api._endpoint.url}/batches", json=asked).json()["id"])
+    return str(api._json("POST", "batches", asked)["id"])
 
 
 def test_a_budget_is_held_for_the_whole_batch_before_it_goes_out(
