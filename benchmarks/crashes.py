@@ -52,6 +52,7 @@ RATES = {
     "drip": 0.002,
     "no_usage": 0.003,
 }
+KEY = "LLMSER_RANKER_KEY"
 FAULTS = ",".join(["seed=5", "drip_seconds=1", *(f"{kind}={rate}" for kind, rate in RATES.items())])
 WORDS = ("argan", "oil", "shampoo", "repair", "conditioner", "black", "eyeliner", "vitamin", "serum", "lotion")
 TITLES = 500
@@ -86,7 +87,8 @@ def title(item: int) -> str:
 
 def work(scenario: str, url: str, database: str, users: int, numbers: list[int]) -> None:
     """One worker: its batches, one after the other; a batch with questions left is tried again, as tasks are."""
-    endpoint = Endpoint(RANKER, url, scenario, max_concurrency=64, timeout_s=15)
+    key = os.environ[KEY]
+    endpoint = Endpoint(RANKER, url, scenario, key=key, max_concurrency=64, timeout_s=15)
     for number in numbers:
         asked = [question(user) for user in range(number * PER_BATCH, min(users, (number + 1) * PER_BATCH))]
         for _ in range(20):
@@ -108,11 +110,13 @@ def run(scenario: str, users: int, workers: int, home: Path, kills: int, what: s
     """One scenario; `what` is killed `kills` times: "worker" or "postgres"."""
     draw = random.Random(scenario)
     moments = sorted(draw.sample(range(users // 20, users * 19 // 20), kills))  # by calls that the server has seen
+    os.environ["LLMSER_RANKER_FAULTS"] = ""  # they may be changed
     with embedded_ranker.running(home / "titles") as endpoint, embedded.on_demand(home) as postgres:
         migrate(postgres.url)
         runs.create(postgres.url, scenario, "crashes", {}, budget=None)
         ranker = endpoint.url.removesuffix("/v1")
-        with httpx.Client(trust_env=False, timeout=600) as http:
+        os.environ[KEY] = str(endpoint.key)
+        with httpx.Client(trust_env=False, timeout=600, headers={"authorization": f"Bearer {endpoint.key}"}) as http:
             http.post(f"{endpoint.url}/chat/completions", json=every_title()).raise_for_status()
             http.post(f"{ranker}/faults", json={"spec": FAULTS}).raise_for_status()
             count = -(-users // PER_BATCH)

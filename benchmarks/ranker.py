@@ -25,6 +25,7 @@ WORDS = (
     "argan oil shampoo repair conditioner gift card black eyeliner waterproof mascara vitamin serum lotion for dry "
     "sensitive skin with natural extract ounce pack of 2 professional nail polish remover hair color cream brush set"
 )
+KEY = "known-to-this-benchmark-alone"
 
 
 def titles(file: Path | None) -> list[str]:
@@ -82,7 +83,8 @@ async def ask(url: str, bodies: list[bytes], in_flight: int) -> float:
 
     started = time.perf_counter()
     timeout = aiohttp.ClientTimeout(total=600)
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=in_flight), timeout=timeout) as session:
+    connector, headers = aiohttp.TCPConnector(limit=in_flight), {"authorization": f"Bearer {KEY}"}
+    async with aiohttp.ClientSession(connector=connector, timeout=timeout, headers=headers) as session:
         await asyncio.gather(*(one(session) for _ in range(in_flight)))
     return time.perf_counter() - started
 
@@ -94,7 +96,7 @@ def serving(known: list[str], count: int, in_flight: int) -> None:
             [sys.executable, "-m", "llmser_tasks.llm.ranker", "--cache", cache],
             stdout=subprocess.PIPE,
             text=True,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            env=os.environ | {"OMP_NUM_THREADS": "1", "LLMSER_RANKER_KEY": KEY},
         )
         try:
             assert server.stdout is not None

@@ -22,7 +22,6 @@ import time
 from typing import Any
 
 import failing
-import httpx
 import services
 from rich.console import Console
 from rich.table import Table
@@ -88,7 +87,7 @@ def main() -> None:
 
 
 def rerun(here: Stack, console: Console, values: dict[str, Any], spec: str, way: str) -> list[str]:
-    with httpx.Client(trust_env=False) as ranker, here.client() as client:
+    with services.asking(here) as ranker, here.client() as client:
 
         def answered() -> int:
             return int(ranker.get(f"{services.ranker(here)}/stats").json()["outcomes"].get("answered", 0))

@@ -38,7 +38,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pyarrow as pa
-from ranker import titles
+from ranker import KEY, titles
 from sqlalchemy import text
 from training import interpreter
 
@@ -112,7 +112,7 @@ def litellm_files(_: Path, folder: Path, backend: str) -> None:
             "litellm_params": {"model": f"openai/{name}", "api_key": "x", "mock_response": said} | more,
         }
 
-    relayed = {"model": "openai/embedding-ranker", "api_key": "x", "api_base": backend}
+    relayed = {"model": "openai/embedding-ranker", "api_key": KEY, "api_base": backend}
     models = [
         mock("mock-picks", '{"picks": ["c02", "c05", "c77"]}'),
         mock("mock-item", 'I think it is:\n```json\n{"item": "c03"}\n```'),
@@ -125,7 +125,7 @@ def litellm_files(_: Path, folder: Path, backend: str) -> None:
         "model_list": models,
         "general_settings": {"custom_auth": "litellm_auth.check", "master_key": "sk-0123456789-0123456789-0123456789"},
         "router_settings": {"optional_pre_call_checks": ["enforce_model_rate_limits"]},
-        "files_settings": [{"custom_llm_provider": "openai", "api_base": backend, "api_key": "x"}],
+        "files_settings": [{"custom_llm_provider": "openai", "api_base": backend, "api_key": KEY}],
     }
     (folder / "litellm.yaml").write_text(json.dumps(config))
     shutil.copy(PEERS / "litellm_auth.py", folder)
@@ -304,7 +304,7 @@ def served(peer: Peer, envs: Path, folder: Path, backend: str) -> Iterator[Runni
     python = interpreter(peer.library, envs)
     peer.prepare(python, folder, backend)
     port = free_port()
-    toward = {"OPENAI_API_BASE": backend, "OPENAI_BASE_URL": backend, "OPENAI_API_KEY": "x"}
+    toward = {"OPENAI_API_BASE": backend, "OPENAI_BASE_URL": backend, "OPENAI_API_KEY": KEY}
     command = peer.command(python.parent, folder, port)
     running = Running(command, port, peer.alive, folder / "log", toward)
     try:
@@ -318,7 +318,8 @@ def ranked(folder: Path) -> Iterator[str]:
     """The embedding ranker's URL."""
     port = free_port()
     command = [sys.executable, "-m", "llmser_tasks.llm.ranker", "--port", str(port), "--cache", str(folder / "titles")]
-    running = Running(command, port, "/health", folder / "ranker.log", {"PYTHONPATH": str(PEERS.parents[1])})
+    variables = {"PYTHONPATH": str(PEERS.parents[1]), "LLMSER_RANKER_KEY": KEY}
+    running = Running(command, port, "/health", folder / "ranker.log", variables)
     try:
         yield f"{running.url}/v1"
     finally:

@@ -1,4 +1,7 @@
-"""The services that `llmser up` keeps up, and the faults that their ranker shows for a while."""
+"""The services that `llmser up` keeps up, and the faults that their ranker shows for a while.
+
+The ranker lets itself be changed where the services were started with LLMSER_RANKER_FAULTS set, be it to nothing.
+"""
 
 from __future__ import annotations
 
@@ -24,10 +27,15 @@ def ranker(here: Stack) -> str:
     return here.addresses.ranker.removesuffix("/v1")
 
 
+def asking(here: Stack) -> httpx.Client:
+    """A client with the ranker's key."""
+    return httpx.Client(trust_env=False, headers={"authorization": f"Bearer {here.ranker_key}"})
+
+
 @contextmanager
 def faulty(here: Stack, spec: str) -> Iterator[None]:
     """The ranker shows this fault until the block ends."""
-    with httpx.Client(trust_env=False) as client:
+    with asking(here) as client:
 
         def show(spec: str) -> None:
             client.post(f"{ranker(here)}/faults", json={"spec": spec}).raise_for_status()

@@ -17,6 +17,7 @@ import click
 from typing_extensions import override
 
 from llmser_tasks.errors import LlmserError
+from llmser_tasks.private import keep_private
 
 COMMANDS = {  # name → module below llmser_tasks.commands, what it does
     "sample": ("sample", "Write synthetic dumps of any size in the real formats."),
@@ -100,6 +101,7 @@ def main() -> None:
         raise SystemExit(128 + number)  # so that an embedded Postgres started for this command stops with it
 
     signal.signal(signal.SIGTERM, terminated)
+    keep_private()
     cli()
 
 

@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import json
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +40,14 @@ class Bags:
 
 @contextlib.contextmanager
 def ranker(
-    spec: str = "", key: str | None = None, cache: Path | None = None, encoder: Any = None
+    spec: str = "",
+    key: str | None = None,
+    cache: Path | None = None,
+    encoder: Any = None,
+    names: Collection[str] = (),
 ) -> Iterator[httpx.Client]:
     listener = listen("127.0.0.1", 0)
-    server = make_server(encoder or Bags(), cache, spec, key)
+    server = make_server(encoder or Bags(), cache, spec, key, names)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])))
     thread.start()
     try:

@@ -23,6 +23,7 @@ SECRETS = {
     "AIRFLOW_DATABASE_PASSWORD",
     "LLMSER_DATABASE_PASSWORD",
     "REDIS_PASSWORD",
+    "LLMSER_RANKER_KEY",
     "AIRFLOW_JWT_SECRET",
     "AIRFLOW_SESSION_SECRET",
     "AIRFLOW_FERNET_KEY",
@@ -141,8 +142,9 @@ folder = os.environ["AIRFLOW__CORE__DAGS_FOLDER"]
 bag = BundleDagBag(folder, bundle_path=Path(folder), bundle_name="dags-folder")
 assert not bag.import_errors, bag.import_errors
 connection = Connection.get("llmser_ranker")
-endpoint = Endpoint.from_mapping("llmser_ranker", endpoint_url(connection.host), None, connection.extra_dejson)
-assert endpoint == Endpoint.from_environment("llmser_ranker"), endpoint
+url, key, extra = endpoint_url(connection.host), connection.password, connection.extra_dejson
+endpoint = Endpoint.from_mapping("llmser_ranker", url, key, extra)
+assert endpoint == Endpoint.from_environment("llmser_ranker") and endpoint.key == 64 * "x", endpoint
 print(*sorted(bag.dags))
 """
     assert python(program, environment) == "llmser llmser_inbox llmser_refresh"

@@ -156,7 +156,8 @@ def llm() -> Iterator[Finding]:
 
     here = stack.attached(settings.home())
     if ranker := os.environ.get("LLMSER_RANKER_URL") or (here.addresses.ranker if here else None):
-        yield _asked(Endpoint.from_mapping(RANKER, ranker, None, {}))
+        key = os.environ.get("LLMSER_RANKER_KEY") or (here.ranker_key if here else None)
+        yield _asked(Endpoint.from_mapping(RANKER, ranker, key, {}))
     else:
         yield Finding("embedding-ranker: started when it is needed")
     if os.environ.get("LLMSER_LLM_URL"):
@@ -169,8 +170,10 @@ def _asked(endpoint: Endpoint) -> Finding:
     """Ask for the list of models, which costs nothing."""
     import httpx
 
+    from llmser_tasks.llm.endpoint import RANKER
     from llmser_tasks.services.status import status_of
 
+    variable = "LLMSER_RANKER_KEY" if endpoint.name == RANKER else "LLMSER_LLM_KEY"
     name = f"{endpoint.model} at {urlsplit(endpoint.url).netloc}, {'with' if endpoint.key else 'without'} a key"
     headers = {"Authorization": f"Bearer {endpoint.key}"} if endpoint.key else {}
     try:
@@ -179,7 +182,7 @@ def _asked(endpoint: Endpoint) -> Finding:
     except httpx.HTTPError as error:
         return Finding(f"{name}: does not answer ({type(error).__name__})", "Check its address, and that it runs.")
     if status in {401, 403}:
-        return Finding(f"{name}: refuses it (HTTP {status})", "Set LLMSER_LLM_KEY to a key that it knows.")
+        return Finding(f"{name}: refuses it (HTTP {status})", f"Set {variable} to a key that it knows.")
     if status >= 500:
         return Finding(f"{name}: fails (HTTP {status})", "Try again later, or look at its own log.")
     return Finding(f"{name}: answers")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from contextlib import nullcontext
 from pathlib import Path
 from typing import get_args
 
@@ -10,6 +11,7 @@ import click
 
 from llmser_tasks import config, settings
 from llmser_tasks.commands.terminal import shown, stderr
+from llmser_tasks.private import handed_out
 
 
 @click.command()
@@ -31,7 +33,8 @@ def sample(users: int, items: int | None, seed: int, source: config.Source, outp
 
     folder = (output or settings.home() / "sample" / source).absolute()
     console = stderr()
-    with shown(console, "Writing the sample") as progress:
+    handing = handed_out() if output else nullcontext()
+    with handing, shown(console, "Writing the sample") as progress:
         files = write_sample(folder, users=users, items=items, seed=seed, source=source, progress=progress)
     click.echo(files.reviews)
     click.echo(files.items)

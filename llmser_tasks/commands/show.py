@@ -14,6 +14,7 @@ import click
 from llmser_tasks import settings
 from llmser_tasks.commands.formats import FORMATS
 from llmser_tasks.errors import StorageError
+from llmser_tasks.private import handed_out
 from llmser_tasks.serving import KINDS, ModelName
 from llmser_tasks.warehouse import acceptance, queries, runs
 from llmser_tasks.warehouse.queries import Rows
@@ -127,7 +128,9 @@ def opened(output: Path | None) -> Iterator[BinaryIO]:
         return
     temporary = output.with_name(f".{output.name}.{os.getpid()}")
     try:
-        with temporary.open("wb") as file:
+        with handed_out():
+            file = temporary.open("wb")
+        with file:
             yield file
         temporary.replace(output)
     except OSError as error:

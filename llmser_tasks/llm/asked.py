@@ -57,9 +57,13 @@ def read_question(body: bytes) -> Asked:
     texts = [_text(message.get("content")) for message in messages]
     text = next((t for t, m in zip(reversed(texts), reversed(messages), strict=True) if m.get("role") == "user"), "")
     history, ids, candidates = _block(text)
+    try:
+        content = orjson.dumps(messages)
+    except orjson.JSONEncodeError:  # it writes less depth than it reads
+        raise Malformed("'messages' nest too deeply.") from None
     name, most = _wanted(request.get("response_format"), texts, len(ids))
     return Asked(
-        hash=sha256(orjson.dumps(messages)).hexdigest(),
+        hash=sha256(content).hexdigest(),
         name=name,
         most=most,
         history=history,

@@ -161,9 +161,7 @@ class BatchApi:
         where = f"LLM endpoint {self._endpoint.name} at {self._endpoint.url}"
         return Unavailable(f"{where} answered {path} with {what}; check that it has a Batch API.")
 
-    def _json(
-        self, method: str, path: str, values: dict[str, Any] | None = None, **more: Any
-    ) -> dict[str, Any]:
+    def _json(self, method: str, path: str, values: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
         """The object that answers a request; passing failures are tried again.
 
         Raises:

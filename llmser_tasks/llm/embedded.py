@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ STOP_S = 10
 def running(cache: Path) -> Iterator[Endpoint]:
     """Serve on a free loopback port for the length of the block; it ends by itself if this process is killed.
 
+    Its key is made for this block and known to nobody else: it goes through the child's environment.
+
     Args:
         cache: folder that keeps title embeddings.
 
@@ -26,13 +29,20 @@ def running(cache: Path) -> Iterator[Endpoint]:
         InputError: it does not start; its own sentence stands on stderr.
     """
     command = [sys.executable, "-m", "llmser_tasks.llm.ranker", "--cache", str(cache), "--parent-pid", str(os.getpid())]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
+    key = secrets.token_urlsafe(32)
+    process = subprocess.Popen(
+        command,
+        env=os.environ | {"LLMSER_RANKER_KEY": key},
+        stdout=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        text=True,
+    )
     try:
         assert process.stdout is not None
         ready = process.stdout.readline().split()
         if not ready:
             raise InputError("The embedding ranker did not start; its own message on stderr says why.")
-        yield Endpoint.from_mapping(RANKER, ready[-1], None, {})
+        yield Endpoint.from_mapping(RANKER, ready[-1], key, {})
     finally:
         process.terminate()
         try:

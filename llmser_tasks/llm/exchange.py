@@ -7,7 +7,7 @@ All bounds on what an endpoint may send stand here. Nothing that it sends is dec
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import contextmanager
 
 import aiohttp
@@ -60,7 +60,7 @@ async def download(
     request: httpx.Request,
     most: int,
     what: str,
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes]:
     """The body of a response, part by part, within FILE_S seconds. Each part may be awaited in a task of its own.
 
     Args:

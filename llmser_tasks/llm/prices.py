@@ -40,10 +40,10 @@ def priced(endpoint: Endpoint, home: Path) -> Endpoint:
 
 def _table(path: Path) -> dict[str, Any]:
     try:
-        table = json.loads(path.read_text())
+        table = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(
             f"The price table {path} cannot be read ({type(error).__name__}); mend or remove it."
         ) from None

@@ -1,7 +1,8 @@
 """The embedding ranker's Batch API: a file of requests goes in, a file of responses comes out some time later.
 
 As OpenAI's, and GLM's where it differs (its lines name /v4/chat/completions): files, batches, a list of batches with
-the metadata that they were made with, cancelling. What went wrong stands in a file of its own. All is kept in memory.
+the metadata that they were made with, cancelling. What went wrong stands in a file of its own. All is kept in memory,
+so much of it at most: the oldest that no batch at work needs gives way.
 """
 
 from __future__ import annotations
@@ -17,12 +18,20 @@ import orjson
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Message
 
 from llmser_tasks.llm.faults import Faults
 
 LARGEST_BODY = 4 * 2**20  # bytes of a request
 LARGEST_FILE = 200 * 2**20
+LARGEST_FORM = LARGEST_FILE + 2**16  # with what stands around the file
+MOST_STORED = 600 * 2**20  # of all files
 MOST_LINES = 50_000
+MOST_BATCHES = 1000  # remembered
+MOST_AT_WORK = 64
+LARGEST_METADATA = 16  # entries, as OpenAI takes
+LONGEST_METADATA = 512  # characters of a name or a value
+PAGE = 100
 ENDPOINTS = ("/v1/chat/completions", "/v4/chat/completions")
 OVER = {"completed", "failed", "expired", "cancelled"}
 
@@ -75,14 +84,18 @@ class Batches:
     # Files -----------------------------------------------------------------------------------------------------------
 
     async def upload(self, request: Request) -> Response:
-        async with request.form(max_files=1, max_fields=10) as form:
+        if not self._room_for(int(request.headers.get("content-length", "0"))):
+            raise HTTPException(429, "Files of batches at work take all the room; try again when one is over.")
+        async with _bounded(request).form(max_files=1, max_fields=10) as form:
             sent = form.get("file")
             if form.get("purpose") != "batch" or sent is None or isinstance(sent, str):
                 raise HTTPException(400, "Send a file and the purpose batch.")
             raw = await sent.read(LARGEST_FILE + 1)
             if len(raw) > LARGEST_FILE:
                 raise HTTPException(413, f"A file may hold {LARGEST_FILE} bytes.")
-            return as_json(self._keep(raw, str(sent.filename or "file"), "batch"))
+            if not self._room_for(len(raw)):
+                raise HTTPException(429, "Files of batches at work take all the room; try again when one is over.")
+            return as_json(self._keep(raw, str(sent.filename or "file")[:200], "batch"))
 
     async def file(self, request: Request) -> Response:
         return as_json(self._found(request)[0])
@@ -107,6 +120,19 @@ class Batches:
         self._files[facts["id"]] = (facts, raw)
         return facts
 
+    def _room_for(self, size: int) -> bool:
+        """Whether a file of this size fits in, once the oldest that nobody needs are gone."""
+        needed = {one.facts["input_file_id"] for one in self._batches.values() if one.facts["status"] not in OVER}
+        stored = sum(len(raw) for _, raw in self._files.values())
+        idle = [name for name in self._files if name not in needed]
+        if stored - sum(len(self._files[name][1]) for name in idle) + size > MOST_STORED:
+            return False
+        for name in idle:  # the oldest first
+            if stored + size <= MOST_STORED:
+                break
+            stored -= len(self._files.pop(name)[1])
+        return True
+
     def _found(self, request: Request) -> tuple[dict[str, Any], bytes]:
         found = self._files.get(request.path_params["file"])
         if found is None:
@@ -121,14 +147,20 @@ class Batches:
             file, endpoint, metadata = asked["input_file_id"], asked["endpoint"], asked.get("metadata") or {}
         except (orjson.JSONDecodeError, TypeError, KeyError, AttributeError):
             raise HTTPException(400, "Send input_file_id, endpoint and completion_window.") from None
-        if file not in self._files or endpoint not in ENDPOINTS or not isinstance(metadata, dict):
-            raise HTTPException(400, "The file or the endpoint is unknown, or the metadata is no object.")
+        if not isinstance(file, str) or file not in self._files or endpoint not in ENDPOINTS or not _short(metadata):
+            raise HTTPException(400, "The file or the endpoint is unknown, or the metadata is no short object.")
+        if sum(one.facts["status"] not in OVER for one in self._batches.values()) >= MOST_AT_WORK:
+            raise HTTPException(429, f"{MOST_AT_WORK} batches are at work; try again when one is over.")
+        for name in [name for name, one in self._batches.items() if one.facts["status"] in OVER]:
+            if len(self._batches) < MOST_BATCHES:
+                break
+            del self._batches[name]
         facts = {
             "id": f"batch_{secrets.token_hex(12)}",
             "object": "batch",
             "endpoint": endpoint,
             "input_file_id": file,
-            "completion_window": str(asked.get("completion_window") or "24h"),
+            "completion_window": str(asked.get("completion_window") or "24h")[:20],
             "status": "validating",
             "output_file_id": None,
             "error_file_id": None,
@@ -150,8 +182,10 @@ class Batches:
         after = request.query_params.get("after")
         if after is not None:
             every = every[next((n + 1 for n, facts in enumerate(every) if facts["id"] == after), len(every)) :]
-        limit = int(request.query_params.get("limit", "20"))
-        page = every[:limit]
+        limit = request.query_params.get("limit", "20")
+        if not (limit.isascii() and limit.isdigit() and len(limit) < 10):
+            raise HTTPException(400, "'limit' must be a number.")
+        page = every[: min(int(limit), PAGE)]
         return as_json({"object": "list", "data": page, "has_more": len(every) > len(page)})
 
     async def cancel(self, request: Request) -> Response:
@@ -194,6 +228,10 @@ class Batches:
             counts["completed" if good else "failed"] += 1
         for name, file in (("output_file_id", answered), ("error_file_id", failed)):
             if file:
+                if not self._room_for(sum(map(len, file))):
+                    facts |= {"status": "failed", "failed_at": int(time.time())}
+                    facts["errors"] = {"object": "list", "data": [{"code": "storage", "message": "No room is left."}]}
+                    return
                 facts[name] = self._keep(b"".join(file), f"{facts['id']}.jsonl", "batch_output")["id"]
         status = "expired" if expired else "completed"
         facts |= {"status": status, f"{status}_at": int(time.time())}
@@ -212,18 +250,45 @@ def _requests(raw: bytes, endpoint: str) -> list[tuple[str, bytes]]:
     for number, line in enumerate(lines, 1):
         try:
             asked = orjson.loads(line)
-            custom_id, method, url, body = (asked[name] for name in ("custom_id", "method", "url", "body"))
+            custom_id, method, url = (asked[name] for name in ("custom_id", "method", "url"))
+            body = orjson.dumps(asked["body"])  # a TypeError where it nests too deeply
         except (orjson.JSONDecodeError, TypeError, KeyError):
             raise ValueError(f"Line {number} is no request.") from None
         if method != "POST" or url != endpoint or not isinstance(custom_id, str) or custom_id in found:
             raise ValueError(f"Line {number}: its method, url or custom_id cannot be used.")
-        found[custom_id] = orjson.dumps(body)
+        found[custom_id] = body
     return list(found.items())
 
 
 def _line(custom_id: str, response: dict[str, Any] | None, error: dict[str, str] | None) -> bytes:
     line = {"id": f"batch_req_{secrets.token_hex(8)}", "custom_id": custom_id, "response": response, "error": error}
     return orjson.dumps(line) + b"\n"
+
+
+def _short(metadata: Any) -> bool:
+    """Whether metadata is an object that OpenAI would take: a few short texts."""
+    if not isinstance(metadata, dict) or len(metadata) > LARGEST_METADATA:
+        return False
+    return all(isinstance(one, str) and len(one) <= LONGEST_METADATA for pair in metadata.items() for one in pair)
+
+
+def _bounded(request: Request) -> Request:
+    """The request, whose form may be as large as a file.
+
+    Raises:
+        HTTPException: while it is read, as soon as it is larger; nothing beyond that is kept.
+    """
+    size = 0
+
+    async def receive() -> Message:
+        nonlocal size
+        message = await request.receive()
+        size += len(message.get("body", b""))
+        if size > LARGEST_FORM:
+            raise HTTPException(413, f"A file may hold {LARGEST_FILE} bytes.", headers={"connection": "close"})
+        return message
+
+    return Request(request.scope, receive)
 
 
 async def read_body(request: Request) -> bytes:

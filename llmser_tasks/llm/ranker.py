@@ -9,25 +9,23 @@ over character n-grams (Reason); see `ranking`. Equal questions are answered equ
 
 It also serves the Batch API (`ranked_batches`): POST /v1/files, POST /v1/batches and what belongs to them.
 
-Loopback only may also read GET /stats and change the faults it injects: POST /faults {"spec": "429=0.1"}. Where
-LLMSER_RANKER_KEY is set, that key must come as bearer token.
+LLMSER_RANKER_KEY must come as bearer token. Whoever has it may also, from this machine, read GET /stats, and change the
+faults it injects where it was started with `--faults`: POST /faults {"spec": "429=0.1"}.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import hmac
 import ipaddress
 import logging
 import os
 import signal
 import socket
-import struct
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -35,21 +33,24 @@ from typing import Any, NoReturn
 import click
 import orjson
 import psutil
-import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from llmser_tasks.encoder import MINILM, Embedder, Encoder
 from llmser_tasks.errors import InputError, LlmserError
 from llmser_tasks.llm.asked import Asked, Malformed, read_question
-from llmser_tasks.llm.faults import ODD, SILENCE, SPOILT, Faults, answer, error_body, parse_spec, refusal, spoil
+from llmser_tasks.llm.faults import ODD, SILENCE, SPOILT, answer, error_body, parse_spec, refusal, spoil
+from llmser_tasks.llm.guard import Guard
+from llmser_tasks.llm.quiet_server import QuietServer
 from llmser_tasks.llm.ranked_batches import Batches, as_json, read_body
 from llmser_tasks.llm.ranking import EmbeddingFailed, Titles
 
 MODEL = "embedding-ranker"
+SHORTEST_KEY = 16  # characters
 MOST_QUESTIONS = 2_000_000  # remembered, to tell how often each was asked
 
 Reset = Callable[[Any], None]
@@ -68,11 +69,12 @@ class Reply:
 class Ranker:
     """The server's state: titles it knows, faults it shows, calls it has counted."""
 
-    def __init__(self, encoder: Embedder, cache: Path | None, faults: Faults, spec: str, reset: Reset) -> None:
+    def __init__(self, encoder: Embedder, cache: Path | None, spec: str | None, reset: Reset) -> None:
         self.titles = Titles(encoder, cache)
         self.encoder = encoder
-        self.faults = faults
-        self.spec = spec
+        self.may_change = spec is not None
+        self.spec = spec or ""
+        self.faults = parse_spec(self.spec)
         self.reset = reset
         self.outcomes: Counter[str] = Counter()
         self.asked: dict[str, int] = {}  # calls of each question
@@ -133,6 +135,8 @@ class Ranker:
     async def inject(self, request: Request) -> Response:
         """POST /faults {"spec": ...}: from now on, show these faults."""
         _loopback_only(request)
+        if not self.may_change:
+            raise HTTPException(403, 'Start it with --faults, which may be "", to change faults.')
         if not request.headers.get("content-type", "").startswith("application/json"):
             raise HTTPException(415, "Send application/json.")  # which no web page can without being asked first
         try:
@@ -166,31 +170,29 @@ class Ranker:
 
 
 def create_app(
-    encoder: Embedder, cache: Path | None = None, spec: str = "", key: str | None = None, reset: Reset = lambda _: None
-) -> Starlette:
+    encoder: Embedder,
+    cache: Path | None = None,
+    spec: str | None = None,
+    key: str | None = None,
+    reset: Reset = lambda _: None,
+    names: Collection[str] = (),
+) -> ASGIApp:
     """The ASGI application.
 
     Args:
         encoder: what SNF questions are ranked with.
         cache: folder of the embedding cache; None: titles are kept in memory only.
-        spec: faults to show, see `faults`.
+        spec: faults to show, see `faults`; None: none, now or later.
         key: where given, the bearer token that every call but /health must bring.
         reset: drops the connection of a client, given as in an ASGI scope.
+        names: hosts under which clients may call it, beside this machine's own.
     """
-    ranker = Ranker(encoder, cache, parse_spec(spec), spec, reset)
+    ranker = Ranker(encoder, cache, spec, reset)
     batches = Batches(ranker.reply, lambda: ranker.faults)
-    expected = f"Bearer {key}".encode() if key else None
 
-    def guarded(handler: Callable[[Request], Any]) -> Callable[[Request], Any]:
-        async def checked(request: Request) -> Response:
-            given = request.headers.get("authorization", "").encode()
-            if expected is not None and not hmac.compare_digest(given, expected):
-                ranker.outcomes["unauthorised"] += 1
-                return _error(401, "Incorrect API key provided.", "invalid_request_error", "invalid_api_key")
-            response: Response = await handler(request)
-            return response
-
-        return checked
+    def refused(status: int, message: str, code: str | None) -> Response:
+        ranker.outcomes["unauthorised"] += 1
+        return _error(status, message, "invalid_request_error", code)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -200,18 +202,19 @@ def create_app(
         learning.cancel()
         ranker.titles.close()
 
-    return Starlette(
+    app = Starlette(
         routes=[
-            Route("/v1/chat/completions", guarded(ranker.chat), methods=["POST"]),
-            Route("/v1/models", guarded(ranker.models)),
-            *(Route(path, guarded(handler), methods=[method]) for method, path, handler in batches.routes()),
+            Route("/v1/chat/completions", ranker.chat, methods=["POST"]),
+            Route("/v1/models", ranker.models),
+            *(Route(path, handler, methods=[method]) for method, path, handler in batches.routes()),
             Route("/health", ranker.health),
-            Route("/stats", guarded(ranker.stats)),
-            Route("/faults", guarded(ranker.inject), methods=["POST"]),
+            Route("/stats", ranker.stats),
+            Route("/faults", ranker.inject, methods=["POST"]),
         ],
         exception_handlers={HTTPException: _http_error, ClientDisconnect: _gone, EmbeddingFailed: _failed},
         lifespan=lifespan,
     )
+    return Guard(app, key, names, {"/health"}, refused)
 
 
 def _completion(question: Asked, content: str, finish: str, *, usage: bool) -> bytes:
@@ -251,7 +254,9 @@ def _error(status: int, message: str, kind: str, code: str | None = None) -> Res
 
 async def _http_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return _error(error.status_code, error.detail, "invalid_request_error")
+    response = _error(error.status_code, error.detail, "invalid_request_error")
+    response.headers.update(error.headers or {})
+    return response
 
 
 async def _gone(*_: object) -> Response:
@@ -272,19 +277,15 @@ def _loopback_only(request: Request) -> None:
         raise HTTPException(403, "Only from the machine itself.")
 
 
-def make_server(encoder: Embedder, cache: Path | None = None, spec: str = "", key: str | None = None) -> uvicorn.Server:
+def make_server(
+    encoder: Embedder,
+    cache: Path | None = None,
+    spec: str | None = None,
+    key: str | None = None,
+    names: Collection[str] = (),
+) -> QuietServer:
     """A server of the application, see `create_app`; its `serve(sockets=[listen(...)])` runs it."""
-    app = create_app(encoder, cache, spec, key, lambda client: _reset(server, client))
-    config = uvicorn.Config(
-        app,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        ws="none",
-        timeout_keep_alive=75,
-        timeout_graceful_shutdown=2,
-    )
-    server = uvicorn.Server(config)
+    server = QuietServer(create_app(encoder, cache, spec, key, lambda client: server.reset(client), names))
     return server
 
 
@@ -293,8 +294,9 @@ def serve(
     host: str = "127.0.0.1",
     *,
     cache: Path | None = None,
-    spec: str = "",
-    key: str | None = None,
+    spec: str | None = None,
+    key: str,
+    names: Collection[str] = (),
     parent: int | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, or until the process `parent` is gone; prints one line when ready.
@@ -305,9 +307,9 @@ def serve(
     Raises:
         InputError: the port is taken, the fault spec is wrong, the encoder is missing.
     """
-    parse_spec(spec)
+    parse_spec(spec or "")
     listener = listen(host, port)
-    server = make_server(Encoder.open(MINILM), cache, spec, key)
+    server = make_server(Encoder.open(MINILM), cache, spec, key, {host, *names})
     address, bound = listener.getsockname()[:2]
     print(f"{MODEL} ready on http://{f'[{address}]' if ':' in address else address}:{bound}/v1", flush=True)
 
@@ -337,16 +339,7 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _reset(server: uvicorn.Server, client: Any) -> None:
-    """Drop a client's connection so that it sees a reset, not an orderly end."""
-    for connection in list(server.server_state.connections):
-        transport = getattr(connection, "transport", None)
-        if transport is not None and getattr(connection, "client", None) == client:
-            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            transport.abort()
-
-
-async def _watch(parent: int, server: uvicorn.Server) -> None:
+async def _watch(parent: int, server: QuietServer) -> None:
     """Stop the server when the process that started it is gone, however it went."""
     try:
         process = psutil.Process(parent)
@@ -365,15 +358,30 @@ def _stop(*_: object) -> NoReturn:
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="0 takes a free port; the ready line names it.")
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--cache", type=click.Path(path_type=Path, file_okay=False), help="Folder that keeps title embeddings.")
-@click.option("--faults", "spec", default="", help="Faults to inject, such as seed=7,429=0.02,truncated=0.01.")
+@click.option("--name", "names", multiple=True, help="Host name that clients reach it by, beside this machine's own.")
+@click.option(
+    "--faults",
+    "spec",
+    help='Faults to inject, such as seed=7,429=0.02,truncated=0.01. Given, and be it as "", whoever has the key may '
+    "change them at POST /faults. Default: LLMSER_RANKER_FAULTS.",
+)
 @click.option("--parent-pid", type=int, help="Stop when this process is gone.")
-def main(port: int, host: str, cache: Path | None, spec: str, parent_pid: int | None) -> None:
+def main(
+    port: int, host: str, cache: Path | None, names: tuple[str, ...], spec: str | None, parent_pid: int | None
+) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stop)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    key = os.environ.get("LLMSER_RANKER_KEY") or None
+    if spec is None:
+        spec = os.environ.get("LLMSER_RANKER_FAULTS")
+    key = os.environ.get("LLMSER_RANKER_KEY", "")
     try:
-        serve(port, host, cache=cache, spec=spec, key=key, parent=parent_pid)
+        if len(key) < SHORTEST_KEY:
+            raise InputError(
+                f"The embedding ranker needs a key of {SHORTEST_KEY} characters or more; set LLMSER_RANKER_KEY, or "
+                "start it with `llmser serve-ranker`, which makes one and keeps it."
+            )
+        serve(port, host, cache=cache, spec=spec, key=key, names=names, parent=parent_pid)
     except LlmserError as error:
         print(error, file=sys.stderr)
         raise SystemExit(1) from None

@@ -155,7 +155,7 @@ class Limiter:
         pause = self._blocked_until - time.monotonic()
         if pause > PATIENCE_S:
             self._breaker.trip(
-                Stopped(f"LLM endpoint {self._named} has asked for a pause that lasts {pause:.0f} s more; rerun when it is over.")
+                Stopped(f"LLM endpoint {self._named} asks for {pause:.0f} s more without requests; rerun it then.")
             )
             self._breaker.check()
 

@@ -6,6 +6,7 @@ import click
 
 from llmser_tasks import settings
 from llmser_tasks.errors import LlmserError
+from llmser_tasks.private import keep_private
 from llmser_tasks.services import local
 
 
@@ -13,6 +14,7 @@ from llmser_tasks.services import local
 @click.option("--wait/--no-wait", default=True, help="Stay up after the figures, until Ctrl-C.")
 def main(wait: bool) -> None:
     """The whole pipeline on synthetic sample dumps, on Airflow, with its figures at the end."""
+    keep_private()
     try:
         local.demo(settings.home(), wait=wait)
     except LlmserError as error:

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import llmser_tasks
+from llmser_tasks.private import write_private
 from llmser_tasks.services.processes import MARKER
-from llmser_tasks.services.secret_store import Secrets, write_private
+from llmser_tasks.services.secret_store import Secrets
 
 PROJECT = Path(llmser_tasks.__file__).parent.parent  # the checkout: dags/ and plugins/ lie beside the package
 ADMIN = "admin"
@@ -84,15 +85,16 @@ def build(home: Path, addresses: Addresses, secrets: Secrets, marker: str) -> di
         "LLMSER_ARTEFACTS": str(Path(inherited.get("LLMSER_ARTEFACTS") or home / "artefacts").absolute()),
         "LLMSER_DATABASE_URL": addresses.warehouse,
         "LLMSER_RANKER_URL": addresses.ranker,
-        f"AIRFLOW_CONN_{RANKER_CONNECTION.upper()}": ranker_connection(addresses.ranker),
+        "LLMSER_RANKER_KEY": secrets.ranker_key,
+        f"AIRFLOW_CONN_{RANKER_CONNECTION.upper()}": ranker_connection(addresses.ranker, secrets.ranker_key),
         "AIRFLOW_HOME": str(airflow),
         **{f"AIRFLOW__{name.upper()}": value for name, value in settings(home, addresses, secrets).items()},
     }
 
 
-def ranker_connection(url: str) -> str:
-    """Airflow connection of the embedding ranker, made from the same URL that tasks without Airflow use."""
-    return json.dumps({"conn_type": "http", "host": url, "extra": {"model": "embedding-ranker"}})
+def ranker_connection(url: str, key: str | None) -> str:
+    """Airflow connection of the embedding ranker, made from the same URL and key that tasks without Airflow use."""
+    return json.dumps({"conn_type": "http", "host": url, "password": key, "extra": {"model": "embedding-ranker"}})
 
 
 def settings(home: Path, addresses: Addresses, secrets: Secrets) -> Mapping[str, str]:
@@ -122,6 +124,8 @@ def settings(home: Path, addresses: Addresses, secrets: Secrets) -> Mapping[str,
         "api_auth__jwt_secret": secrets.jwt,
         "logging__base_log_folder": str(logs / "tasks"),
         "logging__dag_processor_child_process_log_directory": str(logs / "dag-files"),
+        "logging__file_task_handler_new_folder_permissions": "0o700",
+        "logging__file_task_handler_new_file_permissions": "0o600",
         "logging__colored_console_log": "False",
         "scheduler__enable_health_check": "False",  # its server would listen on every interface
         "scheduler__scheduler_idle_sleep_time": "0.5",

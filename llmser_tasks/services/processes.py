@@ -16,6 +16,8 @@ from pathlib import Path
 
 import psutil
 
+from llmser_tasks.private import OTHERS
+
 MARKER = "LLMSER_STACK"
 
 _started: dict[int, subprocess.Popen[bytes]] = {}  # our own children, so that the dead are reaped
@@ -50,8 +52,13 @@ def myself() -> Child:
 
 
 def spawn(name: str, command: Sequence[str], environment: Mapping[str, str], log: Path) -> Child:
-    """Start a child in a session of its own, so that the terminal's Ctrl-C reaches only us; output goes to `log`."""
+    """Start a child in a session of its own, so that the terminal's Ctrl-C reaches only us; output goes to `log`.
+
+    What it makes, and its log, nobody else can read.
+    """
     log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    log.touch(mode=0o600)
+    log.chmod(0o600)  # an earlier version's
     with log.open("ab") as output:
         process = subprocess.Popen(
             command,
@@ -60,6 +67,7 @@ def spawn(name: str, command: Sequence[str], environment: Mapping[str, str], log
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            umask=OTHERS,
         )
     _started[process.pid] = process
     return Child(name, process.pid, psutil.Process(process.pid).create_time())

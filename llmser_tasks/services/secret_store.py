@@ -4,59 +4,58 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import secrets
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 from llmser_tasks.errors import StorageError
+from llmser_tasks.private import read_private, write_private
+
+__all__ = ["Secrets", "load_or_make", "write_private"]
 
 FILE = "secrets.json"
+REMEDY = "remove it and start again: new secrets and a new login are made"
+ADDED = {"ranker_key"}  # by a later version: a file may lack it
 
 
 @dataclass(frozen=True, repr=False)
 class Secrets:
-    """What Airflow needs to sign and encrypt, and the password that opens its page."""
+    """What Airflow needs to sign and encrypt, the password that opens its page, and the embedding ranker's key."""
 
     jwt: str
     fernet: str
     session: str
     admin_password: str
+    ranker_key: str
 
 
 def load_or_make(home: Path) -> Secrets:
-    """The home's secrets.
+    """The home's secrets; one that a later version needs is added to those that are there.
 
     Raises:
-        StorageError: the file is there but damaged.
+        StorageError: the file is there but damaged, or another user's.
     """
     path = home / FILE
+    made = {
+        "jwt": secrets.token_urlsafe(48),
+        "fernet": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
+        "session": secrets.token_urlsafe(32),
+        "admin_password": secrets.token_urlsafe(12),
+        "ranker_key": secrets.token_urlsafe(32),
+    }
+    kept = read_private(path, REMEDY)
+    if kept is None:
+        kept = made
+    elif not made.keys() - kept.keys() <= ADDED or not _is_fernet(kept["fernet"]):
+        raise StorageError(f"{path} is damaged; {REMEDY}.")
+    found = {name: kept.get(name, new) for name, new in made.items()}
+    if kept is made or found.keys() != kept.keys():
+        write_private(path, json.dumps(found, indent=2))
+    return Secrets(**found)
+
+
+def _is_fernet(key: str) -> bool:
     try:
-        stored = json.loads(path.read_text())
-        return Secrets(**{field.name: str(stored[field.name]) for field in fields(Secrets)})
-    except FileNotFoundError:
-        made = Secrets(
-            jwt=secrets.token_urlsafe(48),
-            fernet=base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
-            session=secrets.token_urlsafe(32),
-            admin_password=secrets.token_urlsafe(12),
-        )
-        write_private(path, json.dumps(asdict(made), indent=2))
-        return made
-    except (ValueError, KeyError, TypeError):
-        raise StorageError(
-            f"{path} is damaged; remove it and start again: new secrets and a new login are made."
-        ) from None
-
-
-def write_private(path: Path, text: str) -> None:
-    """Write a file that nobody else can read, at no moment, and that is whole or absent."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.unlink(missing_ok=True)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+        return len(base64.urlsafe_b64decode(key)) == 32
+    except ValueError:
+        return False

@@ -46,6 +46,7 @@ class Stack:
     home: Path
     addresses: Addresses
     password: str
+    ranker_key: str
 
     @property
     def url(self) -> str:
@@ -86,7 +87,7 @@ def running(home: Path, say: Say = print) -> Iterator[tuple[Stack, Watch]]:
                 airflow_database=airflow_database,
                 warehouse=warehouse,
             )
-            stack = Stack(home, addresses, secrets.admin_password)
+            stack = Stack(home, addresses, secrets.admin_password, secrets.ranker_key)
             components = _Components(stack, environment.build(home, addresses, secrets, marker := random.token_hex(16)))
             try:
                 components.start("ranker")
@@ -108,7 +109,8 @@ def attached(home: Path) -> Stack | None:
     found = state.read(home.absolute())
     if found is None or found.owner.process() is None:
         return None
-    return Stack(home.absolute(), found.addresses, secret_store.load_or_make(home.absolute()).admin_password)
+    secrets = secret_store.load_or_make(home.absolute())
+    return Stack(home.absolute(), found.addresses, secrets.admin_password, secrets.ranker_key)
 
 
 def down(home: Path) -> bool:

@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmser_tasks.errors import LlmserError
+from llmser_tasks.errors import LlmserError, StorageError
+from llmser_tasks.private import write_private
 from llmser_tasks.services.environment import Addresses
 from llmser_tasks.services.processes import Child
-from llmser_tasks.services.secret_store import write_private
 
 FILE = "run.json"
 LOCK = ".run.lock"
@@ -33,15 +33,31 @@ class State:
 def read(home: Path) -> State | None:
     """The last state; its processes may be gone."""
     try:
-        raw = json.loads((home / FILE).read_text())
-        return State(
+        raw = json.loads((home / FILE).read_text(encoding="utf-8"))
+        found = State(
             owner=Child(**raw["owner"]),
-            marker=str(raw["marker"]),
+            marker=raw["marker"],
             addresses=Addresses(**raw["addresses"]),
             children=tuple(Child(**child) for child in raw["children"]),
         )
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+    except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError):
         return None
+    except PermissionError:
+        raise StorageError(f"{home / FILE} belongs to another user; set LLMSER_HOME to a folder of yours.") from None
+    return found if _is_sound(found) else None
+
+
+def _is_sound(found: State) -> bool:
+    """Whether everything is of its kind: a marker or a process id that is none could name processes of others."""
+    where, children = found.addresses, (found.owner, *found.children)
+    return (
+        isinstance(found.marker, str)
+        and bool(found.marker)
+        and all(type(port) is int and 0 < port < 2**16 for port in (where.api_port, where.ranker_port))
+        and all(isinstance(url, str) for url in (where.airflow_database, where.warehouse))
+        and all(type(one.pid) is int and one.pid > 0 and isinstance(one.started, int | float) for one in children)
+        and all(isinstance(one.name, str) for one in children)
+    )
 
 
 def write(home: Path, state: State) -> None:

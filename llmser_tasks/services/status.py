@@ -20,10 +20,10 @@ def status_of(method: str, url: str, *, within_s: float, trust_env: bool = True,
     """
 
     async def ask() -> int:
+        client = httpx.AsyncClient(timeout=within_s, trust_env=trust_env)
         try:
-            async with asyncio.timeout(within_s), httpx.AsyncClient(timeout=within_s, trust_env=trust_env) as client:
-                async with client.stream(method, url, **request) as response:
-                    return response.status_code
+            async with asyncio.timeout(within_s), client, client.stream(method, url, **request) as response:
+                return response.status_code
         except TimeoutError:
             raise httpx.ReadTimeout(f"no answer within {within_s:g} s") from None
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from llmser_tasks.augmentation.catalogue import Catalogue
 from llmser_tasks.errors import InputError, StorageError
+from llmser_tasks.private import handed_out
 from llmser_tasks.recommenders.checkpoints import DESCRIPTION, WEIGHTS
 from llmser_tasks.serving import ModelName, artefact_name
 from llmser_tasks.warehouse.artefacts import Kept
@@ -44,9 +45,10 @@ def export_model(kept: Kept, model: ModelName, folder: Path) -> None:
     }
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
     try:
-        temporary.mkdir(parents=True)
-        shutil.copyfile(source / WEIGHTS, temporary / WEIGHTS)
-        (temporary / DESCRIPTION).write_text(json.dumps(about, indent=1), "ascii")
+        with handed_out():
+            temporary.mkdir(parents=True)
+            shutil.copyfile(source / WEIGHTS, temporary / WEIGHTS)
+            (temporary / DESCRIPTION).write_text(json.dumps(about, indent=1), "ascii")
         temporary.rename(folder)
     except OSError as error:
         raise StorageError(f"Cannot write {folder}: {error.strerror or error}.") from None

@@ -34,6 +34,7 @@ from psycopg2 import sql
 from psycopg2.extensions import encrypt_password
 
 from llmser_tasks.errors import StorageError
+from llmser_tasks.private import read_private, write_private
 
 log = logging.getLogger(__name__)
 
@@ -169,22 +170,15 @@ def _passwords(home: Path) -> dict[str, str]:
     """Passwords by role; made before the data folder that they open."""
     folder = _folder(home)
     path = folder / "passwords.json"
-    if path.is_file():
-        try:
-            loaded: dict[str, str] = json.loads(path.read_text())
-        except PermissionError:
-            raise StorageError(f"{path} belongs to another user; set LLMSER_HOME to a folder of yours.") from None
-        return loaded
+    kept = read_private(path, f"restore it, or remove {folder} with the database in it")
+    if kept is not None:
+        if not {ADMIN, *DATABASES} <= kept.keys():
+            raise StorageError(f"{path} lacks a password; restore it, or remove {folder} with the database in it.")
+        return kept
     if (folder / "data").exists():
         raise StorageError(f"{path} is gone, so the database cannot be opened; restore it, or remove {folder}.")
     made = {role: secrets.token_urlsafe(24) for role in (ADMIN, *DATABASES)}
-    temporary = folder / f".passwords.{os.getpid()}"
-    temporary.touch(mode=0o600)
-    with temporary.open("w") as file:
-        json.dump(made, file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    write_private(path, json.dumps(made))
     return made
 
 

@@ -55,7 +55,7 @@ def results(home: Path, postgres: embedded.Server) -> list[Any]:
         environment = os.environ | {
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": postgres.airflow_url,
             "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(home / "logs"),
-            "AIRFLOW_CONN_LLMSER_RANKER": ranker_connection(endpoint.url),
+            "AIRFLOW_CONN_LLMSER_RANKER": ranker_connection(endpoint.url, endpoint.key),
             "LLMSER_HOME": str(home),
             "LLMSER_DATABASE_URL": postgres.url,
             "LLMSER_THREADS": "1",

@@ -7,13 +7,14 @@ import json
 import logging
 import socketserver
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any, ClassVar
 
 import pytest
 from airflow.sdk import BaseNotifier
+from hostile_server import dripping, endless, head, hostile
 
 import llmser_notice
 
@@ -183,3 +184,23 @@ def test_who_cannot_be_told_is_a_line_in_the_log_without_the_address_and_the_oth
 @pytest.mark.parametrize("value", ["[1]", '[{"kwargs": {}}]', "[broken", ""])
 def test_a_setting_that_cannot_be_read_fails_nothing(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     tell(monkeypatch, value)
+
+
+@pytest.mark.parametrize(
+    ("sends", "told"),
+    [(endless, True), (lambda: dripping(head()), True), (lambda: dripping(b"HTTP/1.1 200 OK\r\nx: "), False)],
+)
+def test_a_webhook_that_never_ends_keeps_nobody_waiting(
+    sends: Callable[[], Iterable[bytes]],
+    told: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(llmser_notice, "TIMEOUT_S", 0.5)
+    caplog.set_level(logging.INFO)
+    with hostile(lambda path, body: sends()) as server:
+        connect(monkeypatch, "hook", conn_type="http", host=server.url)
+        tell(monkeypatch, "hook")
+        assert len(server.asked) == 1 and server.sent < 8 << 20
+    assert ("Told hook: run failed" in caplog.text) is told
+    assert ("Could not tell hook" in caplog.text) is not told

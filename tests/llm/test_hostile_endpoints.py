@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import tracemalloc
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -135,7 +136,7 @@ class TestSingleQuestions:
         first = str(self.ask(server, questions, database_url).complaint())
         again = str(self.ask(server, questions, database_url).complaint())
         assert "It asks for a pause of 86400 s" in first
-        assert "has asked for a pause that lasts 863" in again or "has asked for a pause that lasts 86400 s" in again
+        assert re.search(r"asks for 86[34]\d\d s more without requests", again)
         assert len(server.asked) == 1
 
 
@@ -191,7 +192,8 @@ class TestBatchApi:
 
     @pytest.mark.parametrize("name", ["upload", "create"])
     @pytest.mark.parametrize(
-        "found", [{}, [], None, 3, *({"id": one} for one in (None, "", "..", "a b", "a\nb", 3.5, True, [], {}, "x" * 9999))]
+        "found",
+        [{}, [], None, 3, *({"id": one} for one in (None, "", "..", "a b", "a\nb", 3.5, True, [], {}, "x" * 9999))],
     )
     def test_an_object_without_a_usable_id_is_one_sentence(self, found: Any, name: str, server: Hostile) -> None:
         server.script = lambda path, body: whole(found)

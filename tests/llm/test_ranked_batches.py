@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
 from patience import until
 from served_ranker import question, ranker
+
+from llmser_tasks.llm import ranked_batches
 
 CHAT = "/v1/chat/completions"
 
@@ -112,12 +116,79 @@ def test_batches_are_listed_newest_first_and_can_be_cancelled() -> None:
         requests(1, "/v1/elsewhere"),
         requests(1) + requests(1),
         [requests(1)[0] | {"custom_id": 3}],
+        [json.dumps(requests(1)[0] | {"body": None}).replace("null", "[" * 900 + "]" * 900)],
     ],
 )
 def test_a_file_that_is_none_fails_the_batch(lines: list[Any]) -> None:
     with ranker() as client:
         facts = ended(client, create(client, upload(client, lines))["id"])
         assert facts["status"] == "failed" and facts["errors"]["data"][0]["message"]
+
+
+def sent(client: httpx.Client, size: int) -> httpx.Response:
+    return client.post("/v1/files", data={"purpose": "batch"}, files={"file": ("in.jsonl", b"x" * size)})
+
+
+def test_a_file_that_is_too_large_is_refused_while_it_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranked_batches, "LARGEST_FILE", 100_000)
+    monkeypatch.setattr(ranked_batches, "LARGEST_FORM", 101_000)
+    with ranker() as client:
+        assert sent(client, 100_000).status_code == 200
+        assert sent(client, 100_001).status_code == 413
+        given = 0
+
+        def endless() -> Iterator[bytes]:
+            nonlocal given
+            yield b'--b\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\n'
+            while given < 256 << 20:
+                yield b"x" * 65536
+                given += 65536
+
+        with contextlib.suppress(httpx.HTTPError):  # refused in the midst of sending
+            headers = {"content-type": "multipart/form-data; boundary=b"}
+            assert client.post("/v1/files", content=endless(), headers=headers).status_code == 413
+        assert given < 32 << 20
+
+
+def test_old_files_give_way_to_new_ones_but_not_those_of_a_batch_at_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = "\n".join(json.dumps(line) for line in requests(3))
+    monkeypatch.setattr(ranked_batches, "MOST_STORED", len(raw) + 2500)
+    with ranker("batch_seconds=60") as client:
+        needed = upload(client, requests(3))
+        create(client, needed)
+        first, second, third = (sent(client, 1000).json()["id"] for _ in range(3))
+        found = {name: client.get(f"/v1/files/{name}").status_code for name in (needed, first, second, third)}
+        assert list(found.values()) == [200, 404, 200, 200]
+        assert sent(client, 3000).status_code == 429  # not even if all the others went
+        assert client.get(f"/v1/files/{second}").status_code == 200
+
+
+def test_batches_are_forgotten_and_refused_beyond_what_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranked_batches, "MOST_BATCHES", 3)
+    monkeypatch.setattr(ranked_batches, "MOST_AT_WORK", 2)
+    with ranker("batch_seconds=60") as client:
+        file = upload(client, requests(1))
+        ids = []
+        for _ in range(4):
+            ids.append(create(client, file)["id"])
+            assert client.post(f"/v1/batches/{ids[-1]}/cancel").json()["status"] == "cancelled"
+        assert [client.get(f"/v1/batches/{one}").status_code for one in ids] == [404, 200, 200, 200]
+        create(client, file), create(client, file)
+        refused = client.post("/v1/batches", json={"input_file_id": file, "endpoint": CHAT})
+        assert refused.status_code == 429 and "2 batches are at work" in refused.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("limit", ["x", "-1", "1.5", "", "9" * 5000, "٣"])
+def test_a_limit_that_is_no_number_is_refused(limit: str) -> None:
+    with ranker() as client:
+        assert client.get("/v1/batches", params={"limit": limit}).status_code == 400
+
+
+@pytest.mark.parametrize("metadata", [{"a": "x" * 600}, {str(n): "x" for n in range(17)}, {"a": 1}, [1], "x"])
+def test_metadata_beyond_what_openai_takes_is_refused(metadata: Any) -> None:
+    with ranker() as client:
+        asked = {"input_file_id": upload(client, requests(1)), "endpoint": CHAT, "metadata": metadata}
+        assert client.post("/v1/batches", json=asked).status_code == 400
 
 
 def test_nonsense_is_refused() -> None:

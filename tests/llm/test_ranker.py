@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import random
@@ -20,8 +21,9 @@ from typing import Any
 
 import httpx
 import numpy as np
+import psutil
 import pytest
-from patience import PATIENCE_S
+from patience import PATIENCE_S, until
 from served_ranker import Bags, question, ranker
 
 from llmser_tasks.encoder import Vectors
@@ -247,6 +249,7 @@ class TestRefusals:
             user('{"a":' * 100_000),
             user("{" * 100_000),
             b'{"a":' * 100_000,
+            b'{"messages": [{"role": "user", "content": ' + b"[" * 900 + b"]" * 900 + b"}]}",
         ],
     )
     def test_a_malformed_request_is_refused_as_openai_does(self, plain: httpx.Client, body: bytes) -> None:
@@ -276,6 +279,80 @@ class TestRefusals:
             right = {"authorization": "Bearer sk-planted"}
             assert client.post("/v1/chat/completions", json=body, headers=right).status_code == 200
             assert client.get("/stats", headers=right).json()["outcomes"] == {"answered": 1, "unauthorised": 4}
+
+
+class TestStrangers:
+    @pytest.mark.parametrize(
+        ("host", "status"),
+        [
+            ("127.0.0.1:80", 200),
+            ("localhost", 200),
+            ("LOCALHOST.:8765", 200),
+            ("[::1]:8765", 200),
+            ("192.168.0.7:1", 200),  # an address is no name that an attacker could point elsewhere
+            ("ranker:8000", 200),
+            ("evil.example", 421),
+            ("127.0.0.1.evil.example:8765", 421),
+            ("localhost.evil.example", 421),
+            ("[::1", 421),
+            ("", 421),
+            ("xn--e1awd7f.example", 421),
+        ],
+    )
+    def test_only_its_own_names_are_answered(self, named: httpx.Client, host: str, status: int) -> None:
+        for path in ("/v1/models", "/health"):
+            assert named.get(path, headers={"host": host}).status_code == status
+
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            {"origin": "https://evil.example"},
+            {"origin": "null"},
+            {"origin": "http://127.0.0.1"},
+            {"sec-fetch-site": "cross-site"},
+            {"sec-fetch-site": "same-origin"},
+        ],
+    )
+    def test_no_web_page_is_answered(self, named: httpx.Client, headers: dict[str, str]) -> None:
+        for method, path in (("GET", "/v1/models"), ("POST", "/v1/files"), ("GET", "/health"), ("OPTIONS", "/faults")):
+            refused = named.request(method, path, headers=headers)
+            assert refused.status_code == 403 and "access-control-allow-origin" not in refused.headers
+
+    def test_without_the_key_nothing_but_its_health_is_told(self) -> None:
+        with ranker(key="sk-planted") as client:
+            paths = ["/v1/models", "/stats", "/faults", "/v1/files/x", "/v1/batches", "/nothing"]
+            assert {client.get(path).status_code for path in paths} == {401}
+            assert client.get("/health").status_code == 200
+
+    def test_a_head_without_end_is_hung_up_on(self, named: httpx.Client) -> None:
+        with socket.create_connection((named.base_url.host, named.base_url.port or 0)) as connection:
+            sent = 0
+            with pytest.raises(OSError):
+                connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nX: ")
+                while sent < 64 << 20:
+                    sent += connection.send(b"x" * 65536)
+            assert sent < 16 << 20
+        assert named.get("/health").status_code == 200
+
+    def test_a_body_is_not_read_from_who_has_no_key(self) -> None:
+        with ranker(key="sk-planted") as client:
+            sent = 0
+
+            def endless() -> Iterator[bytes]:
+                nonlocal sent
+                while sent < 256 << 20:
+                    yield b"x" * 65536
+                    sent += 65536
+
+            with contextlib.suppress(httpx.HTTPError):
+                assert client.post("/v1/files", content=endless()).status_code == 401
+            assert sent < 32 << 20
+
+
+@pytest.fixture(scope="module")
+def named() -> Iterator[httpx.Client]:
+    with ranker(names={"ranker"}) as client:
+        yield client
 
 
 @pytest.fixture(scope="module")
@@ -457,7 +534,9 @@ class TestProcess:
         "ranker.main()\n",
     )
 
-    def start(self, *arguments: str, key: str = "") -> tuple[subprocess.Popen[str], str]:
+    KEY = "sk-planted-0123456789"
+
+    def start(self, *arguments: str, key: str = KEY) -> tuple[subprocess.Popen[str], str]:
         process = subprocess.Popen(
             [sys.executable, *arguments],
             stdout=subprocess.PIPE,
@@ -472,11 +551,11 @@ class TestProcess:
         return process, found[1]
 
     def test_it_ranks_with_a_real_bert(self, tmp_path: Path) -> None:
-        process, url = self.start(*self.REAL, "--cache", str(tmp_path), key="sk-test")
+        process, url = self.start(*self.REAL, "--cache", str(tmp_path))
         candidates = ["Nail Polish Remover", "Amazon Gift Card", "Moroccan Argan Oil Hair Conditioner"]
         body = question(["Argan Oil Shampoo"], candidates, 3)
         response = httpx.post(
-            f"{url}/chat/completions", json=body, headers={"authorization": "Bearer sk-test"}, timeout=PATIENCE_S
+            f"{url}/chat/completions", json=body, headers={"authorization": f"Bearer {self.KEY}"}, timeout=PATIENCE_S
         )
         assert content(response)["picks"][0] == "c03"
         process.terminate()
@@ -484,16 +563,78 @@ class TestProcess:
         assert list(tmp_path.glob("*.sqlite"))
 
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-    def test_a_signal_stops_it_cleanly_with_a_call_in_flight(self, number: signal.Signals) -> None:
-        process, url = self.start(*self.QUICK, "--faults", "timeout=1")
-        with socket.create_connection(("127.0.0.1", httpx.URL(url).port or 0)) as hanging:
-            body = json.dumps(question(["a"], ["a"], 1)).encode()
-            head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
-            hanging.sendall(head.encode() + body)
-            time.sleep(0.2)
+    @pytest.mark.parametrize("fault", ["timeout=1", "drip=1,drip_seconds=600"])
+    def test_a_signal_stops_it_without_a_word_with_calls_in_flight(self, fault: str, number: signal.Signals) -> None:
+        process, url = self.start(*self.QUICK, "--faults", fault)
+        with contextlib.ExitStack() as held:
+            hanging = [held.enter_context(self.hang(url, number)) for number in range(20)]
+            held.enter_context(socket.create_connection(hanging[0].getpeername())).sendall(b"POST / HT")
+            if fault.startswith("drip"):
+                assert all(one.recv(1) for one in hanging)
+            else:
+                with httpx.Client(headers={"authorization": f"Bearer {self.KEY}"}) as client:
+                    stats = url.replace("/v1", "/stats")
+                    until(lambda: client.get(stats).json()["outcomes"].get("timeout") == len(hanging))
             process.send_signal(number)
-            out, _ = process.communicate(timeout=PATIENCE_S)
-        assert (process.returncode, out) == (0, "")
+            out, said = process.communicate(timeout=PATIENCE_S)
+            assert (process.returncode, out, said) == (0, "", "")
+            if fault.startswith("timeout"):
+                assert all(one.recv(100).startswith(b"HTTP/1.1 503") for one in hanging)
+
+    def hang(self, url: str, number: int) -> socket.socket:
+        """A call that waits for its answer."""
+        connection = socket.create_connection(("127.0.0.1", httpx.URL(url).port or 0))
+        body = json.dumps(question([f"a{number}"], ["a"], 1)).encode()
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {self.KEY}\r\n"
+        connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        return connection
+
+    def test_it_does_not_start_without_a_key(self) -> None:
+        for key in ("", "short"):
+            done = subprocess.run(
+                [sys.executable, *self.QUICK],
+                capture_output=True,
+                text=True,
+                timeout=PATIENCE_S,
+                env=os.environ | {"LLMSER_RANKER_KEY": key},
+            )
+            assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+            assert "set LLMSER_RANKER_KEY" in done.stderr
+
+    def test_started_by_hand_it_says_where_its_key_is_and_never_what_it_is(self, tmp_path: Path) -> None:
+        program = self.QUICK[1].replace("ranker.main()", "from llmser_tasks.commands.serve_ranker import serve_ranker")
+        process = subprocess.Popen(
+            [sys.executable, "-c", f"{program}\nserve_ranker()\n"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"LLMSER_RANKER_KEY": "", "LLMSER_HOME": str(tmp_path)},
+        )
+        assert process.stdout is not None
+        url = process.stdout.readline().split()[-1]
+        key = json.loads((tmp_path / "secrets.json").read_text())["ranker_key"]
+        assert httpx.get(f"{url}/models").status_code == 401
+        assert httpx.get(f"{url}/models", headers={"authorization": f"Bearer {key}"}).status_code == 200
+        assert key not in " ".join(psutil.Process(process.pid).cmdline())
+        process.terminate()
+        out, said = process.communicate(timeout=PATIENCE_S)
+        assert (out, said) == ("", f"Its key is ranker_key in {tmp_path / 'secrets.json'}.\n")
+
+    @pytest.mark.parametrize(
+        ("arguments", "variable", "status"), [((), None, 403), (("--faults", ""), None, 200), ((), "", 200)]
+    )
+    def test_faults_are_changed_only_where_that_was_allowed_at_its_start(
+        self, arguments: tuple[str, ...], variable: str | None, status: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delenv("LLMSER_RANKER_FAULTS", raising=False)
+        if variable is not None:
+            monkeypatch.setenv("LLMSER_RANKER_FAULTS", variable)
+        process, url = self.start(*self.QUICK, *arguments)
+        faults, key = url.replace("/v1", "/faults"), {"authorization": f"Bearer {self.KEY}"}
+        assert httpx.post(faults, json={"spec": "500=1"}).status_code == 401
+        assert httpx.post(faults, json={"spec": "500=1"}, headers=key).status_code == status
+        process.terminate()
+        process.communicate(timeout=PATIENCE_S)
 
     def test_it_stops_when_its_parent_is_gone(self) -> None:
         parent = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
@@ -510,6 +651,7 @@ class TestProcess:
                 capture_output=True,
                 text=True,
                 timeout=PATIENCE_S,
+                env=os.environ | {"LLMSER_RANKER_KEY": self.KEY},
             )
         assert done.returncode == 1
         assert done.stderr.count("\n") == 1

@@ -45,10 +45,23 @@ def test_ranker_connection_and_plain_variable_mean_the_same(
 ) -> None:
     connection = json.loads(variables["AIRFLOW_CONN_LLMSER_RANKER"])
     monkeypatch.setenv("LLMSER_RANKER_URL", variables["LLMSER_RANKER_URL"])
-    url = endpoint_url(connection["host"])
-    assert Endpoint.from_mapping("llmser_ranker", url, None, connection["extra"]) == Endpoint.from_environment(
-        "llmser_ranker"
-    )
+    monkeypatch.setenv("LLMSER_RANKER_KEY", variables["LLMSER_RANKER_KEY"])
+    url, key = endpoint_url(connection["host"]), connection["password"]
+    made = Endpoint.from_mapping("llmser_ranker", url, key, connection["extra"])
+    assert made == Endpoint.from_environment("llmser_ranker") and made.key and len(made.key) > 40
+
+
+def test_a_key_of_the_users_for_another_ranker_is_not_handed_to_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LLMSER_RANKER_KEY", "somebody-elses")
+    secrets = secret_store.load_or_make(tmp_path)
+    assert environment.build(tmp_path, ADDRESSES, secrets, "marker")["LLMSER_RANKER_KEY"] == secrets.ranker_key
+
+
+def test_airflows_logs_are_for_their_user_alone(variables: dict[str, str]) -> None:
+    assert int(variables["AIRFLOW__LOGGING__FILE_TASK_HANDLER_NEW_FOLDER_PERMISSIONS"], 8) == 0o700
+    assert int(variables["AIRFLOW__LOGGING__FILE_TASK_HANDLER_NEW_FILE_PERMISSIONS"], 8) == 0o600
 
 
 def test_threads_and_slots_fill_the_cores_without_crowding_them(

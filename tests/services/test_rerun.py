@@ -57,6 +57,7 @@ def home(open_folder: Path, told: list[dict[str, Any]]) -> Iterator[Path]:
     home.mkdir(mode=0o711)
     variables = {k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW", "LLMSER"))} | {
         "LLMSER_NOTIFY": "nobody, ops",
+        "LLMSER_RANKER_FAULTS": "",  # none yet, but they may be changed
         "AIRFLOW_CONN_OPS": json.dumps({"conn_type": "http", "host": told.pop()["url"]}),
     }
     with (home / "out").open("wb") as out:
@@ -91,7 +92,8 @@ def test_failed_batches_ask_only_for_what_is_missing_or_for_nothing(home: Path, 
     ranker, url = here.addresses.ranker.removesuffix("/v1"), here.addresses.warehouse
     files = write_sample(home / "sample", users=150, items=60, seed=3)
     values = SMALL | {"reviews": str(files.reviews), "items": str(files.items)}
-    with here.client() as client, httpx.Client(trust_env=False) as faults:
+    key = {"authorization": f"Bearer {here.ranker_key}"}
+    with here.client() as client, httpx.Client(trust_env=False, headers=key) as faults:
 
         def over(run_id: str) -> bool:
             return airflow_api.run(client, run_id)["state"] in ("success", "failed")

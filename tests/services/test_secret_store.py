@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,9 +25,34 @@ def test_made_once_private_and_strong(tmp_path: Path) -> None:
     assert first.admin_password not in repr(first) and first.jwt not in repr(first)
 
 
-@pytest.mark.parametrize("damage", ["", "{", "{}", "[]", '{"jwt": "x"}'])
+def test_a_file_of_an_earlier_version_gets_what_it_lacks_and_keeps_the_rest(tmp_path: Path) -> None:
+    file = tmp_path / secret_store.FILE
+    secret_store.load_or_make(tmp_path)
+    kept = json.loads(file.read_text())
+    del kept["ranker_key"]
+    file.write_text(json.dumps(kept))
+    found = secret_store.load_or_make(tmp_path)
+    assert vars(found) == kept | {"ranker_key": found.ranker_key} and len(found.ranker_key) > 40
+    assert secret_store.load_or_make(tmp_path) == found
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("name", ["jwt", "fernet", "session", "admin_password", "ranker_key"])
+@pytest.mark.parametrize("value", [None, 3, [], {}, "", True])
+def test_a_secret_that_is_none_is_never_taken_for_one(name: str, value: Any, tmp_path: Path) -> None:
+    file = tmp_path / secret_store.FILE
+    secret_store.load_or_make(tmp_path)
+    file.write_text(json.dumps(json.loads(file.read_text()) | {name: value}))
+    with pytest.raises(StorageError, match=r"secrets\.json is damaged; remove it"):
+        secret_store.load_or_make(tmp_path)
+
+
+FERNET = '{"jwt": "x", "fernet": "short", "session": "x", "admin_password": "x"}'
+
+
+@pytest.mark.parametrize("damage", ["", "{", "{}", "[]", '{"jwt": "x"}', "\xff\xfe", "[" * 100_000, "null", FERNET])
 def test_damaged_file_is_one_sentence(tmp_path: Path, damage: str) -> None:
-    (tmp_path / secret_store.FILE).write_text(damage)
+    (tmp_path / secret_store.FILE).write_bytes(damage.encode("latin-1"))
     with pytest.raises(StorageError, match=r"secrets\.json is damaged; remove it"):
         secret_store.load_or_make(tmp_path)
 

@@ -104,6 +104,20 @@ def test_up_from_start_to_stop_twice_and_killed(home: Path) -> None:
             assert file.stat().st_mode & 0o077 == 0, f"{file} shows a secret"
             assert file.suffix == ".json", f"{file} is no place for a secret"
 
+    # What was made here is its user's alone.
+    mine = [path for path in home.rglob("*") if "data" not in path.parts and path != home / "out"]
+    assert [path for path in mine if path.is_file() and path.stat().st_mode & 0o077] == []
+    assert [path for path in mine if path.is_dir() and path.stat().st_mode & 0o066] == []
+
+    # The ranker wants its key, and shows no faults that nobody allowed at its start.
+    ranker, key = here.addresses.ranker, {"authorization": f"Bearer {here.ranker_key}"}
+    with httpx.Client(trust_env=False, timeout=60) as stranger:
+        assert stranger.get(f"{ranker}/models").status_code == 401
+        assert stranger.get(f"{ranker}/models", headers=key).status_code == 200
+        assert stranger.get(f"{ranker}/models", headers=key | {"host": "evil.example"}).status_code == 421
+        faults = ranker.replace("/v1", "/faults")
+        assert stranger.post(faults, json={"spec": "500=1"}, headers=key).status_code == 403
+
     # A second one is refused and says where the first is.
     again = subprocess.run(
         [sys.executable, "-m", "llmser_tasks.cli", "up"],

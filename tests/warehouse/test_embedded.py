@@ -292,3 +292,13 @@ with embedded.on_demand(Path(os.environ["FOLDER"])) as server:
     connection.close()
 assert embedded.running(Path(os.environ["FOLDER"])) is None
 """
+
+
+@pytest.mark.parametrize("damage", ["", "[]", "{}", "null", '{"postgres": 3}', '{"postgres": "x", "llmser": ""}', "{"])
+def test_damaged_passwords_are_one_sentence_and_no_database_is_made(damage: str, open_folder: Path) -> None:
+    home = open_folder / "damaged"
+    (home / "postgres").mkdir(parents=True, exist_ok=True)
+    (home / "postgres" / "passwords.json").write_text(damage)
+    with pytest.raises(StorageError, match=r"passwords\.json (is damaged|lacks a password); restore it, or remove"):
+        embedded.start(home)
+    assert not (home / "postgres" / "data").exists()
