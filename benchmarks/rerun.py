@@ -1,6 +1,6 @@
 """Failed LLM batches rerun in every way there is: what the ledger and the endpoint count, before and after.
 
-    llmser up &
+    LLMSER_RANKER_FAULTS= llmser up &
     python benchmarks/rerun.py
 
 A run of 100 batches of 10 users meets an endpoint whose account is in arrears, for such questions that 1 of the

@@ -1,6 +1,6 @@
 """The story of a run with failed batches in a browser, and the README's pictures of it, from the running product.
 
-    llmser up &
+    LLMSER_RANKER_FAULTS= llmser up &
     python docs/pictures.py [--every FOLDER]
 
 A run on sample data is triggered by Airflow's form, while the ranker says of some questions that the quota is used up,
