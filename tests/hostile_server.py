@@ -57,7 +57,10 @@ class Hostile:
             said = head.decode("latin-1")
             sizes = [line.split(":")[1] for line in said.splitlines() if line.lower().startswith("content-length:")]
             while len(body) < int(sizes[0] if sizes else 0):
-                body += client.recv(1 << 20)
+                received = client.recv(1 << 20)
+                if not received:
+                    return
+                body += received
             path = said.split(" ")[1]
             self.heads.append(said)
             self.asked.append(path)

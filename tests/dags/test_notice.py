@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import pytest
 from airflow.sdk import BaseNotifier
 from hostile_server import dripping, endless, head, hostile
+from patience import PATIENCE_S
 
 import llmser_notice
 
@@ -196,7 +197,7 @@ def test_a_webhook_that_never_ends_keeps_nobody_waiting(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(llmser_notice, "TIMEOUT_S", 0.5)
+    monkeypatch.setattr(llmser_notice, "TIMEOUT_S", PATIENCE_S if told else 0.5)
     caplog.set_level(logging.INFO)
     with hostile(lambda path, body: sends()) as server:
         connect(monkeypatch, "hook", conn_type="http", host=server.url)
