@@ -7,14 +7,13 @@ All bounds on what an endpoint may send stand here. Nothing that it sends is dec
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
 
 import aiohttp
 import httpx
 
 from llmser_tasks.llm.endpoint import Endpoint
-from llmser_tasks.llm.errors import EndpointUnsupported, Timeout, Unavailable, Unreachable, classify
+from llmser_tasks.llm.errors import EndpointUnsupported, LlmError, Timeout, Unavailable, Unreachable, classify
 from llmser_tasks.text import clean_title
 
 LARGEST_RESPONSE = 4 << 20  # bytes; an answer has some hundred
@@ -25,6 +24,7 @@ SMALLEST_FILE_BOUND = 64 << 20  # bytes that any file of answers may have
 FILE_S = 1800.0  # for a file of answers, however large
 UPLOAD_S = 300.0  # for a file of questions, which has 90 MiB at most
 SILENCE_S = 60.0  # between two parts of a file
+DRIVER = (TimeoutError, httpx.HTTPError, aiohttp.ClientError, OSError)  # what it raises where no response comes
 # What is no encoding; charsets are named here by mistake.
 PLAIN = ("", "identity", "utf-8", "utf8")
 
@@ -45,13 +45,16 @@ async def exchange(
     Raises:
         LlmError: there is no response, or none that could be an answer.
     """
-    with _explained(endpoint, within_s, what):
+    try:
         async with asyncio.timeout(within_s):
             response = await transport.handle_async_request(request)
             try:
                 return response.status_code, response.headers, await _body(endpoint, response, what)
             finally:
                 await response.aclose()
+    except DRIVER as error:
+        problem = _explained(error, endpoint, within_s, what)
+    raise problem
 
 
 async def download(
@@ -70,7 +73,7 @@ async def download(
         LlmError: the response is an error, breaks off, or is larger.
     """
     deadline = asyncio.get_running_loop().time() + FILE_S
-    with _explained(endpoint, FILE_S, what):
+    try:
         async with asyncio.timeout_at(deadline):
             response = await transport.handle_async_request(request)
         try:
@@ -94,6 +97,9 @@ async def download(
                 yield part
         finally:
             await response.aclose()
+    except DRIVER as error:
+        problem = _explained(error, endpoint, FILE_S, what)
+    raise problem
 
 
 async def _body(endpoint: Endpoint, response: httpx.Response, what: str) -> bytes:
@@ -133,32 +139,23 @@ def _refuse_encoding(endpoint: Endpoint, response: httpx.Response, what: str) ->
         )
 
 
-@contextmanager
-def _explained(endpoint: Endpoint, within_s: float, what: str) -> Iterator[None]:
-    """Turn what keeps a response away into the class of error that says so.
+def _explained(error: Exception, endpoint: Endpoint, within_s: float, what: str) -> LlmError:
+    """The class of error that says what kept a response away.
 
-    The driver's exceptions are not chained: they carry the request, and that carries the key.
+    To be raised outside of the `except`, not chained: the driver's exceptions carry the request, and that the key.
     """
-    problem: Exception | None = None
-    try:
-        yield
-        return
-    except TimeoutError:
-        pass
-    except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
-        problem = error.__cause__ if isinstance(error.__cause__, aiohttp.ClientError) else error
+    problem = error.__cause__ if isinstance(error.__cause__, aiohttp.ClientError) else error
     where, asked = _where(endpoint), f" {what}" if what else ""
-    if problem is None or (
-        isinstance(problem, aiohttp.ServerTimeoutError) and not isinstance(problem, aiohttp.ConnectionTimeoutError)
-    ):
-        raise Timeout(f"{where} did not answer{asked} within {within_s:g} s.")
+    late = isinstance(problem, TimeoutError) and not isinstance(problem, aiohttp.ConnectionTimeoutError)
+    if late:
+        return Timeout(f"{where} did not answer{asked} within {within_s:g} s.")
     if isinstance(problem, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
         detail = clean_title(str(problem), 160) or type(problem).__name__
-        raise Unreachable(
+        return Unreachable(
             f"{where} cannot be reached ({detail}); check that it runs, that the URL is right, and that no "
             "firewall or proxy stands between."
         )
-    raise Unavailable(f"{where} broke off its response{asked and f' to{asked}'} ({type(problem).__name__}).")
+    return Unavailable(f"{where} broke off its response{asked and f' to{asked}'} ({type(problem).__name__}).")
 
 
 def _where(endpoint: Endpoint) -> str:
