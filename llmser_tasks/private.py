@@ -34,6 +34,16 @@ def handed_out() -> Iterator[None]:
             os.umask(umask)
 
 
+def close_to_strangers(folder: Path) -> None:
+    """Take from everyone but its user and group what an earlier version allowed; a group may have been let in."""
+    try:
+        mode = folder.stat().st_mode
+        if mode & 0o007:
+            folder.chmod(mode & 0o7770)
+    except OSError:  # not there, or not ours
+        pass
+
+
 def write_private(path: Path, text: str) -> None:
     """Write a file that nobody else can read, at no moment, and that is whole or absent."""
     path.parent.mkdir(parents=True, exist_ok=True)

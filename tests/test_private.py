@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from llmser_tasks.errors import StorageError
-from llmser_tasks.private import read_private, write_private
+from llmser_tasks.private import close_to_strangers, read_private, write_private
 
 
 def llmser(home: Path, *arguments: str) -> None:
@@ -39,6 +39,14 @@ def test_what_was_asked_for_elsewhere_is_made_as_the_users_shell_would(tmp_path:
     made = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
     assert made and {path.stat().st_mode & 0o777 for path in made} == {0o644}
     assert (tmp_path / "out").stat().st_mode & 0o777 == 0o755
+
+
+def test_folders_of_an_earlier_version_are_closed_to_strangers_and_left_to_their_group(tmp_path: Path) -> None:
+    for before, after in ((0o755, 0o750), (0o2775, 0o2770), (0o700, 0o700)):
+        tmp_path.chmod(before)
+        close_to_strangers(tmp_path)
+        assert tmp_path.stat().st_mode & 0o7777 == after
+    close_to_strangers(tmp_path / "none")
 
 
 def test_a_private_file_is_read_back_as_it_was_written(tmp_path: Path) -> None:

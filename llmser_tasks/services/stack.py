@@ -19,6 +19,7 @@ import psutil
 from sqlalchemy import create_engine, make_url, text
 
 from llmser_tasks.errors import LlmserError, StorageError
+from llmser_tasks.private import close_to_strangers
 from llmser_tasks.services import airflow_api, environment, processes, secret_store, state
 from llmser_tasks.services.environment import ADMIN, Addresses
 from llmser_tasks.services.processes import Child
@@ -75,6 +76,8 @@ def running(home: Path, say: Say = print) -> Iterator[tuple[Stack, Watch]]:
     """
     home = home.absolute()
     home.mkdir(parents=True, exist_ok=True)
+    for made in ("airflow", "artefacts", "logs"):
+        close_to_strangers(home / made)
     with state.only_one(home):
         before = state.read(home)
         if before is not None and _clean_up(before):
