@@ -133,7 +133,7 @@ def _encoding(response: httpx.Response) -> str:
 def _refuse_encoding(endpoint: Endpoint, response: httpx.Response, what: str) -> None:
     encoding = _encoding(response)
     if encoding not in PLAIN:
-        raise EndpointUnsupported(
+        raise Unavailable(
             f"{_where(endpoint)} compresses {what or 'its answers'} (content-encoding {clean_title(encoding, 40)}), "
             "which it was not asked for; check that its URL is right, or switch that off in whatever stands between."
         )
