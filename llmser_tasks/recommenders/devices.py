@@ -10,11 +10,21 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 
 def pick_device(device: str | None) -> torch.device:
     """The named device, or CUDA where there is one, or the CPU."""
     return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def on_gpu(tensor: Tensor) -> bool:
+    """Whether torch's own operations should work on it, and not loops that are compiled for a CPU.
+
+    Whatever branches between the two asks this, and calls it by its module: so a test can send a CPU's tensors the
+    GPU's way and compare.
+    """
+    return tensor.is_cuda
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from llmser_tasks.recommenders import devices
 from llmser_tasks.recommenders import token_loops as loops
 from llmser_tasks.recommenders.compiled import array
 
@@ -23,7 +24,7 @@ class Dropout(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.probability == 0:
             return x
-        if x.is_cuda:
+        if devices.on_gpu(x):
             return F.dropout(x, self.probability)
         return _dropped(x, new_key(), self.probability)
 

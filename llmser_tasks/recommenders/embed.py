@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from llmser_tasks.recommenders import devices
 from llmser_tasks.recommenders import token_loops as loops
 from llmser_tasks.recommenders.compiled import array
 from llmser_tasks.recommenders.dropout import Dropout, limits, new_key
@@ -22,7 +23,7 @@ def embed(table: Tensor, rows: Tensor, positions: Tensor, places: Tensor, dropou
         IndexError: a row is not in the table; loops would read whatever lies there.
     """
     scale = math.sqrt(table.shape[1])
-    if table.is_cuda:
+    if devices.on_gpu(table):
         embedded: Tensor = dropout(F.embedding(rows, table) * scale + F.embedding(places, positions))
         return embedded
     if len(rows) and (int(rows.min()) < 0 or int(rows.max()) >= len(table)):

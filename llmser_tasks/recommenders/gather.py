@@ -9,12 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from llmser_tasks.recommenders import devices
 from llmser_tasks.recommenders.compiled import Floats, Ints, array, compiled
 
 
 def pick(table: Tensor, rows: Tensor) -> Tensor:
     """table (R, d), rows (…) → (…, d). As `F.embedding`, whose gradient sorts the rows on a CPU before it adds."""
-    if table.is_cuda:
+    if devices.on_gpu(table):
         return F.embedding(rows, table)
     return _picked(table, rows)
 
@@ -61,7 +62,7 @@ class _PickedDistinct(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (rows,) = ctx.saved_tensors
         values = gradients[0]
-        if values.is_cuda or int(rows[0]) == 0:
+        if devices.on_gpu(values) or int(rows[0]) == 0:
             values = values.masked_fill((rows == 0)[:, None], 0.0)
         gradient = torch.sparse_coo_tensor(rows[None], values, ctx.shape, check_invariants=False, is_coalesced=True)
         return gradient, None

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from llmser_tasks.config import Recommender
+from llmser_tasks.recommenders import devices
 from llmser_tasks.recommenders.dropout import Dropout
 from llmser_tasks.recommenders.gather import pick
 from llmser_tasks.recommenders.layout import Layout
@@ -33,7 +34,7 @@ class GRU4Rec(CausalModel):
 
     def contextual(self, table: Tensor, laid: Tensor, layout: Layout) -> Tensor:
         x = self.dropout(pick(table, laid) * self.config.dimension**0.5)
-        hidden = self.step_by_step(x, layout) if x.is_cuda else self.row_by_row(x, layout)
+        hidden = self.step_by_step(x, layout) if devices.on_gpu(x) else self.row_by_row(x, layout)
         states: Tensor = self.norm(x + self.dropout(self.out(hidden)))
         return states
 

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from llmser_tasks.recommenders import devices
 from llmser_tasks.recommenders.batches import length_groups
 from llmser_tasks.sequences.histories import ranges
 
@@ -58,7 +59,7 @@ class Layout:
     @classmethod
     def packed(cls, lengths: Tensor) -> Layout:
         """Rows of up to SHORT tokens first, longer ones in lines of their own; lengths (B,) are at least 1."""
-        return cls.in_lines(lengths) if lengths.is_cuda else cls.back_to_back(lengths)
+        return cls.in_lines(lengths) if devices.on_gpu(lengths) else cls.back_to_back(lengths)
 
     @classmethod
     def back_to_back(cls, lengths: Tensor) -> Layout:
@@ -68,7 +69,7 @@ class Layout:
         start = np.cumsum(short) - short
         taken = int(short.sum())
         groups = [Group(1, taken, "all")] if taken else []
-        groups += _line_up(known, np.flatnonzero(known > SHORT), start, taken, lengths.is_cuda)
+        groups += _line_up(known, np.flatnonzero(known > SHORT), start, taken, devices.on_gpu(lengths))
         return cls._of(groups, start, known, lengths)
 
     @classmethod
@@ -79,7 +80,7 @@ class Layout:
         start = np.zeros(len(known), np.int64)
         start[short], lines = pack(known[short], LINE)
         groups = [Group(lines, LINE, "several")] if lines else []
-        groups += _line_up(known, np.flatnonzero(known > LINE), start, lines * LINE, lengths.is_cuda)
+        groups += _line_up(known, np.flatnonzero(known > LINE), start, lines * LINE, devices.on_gpu(lengths))
         return cls._of(groups, start, known, lengths)
 
     @classmethod

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from llmser_tasks.config import Loss, Recommender
+from llmser_tasks.recommenders import devices
 from llmser_tasks.recommenders.compiled import Floats, array, compiled
 from llmser_tasks.recommenders.gather import pick
 from llmser_tasks.recommenders.negatives import Negatives
@@ -92,7 +93,7 @@ def cross_entropy(states: Tensor, positives: Tensor, negatives: Negatives, table
     """
     del negatives
     every = table[1:]
-    at_once = max(1, (SCORES_CUDA if table.is_cuda else SCORES) // len(every))
+    at_once = max(1, (SCORES_CUDA if devices.on_gpu(table) else SCORES) // len(every))
     if len(states) > at_once:
         partition = _chunked_log_partition(states, every, at_once)
     else:
@@ -116,7 +117,7 @@ def _binary(states: Tensor, positives: Tensor, negatives: Negatives, table: Tens
     """
     items = torch.cat([positives[:, None], negatives.items], dim=1)
     prior = math.log(negatives.items.shape[1] / power)
-    if not states.is_cuda:
+    if not devices.on_gpu(states):
         return _binary_on_cpu(states, items, table, prior, power)
     scores = own_scores(states, items, table) - prior
     return power * F.softplus(-scores[:, 0]) + F.softplus(scores[:, 1:]).sum(1)
@@ -199,7 +200,7 @@ _log_partition: Callable[..., Tensor] = _LogPartition.apply
 
 def _at_once(scores: Tensor) -> int:
     """How many positions' scores (P, K) to work on together."""
-    return max(1, len(scores)) if scores.is_cuda else max(FEWEST, IN_CACHE // scores.shape[1])
+    return max(1, len(scores)) if devices.on_gpu(scores) else max(FEWEST, IN_CACHE // scores.shape[1])
 
 
 class _ChunkedLogPartition(torch.autograd.Function):

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from llmser_tasks.config import Recommender
+from llmser_tasks.recommenders import devices
 from llmser_tasks.recommenders.compiled import Floats, Ints, array, compiled
 from llmser_tasks.sequences.histories import Histories
 
@@ -138,7 +139,7 @@ class UnseenUniform:
     def draw(self, rows: Tensor, positives: Tensor, generator: torch.Generator) -> Negatives:
         del positives
         uniform = torch.rand((len(rows), self.count), generator=generator, device=rows.device, dtype=torch.float64)
-        if not rows.is_cuda:
+        if not devices.on_gpu(rows):
             items = torch.empty(uniform.shape, dtype=torch.long)
             seen = array(self._first), array(self._gaps)
             _nth_unseen(array(rows), array(uniform), *seen, self.items, array(items))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim.adam import adam
 
+from llmser_tasks.recommenders import devices
 from llmser_tasks.recommenders.compiled import Floats, Ints, array, compiled
 
 BETA1, BETA2, EPS = 0.9, 0.999, 1e-8  # the paper's, and torch's
@@ -76,7 +77,7 @@ class Adam:
         rows, values = _distinct_rows(gradient)
         size = self.learning_rate / (1 - BETA1 ** float(state["step"]))
         correction = 1 / (1 - BETA2 ** float(state["step"]))
-        if not parameter.is_cuda:
+        if not devices.on_gpu(parameter):
             moments = array(state["exp_avg"]), array(state["exp_avg_sq"])
             _move(array(rows), array(values), array(parameter), *moments, size, correction)
             return

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from llmser_tasks.recommenders import devices
 from llmser_tasks.recommenders.compiled import Floats, Ints, array, compiled
 
 GATHERED = 1 << 26  # floats of items' embeddings gathered at once on a GPU: 256 MB
@@ -16,7 +17,7 @@ GATHERED = 1 << 26  # floats of items' embeddings gathered at once on a GPU: 256
 
 def own_scores(states: Tensor, items: Tensor, table: Tensor) -> Tensor:
     """(P, K) dot products of states (P, d) with the table's rows `items` (P, K)."""
-    return (on_gpu if states.is_cuda else _on_cpu)(states, items, table)
+    return (on_gpu if devices.on_gpu(states) else _on_cpu)(states, items, table)
 
 
 class _OnCpu(torch.autograd.Function):

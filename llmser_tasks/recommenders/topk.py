@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from llmser_tasks.progress import Progress, silent
+from llmser_tasks.recommenders import devices
 from llmser_tasks.recommenders.batches import Sequences
 from llmser_tasks.recommenders.model import Model
 from llmser_tasks.recommenders.threads import pinned_threads
@@ -41,7 +42,7 @@ def top_k(
     items = np.zeros((len(contexts), k), np.int32)
     scores = np.full((len(contexts), k), -np.inf, np.float32)
     table, barred = model.table[1:], _barred(contexts, exclude)
-    height, width = TILE_CUDA if table.is_cuda else TOP_TILE
+    height, width = TILE_CUDA if devices.on_gpu(table) else TOP_TILE
     with pinned_threads():
         states = encode(model, contexts)
         for start in range(0, len(contexts), height):
@@ -76,7 +77,7 @@ def ranks(model: Model, contexts: Histories, targets: Ints, exclude: Histories) 
     """
     result = np.zeros(len(contexts), np.int32)
     table, barred, column = model.table[1:], _barred(contexts, exclude), targets.astype(np.int64) - 1
-    height, width = TILE_CUDA if table.is_cuda else TILE
+    height, width = TILE_CUDA if devices.on_gpu(table) else TILE
     order = np.argsort(column, kind="stable")  # the targets of neighbours lie in few tiles
     with pinned_threads():
         states = encode(model, contexts)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from llmser_tasks.recommenders import devices
 from llmser_tasks.recommenders.attention import Attention
 from llmser_tasks.recommenders.dropout import Dropout
 from llmser_tasks.recommenders.fused_block import norm_project, residuals
@@ -37,7 +38,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, attention: Attention) -> Tensor:
         """x (T, d)."""
-        if not x.is_cuda:
+        if not devices.on_gpu(x):
             return self._fused(x, attention)
         x = x + self.dropout(self.attention_out(attention(self.query_key_value(self.attention_norm(x)), self.heads)))
         out: Tensor = x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
