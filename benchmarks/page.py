@@ -67,7 +67,7 @@ FILL = [
     " generate_series(42, 44) s, unnest(array['full', 'uniform-100']) p,"
     " unnest(array['all', 'tail users', 'head users', 'tail items', 'head items', 'n=1', 'n=2', 'n=3', 'n≥10']) g,"
     " unnest(array['H@10', 'N@10', 'H@20', 'N@20', 'MRR']) k",
-    "insert into comparisons select run_id, protocol, user_group, metric, .1, .2, .1, .05, .15, .01, .04"
+    "insert into comparisons select run_id, protocol, user_group, metric, .1, .2, .1, .05, .15, .01, .04, .9995, 3, '*'"
     " from metrics where model = 'base' and seed = 42 and run_id like 'run-%'",
     "insert into item_titles select 'run-0', 'item-' || i, 'A title of an item, number ' || i"
     " from generate_series(1, 100000) i",

@@ -1,4 +1,4 @@
-"""How models are called where people read of them."""
+"""How models are called where people read of them, and what must stand beside their figures."""
 
 BACKBONES = {"sasrec": "SASRec", "gru4rec": "GRU4Rec", "bert4rec": "BERT4Rec"}
 MODELS = {"popularity": "popularity", "cooccurrence": "co-occurrence", "base": "base", "llmser": "LLMSeR"}
@@ -20,3 +20,12 @@ STEPS = {  # as rows of the warehouse name them, in the order in which they run
     "publish": "Publish to Postgres",
 }
 ASKING = ("snf", "reason")  # those that ask the LLM, a batch of users each; tasks and batches are called the same
+
+CONDITIONAL = (  # beside every p and every ± (the sd over seeds)
+    "p, intervals and sd are about users and training seeds, given this run's candidates, forward model and shuffles:"
+    " these have one seed, and another one would move the figures further than they say."
+)
+INTERVALS = (
+    "An interval leaves 0 out exactly where p (Holm) is below .05; its level is where Holm's correction stopped."
+)
+ONE_SEED = "One seed: no stars, for what one training gains over another may be luck; give several (--seeds)."

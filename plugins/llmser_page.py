@@ -54,6 +54,7 @@ def application() -> FastAPI:
     from llmser_tasks import page, settings
     from llmser_tasks.commands.formats import comma_separated
     from llmser_tasks.errors import InputError, LlmserError
+    from llmser_tasks.names import CONDITIONAL, INTERVALS, ONE_SEED
     from llmser_tasks.warehouse import acceptance, queries
     from llmser_tasks.warehouse.pages import costs, drift, overview, progress, published, results, tables, users
     from llmser_tasks.warehouse.rows import storable
@@ -106,7 +107,7 @@ def application() -> FastAPI:
 
     @app.get("/api/overview")
     def get_overview() -> Response:
-        return json(overview.datasets(settings.database_url()))
+        return json({"datasets": overview.datasets(settings.database_url()), "conditional": CONDITIONAL})
 
     @app.get("/api/runs")
     def get_runs(dataset: str | None = None, started: datetime | None = None, before: str | None = None) -> Response:
@@ -130,7 +131,8 @@ def application() -> FastAPI:
 
     @app.get("/api/results")
     def get_results(run: str) -> Response:
-        return json(results.results(settings.database_url(), run))
+        told = {"conditional": CONDITIONAL, "intervals": INTERVALS, "one_seed": ONE_SEED}
+        return json(results.results(settings.database_url(), run) | told)
 
     @app.get("/api/costs")
     def get_costs(run: str) -> Response:

@@ -70,7 +70,7 @@ def _figures(connection: Connection, run_id: str) -> None:
     columns = ("run_id", "model", "seed", "protocol", "user_group", "metric", "value", "users")
     replace_rows(connection, "metrics", columns, rows, run_id=run_id)
     compared = [
-        (run_id, "full", group, metric, 0.115, 0.215, 0.1, 0.05, 0.15, 0.0001, 0.0004)
+        (run_id, "full", group, metric, 0.115, 0.215, 0.1, 0.05, 0.15, 0.0001, 0.0004, 0.9955, 2, "***")
         for group in GROUPS
         for metric in ("H@10", "N@10")
     ]
@@ -86,15 +86,18 @@ def _figures(connection: Connection, run_id: str) -> None:
         "high",
         "p",
         "p_holm",
+        "level",
+        "seeds",
+        "stars",
     )
     replace_rows(connection, "comparisons", columns, compared, run_id=run_id)
     replace_rows(connection, "reports", ("run_id", "html"), [(run_id, "<h1>Report</h1>")], run_id=run_id)
 
 
 def _earlier(connection: Connection) -> None:
-    row = (FINISHED, "earlier", "full", "all", "N@10", 0.2, 0.215, -0.015, -0.02, -0.01, 0.001, 0.005)
+    row = (FINISHED, "earlier", "full", "all", "N@10", 0.2, 0.215, -0.015, -0.02, -0.01, 0.001, 0.005, 0.95, 2, "▼**")
     columns = ("run_id", "earlier_run", "protocol", "user_group", "metric", "earlier", "llmser", "difference", "low",
-               "high", "p", "p_holm")  # fmt: skip
+               "high", "p", "p_holm", "level", "seeds", "stars")  # fmt: skip
     replace_rows(connection, "earlier_comparisons", columns, [row], run_id=FINISHED)
 
 

@@ -1,17 +1,22 @@
-"""Nothing up to α knows a validation or test item: by the bytes, and by what the steps can name."""
+"""Nothing up to α knows a validation or test item, and no model a test item: by the bytes, and by what the steps can
+name."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from endpoint_double import Double, llm, llm_server
-from tiny_dumps import SMALL, Careers, FakeEncoder, careers, write_dumps
+from tiny_dumps import ITEMS, SMALL, Careers, FakeEncoder, careers, write_dumps
 
 from llmser_tasks import pipeline
+from llmser_tasks.evaluation import baselines
 from llmser_tasks.pipeline import Made
+from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.workspace import DATA_SUFFIXES, Workspace
 
 __all__ = ["llm", "llm_server"]
@@ -32,6 +37,16 @@ def permuted(people: Careers) -> dict[str, list[int]]:
         }
         if all(mixed[user][-2:] != people[user][-2:] for user in users):
             return mixed
+
+
+def last_permuted(people: Careers, users: Sequence[str]) -> dict[str, list[int]]:
+    """Only these users' last items handed on among them, to whom they are new; nobody keeps theirs."""
+    random, lasts = np.random.default_rng(2), [people[user][-1] for user in users]
+    while unfit := [row for row, user in enumerate(users) if lasts[row] in people[user]]:
+        for row, other in zip(unfit, random.integers(0, len(users), len(unfit)), strict=True):
+            lasts[row], lasts[other] = lasts[other], lasts[row]
+    handed = dict(zip(users, lasts, strict=True))
+    return {user: [*items[:-1], handed.get(user, items[-1])] for user, items in people.items()}
 
 
 def files(workspace: Workspace, refs: Made, name: str) -> dict[str, bytes]:
@@ -72,3 +87,109 @@ def test_what_comes_after_training_changes_no_byte_up_to_alpha(
             inputs = json.loads((workspace.root / refs[name]["path"] / "manifest.json").read_text())["inputs"]
             assert set(inputs) <= {"training", "catalogue", "picks", *DERIVED}, name
             assert not held_out & set(inputs.values()), name
+
+
+MODELS = ("base/42", "weighted/42", "base/43", "weighted/43")
+LEARNING = SMALL | {"seeds": [42, 43], "epochs": 6, "patience": 1, "gate": None}
+
+
+def trained(run: pipeline.Run, llm: Double) -> Made:
+    """Everything up to the models, but not the figures."""
+    refs = pipeline.augment(run, llm.endpoint)
+    for seed in run.config.evaluation.seeds:
+        refs = refs | pipeline.train_base(run, refs, seed) | pipeline.train_weighted(run, refs, seed)
+    return refs
+
+
+def learned(workspace: Workspace, refs: Made, name: str) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """A model's bytes, and what its training came to: when it stopped, and how good it was where it looked."""
+    summary = json.loads((workspace.root / refs[name]["path"] / "manifest.json").read_text())["summary"]
+    return files(workspace, refs, name), {key: summary[key] for key in ("epochs", "best_epoch", "ndcg", "users")}
+
+
+def names_no_test(workspace: Workspace, refs: Made) -> None:
+    for name in MODELS:
+        inputs = json.loads((workspace.root / refs[name]["path"] / "manifest.json").read_text())["inputs"]
+        assert refs["test"]["content"] not in inputs.values(), name
+
+
+@pytest.fixture
+def light(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("LLMSER_THREADS", "1")
+    monkeypatch.setenv("LLMSER_HOME", str(tmp_path))
+    monkeypatch.delenv("LLMSER_INBOX", raising=False)
+    monkeypatch.setattr(pipeline, "Encoder", FakeEncoder)
+
+
+def test_test_items_change_no_byte_of_a_model_a_counter_or_a_title_that_is_compared(
+    tmp_path: Path, database_url: str, llm: Double, light: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embedded: list[Sequence[str]] = []
+    embed = FakeEncoder.embed
+    monkeypatch.setattr(
+        FakeEncoder, "embed", lambda self, titles, *rest: embedded.append(titles) or embed(self, titles)
+    )
+    counted: list[bytes] = []
+    for name in ("popularity", "cooccurrence"):
+        count = getattr(baselines, name)
+
+        def counting(histories: Histories, items: int, count: Any = count) -> Any:
+            counted.append(histories.users.tobytes() + histories.offsets.tobytes() + histories.items.tobytes())
+            return count(histories, items)
+
+        monkeypatch.setattr(baselines, name, counting)
+
+    people = careers()
+    worlds: list[tuple[Workspace, Made]] = []
+    looked: list[tuple[list[Sequence[str]], list[bytes]]] = []
+    for name, world in (("before", people), ("after", last_permuted(people, list(people)))):
+        workspace = Workspace(tmp_path / name)
+        values = LEARNING | write_dumps(tmp_path / f"{name}-dumps", world)
+        run = pipeline.start(name, values, workspace=workspace, database_url=database_url)
+        refs = trained(run, llm)
+        pipeline.evaluate(run, refs)
+        worlds.append((workspace, refs))
+        looked.append((embedded[:], counted[:]))
+        embedded.clear(), counted.clear()
+
+    (here, ours), (there, theirs) = worlds
+    for name in (*UP_TO_ALPHA, "validation"):
+        assert files(here, ours, name) == files(there, theirs, name), name
+    assert files(here, ours, "test") != files(there, theirs, "test")
+    for name in MODELS:
+        assert learned(here, ours, name) == learned(there, theirs, name), f"{name} knows something of the test items"
+    assert all(looked[0]) and looked[0] == looked[1]
+    for workspace, refs in worlds:
+        names_no_test(workspace, refs)
+
+
+def test_test_items_change_no_byte_of_a_model_that_a_refresh_goes_on_from(
+    tmp_path: Path, database_url: str, llm: Double, light: None
+) -> None:
+    people = careers()
+    workspace = Workspace(tmp_path / "artefacts")
+    where = {"workspace": workspace, "database_url": database_url}
+    values = LEARNING | {"dataset": "tiny"} | write_dumps(tmp_path / "dumps", people)
+    pipeline.run_all(values, run_id="former", endpoint=llm.endpoint, **where)
+
+    new = np.random.default_rng(3)
+    active = [user for user, items in people.items() if len(items) > 3][:6]  # each gets two items more
+    grown = {
+        user: [*items, *(int(i) for i in new.permutation(np.setdiff1d(range(1, ITEMS + 1), items))[:2])]
+        if user in active
+        else items
+        for user, items in people.items()
+    }
+    runs = []
+    for name, world in (("one", grown), ("two", last_permuted(grown, active))):
+        dumps = write_dumps(tmp_path / f"{name}-dumps", world)
+        knobs = values | dumps | {"incremental": True}
+        runs.append(pipeline.start(name, knobs, **where))  # both start from the same run: neither is published
+    ours, theirs = (trained(run, llm) for run in runs)
+    assert "changes" in ours and files(workspace, ours, "test") != files(workspace, theirs, "test")
+    for name in MODELS:
+        assert learned(workspace, ours, name) == learned(workspace, theirs, name), name
+        manifest = json.loads((workspace.root / ours[name]["path"] / "manifest.json").read_text())
+        assert "start" in manifest["inputs"], f"{name} did not go on from the earlier one"
+    names_no_test(workspace, ours)
+    names_no_test(workspace, theirs)

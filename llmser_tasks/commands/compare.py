@@ -10,7 +10,7 @@ import click
 
 from llmser_tasks import settings
 from llmser_tasks.commands.show import announced, format_option, refuse_unreadable, to_stdout
-from llmser_tasks.names import BACKBONES, MODELS
+from llmser_tasks.names import BACKBONES, CONDITIONAL, INTERVALS, MODELS, ONE_SEED
 from llmser_tasks.serving import KINDS
 from llmser_tasks.warehouse.artefacts import Kept
 from llmser_tasks.warehouse.queries import Rows
@@ -22,7 +22,7 @@ TEXT, WHOLE, FLOAT = 25, 23, 701  # Postgres' type numbers
 EXACT = {
     "protocol": TEXT, "user_group": TEXT, "users": WHOLE, "run_id": TEXT, "backbone": TEXT, "model": TEXT,
     "settings": 3802, "seeds": WHOLE, "metric": TEXT, "mean": FLOAT, "sd": FLOAT, "difference": FLOAT, "low": FLOAT,
-    "high": FLOAT, "p": FLOAT, "p_holm": FLOAT, "stars": TEXT,
+    "high": FLOAT, "level": FLOAT, "p": FLOAT, "p_holm": FLOAT, "stars": TEXT,
 }  # fmt: skip
 
 
@@ -43,7 +43,8 @@ def compare(runs: Sequence[str], protocol: str, groups: Sequence[str], reference
 
     Stars tell how surely a row differs from the reference: a two-sided paired t-test over users, each averaged over the
     seeds, corrected by Holm for all comparisons shown. * is p < .05, ** p < .01, *** p < .001; ▼ before them means
-    worse. CSV, JSON and Parquet hold differences, their 95 % bootstrap intervals and p as well, a metric a line.
+    worse. A row or reference with one seed has none. CSV, JSON and Parquet hold differences, their intervals with the
+    level of these, and p as well, a metric a line.
     """
     refuse_unreadable(form)
     with settings.database() as url:
@@ -61,16 +62,21 @@ def compare(runs: Sequence[str], protocol: str, groups: Sequence[str], reference
             " (paired t-test, Holm); ▼ worse.",
             err=True,
         )
+        if any(cell.seeds == 1 for cell in cells):
+            click.echo(ONE_SEED, err=True)
     else:
         rows = (_exact(cell, protocol) for cell in cells)
         to_stdout(Rows(list(EXACT), list(EXACT.values()), rows), form)
+        click.echo(INTERVALS, err=True)
+    click.echo(CONDITIONAL, err=True)
 
 
 def _exact(cell: Cell, protocol: str) -> Sequence[Any]:
     row = cell.row
     return (
         protocol, cell.group, cell.users, row.run_id, row.backbone, row.model, dict(row.settings), len(row.ranks),
-        cell.metric, cell.mean, cell.sd, cell.difference, cell.low, cell.high, cell.p, cell.p_holm, cell.stars,
+        cell.metric, cell.mean, cell.sd, cell.difference, cell.low, cell.high, cell.level,
+        cell.p, cell.p_holm, cell.stars,
     )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ import click
 from llmser_tasks import settings
 from llmser_tasks.commands.formats import FORMATS
 from llmser_tasks.errors import StorageError
+from llmser_tasks.names import CONDITIONAL, INTERVALS
 from llmser_tasks.private import handed_out
 from llmser_tasks.serving import KINDS, ModelName
 from llmser_tasks.warehouse import acceptance, queries, runs
@@ -23,6 +24,7 @@ from llmser_tasks.warehouse.runs import RunRow
 WHAT = [*queries.QUERIES, "report"]
 SUFFIXES = {".csv": "csv", ".json": "json", ".parquet": "parquet", ".pq": "parquet", ".txt": "table"}
 NAMES = ", ".join(WHAT)
+TESTED = {"tail-report": CONDITIONAL, "comparisons": f"{INTERVALS} {CONDITIONAL}"}  # what is said beside each p
 
 
 format_option = click.option("--format", "form", type=click.Choice(list(FORMATS)), default="table", show_default=True)
@@ -81,6 +83,8 @@ def _write(run: str, what: str, form: str, output: Path | None) -> None:
         else:
             with queries.read(url, what, run_id) as found, opened(output) as out:
                 FORMATS[form](found, out)
+    if what in TESTED:
+        click.echo(TESTED[what], err=True)
     if output:
         click.echo(f"Wrote {output}.", err=True)
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 from sqlalchemy import text
 
 from llmser_tasks.errors import LlmserError
 from llmser_tasks.evaluation.protocols import FULL
 from llmser_tasks.evaluation.side_by_side import compare_runs
-from llmser_tasks.evaluation.significance import holm
+from llmser_tasks.evaluation.significance import PairedTest, judged
 from llmser_tasks.warehouse import runs
 from llmser_tasks.warehouse.artefacts import Kept
 from llmser_tasks.warehouse.engine import transaction
@@ -19,12 +18,17 @@ from llmser_tasks.workspace import Workspace
 EARLIER_RUNS = 3
 COLUMNS = (
     "earlier_run", "protocol", "user_group", "metric", "earlier", "llmser", "difference", "low", "high", "p", "p_holm",
+    "level", "seeds", "stars",
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One metric over one group: this run's mean beside an earlier run's, with a 95 % bootstrap interval."""
+    """One metric over one group: this run's mean beside an earlier run's, and the test of their difference.
+
+    Attributes:
+        seeds: the fewest that either was trained with.
+    """
 
     earlier_run: str
     protocol: str
@@ -32,10 +36,8 @@ class Difference:
     metric: str
     earlier: float
     llmser: float
-    difference: float
-    low: float
-    high: float
-    p: float
+    test: PairedTest
+    seeds: int
 
 
 def against_earlier(database_url: str, run_id: str, workspace: Workspace) -> list[tuple[object, ...]]:
@@ -54,8 +56,8 @@ def against_earlier(database_url: str, run_id: str, workspace: Workspace) -> lis
             continue
     if not found:
         return []
-    corrected = holm(np.array([difference.p for difference in found])).tolist()
-    return [(*vars(difference).values(), p_holm) for difference, p_holm in zip(found, corrected, strict=True)]
+    said = judged([one.test for one in found], [one.seeds for one in found])
+    return [tuple((vars(one) | row)[name] for name in COLUMNS) for one, row in zip(found, said, strict=True)]
 
 
 def _differences(before: Kept, kept: Kept) -> list[Difference]:
@@ -69,17 +71,13 @@ def _differences(before: Kept, kept: Kept) -> list[Difference]:
             cell.metric,
             means[cell.group, cell.metric],
             cell.mean,
-            cell.difference,
-            cell.low,
-            cell.high,
-            cell.p,
+            cell.test,
+            cell.seeds,
         )
         for cell in cells
         if (cell.row.run_id, cell.row.model) == (kept.row.run_id, "llmser")
-        and cell.difference is not None
-        and cell.low is not None
-        and cell.high is not None
-        and cell.p is not None
+        and cell.test is not None
+        and cell.seeds is not None
     ]
 
 

@@ -27,7 +27,7 @@ from llmser_tasks.evaluation import baselines
 from llmser_tasks.evaluation.groups import Mask, groups
 from llmser_tasks.evaluation.metrics import METRICS, Floats, Ranks, means, per_user
 from llmser_tasks.evaluation.protocols import FULL, Cases, append, cases, draw_negatives, uniform
-from llmser_tasks.evaluation.significance import holm, interval, paired_p
+from llmser_tasks.evaluation.significance import PairedTest, judged
 from llmser_tasks.progress import Progress, silent
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.sequences.targets import Targets, read_targets
@@ -58,7 +58,8 @@ METRIC_ROWS = pa.schema(
 )
 COMPARISON_ROWS = pa.schema(
     [(name, pa.string()) for name in ("protocol", "user_group", "metric")]
-    + [(name, pa.float64()) for name in ("base", "llmser", "difference", "low", "high", "p", "p_holm")]
+    + [(name, pa.float64()) for name in ("base", "llmser", "difference", "low", "high", "p", "p_holm", "level")]
+    + [("seeds", pa.int32()), ("stars", pa.string())]
 )
 RANK_ROWS = pa.schema(
     [
@@ -151,7 +152,7 @@ def evaluate(
         rankings = rank_all(asked, prior, histories, items, config, trained, progress)
         metrics, paired = measure(rankings, asked, masks, folder / "ranks.parquet")
         pq.write_table(pa.Table.from_pylist(metrics, METRIC_ROWS), folder / "metrics.parquet")
-        comparisons = compare(paired, masks, len(seeds), config.seed)
+        comparisons = compare(paired, masks, len(seeds))
         pq.write_table(pa.Table.from_pylist(comparisons, COMPARISON_ROWS), folder / "comparisons.parquet")
 
         known = known_items(histories, read_targets(workspace.folder(validation) / "targets.parquet"), held_out)
@@ -249,22 +250,19 @@ def measure(
     return rows, paired
 
 
-def compare(paired: Mapping[str, Paired], masks: Mapping[str, Mask], seeds: int, seed: int) -> list[dict[str, Any]]:
+def compare(paired: Mapping[str, Paired], masks: Mapping[str, Mask], seeds: int) -> list[dict[str, Any]]:
     """LLMSeR against base in every protocol, group and metric, over users, each user averaged over the seeds."""
-    rows = []
+    rows, tests = [], []
     for protocol, values in paired.items():
         for metric in METRICS:
             base, llmser = (values.mean(model, metric, seeds) for model in TRAINED)
             for group, users in masks.items():
-                difference = (llmser - base)[users]
-                low, high = interval(difference, seed)
+                tests.append(PairedTest.of((llmser - base)[users]))
                 rows.append(
                     {"protocol": protocol, "user_group": group, "metric": metric}
                     | {"base": float(base[users].mean()), "llmser": float(llmser[users].mean())}
-                    | {"difference": float(difference.mean()), "low": low, "high": high, "p": paired_p(difference)}
                 )
-    adjusted = holm(np.array([row["p"] for row in rows]))
-    return [row | {"p_holm": float(p)} for row, p in zip(rows, adjusted, strict=True)]
+    return [row | said for row, said in zip(rows, judged(tests, [seeds] * len(tests)), strict=True)]
 
 
 def known_items(training: Histories, validation: Targets, test: Targets) -> Histories:

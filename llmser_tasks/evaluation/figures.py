@@ -85,22 +85,22 @@ def tail_and_head(groups: Sequence[tuple[str, Mapping[str, tuple[float, float]]]
 
 
 def differences(rows: Sequence[Mapping[str, Any]]) -> str:
-    """LLMSeR − base in NDCG@10 per user group, with its bootstrap interval; filled where Holm's p is below .05."""
+    """LLMSeR − base in NDCG@10 per user group, with its interval; filled where the difference has stars."""
     with _figure("differences") as (figure, axes):
         place = np.arange(len(rows))[::-1]
         axes.axvline(0, color=MUTED, lw=1)
         for at, row in zip(place, rows, strict=True):
             axes.plot([row["low"], row["high"]], [at, at], color=LLMSER, lw=2, solid_capstyle="round")
-            fill = LLMSER if row["p_holm"] < 0.05 else SOFT
+            fill = LLMSER if row["stars"] else SOFT
             axes.plot(row["difference"], at, "o", ms=6.5, color=LLMSER, markerfacecolor=fill, mew=1.6)
         axes.set_yticks(place, [row["user_group"] for row in rows])
         axes.tick_params(axis="y", length=0)
         axes.set_ylim(-0.7, len(rows) - 0.3)
-        axes.set_xlabel("LLMSeR − base, NDCG@10 (95 % interval)")
+        axes.set_xlabel("LLMSeR − base, NDCG@10")
         axes.xaxis.set_major_formatter(lambda value, _: _decimal(value))
         axes.grid(axis="y", visible=False)
         axes.grid(axis="x", color=LINE, lw=0.8)
-        return _svg(figure, "Difference in NDCG@10 per user group with 95 % intervals")
+        return _svg(figure, "Difference in NDCG@10 per user group with intervals")
 
 
 def reliability(omega: NDArray[np.float64], hit: NDArray[np.bool_], compared: NDArray[np.bool_]) -> str:

@@ -19,15 +19,14 @@ from llmser_tasks.evaluation import figures
 from llmser_tasks.evaluation.examples import Example
 from llmser_tasks.evaluation.metrics import METRICS
 from llmser_tasks.evaluation.protocols import FULL, uniform
-from llmser_tasks.evaluation.significance import RESAMPLES
-from llmser_tasks.names import BACKBONES
+from llmser_tasks.evaluation.significance import in_percent, verdict
+from llmser_tasks.names import BACKBONES, CONDITIONAL, INTERVALS, ONE_SEED
 
 MODELS = {"base": "Base", "llmser": "LLMSeR", "cooccurrence": "Co-occurrence", "popularity": "Popularity"}
 TILES = {"all": "All users", "tail users": "Tail users", "head users": "Head users", "tail items": "Tail items"}
 USER_KINDS = ("tail users", "head users", "tail items", "head items")
 EMBEDDED = "llmser_ranker"  # the connection of the project's own ranker …
 RANKER = "embedding-ranker"  # … and the name under which it answers
-SIGNIFICANT = 0.05
 
 Values = dict[tuple[str, str, str, str], list[float]]  # (model, protocol, group, metric) → one value per seed
 
@@ -63,12 +62,12 @@ class Report:
 
 @dataclass(frozen=True)
 class Cell:
-    """One number of a table: mean and sd over the seeds (None where they agree); best of its column; starred."""
+    """One number of a table: mean and sd over the seeds (None where they agree); best of its column; its stars."""
 
     mean: float
     deviation: float | None
     best: bool = False
-    star: bool = False
+    stars: str = ""
 
 
 def render(report: Report) -> str:
@@ -97,7 +96,10 @@ def render(report: Report) -> str:
             full=FULL,
             legacy=legacy,
             compared=compared,
-            resamples=RESAMPLES,
+            one_seed=ONE_SEED if len(report.facts["seeds"]) == 1 else "",
+            conditional=CONDITIONAL,
+            intervals=INTERVALS,
+            level=in_percent(report.comparisons[0]["level"]),
             fewest=figures.FEWEST,
             figures={
                 "lengths": figures.lengths(report.facts["lengths"], report.facts["tail_threshold"]),
@@ -147,7 +149,7 @@ def _table(
                     mean,
                     deviation or None,
                     best=mean == best > 0,
-                    star=model == "llmser" and compared[protocol, group, metric]["p_holm"] < SIGNIFICANT,
+                    stars=compared[protocol, group, metric]["stars"] if model == "llmser" else "",
                 )
         table[group] = rows
     return table
@@ -205,6 +207,11 @@ def change(row: Mapping[str, Any]) -> str:
     return f"{100 * row['difference'] / row['base']:+.1f} %".replace("-", "−") if row["base"] else "new"
 
 
+def tone(row: Mapping[str, Any]) -> str:
+    """The colour of a difference: one only where it is significant."""
+    return "" if not row["stars"] else "up" if row["difference"] > 0 else "down"
+
+
 def number(value: float | int) -> str:
     return f"{value:,}"
 
@@ -219,4 +226,5 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {"decimal": decimal, "signed": signed, "change": change, "number": number}
+    environment.filters |= {"tone": tone, "verdict": verdict}
     return environment

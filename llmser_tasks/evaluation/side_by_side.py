@@ -23,7 +23,7 @@ from llmser_tasks.evaluation.evaluate import TRAINED
 from llmser_tasks.evaluation.groups import Mask, groups
 from llmser_tasks.evaluation.metrics import METRICS, Ranks, per_user
 from llmser_tasks.evaluation.protocols import Cases, cases
-from llmser_tasks.evaluation.significance import holm, intervals, paired_p
+from llmser_tasks.evaluation.significance import PairedTest, judged
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.sequences.targets import read_targets
 from llmser_tasks.warehouse.artefacts import Kept
@@ -31,7 +31,6 @@ from llmser_tasks.warehouse.artefacts import Kept
 COUNTERS = ("popularity", "cooccurrence")
 MODELS = (*COUNTERS, *TRAINED)
 SHOWN = ("all", "tail users", "head users")
-STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
 # Settings that change no figure, or stand in columns of their own.
 SILENT = {"dataset", "reviews", "items", "backbone", "seeds", "recommendations", "users_per_batch"}
 
@@ -62,9 +61,11 @@ class Cell:
 
     Attributes:
         sd: sample standard deviation over seeds; None with one seed.
-        difference, low, high: mean over users of row − reference, and its 95 % bootstrap interval; None in the
-            reference's own row, like the two p.
+        test: of the mean over users of row − reference; None in the reference's own row, like all that follows.
+        low, high, level: the interval of the difference and its level, the same for all cells of the table.
         p_holm: p of the paired t-test, corrected for all cells of the table.
+        seeds: the fewest that the row and the reference were trained with.
+        stars: none with one seed.
     """
 
     row: Row
@@ -73,19 +74,15 @@ class Cell:
     metric: str
     mean: float
     sd: float | None
+    test: PairedTest | None = None
     difference: float | None = None
     low: float | None = None
     high: float | None = None
     p: float | None = None
     p_holm: float | None = None
-
-    @property
-    def stars(self) -> str:
-        """`*`, `**`, `***` for p_holm below .05, .01, .001; ▼ before them where the row is worse."""
-        if self.p_holm is None or self.difference is None:
-            return ""
-        stars = next((stars for level, stars in STARS if self.p_holm < level), "")
-        return f"▼{stars}" if stars and self.difference < 0 else stars
+    level: float | None = None
+    seeds: int | None = None
+    stars: str = ""
 
 
 @dataclass(frozen=True)
@@ -146,11 +143,7 @@ def compare_runs(
     chosen = _reference(rows, first.row.run_id, reference)
     threshold = json.loads((first.folder("evaluation") / "facts.json").read_text())["tail_threshold"]
     masks = groups(asked.cases.n, asked.cases.targets, asked.counts, threshold)
-    cells = [
-        cell
-        for group in _chosen(masks, names)
-        for cell in _cells(rows, chosen, group, masks[group], seed=min(chosen.ranks))
-    ]
+    cells = [cell for group in _chosen(masks, names) for cell in _cells(rows, chosen, group, masks[group])]
     return _corrected(cells), chosen
 
 
@@ -222,7 +215,7 @@ def _chosen(masks: Mapping[str, Mask], names: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(names)) or [name for name in SHOWN if name in masks]
 
 
-def _cells(rows: Sequence[Row], reference: Row, group: str, users: Mask, seed: int) -> list[Cell]:
+def _cells(rows: Sequence[Row], reference: Row, group: str, users: Mask) -> list[Cell]:
     """Every metric of every row over one group, not yet corrected."""
     averaged, of_seeds = [], []
     for row in rows:
@@ -230,23 +223,20 @@ def _cells(rows: Sequence[Row], reference: Row, group: str, users: Mask, seed: i
         averaged.append(np.mean(values, axis=0))  # (U, metrics)
         of_seeds.append(np.array([of_seed.mean(axis=0) for of_seed in values]))  # (seeds, metrics)
     beside = averaged[rows.index(reference)]
-    lows, highs = intervals(np.concatenate([values - beside for values in averaged], axis=1), seed)
-    spans = np.stack([lows, highs], axis=1).reshape(len(rows), len(METRICS), 2).tolist()
     cells = []
-    for row, values, means, span in zip(rows, averaged, of_seeds, spans, strict=True):
+    for row, values, means in zip(rows, averaged, of_seeds, strict=True):
         for column, metric in enumerate(METRICS):
             sd = float(means[:, column].std(ddof=1)) if len(means) > 1 else None
             cell = Cell(row, group, int(users.sum()), metric, float(means[:, column].mean()), sd)
             if row is not reference:
-                difference = values[:, column] - beside[:, column]
-                low, high = span[column]
-                p = paired_p(difference)
-                cell = replace(cell, difference=float(difference.mean()), low=low, high=high, p=p)
+                test = PairedTest.of(values[:, column] - beside[:, column])
+                cell = replace(cell, test=test, seeds=min(len(row.ranks), len(reference.ranks)))
             cells.append(cell)
     return cells
 
 
 def _corrected(cells: Sequence[Cell]) -> list[Cell]:
-    """With p_holm, over all comparisons of the table."""
-    adjusted = iter(holm(np.array([cell.p for cell in cells if cell.p is not None])))
-    return [cell if cell.p is None else replace(cell, p_holm=float(next(adjusted))) for cell in cells]
+    """With what the tests say, over all comparisons of the table."""
+    tested = [(cell.test, cell.seeds) for cell in cells if cell.test is not None and cell.seeds is not None]
+    said = iter(judged([test for test, _ in tested], [seeds for _, seeds in tested]))
+    return [cell if cell.test is None else replace(cell, **next(said)) for cell in cells]

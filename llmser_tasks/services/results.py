@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from llmser_tasks.names import MODELS
+from llmser_tasks.names import CONDITIONAL, MODELS, ONE_SEED
 from llmser_tasks.warehouse import queries, runs
 
 
@@ -26,12 +26,21 @@ def show(database_url: str, run_id: str, console: Console) -> None:
     groups = Table(title=f"Base against LLMSeR, NDCG@10, full ranking, {run.dataset}", caption=warning or None)
     for name in ("group", "users", "base", "LLMSeR", "difference", "p (Holm)"):
         groups.add_column(name, justify="left" if name == "group" else "right")
+    one_seed = False
     for row in _rows(database_url, "tail-report", run_id):
         if row["protocol"] != "full":
             continue
         change = f"{100 * row['difference'] / row['base']:+.1f} %" if row["base"] else "–"
+        one_seed |= row["seeds"] == 1
         p = "" if row["p_holm"] is None else f"{row['p_holm']:.3f}"
-        groups.add_row(row["user_group"], f"{row['users']:,}", f"{row['base']:.4f}", f"{row['llmser']:.4f}", change, p)
+        groups.add_row(
+            row["user_group"],
+            f"{row['users']:,}",
+            f"{row['base']:.4f}",
+            f"{row['llmser']:.4f}",
+            f"{change} {row['stars'] or ''}".rstrip(),
+            p,
+        )
     models = Table(title="All users, full ranking")
     for name in ("model", "H@10", "N@10", "H@20", "N@20", "MRR"):
         models.add_column(name, justify="left" if name == "model" else "right")
@@ -46,6 +55,7 @@ def show(database_url: str, run_id: str, console: Console) -> None:
             models.add_row(title, *("" if value is None else f"{value:.4f}" for value in metrics))
     console.print(models)
     console.print(groups)
+    console.print(*[ONE_SEED] * one_seed, CONDITIONAL, style="dim")
 
 
 def save_report(database_url: str, run_id: str, home: Path) -> Path:

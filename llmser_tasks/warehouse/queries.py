@@ -20,7 +20,7 @@ QUERIES = {
         " from table1 where run_id = :run order by protocol, user_group, model"
     ),
     "tail-report": (
-        "select protocol, user_group, users, base, llmser, difference, p_holm"
+        "select protocol, user_group, users, base, llmser, difference, p_holm, seeds, stars"
         " from tail_report where run_id = :run order by protocol, user_group"
     ),
     "metrics": (
@@ -28,7 +28,7 @@ QUERIES = {
         " from metrics where run_id = :run order by protocol, user_group, metric, model, seed"
     ),
     "comparisons": (
-        "select protocol, user_group, metric, base, llmser, difference, low, high, p, p_holm"
+        "select protocol, user_group, metric, base, llmser, difference, low, high, level, p, p_holm, seeds, stars"
         " from comparisons where run_id = :run order by protocol, user_group, metric"
     ),
     "pseudo-items": (

@@ -15,6 +15,8 @@ from llmser_tasks.config import from_flat
 from llmser_tasks.evaluation import evaluate, figures
 from llmser_tasks.evaluation.examples import Example, examples, spread
 from llmser_tasks.evaluation.report import Report, change, decimal, render, signed
+from llmser_tasks.evaluation.significance import stars
+from llmser_tasks.names import CONDITIONAL, INTERVALS, ONE_SEED
 
 LINES = {"read": 70, "kept": 60, "duplicates": 3, "filtered": {"user_core": 5}, "quarantined": {"bad JSON": 2}}
 INGEST: dict[str, Any] = {
@@ -139,10 +141,43 @@ def test_the_embedding_ranker_is_called_no_llm(report: Report) -> None:
     assert "not an LLM" in Page(render(replace(report, config=config, answered_by={"embedding-ranker": 12}))).text
 
 
-@pytest.mark.parametrize(("p", "stars"), [(0.2, 0), (0.01, 3)])  # in its tile, the main table and the group table
-def test_stars_stand_only_where_holm_allows_them(report: Report, p: float, stars: int) -> None:
-    rows = [row | {"p_holm": p if _first(row) else 1.0} for row in report.comparisons]
-    assert render(replace(report, comparisons=rows)).count("<sup>*</sup>") == stars
+@pytest.mark.parametrize(("shown", "places"), [("", 0), ("*", 3)])  # in its tile, the main table and the group table
+def test_stars_stand_only_where_the_rows_have_them(report: Report, shown: str, places: int) -> None:
+    rows = [row | {"stars": shown if _first(row) else ""} for row in report.comparisons]
+    assert render(replace(report, comparisons=rows)).count("<sup>*</sup>") == places
+
+
+@pytest.mark.parametrize(
+    ("shown", "difference", "colour", "word"),
+    [("", 0.049, "", "not significant"), ("*", 0.049, "up", "significant"), ("▼*", -0.049, "down", "significant")],
+)
+def test_a_change_has_a_colour_only_where_it_is_significant_and_says_which(
+    report: Report, shown: str, difference: float, colour: str, word: str
+) -> None:
+    rows = [row | {"stars": shown, "difference": difference, "base": 1.0} for row in report.comparisons]
+    html = render(replace(report, comparisons=rows))
+    change_ = f"{100 * difference:+.1f} %".replace("-", "−")
+    tile = re.search(rf'<div class="change {colour}">{re.escape(change_)}(.*?)</div>', html)
+    assert tile and Page(tile[1]).text.strip().removeprefix(shown).strip() == word
+    others = {"up", "down"} - {colour}
+    assert not [name for name in others if f'class="change {name}"' in html or f'<td class="{name}"' in html]
+
+
+def test_what_p_and_spread_are_conditional_on_stands_beside_them(report: Report) -> None:
+    text = Page(render(report)).text
+    assert text.count(CONDITIONAL) == 4  # beside the tiles, both tables and the legacy tables
+    assert ONE_SEED not in text and text.count(INTERVALS) == 1
+
+
+def test_with_one_seed_no_stars_are_shown_and_the_report_says_why(report: Report) -> None:
+    rows = [row | {"p_holm": 0.0001, "seeds": 1, "stars": stars(0.0001, 0.1, 1)} for row in report.comparisons]
+    metrics = [row for row in report.metrics if row["seed"] == 42]
+    facts = {**report.facts, "seeds": [42]}
+    html = render(replace(report, comparisons=rows, metrics=metrics, facts=facts))
+    assert "<sup>" not in html and 'class="change "' in html
+    text = Page(html).text
+    assert ONE_SEED in text and CONDITIONAL in text and "one seed" in text
+    assert "significant" not in text.split("Settings")[0].replace("not significant", "")
 
 
 def _first(row: dict[str, Any]) -> bool:

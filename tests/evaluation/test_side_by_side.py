@@ -10,14 +10,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from evaluated_world import USERS, Trained
+from evaluated_world import Trained
 from noted_run import artefacts, changed
 from scipy import stats
 
-from llmser_tasks.config import RunConfig, to_flat
+from llmser_tasks.config import RunConfig, from_flat, to_flat
 from llmser_tasks.errors import InputError, StorageError
 from llmser_tasks.evaluation.metrics import METRICS
-from llmser_tasks.evaluation.side_by_side import Cell, Row, compare_runs
+from llmser_tasks.evaluation.side_by_side import Cell, compare_runs
 from llmser_tasks.evaluation.significance import holm
 from llmser_tasks.sequences.targets import Targets, read_targets, write_targets
 from llmser_tasks.warehouse.artefacts import Kept
@@ -159,17 +159,15 @@ def test_artefacts_that_are_gone_or_were_never_noted_are_named(trained: Trained,
         compare(dataclasses.replace(run, made={}))
 
 
-@pytest.mark.parametrize(
-    ("p", "difference", "stars"),
-    [
-        (0.0009, 0.1, "***"),
-        (0.009, 0.1, "**"),
-        (0.049, 0.1, "*"),
-        (0.05, 0.1, ""),
-        (0.009, -0.1, "▼**"),
-        (0.5, -0.1, ""),
-    ],
-)
-def test_stars(p: float, difference: float, stars: str) -> None:
-    cell = Cell(Row("r", "sasrec", "llmser", {}, {}), "all", USERS, "MRR", 0.5, None, difference, 0, 1, p, p)
-    assert cell.stars == stars
+def test_intervals_agree_with_what_is_starred_and_one_seed_has_no_stars(trained: Trained) -> None:
+    cells = compare(kept(trained), reference="popularity")
+    tested = [cell for cell in cells if cell.p is not None]
+    assert len({cell.level for cell in tested}) == 1 and {cell.seeds for cell in tested} == {2}
+    assert any(cell.stars for cell in tested)
+    for cell in tested:
+        assert (cell.low > 0 or cell.high < 0) == bool(cell.stars), cell
+
+    one = kept(trained, "one", from_flat(to_flat(trained.config) | {"seeds": [42]}))
+    for cells in (compare(one, reference="popularity"), compare(kept(trained), one, reference="one:popularity")):
+        assert {cell.seeds for cell in cells if cell.p is not None} == {1}
+        assert not [cell for cell in cells if cell.stars]

@@ -13,8 +13,11 @@ from patience import PATIENCE_S
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, expect, sync_playwright
 from playwright.sync_api import Page as Tab
 from served_page import Page
+from sqlalchemy import text
 
+from llmser_tasks.names import CONDITIONAL, INTERVALS, ONE_SEED
 from llmser_tasks.warehouse import acceptance
+from llmser_tasks.warehouse.engine import transaction
 
 CHROMIUM = shutil.which("chromium")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on the PATH")
@@ -85,6 +88,10 @@ def test_figures_are_those_of_the_warehouse(viewer: Tab, page: Page) -> None:
     shown(viewer, page, VIEWS[1])
     everyone = viewer.locator("tr.ours").filter(has_text="all")
     expect(everyone).to_contain_text(".1150.2150***+87.0 %+.1000 [+.0500, +.1500]< .001")
+    for words in (CONDITIONAL, INTERVALS, "Difference, 99.55 % interval"):
+        expect(viewer.locator("main")).to_contain_text(words)
+    assert ONE_SEED not in viewer.locator("main").inner_text()
+    expect(viewer.locator(".tile .big.up").first).to_have_text("+87.0 %*** significant")
     earlier = viewer.locator("section").filter(has_text="Against earlier runs").locator("tbody tr")
     expect(earlier).to_contain_text("▼**")
     assert viewer.locator("canvas").count() == 4
@@ -92,6 +99,33 @@ def test_figures_are_those_of_the_warehouse(viewer: Tab, page: Page) -> None:
         assert viewer.locator(f"a.csv[href*='/csv/{name}?']").count() == 1
     viewer.get_by_label("Metric").select_option("H@10")
     expect(viewer.locator(".tile").first).to_contain_text("H@10")
+
+
+@pytest.mark.parametrize(("seeds", "word"), [(2, "not significant"), (1, "one seed")])
+def test_a_gain_that_is_not_significant_is_not_green_and_says_so(
+    viewer: Tab, page: Page, filled: str, seeds: int, word: str
+) -> None:
+    with transaction(filled) as connection:
+        before = connection.execute(text("select user_group, metric, seeds, stars, p_holm from comparisons")).all()
+        changed = "update comparisons set stars = '', seeds = :seeds, p_holm = :p"
+        connection.execute(text(changed), {"seeds": seeds, "p": 0.35 if seeds > 1 else 0.0004})
+    try:
+        for path in (VIEWS[1], "/"):
+            shown(viewer, page, path)
+            expect(viewer.locator(".tile .big").first).to_have_text(f"+87.0 % {word}")
+            assert viewer.locator(".tile .up, tr.ours .up").count() == 0
+            expect(viewer.locator("main")).to_contain_text(CONDITIONAL)
+        shown(viewer, page, VIEWS[1])
+        assert (ONE_SEED in viewer.locator("main").inner_text()) == (seeds == 1)
+    finally:
+        with transaction(filled) as connection:
+            connection.execute(
+                text(
+                    "update comparisons set seeds = :seeds, stars = :stars, p_holm = :p_holm"
+                    " where user_group = :user_group and metric = :metric"
+                ),
+                [dict(row._mapping) for row in before],
+            )
 
 
 def test_users_are_found_by_id_and_come_a_page_at_a_time(viewer: Tab, page: Page) -> None:

@@ -17,6 +17,7 @@ from noted_run import changed, note_run
 from llmser_tasks import recommenders
 from llmser_tasks.cli import cli
 from llmser_tasks.evaluation.metrics import METRICS
+from llmser_tasks.names import CONDITIONAL
 from llmser_tasks.sequences.histories import Histories
 
 
@@ -106,7 +107,8 @@ def test_a_table_as_papers_print_it(two: str) -> None:
         assert len(re.findall(r"\b[01]\.\d{4} ± 0\.\d{4}", said)) == len(METRICS)
     assert " ± " in lines[0] and "*" not in lines[0]
     assert "***" in lines[1]
-    assert result.stderr.splitlines()[-1].startswith("full; against popularity of first: * p < .05")
+    *_, told, conditional = result.stderr.splitlines()
+    assert told.startswith("full; against popularity of first: * p < .05") and conditional == CONDITIONAL
 
 
 def test_everything_exact_in_every_form(two: str, tmp_path: Path) -> None:

@@ -14,6 +14,9 @@ from llmser_tasks.warehouse import embedded, runs
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.migrations import SCRIPTS, migrate
 
+LATEST = max(path.name[:4] for path in (SCRIPTS / "versions").glob("[0-9]*_*.py"))
+LATER, AFTER = (f"{int(LATEST) + further:04}" for further in (1, 2))
+
 
 def test_everything_lies_in_one_schema(database_url: str) -> None:
     with transaction(database_url) as connection:
@@ -35,7 +38,7 @@ def test_again_changes_nothing(database_url: str) -> None:
 def test_concurrent_callers_do_not_collide(empty_database_url: str) -> None:
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(migrate, [empty_database_url] * 4))
-    assert version(empty_database_url) == "0010"
+    assert version(empty_database_url) == LATEST
 
 
 @pytest.fixture
@@ -43,8 +46,8 @@ def newer(tmp_path: Path) -> Path:
     """The migrations of a later release."""
     scripts = tmp_path / "sql 100%"
     shutil.copytree(SCRIPTS, scripts)
-    (scripts / "versions" / "0011_later.py").write_text(
-        "from alembic import op\nrevision, down_revision = '0011', '0010'\n"
+    (scripts / "versions" / f"{LATER}_later.py").write_text(
+        f"from alembic import op\nrevision, down_revision = '{LATER}', '{LATEST}'\n"
         "def upgrade():\n    op.execute(\"alter table runs add column colour text not null default 'blue'\")\n"
     )
     return scripts
@@ -53,26 +56,27 @@ def newer(tmp_path: Path) -> Path:
 def test_an_upgrade_keeps_data(database_url: str, newer: Path) -> None:
     runs.create(database_url, "r", "sample", {"a": 1})
     migrate(database_url, newer)
-    assert version(database_url) == "0011"
+    assert version(database_url) == LATER
     with transaction(database_url) as connection:
         assert connection.execute(text("select run_id, colour from runs")).one() == ("r", "blue")
 
 
 def test_a_failing_upgrade_leaves_the_old_schema(database_url: str, newer: Path) -> None:
-    (newer / "versions" / "0012_broken.py").write_text(
-        "from alembic import op\nrevision, down_revision = '0012', '0011'\n"
+    (newer / "versions" / f"{AFTER}_broken.py").write_text(
+        f"from alembic import op\nrevision, down_revision = '{AFTER}', '{LATER}'\n"
         "def upgrade():\n    op.execute('select 1 / 0')\n"
     )
     with pytest.raises(Exception, match="division by zero"):
         migrate(database_url, newer)
-    assert version(database_url) == "0010"
+    assert version(database_url) == LATEST
 
 
 def test_a_newer_schema_is_refused(database_url: str, newer: Path) -> None:
     migrate(database_url, newer)
-    with pytest.raises(StorageError, match=r"has schema 0011, newer than this LLMSeR knows \(0010\); upgrade LLMSeR"):
+    sentence = rf"has schema {LATER}, newer than this LLMSeR knows \({LATEST}\); upgrade LLMSeR"
+    with pytest.raises(StorageError, match=sentence):
         migrate(database_url)
-    assert version(database_url) == "0011"
+    assert version(database_url) == LATER
 
 
 def test_a_role_without_rights_is_told_so(empty_database_url: str, postgres: embedded.Server) -> None:

@@ -99,7 +99,7 @@ export function bars(title, caption, groups, models, names, metric) {
   });
 }
 
-// rows: [{ label, difference, low, high, significant }]
+// rows: [{ label, difference, low, high, level, stars }]
 export function intervals(title, caption, rows, metric) {
   const ours = colour("llmser");
   const dataset = {
@@ -111,11 +111,11 @@ export function intervals(title, caption, rows, metric) {
     pointHoverRadius: 7,
     borderColor: ours,
     borderWidth: 2,
-    pointBackgroundColor: rows.map((row) => (row.significant ? ours : colour("card"))),
+    pointBackgroundColor: rows.map((row) => (row.stars ? ours : colour("card"))),
     showLine: false,
   };
   const edge = Math.max(...rows.flatMap((row) => [Math.abs(row.low), Math.abs(row.high)]), 1e-6) * 1.1;
-  return figure(title, caption, `Differences in ${metric} with 95 % intervals`, {
+  return figure(title, caption, `Differences in ${metric} with intervals`, {
     type: "line",
     data: { labels: rows.map((row) => row.label), datasets: [dataset] },
     options: {

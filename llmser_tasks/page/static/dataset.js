@@ -37,7 +37,7 @@ function panels(drift, name) {
           ["Model", (run) => BACKBONES[run.backbone] ?? run.backbone, "text"],
           ["Base N@10", (run) => decimal(run["base N@10"])],
           ["LLMSeR N@10", (run) => decimal(run["LLMSeR N@10"])],
-          ["Change", (run) => arrow(run["LLMSeR N@10 change"])],
+          ["Change", (run) => signed(run["LLMSeR N@10 change"])],
           ["LLMSeR H@10", (run) => decimal(run["LLMSeR H@10"])],
           ["Users", (run) => [whole(run.users), delta(run.users_change)]],
           ["Items", (run) => [whole(run.items), delta(run.items_change)]],
@@ -53,5 +53,4 @@ function panels(drift, name) {
   ];
 }
 
-const arrow = (value) => value === null ? "–" : el("span", { class: value > 0 ? "up" : value < 0 ? "down" : "" }, signed(value));
 const delta = (value) => (value ? el("span", { class: "sd" }, ` ${value > 0 ? "+" : "−"}${whole(Math.abs(value))}`) : null);

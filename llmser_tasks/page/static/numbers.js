@@ -14,10 +14,12 @@ export const change = (difference, base) => {
 };
 export const money = (value) =>
   value === null || value === undefined ? "–" : value === 0 ? "0" : Number(value.toPrecision(3)).toString();
-export const stars = (p, difference) => {
-  if (p === null || p === undefined) return "";
-  const found = p < 0.001 ? "***" : p < 0.01 ? "**" : p < 0.05 ? "*" : "";
-  return found && difference < 0 ? `▼${found}` : found;
+// The colour of a difference and its verdict: both from the stars that its row has in the warehouse.
+export const tone = (row) => (!row.stars ? "" : row.difference > 0 ? "up" : "down");
+export const verdict = (row) => (row.seeds < 2 ? "one seed" : row.stars ? "significant" : "not significant");
+export const level = (value) => {
+  const places = 1 - Math.floor(Math.log10(100 * (1 - value)));
+  return `${Number((100 * value).toFixed(places))} %`;
 };
 export const probability = (p) => (p === null || p === undefined ? "–" : p < 0.001 ? "< .001" : decimal(p, 3));
 

@@ -2,21 +2,22 @@
 import { csv, link, read } from "./api.js";
 import { badge, bdi, card, download, el, note, show } from "./dom.js";
 import { runsTable } from "./runs.js";
-import { BACKBONES, change, decimal, duration, money, signed, stars, when, whole } from "./numbers.js";
+import { BACKBONES, change, decimal, duration, level, money, signed, tone, verdict, when, whole } from "./numbers.js";
 
 export async function overview() {
-  const [datasets, list] = await Promise.all([read("overview"), runsTable()]);
+  const [{ datasets, conditional }, list] = await Promise.all([read("overview"), runsTable()]);
   show(
     el("header", { class: "top" }, el("h1", {}, "LLMSeR"), download(csv("datasets"))),
     datasets.length
       ? el("div", { class: "tiles wide" }, datasets.map(tile))
       : card(null, note("No run yet. Trigger the DAG llmser with a dataset, and it appears here.")),
+    datasets.some((dataset) => dataset.difference !== null) && note(conditional),
     card("All runs", list),
   );
 }
 
 function tile(dataset) {
-  const { base, llmser, difference, p_holm: p } = dataset;
+  const { base, llmser, difference } = dataset;
   const seconds = dataset.finished_at && (new Date(dataset.finished_at) - new Date(dataset.started_at)) / 1000;
   return el(
     "section",
@@ -28,9 +29,9 @@ function tile(dataset) {
       : el(
           "div",
           {},
-          el("div", { class: `big ${difference > 0 ? "up" : difference < 0 ? "down" : ""}` }, change(llmser - base, base), el("sup", {}, stars(p, difference))),
+          el("div", { class: `big ${tone(dataset)}` }, change(llmser - base, base), el("sup", {}, dataset.stars), difference === null ? null : el("span", { class: "word" }, ` ${verdict(dataset)}`)),
           el("div", { class: "muted" }, `N@10 ${decimal(base)} → ${decimal(llmser)}`),
-          difference === null ? null : el("div", { class: "muted small" }, `difference ${signed(difference)} [${signed(dataset.low)}, ${signed(dataset.high)}]`),
+          difference === null ? null : el("div", { class: "muted small" }, `difference ${signed(difference)} [${signed(dataset.low)}, ${signed(dataset.high)}] ${level(dataset.level)}`),
         ),
     dataset.succeeded && dataset.succeeded !== dataset.run_id && el("p", { class: "muted small" }, "Figures of the ", el("a", { href: link("run", { run: dataset.succeeded }) }, "last run that succeeded")),
     dataset.message && el("p", { class: "clamp bad" }, dataset.message),

@@ -2,12 +2,11 @@
 import { csv, link, read } from "./api.js";
 import { bars, forget, histogram, intervals } from "./charts.js";
 import { bdi, card, el, note, select, table } from "./dom.js";
-import { change, decimal, MODELS, percent, probability, signed, stars, when, whole } from "./numbers.js";
+import { change, decimal, level, MODELS, percent, probability, signed, tone, verdict, when, whole } from "./numbers.js";
 
 const METRICS = ["N@10", "H@10", "N@20", "H@20", "MRR"];
 const KINDS = ["tail users", "head users", "tail items", "head items"];
 const FIRST = ["all", ...KINDS];
-const SIGNIFICANT = 0.05;
 
 export async function results({ run }) {
   const found = await read("results", { run: run.run_id });
@@ -44,45 +43,47 @@ function content(found, { metric, protocol }, run) {
     }));
   const lengths = groups.filter((group) => group.startsWith("n"));
   const rows = ordered(compared.map((row) => row.user_group)).map((group) => compared.find((row) => row.user_group === group));
+  const told = [compared.some((row) => row.seeds < 2) ? found.one_seed : null, found.conditional].filter(Boolean);
   return [
     el("div", { class: "tiles" }, rows.filter((row) => FIRST.slice(0, 4).includes(row.user_group)).map((row) => tile(row, metric))),
-    card("Every model, all users", modelsTable(groups, value, of, found)),
+    ...(rows.length ? [note(told.join(" "))] : []),
+    card("Every model, all users", modelsTable(groups, value, of, found.conditional)),
     card("LLMSeR against its base", table(
       [
         ["Group", (row) => row.user_group, "text"],
         ["Users", (row) => whole(value(row.user_group, "base", metric)?.users)],
         ["Base", (row) => decimal(row.base)],
-        ["LLMSeR", (row) => [decimal(row.llmser), el("sup", {}, stars(row.p_holm, row.difference))]],
-        ["Change", (row) => el("span", { class: tone(row.difference) }, change(row.difference, row.base))],
-        ["Difference, 95 % interval", interval],
+        ["LLMSeR", (row) => [decimal(row.llmser), el("sup", {}, row.stars)]],
+        ["Change", (row) => el("span", { class: tone(row) }, change(row.difference, row.base))],
+        [heading(rows), interval],
         ["p (Holm)", (row) => probability(row.p_holm)],
       ],
       rows,
-      { csv: csv("comparisons", of), caption: `${metric}. * p < .05, ** < .01, *** < .001 after Holm's correction over the run's comparisons; ▼ worse`, mark: (row) => (row.user_group === "all" ? "ours" : null) },
+      { csv: csv("comparisons", of), caption: `${metric}. * p < .05, ** < .01, *** < .001 after Holm's correction over the run's comparisons; ▼ worse. ${[found.intervals, ...told].join(" ")}`, mark: (row) => (row.user_group === "all" ? "ours" : null) },
     )),
     el("div", { class: "figures" },
       bars("Tail and head", "Lines: sd over seeds", grouped(KINDS), ["base", "llmser", "cooccurrence"], MODELS, metric),
-      intervals("Who gains, who loses", "Filled: p < .05 after Holm's correction", rows.map((row) => ({ ...row, label: row.user_group, significant: row.p_holm < SIGNIFICANT })), metric),
+      intervals("Who gains, who loses", "Filled: p < .05 after Holm's correction, over several seeds", rows.map((row) => ({ ...row, label: row.user_group })), metric),
       bars("By length of the history", "n: items in the training history", grouped(lengths), ["base", "llmser", "cooccurrence"], MODELS, metric),
       ...omega(found.omega, of)),
-    card("Against earlier runs", earlierTable(found.earlier.filter((row) => row.metric === metric), of, metric)),
+    card("Against earlier runs", earlierTable(found.earlier.filter((row) => row.metric === metric), of, metric, found)),
   ];
 }
 
 const ordered = (groups) => [...FIRST.filter((group) => groups.includes(group)), ...groups.filter((group) => !FIRST.includes(group)).sort((one, two) => start(one) - start(two))];
 const start = (group) => Number(/\d+/.exec(group)?.[0] ?? 0);
-const tone = (difference) => (difference > 0 ? "up" : difference < 0 ? "down" : "");
+const heading = (rows) => `Difference, ${rows.length ? level(rows[0].level) : ""} interval`;
 const interval = (row) => [signed(row.difference), el("span", { class: "sd" }, ` [${signed(row.low)}, ${signed(row.high)}]`)];
 
 function tile(row, metric) {
   return el("section", { class: "tile" },
     el("div", { class: "kicker" }, `${row.user_group} · ${metric}`),
-    el("div", { class: `big ${tone(row.difference)}` }, change(row.difference, row.base), el("sup", {}, stars(row.p_holm, row.difference))),
+    el("div", { class: `big ${tone(row)}` }, change(row.difference, row.base), el("sup", {}, row.stars), el("span", { class: "word" }, ` ${verdict(row)}`)),
     el("div", { class: "muted small" }, `${decimal(row.base)} → ${decimal(row.llmser)}`),
-    el("div", { class: "muted small" }, interval(row)));
+    el("div", { class: "muted small" }, interval(row), ` ${level(row.level)}`));
 }
 
-function modelsTable(groups, value, of) {
+function modelsTable(groups, value, of, conditional) {
   const models = Object.keys(MODELS).filter((model) => value("all", model, "N@10"));
   const best = Object.fromEntries(METRICS.map((name) => [name, Math.max(...models.map((model) => value("all", model, name)?.mean ?? 0))]));
   const cell = (model, name) => {
@@ -93,24 +94,24 @@ function modelsTable(groups, value, of) {
   return table(
     [["Model", (model) => MODELS[model], "text"], ...METRICS.map((name) => [name, (model) => cell(model, name)])],
     models,
-    { csv: csv("metrics", of), caption: "Mean ± sd over seeds. Bold: best of its column", mark: (model) => (model === "llmser" ? "ours" : null) },
+    { csv: csv("metrics", of), caption: `Mean ± sd over seeds; ${conditional} Bold: best of its column`, mark: (model) => (model === "llmser" ? "ours" : null) },
   );
 }
 
-function earlierTable(rows, of, metric) {
+function earlierTable(rows, of, metric, { conditional, one_seed: oneSeed }) {
   if (!rows.length) return note("No earlier run of this dataset was tested on the same users and items, so none can be paired with it.");
   return table(
     [
       ["Earlier run", (row) => el("a", { href: link("run", { run: row.earlier_run }), title: row.earlier_run }, row.started_at ? when(row.started_at) : bdi(row.earlier_run)), "text"],
       ["Group", (row) => row.user_group, "text"],
       ["Then", (row) => decimal(row.earlier)],
-      ["Now", (row) => [decimal(row.llmser), el("sup", {}, stars(row.p_holm, row.difference))]],
-      ["Change", (row) => el("span", { class: tone(row.difference) }, change(row.difference, row.earlier))],
-      ["Difference, 95 % interval", interval],
+      ["Now", (row) => [decimal(row.llmser), el("sup", {}, row.stars)]],
+      ["Change", (row) => el("span", { class: tone(row) }, change(row.difference, row.earlier))],
+      [heading(rows), interval],
       ["p (Holm)", (row) => probability(row.p_holm)],
     ],
     [...rows].sort((one, two) => (two.started_at ?? "").localeCompare(one.started_at ?? "") || FIRST.indexOf(one.user_group) - FIRST.indexOf(two.user_group)),
-    { csv: csv("earlier", of), caption: `LLMSeR then and now, ${metric}, full ranking, paired over users` },
+    { csv: csv("earlier", of), caption: `LLMSeR then and now, ${metric}, full ranking, paired over users. ${rows.some((row) => row.seeds < 2) ? `${oneSeed} ` : ""}${conditional}` },
   );
 }
 

@@ -21,8 +21,8 @@ DATASETS = """
     )
     select names.dataset, latest.run_id, latest.state, latest.synthetic, latest.message, latest.started_at,
            latest.finished_at, latest.backbone, done.run_id as succeeded, figures.users, figures.base, figures.llmser,
-           c.difference, c.low, c.high, c.p_holm, spent.cost, spent.calls, now.run_id as published_run,
-           now.version as published_version
+           c.difference, c.low, c.high, c.level, c.p_holm, c.seeds, c.stars, spent.cost, spent.calls,
+           now.run_id as published_run, now.version as published_version
     from names
     cross join lateral (
         select run_id, state, synthetic, message, started_at, finished_at, config ->> 'backbone' as backbone

@@ -12,12 +12,13 @@ STATEMENTS = {
         " order by protocol, user_group, metric, model"
     ),
     "comparisons": (
-        "select protocol, user_group, metric, base, llmser, difference, low, high, p, p_holm"
+        "select protocol, user_group, metric, base, llmser, difference, low, high, level, p, p_holm,"
+        " seeds, stars"
         " from comparisons where run_id = :run order by protocol, user_group, metric"
     ),
     "earlier": (
         "select e.earlier_run, r.started_at, e.protocol, e.user_group, e.metric, e.earlier, e.llmser, e.difference,"
-        " e.low, e.high, e.p, e.p_holm"
+        " e.low, e.high, e.level, e.p, e.p_holm, e.seeds, e.stars"
         " from earlier_comparisons e left join runs r on r.run_id = e.earlier_run"
         " where e.run_id = :run order by r.started_at desc, e.user_group, e.metric"
     ),
