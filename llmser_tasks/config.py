@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +24,14 @@ Backbone = Literal["sasrec", "gru4rec", "bert4rec"]
 Loss = Literal["sampled-softmax", "cross-entropy", "bce", "gbce"]
 NegativesFrom = Literal["uniform", "popularity", "batch"]
 Ablation = Literal["ccg", "snf", "arv", "rcs", "reason", "wd"]
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+LONGEST_NAME = 63
+Name = Annotated[str, StringConstraints(pattern=rf"^[a-z0-9][a-z0-9_-]{{0,{LONGEST_NAME - 1}}}$")]
+NOUNS: Mapping[str, str] = {"yelp": "business"}  # by source: what an item is called unless somebody says otherwise
+PATTERNS = {  # in words, what the values may be that a pattern checks
+    "dataset": f"up to {LONGEST_NAME} of a–z, 0–9, - and _, beginning with a letter or digit",
+    "endpoint": "up to 100 of a–z, A–Z, 0–9, -, _ and . (it is the id of an Airflow connection)",
+}
+SHOWN = 80  # characters of a refused value that are repeated
 
 
 class Section(BaseModel):
@@ -58,7 +67,18 @@ class Dataset(Section):
         ge=1,
         description="T: a user with n_u ≤ T is a tail user; empty: the 80th percentile of n_u. [paper: 3 Fashion]",
     )
-    noun: str = Field("product", max_length=40, description="What one item is called in the prompts.")
+    noun: str = Field(
+        "", max_length=40, description="What one item is called in the prompts; empty: business for Yelp, else product."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _noun_of_the_source(cls, values: Any) -> Any:
+        """Where neither the file nor a person says what an item is called, its source does."""
+        if isinstance(values, dict) and not values.get("noun"):
+            source = values.get("source")
+            return values | {"noun": NOUNS.get(source, "product") if isinstance(source, str) else "product"}
+        return values
 
 
 class Recommender(Section):
@@ -333,9 +353,44 @@ def from_flat(values: Mapping[str, Any]) -> RunConfig:
     try:
         return RunConfig.model_validate(sections)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "settings"
-        raise InputError(f"Setting {where}: {first['msg']} (given: {first.get('input')!r}).") from None
+        raise InputError(_refusal(error)) from None
+
+
+def check_dataset_name(name: str) -> None:
+    """To be asked before a name becomes part of a path.
+
+    Raises:
+        InputError: it is none; the sentence says what may be one, and suggests one.
+    """
+    try:
+        Dataset(name=name)
+    except ValidationError as error:
+        raise InputError(_refusal(error, "dataset")) from None
+
+
+def _refusal(error: ValidationError, section: str = "") -> str:
+    """The first thing that is wrong, by the name that people give the setting."""
+    first = error.errors()[0]
+    section, *names = [*([section] if section else []), *map(str, first["loc"])] or [""]
+    leaf = names[0] if names else section
+    name = "dataset" if (section, leaf) == ("dataset", "name") else leaf
+    if not names:
+        return f"The settings do not fit together: {first['msg'].removeprefix('Value error, ')}."
+    place = f" (number {int(names[1]) + 1})" if len(names) > 1 and names[1].isdigit() else ""
+    given = repr(first.get("input"))
+    given = given if len(given) <= SHOWN else f"{given[:SHOWN]}…"
+    why = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "string_pattern_mismatch" and name in PATTERNS:
+        why = f"it may be {PATTERNS[name]}"
+        if name == "dataset" and (usable := _usable_name(str(first["input"]))):
+            why += f"; try {usable}"
+    return f"Setting {name}{place} (--{name.replace('_', '-')}) cannot be {given}: {why}."
+
+
+def _usable_name(wanted: str) -> str:
+    """The nearest name that a dataset may have; empty where nothing of the wish can be kept."""
+    plain = unicodedata.normalize("NFKD", wanted).casefold().encode("ascii", "ignore").decode()
+    return re.sub(r"[^a-z0-9_]+", "-", plain).strip("-_")[:LONGEST_NAME].rstrip("-_")
 
 
 def to_flat(config: RunConfig) -> dict[str, Any]:
@@ -350,14 +405,23 @@ def digest(value: Any) -> str:
 
 
 def load_dataset_defaults(name: str, folders: list[Path]) -> dict[str, Any]:
-    """Defaults of a dataset file `NAME.json` (flat names), from the first folder that has one; else empty."""
+    """Defaults of a dataset file `NAME.json` (flat names), from the first folder that has one; else empty.
+
+    Raises:
+        InputError: the name is none, which is checked before it becomes a path; or the file cannot be read.
+    """
+    check_dataset_name(name)
     for folder in folders:
         path = folder / f"{name}.json"
         if path.is_file():
             try:
-                values = json.loads(path.read_text())
+                values = json.loads(path.read_text(encoding="utf-8-sig"))
+            except UnicodeDecodeError:
+                raise InputError(f"Dataset file {path} is not UTF-8; save it as that.") from None
             except json.JSONDecodeError as error:
                 raise InputError(f"Dataset file {path} is not JSON: {error}.") from None
+            except OSError as error:
+                raise InputError(f"Dataset file {path} cannot be read: {error.strerror or error}.") from None
             if not isinstance(values, dict):
                 raise InputError(f"Dataset file {path} must hold one JSON object of settings.")
             return values

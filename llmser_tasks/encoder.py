@@ -95,11 +95,7 @@ class Encoder:
         Raises:
             InputError: there is no such model here.
         """
-        if name == MINILM:
-            return cls(_embedded_folder(), name)
-        if Path(name).is_dir():
-            return cls(Path(name), name)
-        return cls(_hub_folder(name), name)
+        return cls(locate(name), name)
 
     def embed(self, titles: Sequence[str], progress: Progress = silent) -> Vectors:
         """Unit vectors of titles, (n, dimension); the zero vector for a title with nothing readable in it.
@@ -227,6 +223,34 @@ class Cache:
             f"The cache of title embeddings {self.path} cannot be used ({error}); free space or fix the permissions, "
             "or delete the file: it is rebuilt."
         )
+
+
+def locate(name: str) -> Path:
+    """Folder of an encoder, without loading it: a run asks for it long before it needs it.
+
+    Raises:
+        InputError: there is none here.
+    """
+    if name == MINILM:
+        return _embedded_folder()
+    if not is_folder(name):
+        return _hub_folder(name)
+    folder = Path(name)
+    missing = [file for file in ("config.json", "model.safetensors") if not (folder / file).is_file()]
+    if missing:
+        raise InputError(
+            f"Encoder {name!r}: the folder has no {' and no '.join(missing)}; it must hold config.json, tokenizer files "
+            "and model.safetensors."
+        )
+    return folder
+
+
+def is_folder(name: str) -> bool:
+    """Whether a text that may also be something else names a folder."""
+    try:
+        return Path(name).is_dir()
+    except OSError:  # too long for one, say
+        return False
 
 
 def _key(title: str) -> bytes:

@@ -28,7 +28,7 @@ from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.prompts import Question
 from llmser_tasks.llm.ratelimit import BYTES_PER_TOKEN, WINDOW_S
 from llmser_tasks.reliability import reason
-from llmser_tasks.sequences import sequences
+from llmser_tasks.sequences import check_enough, sequences
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.workspace import Artefact, Workspace
@@ -119,6 +119,7 @@ def before_training(
 ) -> list[Estimate]:
     """The same for a run that nobody has started: the dumps are read and split if they were not yet."""
     made = sequences(workspace, config.dataset, ingest(workspace, config.dataset, inbox=settings.inbox()))
+    check_enough(workspace, config, made)
     return estimate(
         workspace,
         config,

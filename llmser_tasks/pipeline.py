@@ -31,7 +31,7 @@ from llmser_tasks.augmentation.catalogue import Catalogue
 from llmser_tasks.augmentation.picks import Picks
 from llmser_tasks.augmentation.warm import Start
 from llmser_tasks.config import RunConfig
-from llmser_tasks.encoder import Encoder
+from llmser_tasks.encoder import Encoder, locate
 from llmser_tasks.errors import InputError, LlmserError, StorageError, Waiting
 from llmser_tasks.estimate import estimate as estimate_questions
 from llmser_tasks.ingest.inbox import signature
@@ -129,6 +129,9 @@ def sequences(run: Run, refs: Refs) -> Made:
     with _step(run, "sequences") as recorder:
         made = splitting.sequences(run.workspace, run.config.dataset, _artefact(refs, "ingest"), recorder)
         references = _made(run, recorder, made)
+        splitting.check_enough(run.workspace, run.config, made)
+        if not run.config.without("arv"):
+            locate(run.config.reliability.encoder)  # one that is not there must not be missed after all was paid for
         runs.note_tail_threshold(run.database_url, run.run_id, _tail_threshold(run, references))
     return references | (changes(run, references) if run.config.refresh.incremental else {})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -190,6 +191,31 @@ def test_the_price_is_known_before_anything_is_asked(
 
     after = before_training(given["workspace"], configuration(other), endpoint=priced, database_url=url)
     assert after[0].prompt_tokens == pytest.approx(100 * after[0].calls, rel=0.2), "it has learned what a token is"
+
+
+@pytest.mark.parametrize(
+    ("knobs", "sentence"),
+    [
+        ({}, "has a test item that is new to them"),
+        ({"encoder": "/nowhere/bert"}, "is neither 'minilm' nor a folder"),
+    ],
+)
+def test_what_would_be_in_vain_ends_before_anything_is_trained_or_asked(
+    tmp_path: Path, url: str, llm: Double, knobs: dict[str, str], sentence: str
+) -> None:
+    people = careers(USERS)
+    if not knobs:
+        people = {user: [*items, items[0]] for user, items in people.items()}
+    values = SMALL | write_dumps(tmp_path / "dumps", people) | knobs
+    run_id = f"in vain {len(knobs)}"
+    with pytest.raises(InputError, match=sentence):
+        pipeline.run_all(
+            values, run_id=run_id, workspace=Workspace(tmp_path / "w"), database_url=url, endpoint=llm.endpoint
+        )
+    assert llm.asked == []
+    assert states(url, run_id) == {"ingest": "done", "sequences": "failed"}
+    with pytest.raises(InputError, match=sentence) if not knobs else contextlib.nullcontext():
+        before_training(Workspace(tmp_path / "w"), configuration(values), endpoint=llm.endpoint, database_url=url)
 
 
 def test_a_failed_run_says_why_and_is_taken_up_where_it_stopped(

@@ -10,6 +10,7 @@ import click
 
 from llmser_tasks import config, settings
 from llmser_tasks.config import Parameter
+from llmser_tasks.encoder import is_folder
 
 F = TypeVar("F", bound=Callable[..., Any])
 PATHS = ("reviews", "items")  # relative to where the user stands, who may not stand where the run runs
@@ -67,7 +68,7 @@ def given(ctx: click.Context, values: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in chosen.items():
         if isinstance(value, tuple):
             chosen[name] = [item for part in value for item in part]
-        elif (name in PATHS and value) or (name == "encoder" and Path(value).is_dir()):
+        elif (name in PATHS and value) or (name == "encoder" and is_folder(value)):
             chosen[name] = str(Path(value).expanduser().absolute())
     return {**settings.preset(values["preset"]), **chosen} if values.get("preset") else chosen
 

@@ -26,7 +26,7 @@ class Source:
     """Fields and rules of one format.
 
     Attributes:
-        user, item, time, rating: names of a review's fields; a missing rating passes.
+        user, item, time, rating: names of a review's fields; a missing or empty rating passes.
         title: the item dump's field; its id field is `item`.
         milliseconds: turns the time field's value into milliseconds UTC, or raises ValueError.
         lenient: reads a line that is no strict JSON, or raises Unusable.
@@ -66,8 +66,7 @@ class Source:
             raise Unusable(f"{self.time} is not a time") from None
         if not 0 <= time < LATEST:
             raise Unusable(f"{self.time} is outside 1970–2100")
-        rating = record.get(self.rating)
-        return user, item, time, None if rating is None else _number(rating, self.rating)
+        return user, item, time, _number(record.get(self.rating), self.rating)
 
     def item_row(self, record: Any) -> Item:
         """One row of items from a parsed line; a title without readable text is None."""
@@ -104,6 +103,8 @@ def _identifier(record: dict[Any, Any], field: str) -> str:
 
 
 def _number(value: Any, field: str) -> float | None:
+    if value is None or isinstance(value, str) and not value.strip():
+        return None  # missing; some exports write that as ""
     if isinstance(value, list | dict):
         raise Unusable(f"{field} is not a number")
     try:

@@ -18,12 +18,13 @@ import pyarrow.parquet as pq
 from llmser_tasks.config import Dataset
 from llmser_tasks.errors import InputError
 from llmser_tasks.progress import Progress, silent
+from llmser_tasks.sequences.enough import check_enough
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.sequences.splits import Interactions, Split, leave_one_out, temporal
 from llmser_tasks.sequences.targets import Targets, read_targets, write_targets
 from llmser_tasks.workspace import Artefact, Workspace
 
-__all__ = ["Histories", "Targets", "read_targets", "sequences"]
+__all__ = ["Histories", "Targets", "check_enough", "read_targets", "sequences"]
 
 PACKAGES = ("llmser_tasks.sequences",)
 PERCENTILE = 0.8  # of n_u: the tail threshold T where the dataset names none
@@ -37,7 +38,8 @@ def sequences(
     Returns:
         "training": histories.parquet (users with at least one training item); its summary has `users`,
             `interactions`, `tail_threshold` (T), `lengths` (of n_u), `cold_users` and, for the temporal split, `cuts`;
-        "validation", "test": targets.parquet, see `read_targets`;
+        "validation", "test": targets.parquet, see `read_targets`; the summary has `users` and how many of them never
+            had the item before (`new`), which are those that count;
         "catalogue": items.parquet (item, item_id, title), users.parquet (user, user_id), of everyone and everything.
     """
     source = workspace.folder(ingest)
@@ -66,7 +68,8 @@ def sequences(
             targets = split().validation if part == "validation" else split().test
             write_targets(folder / "targets.parquet", targets)
             known = np.isin(targets.items, split().training.items)
-            return {"users": len(targets), "items_never_trained_on": int((~known).sum())}
+            new = ~targets.inputs(split().training).hold(targets.items)
+            return {"users": len(targets), "new": int(new.sum()), "items_never_trained_on": int((~known).sum())}
 
         return write
 

@@ -37,6 +37,11 @@ def test_missing_file(workspace: Workspace, tmp_path: Path) -> None:
     )
 
 
+def test_what_is_no_path(workspace: Workspace, tmp_path: Path) -> None:
+    assert "'a\\x00b' is no path; check it." in sentence(workspace, write(tmp_path, full(), reviews="a\0b"))
+    assert "File name too long" in sentence(workspace, write(tmp_path, full(), reviews="x" * 5000))
+
+
 def test_missing_settings(workspace: Workspace, tmp_path: Path) -> None:
     assert "names no review dump; set reviews" in sentence(workspace, Dataset(name="test"))
     assert "names no item dump, which has the titles; set items" in sentence(

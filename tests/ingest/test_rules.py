@@ -73,6 +73,13 @@ def test_a_missing_rating_passes(workspace: Workspace, tmp_path: Path, missing: 
     assert {row["rating"] for row in done.interactions} == {None}
 
 
+@pytest.mark.parametrize("empty", ["", "  "])
+def test_an_empty_rating_is_a_missing_one(workspace: Workspace, tmp_path: Path, empty: str) -> None:
+    done = Ingested(workspace, write(tmp_path, [line | {"overall": empty} for line in full()]))  # type: ignore[operator]
+    assert {row["rating"] for row in done.interactions} == {None}
+    assert not done.quarantine
+
+
 def test_ratings_that_are_not_positive_are_filtered_before_counting(workspace: Workspace, tmp_path: Path) -> None:
     lines = [*full(), review("u9", "i0", 1, overall=0), review("u9", "i1", 2, overall=-1), review("u9", "i2", 3)]
     done = Ingested(workspace, write(tmp_path, lines))
