@@ -28,11 +28,11 @@ COLUMNS = [("all", "H@10"), ("all", "N@10"), ("tail users", "H@10"), ("tail user
 
 def sample_users(dump: Path, target: Path, users: int) -> None:
     """Copy the review lines of `users` users, chosen by a hash of their ids."""
-    with gzip.open(dump, "rt") as lines:
+    with gzip.open(dump, "rt", encoding="utf-8") as lines:
         parsed = [(json.loads(line)["reviewerID"], line) for line in lines]
     ranked = sorted({user for user, _ in parsed}, key=lambda user: hashlib.sha256(f"42 {user}".encode()).digest())
     kept = set(ranked[:users])
-    with gzip.open(target, "wt") as out:
+    with gzip.open(target, "wt", encoding="utf-8") as out:
         out.writelines(line for user, line in parsed if user in kept)
 
 

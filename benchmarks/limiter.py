@@ -112,7 +112,7 @@ def measure(limits: dict[str, int], url: str, seconds: float, processes: int) ->
 
     def begin(seconds: float, seed: int) -> subprocess.Popen[str]:
         command = [sys.executable, __file__, "--hold", json.dumps(limits), url, str(seconds), str(seed)]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        return subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8")
 
     lines: list[str] = []
 
@@ -213,7 +213,7 @@ def pause(limits: dict[str, int], url: str, processes: int, number: int, first: 
     for one in range(processes):
         numbers = [str(first + one * number), str(number)]
         command = [sys.executable, __file__, "--ask", address, json.dumps(limits), url, *numbers]
-        running.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+        running.append(subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8"))
     ended = [json.loads(process.communicate(timeout=300)[0]) for process in running]
     here.send("enough")
     arrived: list[float] = sorted(here.recv())

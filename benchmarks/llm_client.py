@@ -98,7 +98,7 @@ def measure(client: str, url: str, database: str, asked: argparse.Namespace, pro
             batches.record(database, "bench", "snf", begin, "bench", each, state="running")
         numbers = (each, asked.in_flight, begin)
         command = [python, str(SCRIPT), client, url, *map(str, numbers), database, str(processes)]
-        started.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+        started.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8"))
     for process in started:
         assert process.stdout is not None and process.stdout.readline() == "ready\n"
     said = []

@@ -85,13 +85,13 @@ def dumps(data: Path, users: int | None) -> dict[str, str]:
 def write(path: Path, lines: list[dict[str, Any]]) -> None:
     """A file in the inbox, as old as one that nobody writes any more."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     os.utime(path, (time.time() - 60,) * 2)
 
 
 def more_items(reviews: str, share: float) -> int:
     """New interactions of a share of the users into the inbox; returns how many users."""
-    with gzip.open(reviews, "rt") as file:
+    with gzip.open(reviews, "rt", encoding="utf-8") as file:
         known = [json.loads(line) for line in file]
     users, items = sorted({line["reviewerID"] for line in known}), sorted({line["asin"] for line in known})
     when = max(line["unixReviewTime"] for line in known) + DAY

@@ -76,12 +76,12 @@ def curves(most: int) -> dict[str, list[Point]]:
 
 def peak() -> float:
     """Peak resident MiB since the last `forget_peak`."""
-    status = Path("/proc/self/status").read_text().splitlines()
+    status = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return int(next(line.split()[1] for line in status if line.startswith("VmHWM"))) * 1024 / MIB
 
 
 def forget_peak() -> None:
-    Path("/proc/self/clear_refs").write_text("5")
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
 
 
 def synthetic(point: Point) -> Histories:
@@ -154,7 +154,7 @@ HEAD = (
 def show(point: Point) -> None:
     one_thread = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "LLMSER_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     command = [sys.executable, __file__, "--point", json.dumps(asdict(point))]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=os.environ | one_thread)
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, env=os.environ | one_thread, encoding="utf-8")
     cost = Cost(**json.loads(done.stdout))
     table = (point.items + 1) * Recommender().dimension * 4 / MIB
     cells = [

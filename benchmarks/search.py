@@ -116,7 +116,7 @@ def try_setting(
             pass
         finally:
             bert4rec.MASK_PROBABILITY = default
-        log = [json.loads(line) for line in (Path(folder) / "log.jsonl").read_text().splitlines()]
+        log = [json.loads(line) for line in (Path(folder) / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     best = max(log, key=lambda entry: entry["ndcg@10"])
     return {
         "ndcg@10": best["ndcg@10"],
@@ -135,7 +135,7 @@ def search(
     Those found in `kept` are not trained again.
     """
     kept.parent.mkdir(parents=True, exist_ok=True)
-    finished = [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() else []
+    finished = [json.loads(line) for line in kept.read_text(encoding="utf-8").splitlines()] if kept.exists() else []
     default = config.Recommender.model_validate({"backbone": backbone})
     defaults = default.model_dump(mode="json", exclude={"epochs"})
     defaults[MASK] = bert4rec.MASK_PROBABILITY
@@ -159,7 +159,7 @@ def search(
         row = next((row for row in finished if {name: row.get(name) for name in asked} == asked), None)
         if row is None:
             row = asked | try_setting(data, backbone, changed, epochs, budget, seed)
-            with kept.open("a") as out:
+            with kept.open("a", encoding="utf-8") as out:
                 out.write(json.dumps(row) + "\n")
         rows.append(row)
     return sorted(rows, key=lambda row: -float(row["ndcg@10"]))

@@ -127,7 +127,7 @@ def litellm_files(_: Path, folder: Path, backend: str) -> None:
         "router_settings": {"optional_pre_call_checks": ["enforce_model_rate_limits"]},
         "files_settings": [{"custom_llm_provider": "openai", "api_base": backend, "api_key": KEY}],
     }
-    (folder / "litellm.yaml").write_text(json.dumps(config))
+    (folder / "litellm.yaml").write_text(json.dumps(config), encoding="utf-8")
     shutil.copy(PEERS / "litellm_auth.py", folder)
 
 
@@ -148,7 +148,7 @@ def llamacpp_command(binaries: Path, folder: Path, port: int) -> list[str]:
 
 def llama(python: Path, folder: Path, _: str) -> None:
     said = [str(message["content"]) for q in snf_questions(0, 100) for message in q.messages]
-    (folder / "texts").write_text("\n".join(said))
+    (folder / "texts").write_text("\n".join(said), encoding="utf-8")
     script = PEERS / "random_llama.py"
     subprocess.run([python, script, folder / "random-llama", str(CONTEXT), folder / "texts"], check=True)
 
@@ -292,7 +292,8 @@ class Running:
                     return
             time.sleep(0.3)
         self.kill()
-        raise RuntimeError(f"it does not start: {self.log.read_text(errors='replace')[-400:]}")
+        said = self.log.read_text(encoding="utf-8", errors="replace")
+        raise RuntimeError(f"it does not start: {said[-400:]}")
 
     def kill(self) -> None:
         self.process.kill()
@@ -521,7 +522,7 @@ def _kind(outcome: Answer | Failure) -> str:
 
 
 def version(peer: Peer) -> str:
-    lock = (PEERS / f"{peer.library}.lock").read_text()
+    lock = (PEERS / f"{peer.library}.lock").read_text(encoding="utf-8")
     found = re.search(rf"^{peer.package}==(\S+)", lock, re.M | re.I)
     return found[1] if found else "?"
 

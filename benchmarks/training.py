@@ -188,11 +188,11 @@ def interpreter(library: str, envs: Path) -> Path:
     lock, folder = PEERS / f"{library}.lock", envs / library
     python, stamp = folder / "bin" / "python", folder / "installed"
     wanted = hashlib.sha256(lock.read_bytes()).hexdigest()
-    if not stamp.exists() or stamp.read_text() != wanted:
+    if not stamp.exists() or stamp.read_text(encoding="utf-8") != wanted:
         print(f"Installing {library} into {folder} …", file=sys.stderr)
         subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
         subprocess.run([str(python), "-m", "pip", "install", "--quiet", "--requirement", str(lock)], check=True)
-        stamp.write_text(wanted)
+        stamp.write_text(wanted, encoding="utf-8")
     return python
 
 
@@ -217,11 +217,11 @@ def epochs(setup: Setup, system: System, loss: str, max_len: int, count: int, ex
         }
         if not export:
             job["negatives_from"] = "uniform"  # as the peers' are, where only time counts
-        (folder / "job.json").write_text(json.dumps(job))
+        (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
         python = str(interpreter(system.library, setup.envs))
         command = [python, "-W", "ignore", str(PEERS / f"run_{system.library}.py")]
         one_thread = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "LLMSER_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-        with (folder / "log").open("w") as log:
+        with (folder / "log").open("w", encoding="utf-8") as log:
             process = subprocess.Popen(
                 [*command, str(folder / "job.json")],
                 stdin=subprocess.PIPE,
@@ -231,6 +231,7 @@ def epochs(setup: Setup, system: System, loss: str, max_len: int, count: int, ex
                 cwd=folder,
                 env=os.environ | one_thread,
                 preexec_fn=on_one_core,
+                encoding="utf-8",
             )
         assert process.stdin is not None and process.stdout is not None
         try:
@@ -247,7 +248,7 @@ def epochs(setup: Setup, system: System, loss: str, max_len: int, count: int, ex
                     process.stdin.write("go\n")
                     process.stdin.flush()
             if process.wait():
-                sys.stderr.write((folder / "log").read_text()[-5000:])
+                sys.stderr.write((folder / "log").read_text(encoding="utf-8")[-5000:])
                 raise RuntimeError(f"{system.label} with {loss} ended with status {process.returncode}")
         finally:
             process.kill()
@@ -451,7 +452,7 @@ def main() -> None:
 
     data = prepare(arguments.data, arguments.dataset, 2000 if arguments.quick else None)
     setup = Setup(data, arguments.batch_size, arguments.seed, arguments.envs.absolute())
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown CPU")
     print(f"{cpu}, one core, one thread; Python {platform.python_version()}, torch {torch.__version__}.")
     size = f"{len(data.histories):,} users, {data.items:,} items, {len(data.histories.items):,} training interactions"

@@ -38,4 +38,4 @@ def _shown(default: Any) -> str:
 
 
 if __name__ == "__main__":
-    TARGET.write_text(reference())
+    TARGET.write_text(reference(), encoding="utf-8")

@@ -457,7 +457,7 @@ def publish(run: Run, refs: Refs) -> publications.KeptBack | None:
             pseudo=_artefact(refs, "pseudo"),
             reliability=_artefact(refs, "reliability"),
             training=_artefact(refs, "training"),
-            ingest_report=json.loads(report.read_text()),
+            ingest_report=json.loads(report.read_text(encoding="utf-8")),
             validation=validation,
             config=run.config,
         )

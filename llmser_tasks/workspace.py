@@ -72,7 +72,7 @@ class Workspace:
         return folder
 
     def manifest(self, artefact: Artefact) -> dict[str, Any]:
-        loaded: dict[str, Any] = json.loads((self.folder(artefact) / MANIFEST).read_text())
+        loaded: dict[str, Any] = json.loads((self.folder(artefact) / MANIFEST).read_text(encoding="utf-8"))
         return loaded
 
     def summary(self, artefact: Artefact) -> dict[str, Any]:
@@ -120,7 +120,7 @@ class Workspace:
             parent.mkdir(parents=True, exist_ok=True)
             with _locked(parent / f".lock-{fingerprint}"):
                 if (final / MANIFEST).is_file():
-                    content = json.loads((final / MANIFEST).read_text())["content"]
+                    content = json.loads((final / MANIFEST).read_text(encoding="utf-8"))["content"]
                     log.info("%s is unchanged: skipped (%s)", step, relative)
                     return Artefact(step, relative, content, unchanged=True)
                 partial = parent / f".partial-{fingerprint}"
@@ -159,7 +159,7 @@ class Workspace:
 def write_json(path: Path, value: Any) -> None:
     """Write JSON so that a reader sees the old file or the new one."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w") as file:
+    with temporary.open("w", encoding="utf-8") as file:
         json.dump(value, file, indent=2, ensure_ascii=False)
         file.flush()
         os.fsync(file.fileno())
@@ -190,6 +190,6 @@ def source_digest(package: str) -> str:
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Hold an advisory lock; the kernel releases it when the process dies, however it dies."""
-    with path.open("w") as file:
+    with path.open("w", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

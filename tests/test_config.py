@@ -39,7 +39,7 @@ def test_defaults_are_the_methods() -> None:
         ({"seeds": []}, r"^Setting seeds \(--seeds\) cannot be \[\]"),
         ({"seeds": [1, "x"]}, r"^Setting seeds \(number 2\) \(--seeds\) cannot be 'x'"),
         ({"endpoint": "my glm"}, r"cannot be 'my glm': it may be up to 100 of a–z, A–Z, 0–9, -, _ and \."),
-        ({"noun": "x" * 300}, r"^Setting noun \(--noun\) cannot be '[x]{79}…: String should have at most 40 characters"),
+        ({"noun": "x" * 300}, r"^Setting noun \(--noun\) cannot be '[x]{79}…: String should have at most 40 char"),
     ],
 )
 def test_bad_values_are_named(values: dict, sentence: str) -> None:

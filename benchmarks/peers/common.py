@@ -28,10 +28,10 @@ import numpy as np
 import torch
 
 torch.set_num_threads(1)
-LINES = os.fdopen(os.dup(1), "w")
+LINES = os.fdopen(os.dup(1), "w", encoding="utf-8")
 os.dup2(2, 1)  # what a library prints goes to the log
 
-JOB = json.loads(Path(sys.argv[1]).read_text())
+JOB = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
 ITEMS: int = JOB["items"]
 MAX_LEN: int = JOB["max_len"]
 with np.load(JOB["data"]) as _arrays:

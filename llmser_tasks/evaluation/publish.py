@@ -69,7 +69,7 @@ def publish(
     )
     scores = workspace.folder(reliability) / "reliability.parquet"
     omega, hit, compared = _reliability(scores)
-    facts = json.loads((folder / "facts.json").read_text())
+    facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
     shown = examples(
         Histories.read(workspace.folder(training) / "histories.parquet"),
         workspace.folder(pseudo) / "pseudo.parquet",

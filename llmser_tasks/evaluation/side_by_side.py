@@ -141,7 +141,7 @@ def compare_runs(
             )
     rows = _once([row for run in kept for row in _rows(run, kept, protocol, asked)])
     chosen = _reference(rows, first.row.run_id, reference)
-    threshold = json.loads((first.folder("evaluation") / "facts.json").read_text())["tail_threshold"]
+    threshold = json.loads((first.folder("evaluation") / "facts.json").read_text(encoding="utf-8"))["tail_threshold"]
     masks = groups(asked.cases.n, asked.cases.targets, asked.counts, threshold)
     cells = [cell for group in _chosen(masks, names) for cell in _cells(rows, chosen, group, masks[group])]
     return _corrected(cells), chosen

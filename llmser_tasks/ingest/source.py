@@ -103,7 +103,7 @@ def _identifier(record: dict[Any, Any], field: str) -> str:
 
 
 def _number(value: Any, field: str) -> float | None:
-    if value is None or isinstance(value, str) and not value.strip():
+    if value is None or (isinstance(value, str) and not value.strip()):
         return None  # missing; some exports write that as ""
     if isinstance(value, list | dict):
         raise Unusable(f"{field} is not a number")

@@ -52,7 +52,7 @@ def load(folder: Path, device: str | None = None) -> Model:
         StorageError: the folder holds no model or a damaged one.
     """
     try:
-        description = json.loads((folder / DESCRIPTION).read_text())
+        description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
         model = make_model(Recommender.model_validate(description["recommender"]), int(description["items"]))
         model.load_state_dict(load_file(folder / WEIGHTS))
     except (OSError, ValueError, KeyError, TypeError, ValidationError, SafetensorError, RuntimeError) as error:

@@ -45,7 +45,7 @@ def _take(gpu: int, held: ExitStack) -> bool:
     """Whether it was free. It has the same file in every process, however each numbers what it sees."""
     folder = Path(tempfile.gettempdir(), f"llmser-gpus-{os.getuid()}")
     folder.mkdir(mode=0o700, exist_ok=True)
-    file = held.enter_context((folder / str(torch.cuda.get_device_properties(gpu).uuid)).open("w"))
+    file = held.enter_context((folder / str(torch.cuda.get_device_properties(gpu).uuid)).open("w", encoding="utf-8"))
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -110,12 +110,12 @@ class Job:
             "device": self.device,
             "start_from": str(self.start_from.absolute()) if self.start_from else None,
         }
-        (folder / SETTINGS).write_text(json.dumps(settings))
+        (folder / SETTINGS).write_text(json.dumps(settings), encoding="utf-8")
 
     @classmethod
     def read(cls, folder: Path) -> Job:
         """The job that was written to `folder`."""
-        settings = json.loads((folder / SETTINGS).read_text())
+        settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
         arrays = load_file(folder / ARRAYS)
 
         def sequences(name: str) -> Histories:

@@ -153,9 +153,10 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 def _failure(folder: Path, processes: int) -> LlmserError:
     """Why there is no summary, in one sentence: the first error that is not about another process being gone."""
-    output = (folder / "errors.txt").read_text(errors="replace").strip()
+    output = (folder / "errors.txt").read_text(encoding="utf-8", errors="replace").strip()
     log.warning("Output of the training processes:\n%s", output[-TAIL:])
-    recorded = [json.loads(path.read_text())["message"] for path in (folder / "log").glob("**/error.json")]
+    files = (folder / "log").glob("**/error.json")
+    recorded = [json.loads(path.read_text(encoding="utf-8"))["message"] for path in files]
     recorded.sort(key=lambda error: int(error["extraInfo"]["timestamp"]))
     errors = [error["message"] for error in recorded if not error["message"].startswith(PeerLost.__name__)]
     if errors:

@@ -254,4 +254,4 @@ def _own_randomness(device: torch.device) -> Iterator[None]:
 
 
 def _write_log(folder: Path, entries: list[dict[str, float]]) -> None:
-    (folder / LOG).write_text("".join(f"{json.dumps(entry)}\n" for entry in entries))
+    (folder / LOG).write_text("".join(f"{json.dumps(entry)}\n" for entry in entries), encoding="utf-8")

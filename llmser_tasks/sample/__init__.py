@@ -73,7 +73,8 @@ def write_sample(
         folder.mkdir(parents=True, exist_ok=True)
         files.marker.write_text(
             f"SYNTHETIC DATA. {style.reviews} and {style.items} were written by a program (llmser sample, source "
-            f"{source}, {users} users, {items} items, seed {seed}). No person, product or place in them exists.\n"
+            f"{source}, {users} users, {items} items, seed {seed}). No person, product or place in them exists.\n",
+            encoding="utf-8",
         )
         with _gzip(files.items) as lines:
             for line in catalogue.lines(world, style, seed):

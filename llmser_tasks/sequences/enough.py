@@ -24,8 +24,8 @@ def check_enough(workspace: Workspace, config: RunConfig, made: Mapping[str, Art
     longest = training["lengths"]["max"]
     if longest < 2:
         raise InputError(
-            f"None of the {training['users']:,} users of dataset {config.dataset.name} has two training items, so there "
-            f"is no next item to learn; {BRING_MORE}."
+            f"None of the {training['users']:,} users of dataset {config.dataset.name} has two training items, so "
+            f"there is no next item to learn; {BRING_MORE}."
         )
     if longest < 3 and _masks(config):
         raise InputError(
@@ -36,8 +36,8 @@ def check_enough(workspace: Workspace, config: RunConfig, made: Mapping[str, Art
         held_out = workspace.summary(made[part])
         if not held_out["new"]:
             raise InputError(
-                f"No user of dataset {config.dataset.name} has a {part} item that is new to them ({held_out['users']:,} "
-                f"have one that they had before), so there is nothing to {what}; {BRING_MORE}"
+                f"No user of dataset {config.dataset.name} has a {part} item that is new to them "
+                f"({held_out['users']:,} have one that they had before), so there is nothing to {what}; {BRING_MORE}"
                 f"{', or take another split' if held_out['users'] else ''}."
             )
 

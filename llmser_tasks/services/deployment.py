@@ -21,7 +21,8 @@ def airflow(*arguments: str) -> str:
     Raises:
         InputError: it failed; its own words are above.
     """
-    done = subprocess.run([sys.executable, "-m", "airflow", *arguments], stdout=subprocess.PIPE, text=True, check=False)
+    command = [sys.executable, "-m", "airflow", *arguments]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=False, encoding="utf-8", errors="replace")
     if done.returncode != 0:
         raise InputError(f"`airflow {' '.join(arguments[:2])}` failed with exit code {done.returncode}; see above.")
     return done.stdout

@@ -63,5 +63,5 @@ def save_report(database_url: str, run_id: str, home: Path) -> Path:
     folder = home / "reports"
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{''.join(c if c.isalnum() or c in '._-' else '-' for c in run_id)}.html"
-    path.write_text(queries.report(database_url, run_id))
+    path.write_text(queries.report(database_url, run_id), encoding="utf-8")
     return path

@@ -31,7 +31,7 @@ def export_model(kept: Kept, model: ModelName, folder: Path) -> None:
     name = artefact_name(kept, model)
     source = kept.folder(name)
     catalogue = Catalogue.read(kept.folder("catalogue"))
-    description = json.loads((source / DESCRIPTION).read_text())
+    description = json.loads((source / DESCRIPTION).read_text(encoding="utf-8"))
     about = {
         "model": model,
         "backbone": description["recommender"]["backbone"],

@@ -58,7 +58,9 @@ def _run(url: str, program: str, *arguments: str) -> None:
         "PGDATABASE": made.database or "",
     }
     command = [str(packed_postgres() / "bin" / program), *arguments]
-    done = subprocess.run(command, env=os.environ | login, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, env=os.environ | login, capture_output=True, check=False, encoding="utf-8", errors="replace"
+    )
     if done.returncode:
         said = [line for line in done.stderr.splitlines() if line.strip()] or [f"exit code {done.returncode}"]
         raise StorageError(f"{program} at {where(url)} failed: {said[0][:300]}")

@@ -9,5 +9,5 @@ down_revision = None
 
 
 def upgrade() -> None:
-    script = Path(__file__).with_suffix(".sql").read_text()
+    script = Path(__file__).with_suffix(".sql").read_text(encoding="utf-8")
     op.get_bind().execution_options(no_parameters=True).exec_driver_sql(script)

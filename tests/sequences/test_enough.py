@@ -42,7 +42,7 @@ def test_somebody_must_be_tested_on_something_new(workspace: Workspace, tmp_path
 
 
 def test_somebody_must_be_watched_on_something_new(workspace: Workspace, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="a validation item that is new to them .* nothing to tell when to stop"):
+    with pytest.raises(InputError, match=r"a validation item that is new to them .* nothing to tell when to stop"):
         checked(workspace, tmp_path, career(1, 2, 3, 1, 4))
 
 
