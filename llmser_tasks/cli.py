@@ -16,6 +16,7 @@ from typing import Any
 import click
 from typing_extensions import override
 
+from llmser_tasks.console import echo, speak
 from llmser_tasks.errors import LlmserError
 from llmser_tasks.private import keep_private
 
@@ -74,7 +75,7 @@ class Commands(click.Group):
         except LlmserError as error:
             raise click.ClickException(str(error)) from None
         except (KeyboardInterrupt, click.Abort):
-            click.echo("Interrupted.", err=True)
+            echo("Interrupted.", err=True)
             raise click.exceptions.Exit(130) from None
         except BrokenPipeError:  # `llmser show … | head`: nobody reads on, which is no error worth a word
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -102,6 +103,7 @@ def main() -> None:
 
     signal.signal(signal.SIGTERM, terminated)
     keep_private()
+    speak()
     cli()
 
 

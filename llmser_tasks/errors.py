@@ -2,9 +2,14 @@
 
 from collections.abc import Sequence
 
+from llmser_tasks.printable import printable_lines
+
 
 class LlmserError(Exception):
     """Something the user can mend. The message is shown as it stands, without a traceback."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(printable_lines(message))  # it may quote strangers
 
 
 class Waiting(LlmserError):

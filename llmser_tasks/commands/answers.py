@@ -11,6 +11,7 @@ import click
 from llmser_tasks import settings
 from llmser_tasks.commands.formats import FORMATS
 from llmser_tasks.commands.show import form_of, opened
+from llmser_tasks.console import echo
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -48,8 +49,8 @@ def prune(dry_run: bool, **chosen: Any) -> None:
         number, cost = retention.count(url, selection)
         if not dry_run:
             number = retention.prune(url, selection)
-    click.echo(f"{'Would forget' if dry_run else 'Forgot'} {number:,} answers that cost {cost:,.4f}.", err=True)
-    click.echo(number)
+    echo(f"{'Would forget' if dry_run else 'Forgot'} {number:,} answers that cost {cost:,.4f}.", err=True)
+    echo(number)
 
 
 @answers.command()
@@ -69,4 +70,4 @@ def export(form: str | None, output: Path | None, **chosen: Any) -> None:
     ):
         FORMATS[form](rows, out)
     if output:
-        click.echo(f"Wrote {output}.", err=True)
+        echo(f"Wrote {output}.", err=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from llmser_tasks import settings
+from llmser_tasks.console import echo
 
 
 @click.command()
@@ -20,7 +21,7 @@ def backup(file: Path) -> None:
 
     with settings.database() as url:
         saving.backup(url, file)
-    click.echo(f"{file}: {file.stat().st_size:,} bytes")
+    echo(f"{file}: {file.stat().st_size:,} bytes")
 
 
 @click.command()
@@ -40,4 +41,4 @@ def restore(file: Path, yes: bool) -> None:
             click.confirm(f"Everything in {where(url)} will be replaced. Go on?", abort=True)
         saving.restore(url, file)
         migrate(url)
-    click.echo(f"Restored from {file}.")
+    echo(f"Restored from {file}.")

@@ -6,6 +6,7 @@ import click
 
 from llmser_tasks import settings
 from llmser_tasks.commands.show import announced
+from llmser_tasks.console import echo
 
 
 @click.command()
@@ -26,4 +27,4 @@ def budget(run: str, amount: float | None, unlimited: bool) -> None:
         if amount is not None or unlimited:
             runs.set_budget(url, run_id, amount)
         spent, of = runs.spending(url, run_id)
-    click.echo(f"{spent:.6g} of {'no limit' if of is None else f'{of:.6g}'}")
+    echo(f"{spent:.6g} of {'no limit' if of is None else f'{of:.6g}'}")

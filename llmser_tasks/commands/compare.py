@@ -11,6 +11,7 @@ import click
 from llmser_tasks import settings
 from llmser_tasks.commands.show import announced, format_option, refuse_unreadable, to_stdout
 from llmser_tasks.names import BACKBONES, CONDITIONAL, INTERVALS, MODELS, ONE_SEED
+from llmser_tasks.console import echo
 from llmser_tasks.serving import KINDS
 from llmser_tasks.warehouse.artefacts import Kept
 from llmser_tasks.warehouse.queries import Rows
@@ -57,7 +58,7 @@ def compare(runs: Sequence[str], protocol: str, groups: Sequence[str], reference
     cells, chosen = compare_runs(kept, protocol=protocol, names=groups, reference=reference)
     if form == "table":
         to_stdout(_printed(cells), form)
-        click.echo(
+        echo(
             f"{protocol}; against {_model(chosen)} of {chosen.run_id}: * p < .05, ** p < .01, *** p < .001"
             " (paired t-test, Holm); ▼ worse.",
             err=True,

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import click
 
 from llmser_tasks import settings
+from llmser_tasks.console import echo
 from llmser_tasks.errors import LlmserError
 
 if TYPE_CHECKING:
@@ -40,11 +41,11 @@ def doctor() -> None:
     for name, check in CHECKS.items():
         for finding in _examined(check):
             wrong += bool(finding.remedy)
-            click.echo(f"{'✘' if finding.remedy else '✔'} {name:<10} {finding.text}")
+            echo(f"{'✘' if finding.remedy else '✔'} {name:<10} {finding.text}")
             if finding.remedy:
-                click.echo(f"  {'':<10} → {finding.remedy}")
+                echo(f"  {'':<10} → {finding.remedy}")
     if wrong:
-        click.echo(f"{wrong} to mend.", err=True)
+        echo(f"{wrong} to mend.", err=True)
         raise click.exceptions.Exit(1)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, BinaryIO
 
+from llmser_tasks.printable import printable
 from llmser_tasks.warehouse.queries import Rows
 
 LOOK_AHEAD = 200  # rows that decide on the widths of a table's columns
@@ -111,7 +112,7 @@ def readable(value: Any) -> str:
     if isinstance(value, datetime):
         return value.strftime("%Y-%m-%d %H:%M:%S")
     text = ", ".join(map(readable, value)) if isinstance(value, list) else str(_cell(value))
-    text = "".join(c if c.isprintable() else "�" if c not in "\n\t\r" else " " for c in text)
+    text = printable(text)
     return text if len(text) <= WIDEST else text[: WIDEST - 1] + "…"
 
 

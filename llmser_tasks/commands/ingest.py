@@ -9,6 +9,7 @@ import click
 from llmser_tasks import settings
 from llmser_tasks.commands.options import given, of_settings
 from llmser_tasks.commands.terminal import log_to, shown, stderr
+from llmser_tasks.console import echo
 
 
 @click.command()
@@ -33,4 +34,4 @@ def ingest(ctx: click.Context, /, **options: Any) -> None:
         f"{'; unchanged' if artefact.unchanged else ''}.",
         markup=False,
     )
-    click.echo(workspace.folder(artefact) / "report.json")
+    echo(workspace.folder(artefact) / "report.json")

@@ -7,6 +7,7 @@ import click
 from llmser_tasks import settings
 from llmser_tasks.commands.formats import FORMATS
 from llmser_tasks.commands.show import announced, format_option, opened, refuse_unreadable
+from llmser_tasks.console import echo
 from llmser_tasks.warehouse.publications import Publication
 
 
@@ -44,4 +45,4 @@ def rollback(dataset: str, to: str | None) -> None:
 
 
 def _tell(now: Publication) -> None:
-    click.echo(f"Readers of {now.dataset} have run {now.run_id} (version {now.version}).")
+    echo(f"Readers of {now.dataset} have run {now.run_id} (version {now.version}).")

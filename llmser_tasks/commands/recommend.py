@@ -11,6 +11,7 @@ import click
 from llmser_tasks import settings
 from llmser_tasks.commands.formats import readable
 from llmser_tasks.commands.show import announced, format_option, refuse_unreadable, to_stdout
+from llmser_tasks.console import echo
 from llmser_tasks.serving import KINDS, ModelName, artefact_name
 from llmser_tasks.warehouse.artefacts import Kept
 from llmser_tasks.warehouse.queries import Rows
@@ -88,7 +89,7 @@ def _say(title: str, match: Match) -> None:
     how = [] if match.exact else [f"the closest title, {alike}"]
     if match.others:
         how.append(f"the first of {match.others + 1} items with this title")
-    click.echo(f"{taken} ({', '.join(how)}).", err=True)
+    echo(f"{taken} ({', '.join(how)}).", err=True)
 
 
 def _rows(given: Sequence[Given], items: Any, scores: Any, catalogue: Catalogue) -> Iterator[Sequence[Any]]:

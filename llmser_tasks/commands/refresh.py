@@ -6,6 +6,7 @@ import click
 
 from llmser_tasks import settings
 from llmser_tasks.commands.terminal import log_to, stderr, steps_shown
+from llmser_tasks.console import echo
 
 
 @click.command()
@@ -35,4 +36,4 @@ def refresh(dataset: str, run_id: str | None) -> None:
             raise
         results.show(url, run_id, console)
         console.print(runs.load(url, run_id).unpublished or f"Readers of {dataset} have it.", markup=False)
-    click.echo(run_id)
+    echo(run_id)

@@ -11,6 +11,7 @@ import click
 from llmser_tasks import settings
 from llmser_tasks.commands.options import as_arguments
 from llmser_tasks.commands.terminal import stderr
+from llmser_tasks.console import echo
 from llmser_tasks.errors import InputError
 from llmser_tasks.names import ASKING
 
@@ -42,9 +43,7 @@ def rerun_failed(run: str, wait: bool) -> None:
             airflow_api.clear(client, run_id, tasks)
             others = Counter(task for task, index in tasks if task not in ASKING)
             cleared = [task if number == 1 else f"{number} × {task}" for task, number in others.items()]
-            click.echo(
-                f"Cleared of run {run_id}: {', '.join([*cleared, *([acceptance.told(parts)] if parts else [])])}."
-            )
+            echo(f"Cleared of run {run_id}: {', '.join([*cleared, *([acceptance.told(parts)] if parts else [])])}.")
             if wait:
                 local.follow_to_end(here, client, run_id, stderr())
 
@@ -72,9 +71,9 @@ def accept(run: str, revoke: bool, wait: bool) -> None:
                 parts = acceptance.accept(url, run_id, failed)
             if not parts:
                 raise InputError(f"No batch of run {run_id} {'was accepted' if revoke else 'has failed'}.")
-            click.echo(f"{'No longer accepted' if revoke else 'Accepted'} of run {run_id}: {acceptance.told(parts)}.")
+            echo(f"{'No longer accepted' if revoke else 'Accepted'} of run {run_id}: {acceptance.told(parts)}.")
             if airflow is None:
-                click.echo(_how_to_go_on(url, run_id), err=True)
+                echo(_how_to_go_on(url, run_id), err=True)
                 return
             here, client = airflow
             airflow_api.clear(client, run_id, [(part.step, part.batch) for part in parts], only_failed=not revoke)

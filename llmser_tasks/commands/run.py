@@ -10,6 +10,7 @@ import click
 from llmser_tasks import settings
 from llmser_tasks.commands.options import given, of_settings
 from llmser_tasks.commands.terminal import log_to, stderr, steps_shown
+from llmser_tasks.console import echo
 
 
 @click.command()
@@ -40,4 +41,4 @@ def run(ctx: click.Context, /, run_id: str | None, **options: Any) -> None:
             raise
         results.show(url, run_id, console)
     console.print(f"More: llmser show {run_id} metrics; llmser export {run_id} report -o report.html", markup=False)
-    click.echo(run_id)
+    echo(run_id)

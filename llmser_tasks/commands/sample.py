@@ -12,6 +12,7 @@ import click
 from llmser_tasks import config, settings
 from llmser_tasks.commands.terminal import shown, stderr
 from llmser_tasks.private import handed_out
+from llmser_tasks.console import echo
 
 
 @click.command()
@@ -36,7 +37,7 @@ def sample(users: int, items: int | None, seed: int, source: config.Source, outp
     handing = handed_out() if output else nullcontext()
     with handing, shown(console, "Writing the sample") as progress:
         files = write_sample(folder, users=users, items=items, seed=seed, source=source, progress=progress)
-    click.echo(files.reviews)
-    click.echo(files.items)
+    echo(files.reviews)
+    echo(files.items)
     paths = f"--reviews {shlex.quote(str(files.reviews))} --items {shlex.quote(str(files.items))}"
     console.print(f"SYNTHETIC data. Next: llmser run --dataset sample --source {source} {paths}", markup=False)

@@ -13,6 +13,7 @@ import click
 
 from llmser_tasks import settings
 from llmser_tasks.commands.formats import FORMATS
+from llmser_tasks.console import echo, rows_out
 from llmser_tasks.errors import StorageError
 from llmser_tasks.names import CONDITIONAL, INTERVALS
 from llmser_tasks.private import handed_out
@@ -86,7 +87,7 @@ def _write(run: str, what: str, form: str, output: Path | None) -> None:
     if what in TESTED:
         click.echo(TESTED[what], err=True)
     if output:
-        click.echo(f"Wrote {output}.", err=True)
+        echo(f"Wrote {output}.", err=True)
 
 
 def _write_model(run: str, model: ModelName, folder: Path) -> None:
@@ -95,7 +96,7 @@ def _write_model(run: str, model: ModelName, folder: Path) -> None:
 
     with settings.database() as url:
         export_model(Kept.of(url, announced(url, run), settings.workspace()), model, folder)
-    click.echo(f"Wrote {folder}; how to load it stands in the README.", err=True)
+    echo(f"Wrote {folder}; how to load it stands in the README.", err=True)
 
 
 def announced(url: str, run: str) -> RunRow:
@@ -106,7 +107,7 @@ def announced(url: str, run: str) -> RunRow:
     missing = "".join(
         f"; {step}: {acceptance.MESSAGE.format(accepted=n)}" for step, n in acceptance.users(url, row.run_id).items()
     )
-    click.echo(f"Run {row.run_id} of dataset {row.dataset}{kind}, {row.state}{why}{missing}", err=True)
+    echo(f"Run {row.run_id} of dataset {row.dataset}{kind}, {row.state}{why}{missing}", err=True)
     return row
 
 
@@ -126,7 +127,7 @@ def to_stdout(found: Rows, form: str) -> None:
 def opened(output: Path | None) -> Iterator[BinaryIO]:
     """stdout, or a file that appears when it is whole."""
     if output is None:
-        stdout = sys.stdout.buffer
+        stdout = rows_out()
         yield stdout
         stdout.flush()
         return

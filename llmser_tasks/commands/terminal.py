@@ -5,17 +5,20 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.logging import RichHandler
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
+from typing_extensions import override
 
 from llmser_tasks.errors import StorageError
+from llmser_tasks.printable import printable_lines
 from llmser_tasks.progress import Progress
 from llmser_tasks.warehouse.steps import describe, duration
 
@@ -24,8 +27,26 @@ LINE_EVERY_S = 15.0
 MARKS = {"running": ("▶", "cyan"), "done": ("✔", "green"), "unchanged": ("✔", "dim"), "failed": ("✘", "red")}
 
 
+class Terminal(Console):
+    """A console whose text, whichever way it comes, holds no control characters but the console's own."""
+
+    @override
+    def _render_buffer(self, buffer: Iterable[Segment]) -> str:
+        return super()._render_buffer(
+            segment if segment.control else Segment(printable_lines(segment.text), segment.style) for segment in buffer
+        )
+
+
+class OneLine(logging.Formatter):
+    """A log line stays one, and holds nothing that steers a terminal; a traceback keeps its lines."""
+
+    @override
+    def format(self, record: logging.LogRecord) -> str:
+        return printable_lines(super().format(record))
+
+
 def stderr() -> Console:
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    return Terminal(stderr=True, highlight=False, soft_wrap=True)
 
 
 def log_to(console: Console) -> None:
@@ -33,7 +54,7 @@ def log_to(console: Console) -> None:
     handler: logging.Handler = RichHandler(console=console, show_path=False, show_level=False, markup=False)
     if not console.is_terminal:
         handler = logging.StreamHandler(console.file)
-        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+        handler.setFormatter(OneLine("%(asctime)s %(message)s", "%H:%M:%S"))
     logger = logging.getLogger("llmser_tasks")
     logger.handlers = [handler]
     logger.setLevel(logging.WARNING if console.is_terminal else logging.INFO)

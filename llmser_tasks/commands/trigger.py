@@ -9,6 +9,7 @@ import click
 from llmser_tasks import settings
 from llmser_tasks.commands.options import given, of_settings
 from llmser_tasks.commands.terminal import stderr
+from llmser_tasks.console import echo
 
 
 @click.command()
@@ -22,4 +23,4 @@ def trigger(ctx: click.Context, /, run_id: str | None, wait: bool, **options: An
 
     values = given(ctx, options)
     settings.configuration(values)  # a setting that cannot be used is told here and now
-    click.echo(local.trigger(settings.home(), values, wait=wait, console=stderr(), run_id=run_id))
+    echo(local.trigger(settings.home(), values, wait=wait, console=stderr(), run_id=run_id))

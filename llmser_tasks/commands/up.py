@@ -6,6 +6,7 @@ import click
 
 from llmser_tasks import settings
 from llmser_tasks.commands.terminal import stderr
+from llmser_tasks.console import echo
 
 
 @click.command()
@@ -22,4 +23,4 @@ def down() -> None:
     from llmser_tasks.services import local
 
     stopped = local.down(settings.home())
-    click.echo("Stopped." if stopped else f"Nothing ran for {settings.home()}.", err=True)
+    echo("Stopped." if stopped else f"Nothing ran for {settings.home()}.", err=True)

@@ -40,6 +40,7 @@ from llmser_tasks.ingest import dumps, filtering, reading, report, writing
 from llmser_tasks.ingest.dumps import Dump, Identity
 from llmser_tasks.ingest.inbox import ITEMS, REVIEWS, at_hand
 from llmser_tasks.ingest.sources import SOURCES
+from llmser_tasks.printable import printable
 from llmser_tasks.progress import Progress, silent
 from llmser_tasks.workspace import Artefact, Workspace, write_json
 
@@ -158,4 +159,4 @@ def _write(
 
 def _about(dump: Dump, identities: dict[Path, Identity]) -> dict[str, Any]:
     identity = identities[dump.path]
-    return {"name": dump.path.name, "bytes": identity.bytes, "sha256": identity.sha256}
+    return {"name": printable(dump.path.name), "bytes": identity.bytes, "sha256": identity.sha256}

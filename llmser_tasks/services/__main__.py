@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from llmser_tasks import settings
+from llmser_tasks.console import speak
 from llmser_tasks.errors import LlmserError
 from llmser_tasks.private import keep_private
 from llmser_tasks.services import local
@@ -22,4 +23,5 @@ def main(wait: bool) -> None:
 
 
 if __name__ == "__main__":
+    speak()
     main()

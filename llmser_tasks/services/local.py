@@ -14,6 +14,7 @@ from typing import Any
 from httpx import Client, TransportError
 from rich.console import Console
 
+from llmser_tasks.commands.terminal import Terminal
 from llmser_tasks.errors import InputError, LlmserError, StorageError
 from llmser_tasks.sample import write_sample
 from llmser_tasks.services import airflow_api, results, stack
@@ -41,7 +42,7 @@ def up(home: Path, console: Console | None = None) -> None:
     Raises:
         AlreadyRunning: they are up; the sentence says where.
     """
-    console = console or Console()
+    console = console or Terminal()
     with _until_stopped(console), stack.running(home, _say(console)) as (here, watch):
         _show_login(here, console)
         console.print("Ctrl-C stops everything.")
@@ -62,7 +63,7 @@ def trigger(
         InputError: the services are down, or a value is refused.
         RunFailed: it was waited for and failed.
     """
-    console = console or Console(stderr=True)
+    console = console or Terminal(stderr=True)
     here = stack.attached(home)
     if here is None:
         raise InputError(f"The services of {home} are not up; start them with `llmser up` in another terminal.")
@@ -111,7 +112,7 @@ def demo(home: Path, wait: bool = True, console: Console | None = None) -> None:
     Raises:
         RunFailed: the run did not succeed.
     """
-    console = console or Console()
+    console = console or Terminal()
     with _until_stopped(console):
         already = stack.attached(home)
         context = nullcontext((already, _no_watch)) if already else stack.running(home, _say(console))

@@ -14,6 +14,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from llmser_tasks.errors import LlmserError, StorageError, Waiting
+from llmser_tasks.printable import printable
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.rows import storable, storable_json
 
@@ -54,9 +55,10 @@ class Recorder:
 
     def __call__(self, done: int, total: int | None, unit: str, note: str = "") -> None:
         now = time.monotonic()
+        note = printable(note)  # a file's name may stand in it
         if self.first is None:
             self.first = (now, done)
-        self.reported = {"done": done, "total": total, "unit": unit, "note": storable(note) or None}
+        self.reported = {"done": done, "total": total, "unit": unit, "note": note or None}
         if now - self.written >= WRITE_EVERY_S:
             self.written = now if self._write(self.reported) else now + PAUSE_S
         if now - self.started >= self._next_log():
