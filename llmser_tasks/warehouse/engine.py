@@ -6,14 +6,16 @@ import functools
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import psycopg2
 from psycopg2.errors import InsufficientPrivilege
-from sqlalchemy import Connection, Engine, create_engine
+from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from llmser_tasks.errors import StorageError
+from llmser_tasks.warehouse.rows import storable
 
 SCHEMA = "llmser"
 
@@ -29,7 +31,7 @@ def engine(url: str) -> Engine:
 
 @functools.cache
 def _engine(url: str) -> Engine:
-    return create_engine(
+    made = create_engine(
         parsed(url),
         pool_pre_ping=True,
         pool_size=5,
@@ -42,6 +44,25 @@ def _engine(url: str) -> Engine:
         },
         hide_parameters=True,  # rows hold users' data and endpoints' answers; errors must not repeat them
     )
+    event.listen(made, "before_cursor_execute", _storable_values, retval=True)
+    return made
+
+
+def _storable_values(
+    _connection: Connection, _cursor: Any, statement: str, values: Any, _context: Any, _many: bool
+) -> tuple[str, Any]:
+    """No text that a person or a stranger gave, an id in an address say, is one that Postgres cannot take."""
+    return statement, _storable(values)
+
+
+def _storable(value: Any) -> Any:
+    if isinstance(value, str):
+        return storable(value)
+    if isinstance(value, dict):
+        return {name: _storable(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(_storable, value))
+    return value
 
 
 os.register_at_fork(after_in_child=_engine.cache_clear)  # a forked worker must not share its parent's connections

@@ -192,6 +192,37 @@ def test_what_is_not_there_is_said_in_a_sentence(page: Page) -> None:
     assert "of one run; say which" in without.text
 
 
+ODD = ["%00", "a%00b", "%FF", "%ED%A0%80", "%1b%5B31m", "..%2F..%2Fetc%2Fpasswd", "../..", "'", "%25s", "", "x" * 8000]
+TEXTS = {  # every text that a route takes, where it stands in the address
+    "/{}", "/static/{}", "/report/{}", "/csv/{}?run=x&dataset=x",
+    "/api/runs?dataset={}", "/api/runs?started=2026-01-01T00:00:00Z&before={}", "/api/runs?started={}&before=x",
+    "/api/drift?dataset={}", "/api/published?dataset={}", "/api/run?run={}", "/api/results?run={}",
+    "/api/costs?run={}", "/api/users?run={}", f"/api/users?run={RUN}&search={{}}", f"/api/users?run={RUN}&order={{}}",
+    f"/api/users?run={RUN}&omega={{}}&after=x", f"/api/users?run={RUN}&omega=nan&after={{}}",
+    *(f"{table.split('?')[0]}?run={{}}&dataset={{}}" for table in TABLES),
+}  # fmt: skip
+
+
+def test_no_address_whatever_stands_in_it_is_more_than_not_found(page: Page) -> None:
+    with page.client("viewer") as client:
+        seen = {
+            (place, odd[:20]): client.get(f"/llmser{place.replace('{}', odd)}").status_code
+            for place in sorted(TEXTS)
+            for odd in ODD
+        }
+    assert {asked: status for asked, status in seen.items() if status not in {200, 400, 401, 404, 422}} == {}
+    assert seen["/report/{}", "%00"] == seen["/api/run?run={}", "a%00b"] == 404
+
+
+def test_every_text_that_a_route_takes_is_tried_above() -> None:
+    routes = re.findall(r'@app\.get\("([^"]+)"\)[^"]*?def \w+\(([^)]*)\)', PLUGIN.read_text(encoding="utf-8"))
+    for route, parameters in routes:
+        for name, kind in re.findall(r"(\w+): (str|datetime|Literal|float)", parameters):
+            path = re.sub(r"\{[^}]*\}", "{}", route)
+            places = [place for place in TEXTS if place.split("?")[0] == path or path == "/csv/{}"]
+            assert any("{}" in path or f"{name}={{}}" in place for place in places), f"{route} {name}: {kind}"
+
+
 def test_users_come_in_order_a_few_at_a_time(page: Page) -> None:
     with page.client("viewer") as client:
 

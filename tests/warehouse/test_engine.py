@@ -10,8 +10,8 @@ from psycopg2.errors import DiskFull
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
-from llmser_tasks.errors import StorageError
-from llmser_tasks.warehouse import embedded
+from llmser_tasks.errors import InputError, StorageError
+from llmser_tasks.warehouse import embedded, queries, runs
 from llmser_tasks.warehouse.engine import engine, transaction, translated, where
 
 SECRET = "planted-password-41"
@@ -97,3 +97,15 @@ def test_a_full_disk_is_one_sentence(wrapped: bool) -> None:
         translated("postgresql://me@h/d"),
     ):
         raise error
+
+
+def test_what_postgres_cannot_take_is_no_failure(database_url: str) -> None:
+    with transaction(database_url) as connection:
+        said = connection.execute(
+            text("select cast(:one as text), cast(:many as text[])"), {"one": "a\0b", "many": ["\udcff", "c"]}
+        ).one()
+    assert tuple(said) == ("a�b", ["�", "c"])
+    with pytest.raises(InputError, match="There is no run"):
+        runs.load(database_url, "a\0")
+    with pytest.raises(InputError, match="Run � has no report"):
+        queries.report(database_url, "\udcff")
