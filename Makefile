@@ -3,12 +3,10 @@
 # make env    the environment alone          make clean   remove it (runs and artefacts in .llmser stay)
 # make lock   resolve the dependencies anew
 
-TORCH := 2.13.0
-UV := 0.13.8
 VENV := .venv
 BIN := $(VENV)/bin
 # An environment counts as finished for exactly these contents at this place.
-KEY := $(shell { cat Makefile pyproject.toml requirements.lock requirements-dev.lock; echo "$(CURDIR)"; } | cksum | cut -d' ' -f1)
+KEY := $(shell { cat Makefile pyproject.toml *.lock; echo "$(CURDIR)"; } | cksum | cut -d' ' -f1)
 
 .PHONY: demo test env dev-env clean lock
 .DEFAULT_GOAL := demo
@@ -30,7 +28,8 @@ dev-env:
 		$(MAKE) --no-print-directory install LOCK=requirements-dev.lock DONE=$(VENV)/.done-dev-$(KEY)
 
 # .installing marks an install that did not end: what it left is thrown away, caches make the next one short.
-# torch comes from pip by its plain version, so that a machine with a GPU gets CUDA and the lock fits both.
+# Every file is checked against a hash. torch is fetched by its plain version first, so that a machine that offers a build
+# for CPUs alone gets that (asked with hashes, pip prefers PyPI's); the others get CUDA, and what that build needs.
 .PHONY: install
 install:
 	@test ! -e $(VENV)/.installing || rm -rf $(VENV)
@@ -40,13 +39,22 @@ install:
 		fi; \
 	done; echo "Python 3.11 with venv is not on the PATH; install it (Debian: python3.11-venv) and try again." >&2; exit 1
 	@rm -f $(VENV)/.done-*
-	$(BIN)/python -m pip install -q --disable-pip-version-check uv==$(UV) torch==$(TORCH)
+	$(BIN)/python -m pip download -q --disable-pip-version-check --no-deps --only-binary :all: -d $(VENV)/fetched \
+		$$(sed -n 's/^\([a-z]*==[^ ]*\).*/\1/p' torch.lock)
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --require-hashes --no-index \
+		--find-links $(VENV)/fetched -r torch.lock
+	@rm -r $(VENV)/fetched
+	@if $(BIN)/python -c 'import importlib.metadata as m, sys; sys.exit(not any(r.startswith("nvidia") for r in m.requires("torch")))'; then \
+		$(BIN)/uv pip install -q --python $(BIN)/python --no-deps --require-hashes -r torch-cuda.lock; \
+	fi
 	$(BIN)/uv pip install -q --python $(BIN)/python --no-deps --require-hashes -r $(LOCK)
 	$(BIN)/uv pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@rm $(VENV)/.installing
 	@touch $(DONE)
 
 # With UV_FIND_LINKS naming a folder that holds the CPU wheel of torch: the CUDA one would lock NVIDIA's packages too.
+# Another version of torch or uv: `uv pip compile --generate-hashes` of that one line gives torch.lock, to which the hash
+# of the build for CPUs is added, and, less what requirements.lock has, torch-cuda.lock.
 lock: env
 	$(BIN)/uv pip compile -q pyproject.toml --python-version 3.11 --no-emit-package torch --no-emit-package triton \
 		--no-header --no-annotate --generate-hashes -o requirements.lock
