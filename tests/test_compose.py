@@ -29,6 +29,21 @@ SECRETS = {
     "AIRFLOW_FERNET_KEY",
     "AIRFLOW_ADMIN_PASSWORD",
 }
+POSTGRES = {"AIRFLOW_DATABASE_PASSWORD", "AIRFLOW_FERNET_KEY"}
+NEEDS = {  # least privilege: what a service that is broken into gives away
+    "postgres": {"POSTGRES_PASSWORD", "AIRFLOW_DATABASE_PASSWORD", "LLMSER_DATABASE_PASSWORD"},
+    "redis": {"REDIS_PASSWORD"},
+    "init": {*POSTGRES, "LLMSER_DATABASE_PASSWORD", "AIRFLOW_ADMIN_PASSWORD"},
+    "api-server": {*POSTGRES, "LLMSER_DATABASE_PASSWORD", "AIRFLOW_JWT_SECRET", "AIRFLOW_SESSION_SECRET"},
+    "scheduler": {*POSTGRES, "REDIS_PASSWORD", "AIRFLOW_JWT_SECRET"},
+    "dag-processor": {*POSTGRES, "LLMSER_DATABASE_PASSWORD"},
+    "triggerer": POSTGRES,
+    "worker": {"REDIS_PASSWORD", "LLMSER_DATABASE_PASSWORD", "LLMSER_RANKER_KEY"},
+    "gpu-worker": {"REDIS_PASSWORD", "LLMSER_DATABASE_PASSWORD", "LLMSER_RANKER_KEY"},
+    "ranker": {"LLMSER_RANKER_KEY"},
+    "vllm": {"VLLM_API_KEY"},
+}
+IMAGES = {"POSTGRES_IMAGE", "REDIS_IMAGE", "VLLM_IMAGE", "PYTHON_IMAGE"}
 VALUES = dict.fromkeys(SECRETS, "x" * 64) | {"AIRFLOW_FERNET_KEY": "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="}
 
 
@@ -43,13 +58,22 @@ def interpolated(value: Any) -> Any:
     return value
 
 
-@pytest.fixture(scope="module")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """The services' environment, with the container's folders where they are here."""
-    home = tmp_path_factory.mktemp("compose")
-    given = interpolated(COMPOSE["x-environment"])
+def environment_of(service: str, home: Path) -> dict[str, str]:
+    """A service's environment, with the container's folders where they are here."""
+    given = interpolated(SERVICES[service]["environment"])
     moved = {k: str(v).replace("/opt/llmser", str(PROJECT)).replace("/data", str(home)) for k, v in given.items()}
-    yield {key: value for key, value in os.environ.items() if not key.startswith(("AIRFLOW", "LLMSER"))} | moved
+    return {key: value for key, value in os.environ.items() if not key.startswith(("AIRFLOW", "LLMSER"))} | moved
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The scheduler's, which has every kind of setting."""
+    return environment_of("scheduler", tmp_path_factory.mktemp("compose"))
+
+
+@pytest.fixture(scope="module")
+def of_worker(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    return environment_of("worker", tmp_path_factory.mktemp("worker"))
 
 
 def python(program: str, environment: dict[str, str]) -> str:
@@ -68,16 +92,36 @@ def test_it_refuses_to_start_without_each_secret() -> None:
     used = {name: kind for name, kind, _ in VARIABLE.findall(FILE.read_text())}
     required = {name for name, kind, _ in VARIABLE.findall(FILE.read_text()) if kind == ":?"}
     assert required == SECRETS
-    assert set(used) - SECRETS == {"LLMSER_NOTIFY", "LLMSER_WORKER_QUEUES", "VLLM_MODEL", "VLLM_API_KEY"}
+    assert set(used) - SECRETS - IMAGES == {"LLMSER_NOTIFY", "LLMSER_WORKER_QUEUES", "VLLM_MODEL", "VLLM_API_KEY"}
     offered = re.findall(r"^#?(\w+)=$", (PROJECT / ".env.example").read_text(), re.M)
-    assert SECRETS | {"LLMSER_NOTIFY", "VLLM_MODEL", "VLLM_API_KEY"} == set(offered)
+    assert SECRETS | IMAGES | {"LLMSER_NOTIFY", "VLLM_MODEL", "VLLM_API_KEY"} == set(offered)
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_each_service_is_told_the_secrets_that_it_needs_and_no_other(name: str) -> None:
+    said = "\n".join(map(str, (SERVICES[name].get("environment", {}), SERVICES[name].get("command", ""))))
+    assert {used for used, _, _ in VARIABLE.findall(said)} & (SECRETS | {"VLLM_API_KEY"}) == NEEDS[name]
+
+
+def test_images_have_exact_tags_and_can_be_given_a_digest() -> None:
+    images = {name: service["image"] for name, service in SERVICES.items()}
+    ours = {name for name, image in images.items() if image.startswith("llmser:")}
+    assert {name for name, service in SERVICES.items() if "build" in service} == ours
+    text = FILE.read_text() + (PROJECT / "Dockerfile").read_text()
+    assert not re.search(r":latest\b", text)
+    defaults = [found[3] for found in VARIABLE.finditer(str([*images.values(), COMPOSE["x-service"]["build"]]))]
+    assert len(set(defaults)) == len(IMAGES)
+    for image in defaults:
+        assert re.fullmatch(r"[a-z/-]+:v?\d+\.\d+(\.\d+)?(-[a-z-]+)?", image), image
+    assert f"ARG PYTHON_IMAGE={interpolated(COMPOSE['x-service']['build']['args']['PYTHON_IMAGE'])}" in text
 
 
 def test_no_secret_has_a_value_in_the_repository() -> None:
     assert not re.search(r"^\w+=.+$", (PROJECT / ".env.example").read_text(), re.M)
-    for name, value in COMPOSE["x-environment"].items():
-        if any(word in name for word in ("KEY", "SECRET", "PASSWORD")):
-            assert str(value).startswith("${"), name
+    for service in SERVICES.values():
+        for name, value in (service.get("environment") or {}).items():
+            if any(word in name for word in ("KEY", "SECRET", "PASSWORD", "AUTH")) and "AUTH_MANAGER" not in name:
+                assert str(value).startswith("${"), name
 
 
 def test_only_the_page_is_published_and_only_on_loopback() -> None:
@@ -129,7 +173,25 @@ print(conf.get("core", "auth_manager"))
     assert python(program, environment).endswith("FabAuthManager")
 
 
-def test_the_dag_and_its_connection_are_found_in_this_environment(environment: dict[str, str]) -> None:
+def test_a_worker_begins_without_airflows_database_and_keys(of_worker: dict[str, str]) -> None:
+    """Its command line parses, its queue is known, and results go back over Redis; tasks are read as files."""
+    command = interpolated(SERVICES["worker"]["command"])[1:]
+    program = f"""
+import airflow.providers.celery.cli.celery_command
+from airflow import settings
+from airflow.cli import cli_parser
+from airflow.providers.celery.executors.celery_executor import app
+
+settings.initialize()
+arguments = cli_parser.get_parser().parse_args({command!r})
+assert arguments.skip_serve_logs, "that would take the key of the page"
+assert not hasattr(app.backend, "ResultSession"), "that would take a database"
+print(app.conf.result_backend.split(":")[0], app.conf.broker_url.split(":")[0], arguments.queues)
+"""
+    assert python(program, of_worker) == "redis redis default"
+
+
+def test_the_dag_and_its_connection_are_found_in_a_workers_environment(of_worker: dict[str, str]) -> None:
     program = """
 import os
 from pathlib import Path
@@ -147,7 +209,7 @@ endpoint = Endpoint.from_mapping("llmser_ranker", url, key, extra)
 assert endpoint == Endpoint.from_environment("llmser_ranker") and endpoint.key == 64 * "x", endpoint
 print(*sorted(bag.dags))
 """
-    assert python(program, environment) == "llmser llmser_inbox llmser_refresh"
+    assert python(program, of_worker) == "llmser llmser_inbox llmser_refresh"
 
 
 def commands() -> Iterator[tuple[str, list[str]]]:
