@@ -1,6 +1,6 @@
 """Real dumps through the DAG, under a scheduler: wall time and peak memory per task, LLM calls, rows, metrics.
 
-    llmser up &
+    LLMSER_DUMPS=FOLDER llmser up &
     python benchmarks/datasets.py --data FOLDER [--only amazon_gift_cards_2018,yelp_sun_city] [--seeds 42]
 
 FOLDER holds the four folders named in `dumps.py`. Peak memory is the highest resident set of the task's process.
@@ -62,7 +62,7 @@ def main() -> None:
     console = Console(width=140)
     here = stack.attached(settings.home())
     if here is None:
-        parser.error("the services are not up; start them with `llmser up`")
+        parser.error("the services are not up; start them with `LLMSER_DUMPS=FOLDER llmser up`")
     url = here.addresses.warehouse
     for name in arguments.only.split(","):
         values = dumps.values(arguments.data, name) | {"backbone": arguments.backbone, "epochs": arguments.epochs}

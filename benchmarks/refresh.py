@@ -73,7 +73,7 @@ def dumps(data: Path, users: int | None) -> dict[str, str]:
     source = data / "amazon_beauty_2014"
     reviews = source / "reviews_Beauty_5.json.gz"
     if users:
-        folder = settings.home() / "benchmarks"
+        folder = settings.home() / "sample"  # from where runs may read
         folder.mkdir(parents=True, exist_ok=True)
         cut = folder / f"reviews_Beauty_{users}.json.gz"
         if not cut.exists():
@@ -173,7 +173,7 @@ def ten_arrivals() -> None:
     """Ten files within a minute; counts the runs."""
     here = services.running()
     url, name = here.addresses.warehouse, "arrivals"
-    files = write_sample(settings.home().absolute() / name, users=300, seed=7)
+    files = write_sample(settings.home().absolute() / "sample" / name, users=300, seed=7)
     values = {"dataset": name, "reviews": str(files.reviews), "items": str(files.items), "epochs": 2, "gate": None}
     if publications.current(url, name) is None:
         local.trigger(settings.home(), values, wait=True)

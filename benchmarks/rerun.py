@@ -65,7 +65,7 @@ def main() -> None:
     console = Console(width=140)
     here = services.running()
     stamp = int(time.time())
-    files = write_sample(settings.home().absolute() / "rerun" / str(stamp), users=USERS, seed=1)
+    files = write_sample(settings.home().absolute() / "sample" / str(stamp), users=USERS, seed=1)
     values: dict[str, Any] = {
         "dataset": "rerun", "reviews": str(files.reviews), "items": str(files.items), "epochs": 3, "user_core": 1,
         "item_core": 1,

@@ -127,7 +127,16 @@ def load() -> Run:
     run_id, url = context["run_id"], settings.database_url()
     if since := context["dag_run"].start_date:
         runs.take_up(url, run_id, since)
-    return pipeline.load(run_id, workspace=settings.workspace(), database_url=url)
+    run = pipeline.load(run_id, workspace=settings.workspace(), database_url=url)
+    check_places(run)
+    return run
+
+
+def check_places(run: Run) -> None:
+    """Whoever may trigger a run names files, and must not read those of the service's user with it."""
+    from llmser_tasks import places, settings
+
+    places.check(run.config, places.readable(settings.home()), settings.home())
 
 
 def endpoint(run: Run) -> Endpoint:
@@ -199,6 +208,7 @@ def start() -> Any:
     run = pipeline.start(
         context["run_id"], entered, workspace=settings.workspace(), database_url=settings.database_url()
     )
+    check_places(run)
     return list(run.config.evaluation.seeds)
 
 

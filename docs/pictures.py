@@ -50,7 +50,7 @@ def main() -> None:
     every = parser.parse_args().every
     here = services.running()
     seed = int(time.time())  # other titles each time, so that the ledger does not know the questions yet
-    files = write_sample(here.home / "pictures" / str(seed), users=USERS, seed=seed)
+    files = write_sample(here.home / "sample" / str(seed), users=USERS, seed=seed)
     values = {"dataset": DATASET, "reviews": str(files.reviews), "items": str(files.items)}
     values |= {"epochs": "12", "users_per_batch": str(BATCH)}
     with browsing.chromium() as browser, here.client() as client:

@@ -4,6 +4,7 @@ minute.
 
 from __future__ import annotations
 
+import logging
 import secrets
 from datetime import UTC, datetime
 from typing import Any
@@ -15,6 +16,8 @@ from llmser_tasks.errors import InputError
 from llmser_tasks.ingest.inbox import signature
 from llmser_tasks.warehouse import publications, refreshes, runs
 from llmser_tasks.warehouse.engine import transaction
+
+log = logging.getLogger(__name__)
 
 
 def values(database_url: str, dataset: str) -> dict[str, Any]:
@@ -48,7 +51,16 @@ def new_run_id(dataset: str) -> str:
 
 def due(database_url: str, inbox: str, busy: refreshes.Busy) -> list[str]:
     """Datasets whose refresh can begin and has a reason to: what arrived, or who wants it."""
-    return [name for name in known(database_url) if refreshes.due(database_url, name, signature(inbox, name), busy)]
+    found = []
+    for name in known(database_url):
+        try:
+            arrived = signature(inbox, name)
+        except InputError as error:  # of one dataset; the others go on
+            log.warning("%s", error)
+            continue
+        if refreshes.due(database_url, name, arrived, busy):
+            found.append(name)
+    return found
 
 
 def take(database_url: str, inbox: str, dataset: str, run_id: str, busy: refreshes.Busy) -> dict[str, Any] | None:

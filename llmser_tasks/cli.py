@@ -91,7 +91,8 @@ def cli() -> None:
     Settings of the machine come from the environment: LLMSER_HOME (state and artefacts, by default .llmser in this
     folder), LLMSER_ARTEFACTS, LLMSER_DATABASE_URL (by default an embedded Postgres), LLMSER_LLM_URL, LLMSER_LLM_KEY and
     LLMSER_LLM_MODEL, LLMSER_INBOX (where new interactions arrive, by default inbox below the home; a folder or an
-    fsspec URL).
+    fsspec URL), LLMSER_DUMPS (folders from which runs on Airflow may read, separated by colons; by default the one
+    where `llmser up` is called).
     """
 
 

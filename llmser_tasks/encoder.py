@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmser_tasks.errors import InputError, StorageError
+from llmser_tasks.places import is_folder
 from llmser_tasks.progress import Progress, silent
 from llmser_tasks.text import clean_title
 from llmser_tasks.workspace import file_digest
@@ -243,14 +244,6 @@ def locate(name: str) -> Path:
             "files and model.safetensors."
         )
     return folder
-
-
-def is_folder(name: str) -> bool:
-    """Whether a text that may also be something else names a folder."""
-    try:
-        return Path(name).is_dir()
-    except OSError:  # too long for one, say
-        return False
 
 
 def _key(title: str) -> bytes:

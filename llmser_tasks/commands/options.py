@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from llmser_tasks import config, settings
 from llmser_tasks.config import Parameter
-from llmser_tasks.encoder import is_folder
+from llmser_tasks.places import is_folder, path_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 PATHS = ("reviews", "items")  # relative to where the user stands, who may not stand where the run runs
@@ -69,7 +68,7 @@ def given(ctx: click.Context, values: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(value, tuple):
             chosen[name] = [item for part in value for item in part]
         elif (name in PATHS and value) or (name == "encoder" and is_folder(value)):
-            chosen[name] = str(Path(value).expanduser().absolute())
+            chosen[name] = str(path_of(name, value).absolute())
     return {**settings.preset(values["preset"]), **chosen} if values.get("preset") else chosen
 
 

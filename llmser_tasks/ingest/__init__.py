@@ -40,6 +40,7 @@ from llmser_tasks.ingest import dumps, filtering, reading, report, writing
 from llmser_tasks.ingest.dumps import Dump, Identity
 from llmser_tasks.ingest.inbox import ITEMS, REVIEWS, at_hand
 from llmser_tasks.ingest.sources import SOURCES
+from llmser_tasks.places import path_of
 from llmser_tasks.printable import printable
 from llmser_tasks.progress import Progress, silent
 from llmser_tasks.workspace import Artefact, Workspace, write_json
@@ -95,12 +96,12 @@ def _dumps(dataset: Dataset) -> tuple[Dump, Dump]:
     source = SOURCES[dataset.source]
     if not dataset.reviews:
         raise InputError(f"Dataset {dataset.name} names no review dump; set reviews to its path.")
-    reviews = Path(dataset.reviews).expanduser()
+    reviews = path_of("reviews", dataset.reviews)
     dumps.check(reviews, "review")
     both = not dataset.items and source.item_member is not None and tarfile.is_tarfile(reviews)
     if not dataset.items and not both:
         raise InputError(f"Dataset {dataset.name} names no item dump, which has the titles; set items to its path.")
-    items = reviews if both else Path(dataset.items).expanduser()
+    items = reviews if both else path_of("items", dataset.items)
     dumps.check(items, "item")
     return Dump(reviews, source.review_member), Dump(items, source.item_member)
 

@@ -69,8 +69,6 @@ def check(path: Path, what: str) -> None:
         raise InputError(f"The {what} dump {path} does not exist; check the path.") from None
     except OSError as error:
         raise InputError(f"The {what} dump {path} cannot be read: {error.strerror or error}.") from None
-    except ValueError:  # a NUL character in it
-        raise InputError(f"The {what} dump {str(path)!r} is no path; check it.") from None
 
 
 def identify(path: Path, progress: Progress) -> Identity:

@@ -39,10 +39,13 @@ def arrivals(inbox: str, dataset: str, folder: str = REVIEWS) -> list[Arrived]:
     """The dataset's settled files of one kind, in order of their names; none where nothing has ever arrived.
 
     Raises:
+        InputError: a link leads out of it.
         StorageError: the inbox cannot be listed.
     """
     files, root = _open(inbox)
     place = "/".join(part for part in (root.rstrip("/"), dataset, folder) if part)
+    if _is_local(files) and not Path(place).resolve().is_relative_to(Path(root).resolve()):
+        raise InputError(f"The inbox {place} is a link that leads out of {root}; put the files themselves there.")
     try:
         found = files.ls(place, detail=True, refresh=True)
     except FileNotFoundError:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import llmser_tasks
 from llmser_tasks.private import write_private
+from llmser_tasks import places
 from llmser_tasks.services.processes import MARKER
 from llmser_tasks.services.secret_store import Secrets
 
@@ -74,6 +75,7 @@ def build(home: Path, addresses: Addresses, secrets: Secrets, marker: str) -> di
         "SPT_NOENV": "1",  # renamed processes keep a readable environment, by which they are found again
         "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}",
         "PYTHONUNBUFFERED": "1",
+        "PYTHONUTF8": "1",  # Airflow's own files are opened by the locale
         "PYTHONSAFEPATH": "1",  # nothing in the folder where `up` was called shadows a module
         "HF_HUB_OFFLINE": inherited.get("HF_HUB_OFFLINE", "1"),
         "NO_PROXY": ",".join(filter(None, [inherited.get("NO_PROXY", ""), "127.0.0.1,localhost"])),
@@ -83,6 +85,7 @@ def build(home: Path, addresses: Addresses, secrets: Secrets, marker: str) -> di
         "TOKENIZERS_PARALLELISM": "false",
         "LLMSER_HOME": str(home),
         "LLMSER_ARTEFACTS": str(Path(inherited.get("LLMSER_ARTEFACTS") or home / "artefacts").absolute()),
+        places.VARIABLE: inherited.get(places.VARIABLE) or places.here(home),
         "LLMSER_DATABASE_URL": addresses.warehouse,
         "LLMSER_RANKER_URL": addresses.ranker,
         "LLMSER_RANKER_KEY": secrets.ranker_key,

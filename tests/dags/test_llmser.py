@@ -10,11 +10,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import airflow.sdk
 import pytest
 from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk import RetryAction, TriggerRule
+from airflow.sdk.exceptions import AirflowFailException
 
-from llmser_tasks import config
+from llmser_tasks import config, settings
 from llmser_tasks.errors import InputError, StorageError
 from llmser_tasks.llm import errors as llm
 from llmser_tasks.llm.purse import BudgetSpent
@@ -45,6 +47,24 @@ def test_order_is_the_fixed_one(dag: Any) -> None:
     assert "train_base" in upstream["evaluate"]
     assert upstream["estimate"] == {"train_reverse", "plan_batches"} and "estimate" in upstream["snf"]
     assert set(upstream) == {*chain, "train_forward", "train_base", "estimate"}
+
+
+@pytest.mark.parametrize("task", ["start", "ingest"])
+def test_a_run_cannot_read_what_is_the_service_users(
+    dag: Any, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str
+) -> None:
+    monkeypatch.setenv("LLMSER_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("LLMSER_DUMPS", str(tmp_path / "dumps"))
+    monkeypatch.setattr(settings, "database_url", lambda: database_url)
+    conf = {"dataset": "sample", "reviews": "/etc/passwd", "items": "/etc/shadow"}
+    if task == "ingest":  # noted by an earlier release, or by `llmser run`
+        runs.create(database_url, "probe", "sample", config.to_flat(settings.configuration(conf)))
+    context = {"run_id": "probe", "dag_run": SimpleNamespace(conf=conf, start_date=None)}
+    monkeypatch.setattr(airflow.sdk, "get_current_context", lambda: context)
+    with pytest.raises(AirflowFailException) as error:
+        dag.get_task(task).python_callable()
+    assert "/etc/passwd lies outside the folders from which runs on Airflow may read" in str(error.value)
+    assert "root:" not in str(error.value)
 
 
 def test_the_llm_waits_in_its_pool_and_trainings_in_theirs(dag: Any) -> None:

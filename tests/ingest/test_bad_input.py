@@ -38,7 +38,12 @@ def test_missing_file(workspace: Workspace, tmp_path: Path) -> None:
 
 
 def test_what_is_no_path(workspace: Workspace, tmp_path: Path) -> None:
-    assert "'a\\x00b' is no path; check it." in sentence(workspace, write(tmp_path, full(), reviews="a\0b"))
+    assert "Setting reviews: '~nobody-here/x' is no path; check it." in sentence(
+        workspace, write(tmp_path, full(), reviews="~nobody-here/x")
+    )
+    assert "Setting reviews: 'a\\x00b' is no path; check it." in sentence(
+        workspace, write(tmp_path, full(), reviews="a\0b")
+    )
     assert "File name too long" in sentence(workspace, write(tmp_path, full(), reviews="x" * 5000))
 
 

@@ -40,6 +40,20 @@ def test_settled_files_count_in_order_of_their_names(tmp_path: Path) -> None:
     assert inbox.at_hand(str(tmp_path), "tiny", inbox.REVIEWS, tmp_path / "cache")[1] == tmp_path / "tiny" / "b.json"
 
 
+@pytest.mark.parametrize("kind", [inbox.REVIEWS, inbox.ITEMS])
+def test_a_datasets_folder_that_leads_elsewhere_is_refused(tmp_path: Path, kind: str) -> None:
+    put(tmp_path / "elsewhere", "secret.json")
+    root = tmp_path / "inbox"
+    place = root / "tiny" / kind
+    place.parent.mkdir(parents=True)
+    place.symlink_to(tmp_path / "elsewhere" / "tiny")
+    for asked in (lambda: names(root, kind), lambda: inbox.signature(str(root), "tiny")):
+        with pytest.raises(InputError, match="is a link that leads out of"):
+            asked()
+    (tmp_path / "linked").symlink_to(tmp_path / "elsewhere")  # who runs the services said so
+    assert names(tmp_path / "linked") == ["secret.json"]
+
+
 def test_an_inbox_that_is_not_there_is_empty(tmp_path: Path) -> None:
     assert names(tmp_path) == [] and inbox.signature(str(tmp_path), "tiny") is None
 
