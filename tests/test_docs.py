@@ -18,13 +18,13 @@ FENCE = re.compile(r"^```sh\n(.*?)^```", re.M | re.S)
 
 def anchors(page: Path) -> set[str]:
     """As GitHub makes them of headings."""
-    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.M)
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.M)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path) -> None:
-    targets = re.findall(r"\]\(([^)\s]+)\)", page.read_text())
+    targets = re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8"))
     for target in targets:
         if "://" in target:
             continue
@@ -37,7 +37,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 def commands() -> Iterator[tuple[str, str]]:
     """Every `llmser …` in fences and in the running text, as page and line."""
     for page in PAGES:
-        text = page.read_text()
+        text = page.read_text(encoding="utf-8")
         fenced = "\n".join(FENCE.findall(text)).replace("\\\n", " ")
         lines = [line.split("#")[0] for line in fenced.splitlines() if line.startswith("llmser ")]
         lines += [one.replace("\n", " ") for one in re.findall(r"`(llmser [^`]+)`", FENCE.sub("", text))]
@@ -65,4 +65,4 @@ def test_the_reference_is_current() -> None:
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    assert module.TARGET.read_text() == module.reference(), "run python docs/reference.py"
+    assert module.TARGET.read_text(encoding="utf-8") == module.reference(), "run python docs/reference.py"

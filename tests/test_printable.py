@@ -82,7 +82,7 @@ def test_a_file_whose_name_is_no_utf_8_is_read(workspace: Workspace, tmp_path: P
     Path(name).write_bytes(encode(full()))
     artefact = ingest(workspace, write(tmp_path / "d", full(), titles(), reviews=name))
     report = json.loads((workspace.folder(artefact) / "report.json").read_text(encoding="utf-8"))
-    assert report["files"]["reviews"]["name"] == "caf��.json"
+    assert report["files"]["reviews"]["name"] in {"caf��.json", "café�.json"}  # the latter in a locale of Latin-1
 
 
 SHOW = """

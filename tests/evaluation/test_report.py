@@ -44,7 +44,7 @@ def report(trained: Trained) -> Report:
         config=trained.config,
         started="2031-05-06 07:08 UTC",
         synthetic=False,
-        facts=json.loads((folder / "facts.json").read_text()),
+        facts=json.loads((folder / "facts.json").read_text(encoding="utf-8")),
         metrics=pq.read_table(folder / "metrics.parquet").to_pylist(),
         comparisons=pq.read_table(folder / "comparisons.parquet").to_pylist(),
         omega=np.array([0.0, 0.5, 1.0]),
