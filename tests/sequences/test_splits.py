@@ -148,7 +148,7 @@ def test_four_artefacts_with_their_files(workspace: Workspace, tmp_path: Path) -
         "cold_users": 0,
         "cuts": None,
     }
-    assert workspace.summary(made["test"]) == {"users": 4, "items_never_trained_on": 4}
+    assert workspace.summary(made["test"]) == {"users": 4, "new": 4, "items_never_trained_on": 4}
 
 
 def test_the_tail_threshold_is_the_datasets_or_the_80th_percentile(workspace: Workspace, tmp_path: Path) -> None:
