@@ -30,7 +30,9 @@ KEY = "known-to-this-benchmark-alone"
 
 def titles(file: Path | None) -> list[str]:
     if file:
-        return list(dict.fromkeys(line.strip() for line in file.read_text().splitlines() if line.strip()))
+        return list(
+            dict.fromkeys(line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip())
+        )
     draw = random.Random(1)
     return [" ".join(draw.choices(WORDS.split(), k=draw.randint(3, 22))) + f" {n}" for n in range(2000)]
 
@@ -97,6 +99,7 @@ def serving(known: list[str], count: int, in_flight: int) -> None:
             stdout=subprocess.PIPE,
             text=True,
             env=os.environ | {"OMP_NUM_THREADS": "1", "LLMSER_RANKER_KEY": KEY},
+            encoding="utf-8",
         )
         try:
             assert server.stdout is not None

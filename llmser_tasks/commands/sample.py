@@ -11,8 +11,8 @@ import click
 
 from llmser_tasks import config, settings
 from llmser_tasks.commands.terminal import shown, stderr
-from llmser_tasks.private import handed_out
 from llmser_tasks.console import echo
+from llmser_tasks.private import handed_out
 
 
 @click.command()

@@ -36,6 +36,7 @@ def running(cache: Path) -> Iterator[Endpoint]:
         stdout=subprocess.PIPE,
         stdin=subprocess.DEVNULL,
         text=True,
+        encoding="utf-8",
     )
     try:
         assert process.stdout is not None

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import llmser_tasks
-from llmser_tasks.private import write_private
 from llmser_tasks import places
+from llmser_tasks.private import write_private
 from llmser_tasks.services.processes import MARKER
 from llmser_tasks.services.secret_store import Secrets
 

@@ -83,7 +83,7 @@ def only_one(home: Path) -> Iterator[None]:
     Raises:
         AlreadyRunning: another process holds it.
     """
-    with (home / LOCK).open("a") as file:
+    with (home / LOCK).open("a", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -126,7 +126,7 @@ def on_demand(home: Path) -> Iterator[Server]:
         if running(home) is None:
             marker.touch()
         server = _start(home.absolute(), None)
-        users = (_folder(home) / ".users").open("w")
+        users = (_folder(home) / ".users").open("w", encoding="utf-8")
         fcntl.flock(users, fcntl.LOCK_SH)
     with users:
         try:
@@ -150,7 +150,7 @@ def _locked(home: Path) -> Iterator[None]:
     folder = _folder(home)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / ".lock").open("w")
+        file = (folder / ".lock").open("w", encoding="utf-8")
     except OSError as error:
         raise StorageError(f"Cannot write {folder}: {error.strerror}; set LLMSER_HOME to a folder of yours.") from None
     with file:
@@ -199,7 +199,7 @@ def _postmaster(data: Path) -> _Postmaster | None:
     in this folder counts.
     """
     try:
-        lines = (data / "postmaster.pid").read_text().splitlines()
+        lines = (data / "postmaster.pid").read_text(encoding="utf-8").splitlines()
     except (FileNotFoundError, NotADirectoryError):
         return None
     except PermissionError:
@@ -342,7 +342,7 @@ def _initialise(home: Path, user: User, binaries: Path) -> None:
         partial = Path(tempfile.mkdtemp(prefix="partial-", dir=place))
         password_file = partial / "password"
         password_file.touch(mode=0o600)
-        password_file.write_text(passwords[ADMIN])
+        password_file.write_text(passwords[ADMIN], encoding="utf-8")
         if user is not None:
             os.chown(partial, user.pw_uid, user.pw_gid)
             os.chown(password_file, user.pw_uid, user.pw_gid)
