@@ -96,7 +96,7 @@ def _in_time(name: str, device: str, small: bool, limit: float) -> dict[str, Any
                 process.wait()
         rows = json.loads(output.read_text(encoding="utf-8")) if output.exists() and not failed else []
         if failed:
-            failed = f"{failed}: {log.read_text(errors='replace')[-2000:]}"
+            failed = f"{failed}: {log.read_text(errors='replace', encoding='utf-8')[-2000:]}"
     passed = not failed and all(row["passed"] is not False for row in rows)
     return {"passed": passed, "failed": failed, "seconds": round(time.monotonic() - started, 1), "rows": rows}
 

@@ -236,7 +236,7 @@ def dropout(device: torch.device, small: bool) -> Rows:
 
 
 def _losses(folder: Path) -> list[float]:
-    return [json.loads(line)["loss"] for line in (folder / training.LOG).read_text().splitlines()]
+    return [json.loads(line)["loss"] for line in (folder / training.LOG).read_text(encoding="utf-8").splitlines()]
 
 
 def attention(device: torch.device, small: bool) -> Rows:

@@ -10,8 +10,8 @@ import click
 
 from llmser_tasks import settings
 from llmser_tasks.commands.show import announced, format_option, refuse_unreadable, to_stdout
-from llmser_tasks.names import BACKBONES, CONDITIONAL, INTERVALS, MODELS, ONE_SEED
 from llmser_tasks.console import echo
+from llmser_tasks.names import BACKBONES, CONDITIONAL, INTERVALS, MODELS, ONE_SEED
 from llmser_tasks.serving import KINDS
 from llmser_tasks.warehouse.artefacts import Kept
 from llmser_tasks.warehouse.queries import Rows
@@ -64,12 +64,12 @@ def compare(runs: Sequence[str], protocol: str, groups: Sequence[str], reference
             err=True,
         )
         if any(cell.seeds == 1 for cell in cells):
-            click.echo(ONE_SEED, err=True)
+            echo(ONE_SEED, err=True)
     else:
         rows = (_exact(cell, protocol) for cell in cells)
         to_stdout(Rows(list(EXACT), list(EXACT.values()), rows), form)
-        click.echo(INTERVALS, err=True)
-    click.echo(CONDITIONAL, err=True)
+        echo(INTERVALS, err=True)
+    echo(CONDITIONAL, err=True)
 
 
 def _exact(cell: Cell, protocol: str) -> Sequence[Any]:
