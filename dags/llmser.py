@@ -11,7 +11,8 @@ import functools
 import inspect
 import operator
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,7 +76,10 @@ class Resumable(_PythonDecoratedOperator):
     def execute(self, context: Context, event: Any = None) -> Any:
         del event  # the moment at which it goes on; what there is to know stands in Postgres
         name = dataset(context)
-        with llmser_metrics.measured(self.task_id, context["run_id"], name, self.op_kwargs.get("batch")):
+        with (
+            llmser_metrics.measured(self.task_id, context["run_id"], name, self.op_kwargs.get("batch")),
+            failure_noted(context["run_id"], self.task_id, context["ti"].map_index, name),
+        ):
             made = super().execute(context)
         lineage.note(context, self.outlets, name, made)
         return made
@@ -110,9 +114,32 @@ def step(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     return decorate
 
 
-def dataset(context: Context) -> str:
+@contextmanager
+def failure_noted(run_id: str, task: str, index: int | None, name: str) -> Iterator[None]:
+    """Keep in the warehouse why the task fails, here where it is known, until the task begins anew."""
+    from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskDeferred
+
+    from llmser_tasks import settings
+    from llmser_tasks.errors import StorageError
+    from llmser_tasks.warehouse import failures
+    from llmser_tasks.warehouse.engine import transaction
+
+    url, part = settings.database_url(), -1 if index is None else index
+    failures.forget(url, run_id, task, part)
+    try:
+        yield
+    except (AirflowSkipException, TaskDeferred):
+        raise
+    except Exception as error:
+        cause = error.__context__ if isinstance(error, AirflowFailException) else error
+        with suppress(StorageError), transaction(url) as connection:  # what went wrong first is what is raised
+            failures.note(connection, run_id, failures.of_error(cause or error, task, part), name)
+        raise
+
+
+def dataset(context: Any) -> str:
     """The name of the run's dataset, as it was entered."""
-    entered = context["dag_run"].conf or {}
+    entered = getattr(context.get("dag_run"), "conf", None) or {}
     return str(entered.get("dataset") or config.RunConfig().dataset.name)
 
 
@@ -161,36 +188,30 @@ def endpoint(run: Run) -> Endpoint:
 
 
 def failed(context: Any) -> None:
-    """A task has failed for good: note in the warehouse why, in the task's own words."""
-    from llmser_tasks import pipeline, settings
+    """A task has failed for good, so the run has: sum up in the warehouse what has failed of it.
 
-    error = context.get("exception")
-    kind = getattr(error, "kind", None)  # of what went wrong with an endpoint
-    pipeline.fail(context["run_id"], str(error or ""), kind, database_url=settings.database_url())
+    This and `ended_badly` may run in the DAG processor, which kills what takes long: they import little, and what they
+    miss is found by `llmser_tasks.reconcile`.
+    """
+    from llmser_tasks import settings
+    from llmser_tasks.warehouse import failures, runs
+
+    error, ti = context.get("exception"), context.get("ti")
+    if type(error).__name__ == "AirflowFailException":
+        error = error.__context__ or error
+    which = (getattr(ti, "task_id", failures.RUN), getattr(ti, "map_index", -1))
+    why = failures.of_error(error if isinstance(error, BaseException) else None, *which)
+    runs.failed(settings.database_url(), context["run_id"], why, dataset(context))
 
 
 def ended_badly(context: Any) -> None:
     """The run has failed: note it where no task could (it was killed, say), and tell who wants to know."""
-    from llmser_tasks import pipeline, settings
-    from llmser_tasks.llm.purse import BudgetSpent
+    from llmser_tasks import settings
     from llmser_tasks.warehouse import runs
 
-    url, run_id = settings.database_url(), context["run_id"]
-    row = runs.load(url, run_id)
-    if row.state == "running":
-        ended = getattr(context.get("dag_run"), "end_date", None)
-        if ended and row.taken_up_at and row.taken_up_at > ended:
-            return  # what failed was cleared before this was called
-        pipeline.fail(run_id, "A task ended without a word, as if killed; rerun it.", database_url=url)
-        row = runs.load(url, run_id)
-    poor = row.failure == BudgetSpent.kind
-    llmser_notice.tell(
-        "budget reached" if poor else "run failed",
-        row.message or "",
-        run_id=run_id,
-        dataset=row.dataset,
-        then=f"`llmser rerun-failed {run_id}` reruns what failed{' once the budget is higher' if poor else ''}.",
-    )
+    url, ended = settings.database_url(), getattr(context.get("dag_run"), "end_date", None)
+    runs.ended_badly(url, context["run_id"], dataset=dataset(context), ended=ended)
+    llmser_notice.deliver(url)
 
 
 @step()
@@ -382,12 +403,18 @@ def publish(refs: Refs) -> None:
     A run that does not get through its gate keeps its results, readers keep the run before, and whoever wants to know
     is told.
     """
-    from llmser_tasks import pipeline
+    from llmser_tasks import pipeline, settings
+    from llmser_tasks.warehouse import notices
+    from llmser_tasks.warehouse.engine import transaction
+    from llmser_tasks.warehouse.notices import Notice
 
     run = load()
     kept_back = pipeline.publish(run, refs)
     if kept_back is not None and kept_back.by == "gate":  # an ablation or an older run is kept back by design
-        llmser_notice.tell("gate closed", kept_back.why, run_id=run.run_id, dataset=run.dataset, then=kept_back.then)
+        why, url = kept_back.why, settings.database_url()
+        with transaction(url) as connection:
+            notices.add(connection, Notice(run.run_id, "gate closed", why, run.dataset, why, kept_back.then))
+        llmser_notice.deliver(url)
 
 
 def datasets() -> list[str]:

@@ -7,19 +7,25 @@ LLMSER_NOTIFY, in the environment or as an Airflow Variable, names them, separat
 - `{"notifier": "path.of.a.Notifier", "kwargs": {"text": "{{ notice.text }}"}}`: any other notifier of Airflow's; its
   template fields may use `notice.event`, `.run`, `.dataset`, `.sentence`, `.then`, `.page` and `.text`.
 
+What is to be told stands in the table `notices` until it has been: each receiver is told once, whoever is killed on the
+way, unless that happened in the moment of telling: then once more, under the same `id`, with a line that says so. Who
+cannot be told is tried again at the next looks, ten times at most.
+
 A sentence may quote strangers (titles, what an endpoint said): it is never read as a template, as HTML or as a header.
 Who cannot be told is a line in the log and no failure.
 """
 
 from __future__ import annotations
 
+import hashlib
 import html
 import json
 import logging
 import os
 from collections.abc import Mapping
+from functools import cache
 from importlib import import_module
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from airflow.sdk import BaseNotifier, Connection
@@ -27,49 +33,64 @@ from airflow.sdk import BaseNotifier, Connection
 from llmser_tasks.services.connections import endpoint_url
 from llmser_tasks.text import clean_title
 
+if TYPE_CHECKING:
+    from llmser_tasks.warehouse import notices
+
 log = logging.getLogger(__name__)
 
 SETTING = "LLMSER_NOTIFY"
 LONGEST = 2000  # characters of a sentence
 TIMEOUT_S = 10
 
-Event = Literal["run failed", "budget reached", "gate closed"]
+AGAIN = "Who told this was interrupted, so that you may have it already."
 Notice = dict[str, str]
 
 
-def tell(event: Event, sentence: str, *, run_id: str, dataset: str, then: str = "") -> None:
-    """Tell everyone whom LLMSER_NOTIFY names; never raises.
+def deliver(url: str) -> None:
+    """Tell everyone whom LLMSER_NOTIFY names what stands in the warehouse to be told; never raises."""
+    from llmser_tasks.warehouse import notices
 
-    Args:
-        sentence: what happened, as the run's record says it.
-        then: what a person can do.
-    """
     try:
-        notice = compose(event, sentence, run_id=run_id, dataset=dataset, then=then)
-        receivers = named(setting())
+        receivers = cache(lambda: {_name(receiver): receiver for receiver in named(setting())})
+        notices.deliver(
+            url,
+            lambda: list(receivers()),
+            lambda name, notice, again: tell(receivers()[name], compose(notice, again)),
+        )
     except Exception as error:  # noqa: BLE001  nothing here may fail a run
-        log.warning("Nobody is told of “%s”: %s cannot be read: %s", event, SETTING, error)
-        return
-    for receiver in receivers:
-        try:
-            send(receiver, notice)
-            log.info("Told %s: %s", _name(receiver), event)
-        except Exception as error:  # noqa: BLE001
-            # The error's own words may hold the address of a webhook, which is a secret.
-            log.warning("Could not tell %s of “%s”: %s", _name(receiver), event, type(error).__name__)
+        log.warning("Nobody is told for now (%s or the warehouse cannot be read): %s", SETTING, error)
 
 
-def compose(event: Event, sentence: str, *, run_id: str, dataset: str, then: str = "") -> Notice:
+def tell(receiver: str | Mapping[str, Any], notice: Notice) -> bool:
+    """Tell one receiver; whether that went well. Never raises."""
+    try:
+        send(receiver, notice)
+    except Exception as error:  # noqa: BLE001
+        # The error's own words may hold the address of a webhook, which is a secret.
+        log.warning("Could not tell %s of “%s”: %s", _name(receiver), notice["event"], type(error).__name__)
+        return False
+    log.info("Told %s: %s", _name(receiver), notice["event"])
+    return True
+
+
+def compose(noted: notices.Notice, again: bool = False) -> Notice:
     """What is told, as clean lines."""
     from airflow.sdk.configuration import conf
 
-    lines = {"event": event, "run": run_id, "dataset": dataset, "sentence": sentence, "then": then}
-    notice = {name: clean_title(text, LONGEST) or "" for name, text in lines.items()}
+    lines = {"event": noted.event, "run": noted.run_id, "dataset": noted.dataset, "sentence": noted.sentence,
+             "then": noted.then}  # fmt: skip
+    notice = {name: clean_title(text, LONGEST) or "" for name, text in lines.items()} | {"id": noted.key}
     notice["sentence"] = notice["sentence"] or "The run's page says more."
     page = conf.get("api", "base_url", fallback="")
-    notice["page"] = f"{page.rstrip('/')}/dags/llmser/runs/{quote(run_id, safe='')}" if page else ""
+    notice["page"] = f"{page.rstrip('/')}/dags/llmser/runs/{quote(noted.run_id, safe='')}" if page else ""
     title = f"LLMSeR, {notice['dataset']}: {notice['event']}"
-    told = (f"{title} (run {notice['run']})", notice["sentence"], notice["then"], notice["page"])
+    told = (
+        f"{title} (run {notice['run']})",
+        notice["sentence"],
+        notice["then"],
+        notice["page"],
+        AGAIN if again else "",
+    )
     return notice | {"title": title, "text": "\n".join(filter(None, told))}
 
 
@@ -138,11 +159,15 @@ def _post(connection: Connection, notice: Notice) -> None:
     logging.getLogger("httpx").setLevel(logging.WARNING)  # so does its line per request
     url = endpoint_url(connection.host, connection.port, connection.schema)
     login = (connection.login, connection.password or "") if connection.login else None
-    headers = connection.extra_dejson.get("headers")
+    headers = {"Idempotency-Key": notice["id"]} | (connection.extra_dejson.get("headers") or {})
     status = status_of("POST", url, within_s=TIMEOUT_S, json=notice, headers=headers, auth=login)
     if not 200 <= status < 300:
         raise ConnectionError(f"HTTP {status}")
 
 
 def _name(receiver: str | Mapping[str, Any]) -> str:
-    return receiver if isinstance(receiver, str) else str(receiver["notifier"])
+    """What a receiver is called, here and in the warehouse; two notifiers of one kind differ in what they are given."""
+    if isinstance(receiver, str):
+        return receiver
+    given = hashlib.sha256(json.dumps(receiver.get("kwargs"), sort_keys=True).encode()).hexdigest()[:8]
+    return f"{receiver['notifier']} {given}"

@@ -2,8 +2,9 @@
 
 They arrive as files in the dataset's inbox, or somebody reports them over REST; either is an event of the asset
 `llmser_arrivals` whose partition is the dataset. `llmser_inbox` looks into the inboxes on a cron (each minute,
-LLMSER_REFRESH_CRON says otherwise); `llmser_refresh` answers an event with a run of `llmser` that starts from the
-dataset's published run. While such a run waits or runs, whatever else arrives comes down to one run after it.
+LLMSER_REFRESH_CRON says otherwise), and on the same occasion finds the runs that failed unheard. `llmser_refresh`
+answers an event with a run of `llmser` that starts from the dataset's published run. While such a run waits or runs,
+whatever else arrives comes down to one run after it.
 
 An AssetWatcher would hear of files a little sooner, but its events carry no partition. A mapper with a list of allowed
 keys would refuse a wrong dataset where nobody looks, and knows the datasets of the moment at which it was read: here
@@ -12,12 +13,18 @@ the run fails, and its sentence says which datasets there are.
 
 from __future__ import annotations
 
+import logging
 import os
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import DAG, Asset, PartitionedAssetTimetable, task
+from airflow.sdk.exceptions import AirflowException
+
+import llmser_notice
+
+log = logging.getLogger(__name__)
 
 RUNS = "llmser"
 ARRIVALS = Asset(name="llmser_arrivals", uri="x-llmser://arrivals")
@@ -32,9 +39,26 @@ def busy(run_id: str) -> bool:
     return count > 0
 
 
+def catch_up(url: str) -> None:
+    """Note and tell what failed of runs where whoever should have was killed; never raises."""
+    from airflow.sdk import get_current_context
+
+    from llmser_tasks.errors import LlmserError
+    from llmser_tasks.reconcile import reconcile
+
+    ti = get_current_context()["ti"]
+    try:
+        reconcile(url, lambda run_ids, states: ti.get_dr_count(RUNS, run_ids=run_ids, states=states))
+        llmser_notice.deliver(url)
+    except (LlmserError, AirflowException) as error:  # the next look is the better retry; inboxes wait for none of it
+        log.warning("Whether runs have failed unheard is not known for now: %s", error)
+
+
 @task(outlets=[ARRIVALS])
 def look(*, outlet_events: Any = None) -> list[str]:
     """Look into every dataset's inbox; report those with something that no run has taken in, or that wait for a run.
+
+    Before that, runs that failed without anybody being told are noted and told.
 
     Files that may still be written are left for the next look.
     """
@@ -42,6 +66,7 @@ def look(*, outlet_events: Any = None) -> list[str]:
 
     from llmser_tasks import arrivals, settings
 
+    catch_up(settings.database_url())
     found = arrivals.due(settings.database_url(), settings.inbox(), busy)
     if not found:
         raise AirflowSkipException("Nothing has arrived that no run has taken in.")

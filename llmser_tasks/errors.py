@@ -1,12 +1,19 @@
 """The errors that a person is meant to read: one sentence saying what, where and what to do."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from llmser_tasks.printable import printable_lines
 
 
 class LlmserError(Exception):
-    """Something the user can mend. The message is shown as it stands, without a traceback."""
+    """Something the user can mend. The message is shown as it stands, without a traceback.
+
+    Attributes:
+        users_without_answer: where it ended a batch of questions: why → how many of its users have no answer.
+    """
+
+    users_without_answer: Mapping[str, int] = MappingProxyType({})
 
     def __init__(self, message: str = "") -> None:
         super().__init__(printable_lines(message))  # it may quote strangers

@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import secrets
+import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -44,6 +45,8 @@ from llmser_tasks.sequences.changes import Changes, Former
 from llmser_tasks.warehouse import acceptance, publications, refreshes, runs
 from llmser_tasks.warehouse import batches as batch_rows
 from llmser_tasks.warehouse.engine import transaction
+from llmser_tasks.warehouse.failures import RUN, Failure, of_error
+from llmser_tasks.warehouse.liveness import living
 from llmser_tasks.warehouse.steps import Recorder, recorded
 from llmser_tasks.workspace import Artefact, Workspace
 
@@ -74,12 +77,19 @@ class Run:
 # Start and end -------------------------------------------------------------------------------------------------------
 
 
-def start(run_id: str, values: Mapping[str, Any], *, workspace: Workspace, database_url: str) -> Run:
+def start(
+    run_id: str, values: Mapping[str, Any], *, workspace: Workspace, database_url: str, owner: int | None = None
+) -> Run:
     """Check the settings (flat names; the dataset's file fills what is not given) and note the run.
 
+    Args:
+        owner: number of the process that runs it; None: Airflow does.
+
     Raises:
-        InputError: a setting is unknown or out of bounds, or the run exists with others.
+        InputError: the run's id cannot be used, a setting is unknown or out of bounds, the run exists with others, or
+            somebody else is at work on it.
     """
+    runs.usable(database_url, run_id)
     made = settings.configuration(values)
     former = publications.current(database_url, made.dataset.name) if made.refresh.incremental else None
     runs.create(
@@ -89,6 +99,7 @@ def start(run_id: str, values: Mapping[str, Any], *, workspace: Workspace, datab
         config.to_flat(made),
         budget=made.llm.budget,
         refreshes=former.run_id if former else None,
+        owner=owner,
     )
     return load(run_id, workspace=workspace, database_url=database_url)
 
@@ -101,11 +112,6 @@ def load(run_id: str, *, workspace: Workspace, database_url: str) -> Run:
     """
     row = runs.load(database_url, run_id)
     return Run(run_id, config.from_flat(row.config), workspace, database_url, row.refreshes)
-
-
-def fail(run_id: str, message: str, kind: str | None = None, *, database_url: str) -> None:
-    """Note that the run failed, and why; `kind` as of `llm.errors`."""
-    runs.fail(database_url, run_id, message, kind)
 
 
 # Dumps to histories --------------------------------------------------------------------------------------------------
@@ -484,17 +490,27 @@ def run_all(
             length of the call.
         run_id: an existing run is taken up where it stopped; a new one is made up by default.
     """
-    run = start(run_id or new_run_id(values), values, workspace=workspace, database_url=database_url)
-    try:
-        with _reachable(run, endpoint) as reached:
-            refs = augment(run, reached)
-        compare(run, refs)
-    except BaseException as error:
-        sentence = str(error) if isinstance(error, LlmserError) else f"{type(error).__name__}; see the log."
-        with suppress(StorageError):  # what went wrong first is what people should read
-            fail(run.run_id, sentence, getattr(error, "kind", None), database_url=database_url)
-        raise
+    run_id = new_run_id(values) if run_id is None else run_id
+    with living(database_url) as owner:
+        run = start(run_id, values, workspace=workspace, database_url=database_url, owner=owner)
+        try:
+            with _reachable(run, endpoint) as reached:
+                refs = augment(run, reached)
+            compare(run, refs)
+        except BaseException as error:
+            with suppress(StorageError):  # what went wrong first is what people should read
+                runs.failed(database_url, run.run_id, _why(error, run.run_id))
+            raise
     return run.run_id
+
+
+def _why(error: BaseException, run_id: str) -> Failure:
+    if isinstance(error, LlmserError):
+        return of_error(error)
+    if isinstance(error, (KeyboardInterrupt, SystemExit)):
+        sentence = f"Interrupted; the same command with --run-id {shlex.quote(run_id)} continues it."
+        return Failure(RUN, -1, "interrupted", sentence)
+    return Failure(RUN, -1, None, f"{type(error).__name__}; see the log.")
 
 
 def augment(run: Run, endpoint: Endpoint) -> Made:

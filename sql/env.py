@@ -2,7 +2,6 @@
 
 from alembic import context
 
-from llmser_tasks.warehouse.engine import SCHEMA
-
-context.configure(connection=context.config.attributes["connection"], version_table_schema=SCHEMA)
+given = context.config.attributes
+context.configure(connection=given["connection"], version_table_schema=given["schema"])
 context.run_migrations()

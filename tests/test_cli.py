@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
+from patience import until
 from sqlalchemy import text
 
 from llmser_tasks import config, settings
@@ -339,22 +340,98 @@ def test_run_hands_over_and_names_the_run(filled: str, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "state"),
-    [(InputError("The dump is empty; take another."), 1, "succeeded"), (KeyboardInterrupt(), 130, "failed")],
+    ("error", "code", "message"),
+    [
+        (InputError("The dump is empty; take another."), 1, "The dump is empty; take another."),
+        (KeyboardInterrupt(), 130, "Interrupted; the same command with --run-id r2 continues it."),
+    ],
 )
 def test_run_fails_with_the_sentence(
-    filled: str, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, state: str
+    filled: str, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, message: str
 ) -> None:
-    def run_all(*_: Any, **__: Any) -> None:
+    def ingest(*_: Any, **__: Any) -> None:
         raise error
 
-    monkeypatch.setattr("llmser_tasks.pipeline.run_all", run_all)
-    result = invoke("run", "--run-id", "r1")
+    monkeypatch.setattr("llmser_tasks.pipeline.ingest", ingest)
+    result = invoke("run", "--run-id", "r2")
     assert result.exit_code == code
     assert result.stderr.splitlines()[-1] == (
         "Error: The dump is empty; take another." if code == 1 else "Interrupted."
     )
-    assert runs.load(filled, "r1").state == state  # a failing pipeline notes that itself
+    row = runs.load(filled, "r2")
+    assert (row.state, row.message) == ("failed", message)
+
+
+@pytest.mark.parametrize(
+    ("run_id", "shown"),
+    [
+        ("", "“”"), ("a\nb", "“a\ufffdb”"), ("\x1b[31m", "“\ufffd[31m”"), ("x" * 5000, f"“{'x' * 40}…”"),
+        ("a b", "“a b”"), ("-r", "“-r”"), ("latest", "“latest”"), ("../r", "“../r”"), ("r/1", "“r/1”"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("command", [["run"], ["refresh", "beauty"], ["trigger"]])
+def test_a_run_id_that_no_run_may_have_is_refused(
+    filled: str, monkeypatch: pytest.MonkeyPatch, command: list[str], run_id: str, shown: str
+) -> None:
+    monkeypatch.setattr("llmser_tasks.pipeline.run_all", lambda *_, **__: pytest.fail("it ran"))
+    result = invoke(*command, f"--run-id={run_id}")
+    assert (result.exit_code, result.stdout) == (1, "")
+    (line,) = result.stderr.splitlines()
+    assert line.startswith(f"Error: A run cannot be called {shown}: 1 to 250 letters, digits and any of _ . ~ : + -")
+
+
+def test_ids_that_airflow_makes_may_be_given() -> None:
+    for run_id in (
+        "manual__2026-01-31T10:15:00.123456+00:00_aB3dE5fG",
+        "scheduled__2026-01-31T00:00:00+00:00",
+        "x" * 250,
+    ):
+        runs.check_id(run_id)
+
+
+def test_runs_of_one_second_have_ids_of_their_own(filled: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llmser_tasks.pipeline.run_all", lambda *_, **__: None)
+    monkeypatch.setattr("llmser_tasks.services.results.show", lambda *_: None)
+    first, second = (invoke("run", "--dataset", "beauty").stdout.strip() for _ in range(2))
+    assert first != second and first.startswith("beauty-") and second.startswith("beauty-")
+
+
+HOLDS = """
+import sys
+from llmser_tasks.warehouse import runs
+from llmser_tasks.warehouse.liveness import living
+
+with living(sys.argv[1]) as owner:
+    runs.create(sys.argv[1], "shared", "beauty", {}, owner=owner)
+    print("up", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_while_one_process_is_at_work_on_a_run_no_other_is(
+    filled: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("llmser_tasks.config.to_flat", lambda _: {})
+    monkeypatch.setattr("llmser_tasks.pipeline.augment", lambda *_: pytest.fail("it ran"))
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDS, filled], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None and other.stdout.readline() == "up\n"
+        refused = invoke("run", "--run-id", "shared", "--dataset", "beauty")
+        assert refused.exit_code == 1
+        assert "Error: Another process is at work on run shared; wait for its end, or choose" in refused.stderr
+        row = runs.load(filled, "shared")
+        assert (row.state, row.message) == ("running", None), "the other one's run is no failed one"
+        other.kill()
+    until(lambda: runs.load(filled, "shared").state == "interrupted")
+    shown = invoke("show", "shared", "steps").stderr
+    assert shown.startswith(
+        "Run shared of dataset beauty, interrupted: Its process ended without a word, as if killed;"
+    )
+    assert json.loads(invoke("show", "runs", "--format", "json").stdout)[0]["state"] == "interrupted"
+    monkeypatch.setattr("llmser_tasks.pipeline.augment", lambda *_: {})
+    monkeypatch.setattr("llmser_tasks.pipeline.compare", lambda *_: None)
+    assert invoke("run", "--run-id", "shared", "--dataset", "beauty").exit_code == 0
 
 
 # doctor

@@ -241,7 +241,7 @@ def test_a_run_whose_endpoint_is_gone_goes_on_without_who_has_no_answer(
 ) -> None:
     given = {"workspace": Workspace(shared / "artefacts"), "database_url": url, "endpoint": llm.endpoint}
     other = values | {"noun": "thing that is let go"}  # a new prompt, so that the ledger does not know the answers
-    batches = "select batch, state, answered, failed, accepted from batches where run_id = 'let go' and step = :step"
+    batches = "select batch, state, answered, failed, accepted from batches where run_id = 'let-go' and step = :step"
 
     def gone_after(questions: int) -> Callable[..., Any]:
         refusal = 401, {"error": {"code": "invalid_api_key", "message": "no"}}
@@ -249,31 +249,31 @@ def test_a_run_whose_endpoint_is_gone_goes_on_without_who_has_no_answer(
 
     llm.script = gone_after(40)
     with pytest.raises(Exception, match="refuses its key"):
-        pipeline.run_all(other, run_id="let go", **given)
-    assert [part.step for part in acceptance.accept(url, "let go")] == ["snf", "snf"], "its second batch and the third"
-    answered = rows(url, "select count(*) as n from answers where run_id = 'let go'")[0]["n"]
+        pipeline.run_all(other, run_id="let-go", **given)
+    assert [part.step for part in acceptance.accept(url, "let-go")] == ["snf", "snf"], "its second batch and the third"
+    answered = rows(url, "select count(*) as n from answers where run_id = 'let-go'")[0]["n"]
     assert 30 <= answered <= 40
 
     llm.reset()
     llm.script = gone_after(0)
     with pytest.raises(Exception, match="refuses its key"):
-        pipeline.run_all(other, run_id="let go", **given)
+        pipeline.run_all(other, run_id="let-go", **given)
     assert {row["state"] for row in rows(url, batches, step="snf")} == {"done"}
-    assert {part.step for part in acceptance.accept(url, "let go")} == {"reason"}
+    assert {part.step for part in acceptance.accept(url, "let-go")} == {"reason"}
 
     llm.reset()
-    pipeline.run_all(other, run_id="let go", **given)
+    pipeline.run_all(other, run_id="let-go", **given)
     assert llm.asked == []
-    assert runs.load(url, "let go").state == "succeeded"
-    without = acceptance.users(url, "let go")
+    assert runs.load(url, "let-go").state == "succeeded"
+    without = acceptance.users(url, "let-go")
     assert 0 < without["snf"] < USERS and without["reason"] > 0
     alphas = rows(
         url,
         "select alpha, r.reason from reliability r join picks p using (run_id, user_id)"
-        " where run_id = 'let go' and p.reason = 'unanswered: accepted'",
+        " where run_id = 'let-go' and p.reason = 'unanswered: accepted'",
     )
     assert len(alphas) >= without["snf"] and {row["alpha"] for row in alphas} == {0.0}
-    report = queries.report(url, "let go")
+    report = queries.report(url, "let-go")
     assert f"{without['snf']} users accepted without an answer</strong> in snf" in report
 
 

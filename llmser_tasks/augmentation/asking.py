@@ -24,6 +24,7 @@ from llmser_tasks.augmentation.picks import UNANSWERED, Pick, write_picks
 from llmser_tasks.errors import LlmserError, Waiting
 from llmser_tasks.llm import fanout, provider_batches
 from llmser_tasks.llm.answers import parse
+from llmser_tasks.llm.breaker import Stopped
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.errors import Nonsense, Retriable
 from llmser_tasks.llm.fanout import Answer, Failure
@@ -167,10 +168,10 @@ def ask(
         accepted=failed if accepted else 0,
         message=str(outcomes.fatal or complaint or without or "") or None,
     )
-    if outcomes.fatal is not None:
-        raise outcomes.fatal
-    if complaint is not None:
-        raise Unanswered(complaint)
+    why = outcomes.fatal if complaint is None or outcomes.fatal is not None else Unanswered(complaint)
+    if why is not None:
+        why.users_without_answer = _without_answer(outcomes)
+        raise why
     return {
         "users": batch.users,
         "answered": batch.users - failed,
@@ -211,6 +212,13 @@ class _Sense:
                 "model; or, where it is mended, have it asked again "
                 f"(`llmser answers prune --model {self._endpoint.model}`); or lower least_usable."
             )
+
+
+def _without_answer(outcomes: fanout.Outcomes) -> dict[str, int]:
+    """Why → users that a rerun will ask; those whose turn never came have what ended the batch to blame."""
+    ended_by = getattr(outcomes.fatal, "kind", None)
+    kinds = (result.kind for result in outcomes if isinstance(result, Failure) and result.retriable)
+    return dict(Counter(ended_by if ended_by and kind == Stopped.kind else kind for kind in kinds))
 
 
 def _is_open(result: Answer | Failure) -> bool:

@@ -26,14 +26,11 @@ def refresh(dataset: str, run_id: str | None) -> None:
         from llmser_tasks.warehouse import runs
 
         values = arrivals.values(url, dataset)
-        run_id = run_id or arrivals.new_run_id(dataset)
+        run_id = arrivals.new_run_id(dataset) if run_id is None else run_id
+        runs.usable(url, run_id)
         console.print(f"Run {run_id}", markup=False)
-        try:
-            with steps_shown(console, url, run_id):
-                pipeline.run_all(values, run_id=run_id, workspace=settings.workspace(), database_url=url)
-        except (KeyboardInterrupt, SystemExit):
-            runs.fail(url, run_id, f"Interrupted; `llmser refresh {dataset} --run-id {run_id}` continues it.")
-            raise
+        with steps_shown(console, url, run_id):
+            pipeline.run_all(values, run_id=run_id, workspace=settings.workspace(), database_url=url)
         results.show(url, run_id, console)
         console.print(runs.load(url, run_id).unpublished or f"Readers of {dataset} have it.", markup=False)
     echo(run_id)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -24,21 +23,18 @@ def run(ctx: click.Context, /, run_id: str | None, **options: Any) -> None:
     """
     values = given(ctx, options)
     settings.configuration(values)  # a setting that cannot be used is told before anything starts
-    run_id = run_id or f"run__{datetime.now(UTC):%Y-%m-%dT%H-%M-%S}"
     console = stderr()
     log_to(console)
-    console.print(f"Run {run_id}", markup=False)
     with settings.database() as url:
         from llmser_tasks import pipeline
         from llmser_tasks.services import results
         from llmser_tasks.warehouse import runs
 
-        try:
-            with steps_shown(console, url, run_id):
-                pipeline.run_all(values, run_id=run_id, workspace=settings.workspace(), database_url=url)
-        except (KeyboardInterrupt, SystemExit):
-            runs.fail(url, run_id, "Interrupted; the same command with --run-id continues it.")
-            raise
+        run_id = pipeline.new_run_id(values) if run_id is None else run_id
+        runs.usable(url, run_id)
+        console.print(f"Run {run_id}", markup=False)
+        with steps_shown(console, url, run_id):
+            pipeline.run_all(values, run_id=run_id, workspace=settings.workspace(), database_url=url)
         results.show(url, run_id, console)
     console.print(f"More: llmser show {run_id} metrics; llmser export {run_id} report -o report.html", markup=False)
     echo(run_id)

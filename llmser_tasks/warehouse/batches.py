@@ -11,6 +11,12 @@ from sqlalchemy import Connection, text
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.rows import storable
 
+# What is said of a batch: how it stands, and, where it goes on without some of its users, why it had failed.
+TOLD = (
+    "case when cause is null or cause = message then message"
+    " else concat_ws(' ', message, 'It had failed: ' || cause) end"
+)
+
 if TYPE_CHECKING:
     from llmser_tasks.llm.ledger import Entry
 
@@ -120,12 +126,18 @@ def record(
         connection.execute(
             text(
                 """
-                insert into batches (run_id, step, batch, label, users, answered, failed, accepted, state, message)
-                values (:run, :step, :batch, :label, :users, :answered, :failed, :accepted, :state, :message)
+                insert into batches
+                    (run_id, step, batch, label, users, answered, failed, accepted, state, message, cause)
+                values
+                    (:run, :step, :batch, :label, :users, :answered, :failed, :accepted, :state, :message,
+                     case when :state = 'failed' then :message end)
                 on conflict (run_id, step, batch) do update set
                     label = excluded.label, users = excluded.users, answered = excluded.answered,
                     failed = excluded.failed, accepted = excluded.accepted, state = excluded.state,
-                    message = excluded.message, updated_at = now(), held = 0, owner = null
+                    message = excluded.message, updated_at = now(), held = 0, owner = null,
+                    cause = case when excluded.state = 'failed' then excluded.message
+                                 when excluded.state = 'done' and excluded.accepted = 0 then null
+                                 else batches.cause end
                 """
             ),
             {

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Executable, text
 
 from llmser_tasks.errors import InputError
+from llmser_tasks.warehouse.batches import TOLD
 from llmser_tasks.warehouse.engine import engine, transaction, translated
 
 CHUNK = 2000  # rows fetched at once
@@ -57,8 +58,8 @@ QUERIES = {
         " from steps where run_id = :run order by started_at, step, part"
     ),
     "batches": (
-        "select step, batch, label, users, answered, calls, failed, accepted, prompt_tokens, completion_tokens, cost,"
-        " state, message, accepted_at, updated_at from batches where run_id = :run order by step, batch"
+        "select step, batch, label, users, answered, calls, failed, accepted, prompt_tokens, completion_tokens, cost,"  # noqa: S608, ours
+        " state, " + TOLD + " as message, accepted_at, updated_at from batches where run_id = :run order by step, batch"
     ),
     "costs": (
         "select step, users, answered, calls, failed, accepted, prompt_tokens::bigint, completion_tokens::bigint, cost,"
@@ -74,7 +75,8 @@ QUERIES = {
         " from answer_quality where run_id = :run order by step, answered_by"
     ),
     "runs": (
-        "select run_id, dataset, state, synthetic, started_at, finished_at, message, code_version, config"
+        "select run_id, dataset, run_state(state, owner) as state, synthetic, started_at, finished_at,"
+        " run_message(state, owner, message) as message, code_version, config"
         " from runs order by started_at desc, run_id"
     ),
 }

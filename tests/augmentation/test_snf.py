@@ -150,8 +150,9 @@ def test_a_batch_that_fails_half_way_keeps_what_was_answered_and_asks_only_for_t
         return by_title(block, schema)
 
     llm.script = moody
-    with pytest.raises(Unanswered, match=r"^1 of 3 unanswered: 1 × rate limit; a rerun asks only for these"):
+    with pytest.raises(Unanswered, match=r"^1 of 3 unanswered: 1 × rate limit; a rerun asks only for these") as caught:
         ask()
+    assert caught.value.users_without_answer == {"rate limit": 1}
     row = batch_row(database_url)
     assert (row["state"], row["answered"], row["failed"]) == ("failed", 4, 1)
     assert "unanswered" in row["message"]
@@ -186,9 +187,10 @@ def test_tolerated_failures_are_noted_and_asked_again_by_a_rerun(
 
 def test_a_refused_key_fails_the_batch_with_its_sentence(ask: Ask, llm: Double, database_url: str) -> None:
     llm.script = lambda *_: (401, {"error": {"code": "invalid_api_key", "message": "no"}})
-    with pytest.raises(EndpointFatal, match="refuses its key"):
+    with pytest.raises(EndpointFatal, match="refuses its key") as caught:
         ask()
     row = batch_row(database_url)
+    assert caught.value.users_without_answer == {"key refused": row["failed"]}, "also those whose turn never came"
     assert row["state"] == "failed" and "refuses its key" in row["message"]
     assert row["calls"] == len(llm.asked) > 0  # what was sent before the end counts too
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import os
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -20,7 +22,7 @@ from llmser_tasks import config, settings
 from llmser_tasks.errors import InputError, StorageError
 from llmser_tasks.llm import errors as llm
 from llmser_tasks.llm.purse import BudgetSpent
-from llmser_tasks.warehouse import publications, runs
+from llmser_tasks.warehouse import failures, publications, runs
 from llmser_tasks.warehouse.engine import transaction
 
 FILE = Path(__file__).parents[2] / "dags" / "llmser.py"
@@ -32,6 +34,21 @@ def dag() -> Any:
     assert bag.import_errors == {}
     assert set(bag.dags) == {"llmser", "llmser_inbox", "llmser_refresh"}
     return bag.dags["llmser"]
+
+
+@pytest.fixture
+def told(database_url: str, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What a receiver is told: event, sentence, and the rest."""
+    heard: list[Any] = []
+
+    def send(_: str, notice: dict[str, str]) -> None:
+        rest = {"run_id": notice["run"], "dataset": notice["dataset"], "then": notice["then"]}
+        heard.append((notice["event"], notice["sentence"], rest))
+
+    monkeypatch.setenv("LLMSER_DATABASE_URL", database_url)
+    monkeypatch.setenv("LLMSER_NOTIFY", "somebody")
+    monkeypatch.setattr("llmser_notice.send", send)
+    return heard
 
 
 def test_order_is_the_fixed_one(dag: Any) -> None:
@@ -155,11 +172,8 @@ def test_reading_the_file_imports_nothing_heavy() -> None:
     [(BudgetSpent("Run r has spent 20 of its budget of 20."), "budget reached"), (llm.KeyRefused("no"), "run failed")],
 )
 def test_who_is_told_hears_of_the_budget_by_name(
-    dag: Any, database_url: str, monkeypatch: pytest.MonkeyPatch, error: Exception, event: str
+    dag: Any, database_url: str, told: list[Any], error: Exception, event: str
 ) -> None:
-    told: list[Any] = []
-    monkeypatch.setenv("LLMSER_DATABASE_URL", database_url)
-    monkeypatch.setattr("llmser_notice.tell", lambda *about, **more: told.append((*about, more)))
     runs.create(database_url, "r", "beauty", {})
     failed = dag.get_task("snf").partial_kwargs["on_failure_callback"]
     failed = failed[0] if isinstance(failed, list) else failed
@@ -183,6 +197,7 @@ def test_a_run_that_the_gate_keeps_back_is_told_and_no_other(
     dag: Any,
     database_url: str,
     monkeypatch: pytest.MonkeyPatch,
+    told: list[Any],
     validation: float,
     without: bool,
     kept_back: bool,
@@ -198,11 +213,9 @@ def test_a_run_that_the_gate_keeps_back_is_told_and_no_other(
     for run_id in ("before", "r"):
         runs.create(database_url, run_id, "beauty", {})
     concluded(SimpleNamespace(run_id="before"), value=0.1, ablation=False)
-    told: list[Any] = []
     task = dag.get_task("publish").python_callable
     monkeypatch.setitem(task.__wrapped__.__globals__, "load", lambda: SimpleNamespace(run_id="r", dataset="beauty"))
     monkeypatch.setattr(pipeline, "publish", concluded)
-    monkeypatch.setattr("llmser_notice.tell", lambda *about, **more: told.append((*about, more)))
     assert task({}) is None
     sentence = runs.load(database_url, "r").unpublished
     assert (sentence is not None) is kept_back
@@ -213,11 +226,8 @@ def test_a_run_that_the_gate_keeps_back_is_told_and_no_other(
 
 
 def test_a_failure_that_is_told_late_does_not_undo_that_the_run_was_taken_up(
-    dag: Any, database_url: str, monkeypatch: pytest.MonkeyPatch
+    dag: Any, database_url: str, told: list[Any]
 ) -> None:
-    told: list[Any] = []
-    monkeypatch.setenv("LLMSER_DATABASE_URL", database_url)
-    monkeypatch.setattr("llmser_notice.tell", lambda *about, **more: told.append(about))
     runs.create(database_url, "r", "beauty", {})
     runs.fail(database_url, "r", "503")
     ended = datetime.now(UTC)
@@ -226,3 +236,85 @@ def test_a_failure_that_is_told_late_does_not_undo_that_the_run_was_taken_up(
     assert runs.load(database_url, "r").state == "running" and told == []
     dag.on_failure_callback({"run_id": "r", "dag_run": SimpleNamespace(end_date=ended + timedelta(seconds=9))})
     assert runs.load(database_url, "r").state == "failed" and len(told) == 1
+
+
+def test_a_run_whose_first_task_failed_is_told_too(dag: Any, told: list[Any]) -> None:
+    context = {"run_id": "never noted", "dag_run": SimpleNamespace(conf={"dataset": "beauty"}, end_date=None)}
+    ti = SimpleNamespace(task_id="start", map_index=-1)
+    dag.get_task("start").on_failure_callback[0](
+        context | {"ti": ti, "exception": InputError("pool must be 1 or more.")}
+    )
+    dag.on_failure_callback(context)
+    ((event, sentence, more),) = told
+    assert (event, sentence, more["dataset"]) == ("run failed", "pool must be 1 or more.", "beauty")
+
+
+def test_a_failed_run_is_told_once_each_time_it_fails(dag: Any, database_url: str, told: list[Any]) -> None:
+    runs.create(database_url, "r", "beauty", {})
+    for _ in range(2):
+        dag.on_failure_callback({"run_id": "r"})
+    assert [sentence for _, sentence, _ in told] == ["A task ended without a word, as if killed; rerun it."]
+    runs.take_up(database_url, "r", datetime.now(UTC) + timedelta(hours=1))
+    dag.on_failure_callback({"run_id": "r"})
+    assert len(told) == 2
+
+
+def test_why_a_task_fails_is_kept_by_the_task_itself_until_it_begins_anew(
+    dag: Any, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from airflow.sdk.exceptions import AirflowFailException
+
+    monkeypatch.setenv("LLMSER_DATABASE_URL", database_url)
+    noted = sys.modules[type(dag.get_task("start")).__module__].failure_noted
+
+    def kept() -> list[Any]:
+        with transaction(database_url) as connection:
+            return [(f.task, f.part, f.kind, f.message) for f in failures.of_run(connection, "r")]
+
+    def fail(task: str, part: int, error: Exception) -> None:
+        with pytest.raises(Exception, match=str(error)), noted("r", task, part, "beauty"):
+            try:
+                raise error
+            except InputError:
+                raise AirflowFailException(str(error)) from None
+
+    fail("snf", 3, llm.QuotaExhausted("arrears"))
+    fail("ingest", -1, InputError("no such file"))
+    assert kept() == [("snf", 3, "quota", "arrears"), ("ingest", -1, "input", "no such file")]
+    with noted("r", "snf", 3, "beauty"):
+        assert kept() == [("ingest", -1, "input", "no such file")]
+
+
+def test_the_callbacks_import_little(dag: Any, database_url: str) -> None:
+    """They may run in the DAG processor, which kills what takes long; the whole pipeline takes 9 CPU seconds."""
+    runs.create(database_url, "r", "beauty", {})
+    program = (
+        "import runpy, sys\n"
+        f"sys.path.append({str(FILE.parent)!r}); made = runpy.run_path({str(FILE)!r}, run_name='dag')\n"
+        "context = {'run_id': 'r', 'exception': None}\n"
+        "made['failed'](context); made['ended_badly'](context)\n"
+        "heavy = {'torch', 'pandas', 'pyarrow', 'numpy', 'numba', 'scipy', 'transformers', 'alembic'}\n"
+        "print(sorted(heavy & set(sys.modules)))\n"
+        "print(sorted(name.removeprefix('llmser_tasks.') for name in sys.modules if 'llmser_tasks.' in name))"
+    )
+    environment = os.environ | {"LLMSER_DATABASE_URL": database_url, "LLMSER_NOTIFY": ""}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment)
+    heavy, rooms = done.stdout.strip().splitlines()[-2:]
+    assert heavy == "[]"
+    loaded = set(ast.literal_eval(rooms))
+    pipeline = {
+        "pipeline",
+        "evaluation",
+        "recommenders",
+        "augmentation",
+        "reliability",
+        "ingest",
+        "sequences",
+        "serving",
+    }
+    assert not pipeline & {name.split(".")[0] for name in loaded}
+    assert {name for name in loaded if name.startswith("llm.")} == {"llm.endpoint", "llm.errors"}, (
+        "for rules of retries"
+    )
+    assert len(loaded) < 30
+    assert runs.load(database_url, "r").state == "failed"

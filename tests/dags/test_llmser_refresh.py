@@ -12,7 +12,8 @@ from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from llmser_tasks import settings
-from llmser_tasks.warehouse import refreshes
+from llmser_tasks.errors import InputError
+from llmser_tasks.warehouse import refreshes, runs
 
 FILE = Path(__file__).parents[2] / "dags" / "llmser_refresh.py"
 
@@ -78,3 +79,28 @@ def test_a_partition_that_is_no_dataset_fails_with_a_sentence(event: Any, partit
 def test_an_event_without_a_partition_fails_with_a_sentence(event: Any) -> None:
     with pytest.raises(AirflowFailException, match="names no dataset; its partition key must be one"):
         event(None)
+
+
+@pytest.mark.parametrize("inbox", ["reachable", "out of reach"])
+def test_a_look_finds_what_failed_unheard_and_tells_it(
+    dags: dict[str, Any], database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inbox: str
+) -> None:
+    def due(*_: Any) -> list[str]:
+        if inbox == "reachable":
+            return []
+        raise InputError("The inbox cannot be reached.")
+
+    told: list[Any] = []
+    ti = SimpleNamespace(get_dr_count=lambda _, run_ids, states: len(run_ids) if "failed" in (states or ()) else 0)
+    monkeypatch.setenv("LLMSER_DATABASE_URL", database_url)
+    monkeypatch.setenv("LLMSER_HOME", str(tmp_path))
+    monkeypatch.setenv("LLMSER_NOTIFY", "somebody")
+    monkeypatch.setattr("llmser_tasks.arrivals.due", due)
+    monkeypatch.setattr("llmser_notice.send", lambda _, notice: told.append((notice["run"], notice["event"])))
+    monkeypatch.setattr(airflow.sdk, "get_current_context", lambda: {"ti": ti})
+    runs.create(database_url, "killed", "beauty", {})
+    for _ in range(2):
+        with pytest.raises((AirflowSkipException, InputError)):
+            dags["llmser_inbox"].get_task("look").python_callable(outlet_events={})
+    assert told == [("killed", "run failed")]
+    assert runs.load(database_url, "killed").state == "failed"

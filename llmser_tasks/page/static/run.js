@@ -92,7 +92,7 @@ function header({ run, shown, away }) {
       el("div", {}, el("a", { class: "kicker", href: link("") }, "← LLMSeR"), el("h1", {}, el("a", { href: link("dataset", { dataset: run.dataset }) }, bdi(run.dataset)))),
       el("div", { class: "states" }, badge(shown), run.published_run === run.run_id && el("span", { class: "badge published" }, `published, version ${run.published_version}`))),
     el("ul", { class: "chips" }, chips.map(([name, value]) => el("li", {}, name && el("span", { class: "muted" }, `${name} `), value))),
-    run.message && shown === "failed" && el("p", { class: "banner bad", role: "alert" }, run.message),
+    run.message && ["failed", "interrupted"].includes(shown) && el("p", { class: "banner bad", role: "alert" }, run.message),
     run.unpublished && el("p", { class: "banner", role: "status" }, bdi(run.unpublished)),
     away && el("p", { class: "banner", role: "status" }, "Postgres is away for a moment; what stands here may be old."),
   );

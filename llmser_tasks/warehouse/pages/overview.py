@@ -25,7 +25,8 @@ DATASETS = """
            now.run_id as published_run, now.version as published_version
     from names
     cross join lateral (
-        select run_id, state, synthetic, message, started_at, finished_at, config ->> 'backbone' as backbone
+        select run_id, run_state(state, owner) as state, synthetic, run_message(state, owner, message) as message,
+               started_at, finished_at, config ->> 'backbone' as backbone
         from runs r where r.dataset = names.dataset order by started_at desc limit 1
     ) latest
     left join lateral (
@@ -51,7 +52,8 @@ DATASETS = """
 """
 
 RUNS = """
-    select r.run_id, r.dataset, r.state, r.synthetic, r.message, r.started_at, r.finished_at,
+    select r.run_id, r.dataset, run_state(r.state, r.owner) as state, r.synthetic,
+           run_message(r.state, r.owner, r.message) as message, r.started_at, r.finished_at,
            r.config ->> 'backbone' as backbone, r.config ->> 'endpoint' as endpoint, figures.base, figures.llmser,
            b.failed, b.cost, now.version as published_version, r.unpublished is not null as kept_back
     from runs r

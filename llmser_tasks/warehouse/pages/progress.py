@@ -5,12 +5,14 @@ from __future__ import annotations
 from llmser_tasks.errors import InputError
 from llmser_tasks.names import ASKING, STEPS
 from llmser_tasks.warehouse import acceptance
+from llmser_tasks.warehouse.batches import TOLD
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.pages.reading import Row, first, rows
 from llmser_tasks.warehouse.rows import storable
 
 RUN = """
-    select r.run_id, r.dataset, state, synthetic, message, code_version, started_at, finished_at, budget,
+    select r.run_id, r.dataset, run_state(state, owner) as state, synthetic,
+           run_message(state, owner, message) as message, code_version, started_at, finished_at, budget,
            tail_threshold, unpublished, now.run_id as published_run, now.version as published_version,
            config ->> 'backbone' as backbone, config ->> 'endpoint' as endpoint, config -> 'seeds' as seeds,
            exists (select from reports p where p.run_id = r.run_id) as has_report,
@@ -40,11 +42,11 @@ STEP_ROWS = """
 TRAINED = (
     "select (summary #>> '{training,users}')::bigint as users from steps where run_id = :run and step = 'sequences'"
 )
-BATCHES = """
+BATCHES = f"""
     select step, batch, label, users, answered, failed, accepted, accepted_at, calls, prompt_tokens,
-           completion_tokens, cost, lost, state, message, updated_at
+           completion_tokens, cost, lost, state, {TOLD} as message, updated_at
     from batches where run_id = :run order by step desc, batch
-"""
+"""  # noqa: S608, ours
 
 
 def run(url: str, run_id: str) -> Row:
