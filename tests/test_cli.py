@@ -193,6 +193,34 @@ def test_runs_need_no_run(filled: str) -> None:
     assert json.loads(invoke("show", "runs", "--format", "json").stdout)[0]["config"]["noun"] == HOSTILE
 
 
+# backup, restore
+
+
+def test_where_there_is_no_warehouse_none_is_made_to_be_backed_up(home: Path, tmp_path: Path) -> None:
+    file = tmp_path / "good.backup"
+    file.write_text("precious")
+    result = invoke("backup", "--force", str(file))
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert f"There is no warehouse below {home}, so there is nothing to back up" in result.stderr
+    assert file.read_text() == "precious" and not home.exists()
+
+
+def test_a_warehouse_goes_into_a_file_and_comes_back(filled: str, tmp_path: Path) -> None:
+    file = tmp_path / "warehouse.backup"
+    made = invoke("backup", str(file))
+    assert made.exit_code == 0 and "read again and found whole" in made.stdout
+    assert "is there already" in invoke("backup", str(file)).stderr
+    runs.create(filled, "later", "sample", {})
+    refused = invoke("restore", str(file))
+    assert refused.exit_code == 130 and runs.load(filled, "later"), "nobody said yes"
+    restored = invoke("restore", "--yes", str(file))
+    assert restored.exit_code == 0, restored.stderr
+    assert "`llmser restore --drop-former` drops it" in restored.stderr
+    assert invoke("show", "later", "steps").exit_code == 1 and invoke("show", "r1", "metrics").exit_code == 0
+    assert invoke("restore", "--drop-former", "--yes").stdout.startswith("Dropped: llmser_before_2")
+    assert invoke("restore").exit_code == 2 == invoke("restore", "--drop-former", str(file)).exit_code
+
+
 def test_the_report(filled: str, tmp_path: Path) -> None:
     assert invoke("export", "r1", "report").stdout == "<html>report</html>"
     assert invoke("export", "r1", "report", "-o", str(tmp_path / "report.html")).exit_code == 0

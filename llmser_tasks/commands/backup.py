@@ -2,43 +2,64 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
 
 from llmser_tasks import settings
 from llmser_tasks.console import echo
+from llmser_tasks.errors import InputError
 
 
 @click.command()
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
-def backup(file: Path) -> None:
+@click.option("--force", is_flag=True, help="Take the place of a file that is there.")
+def backup(file: Path, force: bool) -> None:
     """Write the whole warehouse (answers, runs, results) into FILE. Runs may go on meanwhile.
 
     Artefacts are files in LLMSER_ARTEFACTS: copy that folder, or let them be made anew.
     """
     from llmser_tasks.warehouse import backup as saving
+    from llmser_tasks.warehouse import embedded
 
+    if not os.environ.get("LLMSER_DATABASE_URL") and not embedded.exists(settings.home()):
+        raise InputError(
+            f"There is no warehouse below {settings.home()}, so there is nothing to back up. Go to the folder in which "
+            "you work, or set LLMSER_HOME or LLMSER_DATABASE_URL."
+        )
     with settings.database() as url:
-        saving.backup(url, file)
-    echo(f"{file}: {file.stat().st_size:,} bytes")
+        rows = saving.backup(url, file, force=force)
+    echo(f"{file}: {rows:,} rows, {file.stat().st_size:,} bytes; read again and found whole")
 
 
 @click.command()
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--yes", is_flag=True, help="Do not ask whether what is there may go.")
-def restore(file: Path, yes: bool) -> None:
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path), required=False)
+@click.option("--yes", is_flag=True, help="Do not ask whether what is there may be replaced.")
+@click.option("--drop-former", is_flag=True, help="Without FILE: drop what earlier restores have kept.")
+def restore(file: Path | None, yes: bool, drop_former: bool) -> None:
     """Put what `llmser backup` wrote in the place of everything that the warehouse holds, while nothing else runs.
 
-    A backup of an older release is upgraded.
+    A backup of an older release is upgraded. What was there is kept, as another schema of the same database, until
+    `llmser restore --drop-former` drops it.
     """
     from llmser_tasks.warehouse import backup as saving
     from llmser_tasks.warehouse.engine import where
-    from llmser_tasks.warehouse.migrations import migrate
 
+    if (file is None) is not drop_former:
+        raise click.UsageError("Give a FILE to restore, or --drop-former alone.")
     with settings.database() as url:
+        if file is None:
+            if not yes:
+                click.confirm(f"What restores have kept in {where(url)} will be dropped. Go on?", abort=True)
+            echo(f"Dropped: {', '.join(saving.forget(url)) or 'nothing was kept'}.")
+            return
         if not yes:
             click.confirm(f"Everything in {where(url)} will be replaced. Go on?", abort=True)
-        saving.restore(url, file)
-        migrate(url)
-    echo(f"Restored from {file}.")
+        restored = saving.restore(url, file)
+    echo(f"Restored {restored.rows:,} rows from {file}.")
+    if restored.former:
+        echo(
+            f"What was there before is kept as schema {restored.former}; `llmser restore --drop-former` drops it.",
+            err=True,
+        )

@@ -97,6 +97,11 @@ def running(home: Path) -> Server | None:
     return Server(found.port, found.pid, data.resolve(), home.absolute(), _passwords(home))
 
 
+def exists(home: Path) -> bool:
+    """Whether this home has a database, running or not."""
+    return (_folder(home) / "data").exists()
+
+
 def version(home: Path) -> str:
     """What would be started, such as `PostgreSQL 18.4`.
 

@@ -24,7 +24,7 @@ def copy_rows(connection: Connection, table: str, columns: Sequence[str], rows: 
     columns, mappings into jsonb. Text arrives unchanged, but for what Postgres cannot hold: a NUL character and half
     a surrogate pair become U+FFFD.
     """
-    cursor = _cursor(connection)
+    cursor = cursor_of(connection)
     command = sql.SQL("copy {} ({}) from stdin").format(
         sql.Identifier(table), sql.SQL(", ").join(map(sql.Identifier, columns))
     )
@@ -43,13 +43,13 @@ def replace_rows(
         sql.SQL("{} = any(%s)" if isinstance(value, list) else "{} = %s").format(sql.Identifier(name))
         for name, value in where.items()
     ]
-    cursor = _cursor(connection)
+    cursor = cursor_of(connection)
     statement = sql.SQL("delete from {} where {}").format(sql.Identifier(table), sql.SQL(" and ").join(conditions))
     cursor.execute(statement, list(where.values()))
     return copy_rows(connection, table, columns, rows)
 
 
-def _cursor(connection: Connection) -> extensions.cursor:
+def cursor_of(connection: Connection) -> extensions.cursor:
     """The driver's own cursor, in the same transaction."""
     raw = connection.connection.driver_connection
     assert isinstance(raw, extensions.connection)
