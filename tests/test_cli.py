@@ -129,7 +129,7 @@ def test_parquet_has_types_even_where_all_is_missing(filled: str, tmp_path: Path
     assert str(table.schema.field("item_ids").type) == "list<element: string>"
     assert str(table.schema.field("created_at").type) == "timestamp[us, tz=UTC]"
     assert table["content"].to_pylist() == [HOSTILE]
-    assert invoke("export", "r1", "batches", "-o", str(file)).exit_code == 0
+    assert invoke("export", "r1", "batches", "--force", "-o", str(file)).exit_code == 0
     assert pq.read_table(file).num_rows == 0
     assert list(tmp_path.glob(".answers*")) == []
 
@@ -191,6 +191,48 @@ def test_a_budget_is_shown_and_changed(filled: str) -> None:
 
 def test_runs_need_no_run(filled: str) -> None:
     assert json.loads(invoke("show", "runs", "--format", "json").stdout)[0]["config"]["noun"] == HOSTILE
+
+
+EXPORTS = [["export", "r1", "metrics"], ["export", "r1", "report"], ["answers", "export"]]
+
+
+@pytest.mark.parametrize("command", EXPORTS)
+def test_a_file_that_is_there_is_replaced_only_when_asked(filled: str, tmp_path: Path, command: list[str]) -> None:
+    file = tmp_path / "kept.html"
+    file.write_text("precious")
+    refused = invoke(*command, "-o", str(file))
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert refused.stderr.splitlines()[-1] == (
+        f"Error: {file} is there already; name another file, or have it replaced with --force."
+    )
+    assert file.read_text() == "precious"
+    assert invoke(*command, "--force", "-o", str(file)).exit_code == 0
+    assert file.read_text() != "precious"
+
+
+def test_what_is_no_file_is_written_into(filled: str, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with subprocess.Popen(["cat", str(pipe)], stdout=subprocess.PIPE) as reader:
+        assert invoke("export", "r1", "metrics", "-o", str(pipe)).exit_code == 0
+        assert reader.stdout is not None and b"N@10" in reader.stdout.read()
+    assert pipe.is_fifo(), "and /dev/null stays what it is"
+
+
+def test_an_export_says_how_many_rows_it_has(filled: str, tmp_path: Path) -> None:
+    assert invoke("export", "r1", "batches", "-o", str(tmp_path / "a.csv")).stderr.splitlines()[-1] == (
+        f"Wrote {tmp_path / 'a.csv'}: no rows; run r1 has no batches."
+    )
+    assert invoke("export", "r1", "recommendations", "-o", str(tmp_path / "b.csv")).stderr.splitlines()[-1] == (
+        f"Wrote {tmp_path / 'b.csv'}: 3 rows."
+    )
+
+
+def test_no_answers_are_no_file(filled: str, tmp_path: Path) -> None:
+    result = invoke("answers", "export", "--model", "nobody's", "-o", str(tmp_path / "answers.csv"))
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("Error: No answers are selected of those in 127.0.0.1:")
+    assert list(tmp_path.glob("*answers*")) == []
 
 
 # backup, restore
@@ -344,6 +386,18 @@ def test_sample_then_ingest(home: Path) -> None:
     assert read.exit_code == 0, read.stderr
     assert json.loads(Path(read.stdout.strip()).read_text())["synthetic"] is True
     assert "sample (SYNTHETIC)" in read.stderr
+
+
+def test_a_sample_takes_the_place_of_a_sample_alone(home: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "dumps"
+    reviews, _ = map(Path, invoke("sample", "--users", "60", "-o", str(folder)).stdout.splitlines())
+    assert invoke("sample", "--users", "61", "-o", str(folder)).exit_code == 0
+    (folder / "SYNTHETIC.txt").unlink()
+    reviews.write_text("real")
+    refused = invoke("sample", "--users", "60", "-o", str(folder))
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert f"{reviews} is there already and is no sample; choose another folder with -o" in refused.stderr
+    assert reviews.read_text() == "real"
 
 
 def test_a_missing_dump_is_one_sentence(home: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,8 +12,10 @@ import click
 
 from llmser_tasks import settings
 from llmser_tasks.commands.formats import FORMATS
-from llmser_tasks.commands.show import form_of, opened
+from llmser_tasks.commands.show import Counted, force_option, form_of, opened, refuse_overwriting
 from llmser_tasks.console import echo
+from llmser_tasks.errors import InputError
+from llmser_tasks.warehouse.engine import where
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -57,17 +61,23 @@ def prune(dry_run: bool, **chosen: Any) -> None:
 @selected
 @click.option("--format", "form", type=click.Choice(list(FORMATS)), help="Default: as the file's suffix says, or csv.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="File. Default: stdout.")
-def export(form: str | None, output: Path | None, **chosen: Any) -> None:
+@force_option
+def export(form: str | None, output: Path | None, force: bool, **chosen: Any) -> None:
     """Write answers, the oldest first, one a line; values are exact."""
     from llmser_tasks.llm import retention
 
     output = None if output == Path("-") else output
     form = form_of(form, output)
+    refuse_overwriting(output, force)
     with (
         settings.database() as url,
-        retention.read(url, retention.Selection(**chosen)) as rows,
-        opened(output) as out,
+        retention.read(url, retention.Selection(**chosen)) as found,
     ):
-        FORMATS[form](rows, out)
+        first = next(found.rows, None)
+        if first is None:
+            raise InputError(f"No answers are selected of those in {where(url)}; nothing was written.")
+        with opened(output) as out:
+            rows = Counted(itertools.chain([first], found.rows))
+            FORMATS[form](replace(found, rows=rows), out)
     if output:
-        echo(f"Wrote {output}.", err=True)
+        echo(f"Wrote {output}: {rows.number:,} rows.", err=True)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import click
+from typing_extensions import override
 
 from llmser_tasks import settings
 from llmser_tasks.commands.formats import FORMATS
 from llmser_tasks.console import echo, rows_out
-from llmser_tasks.errors import StorageError
+from llmser_tasks.errors import InputError, StorageError
 from llmser_tasks.names import CONDITIONAL, INTERVALS
 from llmser_tasks.private import handed_out
 from llmser_tasks.serving import KINDS, ModelName
@@ -29,6 +31,7 @@ TESTED = {"tail-report": CONDITIONAL, "comparisons": f"{INTERVALS} {CONDITIONAL}
 
 
 format_option = click.option("--format", "form", type=click.Choice(list(FORMATS)), default="table", show_default=True)
+force_option = click.option("--force", is_flag=True, help="Take the place of a file that is there.")
 
 
 @click.command(help=f"Show something of a run (its id, or `latest`) on stdout; WHAT is one of {NAMES}.")
@@ -50,8 +53,11 @@ def show(run: str, what: str | None, form: str) -> None:
 @click.option("--format", "form", type=click.Choice(list(FORMATS)), help="Default: as the file's suffix says, or csv.")
 @click.option("--model", type=click.Choice(list(KINDS)), help="Which model to write. Default: llmser.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="File. Default: stdout; of a model, `model`.")
-def export(run: str, what: str, form: str | None, model: ModelName | None, output: Path | None) -> None:
+@force_option
+def export(run: str, what: str, form: str | None, model: ModelName | None, output: Path | None, force: bool) -> None:
     if what == "model":
+        if force:
+            raise click.UsageError("A model's folder is never written over; leave --force out.")
         if form:
             raise click.UsageError("A model has one format, safetensors; leave --format out.")
         _write_model(run, model or "llmser", output or Path("model"))
@@ -62,7 +68,7 @@ def export(run: str, what: str, form: str | None, model: ModelName | None, outpu
     form = form_of(form, output)
     if what == "report" and output and output.suffix.lower() not in {".html", ".htm"}:
         raise click.UsageError("The report is HTML; name the file .html.")
-    _write(run, what, form, output)
+    _write(run, what, form, output, force)
 
 
 def form_of(form: str | None, output: Path | None) -> str:
@@ -70,9 +76,11 @@ def form_of(form: str | None, output: Path | None) -> str:
     return form or (SUFFIXES.get(output.suffix.lower(), "csv") if output else "csv")
 
 
-def _write(run: str, what: str, form: str, output: Path | None) -> None:
+def _write(run: str, what: str, form: str, output: Path | None, force: bool = False) -> None:
     if output is None:
         refuse_unreadable(form)
+    refuse_overwriting(output, force)
+    told = "."
     with settings.database() as url:
         run_id = ""
         if what != "runs":
@@ -83,11 +91,14 @@ def _write(run: str, what: str, form: str, output: Path | None) -> None:
                 out.write(html.encode())
         else:
             with queries.read(url, what, run_id) as found, opened(output) as out:
-                FORMATS[form](found, out)
+                rows = Counted(found.rows)
+                FORMATS[form](replace(found, rows=rows), out)
+            of = f"run {run_id}" if run_id else "the warehouse"
+            told = f": {rows.number:,} rows." if rows.number else f": no rows; {of} has no {what}."
     if what in TESTED:
         click.echo(TESTED[what], err=True)
     if output:
-        echo(f"Wrote {output}.", err=True)
+        echo(f"Wrote {output}{told}", err=True)
 
 
 def _write_model(run: str, model: ModelName, folder: Path) -> None:
@@ -117,6 +128,26 @@ def refuse_unreadable(form: str) -> None:
         raise click.UsageError("Parquet is nothing to read; redirect stdout into a file.")
 
 
+def refuse_overwriting(output: Path | None, force: bool) -> None:
+    """Raises InputError where a file would be lost that nobody said may go."""
+    if output is not None and output.is_file() and not force:
+        raise InputError(f"{output} is there already; name another file, or have it replaced with --force.")
+
+
+class Counted(Iterator[Sequence[Any]]):
+    """Rows as they pass, counted."""
+
+    def __init__(self, rows: Iterator[Sequence[Any]]) -> None:
+        self._rows = rows
+        self.number = 0
+
+    @override
+    def __next__(self) -> Sequence[Any]:
+        row = next(self._rows)
+        self.number += 1
+        return row
+
+
 def to_stdout(found: Rows, form: str) -> None:
     """Write rows in one of FORMATS."""
     with opened(None) as out:
@@ -125,14 +156,19 @@ def to_stdout(found: Rows, form: str) -> None:
 
 @contextmanager
 def opened(output: Path | None) -> Iterator[BinaryIO]:
-    """stdout, or a file that appears when it is whole."""
+    """stdout, or a file that appears when it is whole; what is no file (a pipe, /dev/null) is written into."""
     if output is None:
         stdout = rows_out()
         yield stdout
         stdout.flush()
         return
     temporary = output.with_name(f".{output.name}.{os.getpid()}")
+    special = output.exists() and not output.is_file() and not output.is_dir()
     try:
+        if special:
+            with output.open("wb") as file:
+                yield file
+            return
         with handed_out():
             file = temporary.open("wb")
         with file:

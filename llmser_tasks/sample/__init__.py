@@ -58,7 +58,7 @@ def write_sample(
         items: size of the catalogue, at least 10; by default 600 for 3,000 users, growing more slowly than they do.
 
     Raises:
-        InputError: a number is too small.
+        InputError: a number is too small, or the folder holds dumps that are no sample.
         StorageError: the disk is full or not writable.
     """
     if users < 1:
@@ -68,6 +68,9 @@ def write_sample(
         raise InputError(f"A sample needs at least 10 items (given: {items}).")
     style = FORMATS[source]
     files = SampleFiles(folder / style.reviews, folder / style.items, folder / MARKER)
+    for dump in (files.reviews, files.items):
+        if dump.exists() and not files.marker.exists():
+            raise InputError(f"{dump} is there already and is no sample; choose another folder with -o.")
     world = build(items, seed)
     try:
         folder.mkdir(parents=True, exist_ok=True)
