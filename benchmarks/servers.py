@@ -49,7 +49,7 @@ from llmser_tasks.errors import Waiting
 from llmser_tasks.llm import client, fanout, provider_batches
 from llmser_tasks.llm.answers import parse
 from llmser_tasks.llm.breaker import Breaker
-from llmser_tasks.llm.client import dialect_of
+from llmser_tasks.llm.dialects import dialect_of
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.errors import LlmError
 from llmser_tasks.llm.fanout import Answer, Failure, Outcomes

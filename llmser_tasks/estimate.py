@@ -23,7 +23,7 @@ from llmser_tasks.config import RunConfig
 from llmser_tasks.evaluation.baselines import popularity
 from llmser_tasks.ingest import ingest
 from llmser_tasks.llm import ledger
-from llmser_tasks.llm.client import request_body
+from llmser_tasks.llm.dialects import Dialect, recall, request_body
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.prompts import Question
 from llmser_tasks.llm.ratelimit import BYTES_PER_TOKEN, WINDOW_S
@@ -142,16 +142,17 @@ def _popular(histories: Histories, sampled: Histories, items: int, size: int, se
 def _scaled(step: str, inquiries: Sequence[Inquiry], users: int, endpoint: Endpoint, database_url: str) -> Estimate:
     questions = [inquiry.question for inquiry in inquiries if inquiry.question is not None]
     share = users / max(1, len(inquiries))
-    keys = [question.key(endpoint.model) for question in questions]
+    keys = [question.key(endpoint.model, endpoint.parameters) for question in questions]
     settled = ledger.known(database_url, list(set(keys)))
     open_ = {key: question for key, question in zip(keys, questions, strict=True) if key not in settled}
     with transaction(database_url) as connection:
         values = {"model": endpoint.model, "step": step, "recent": RECENT}
         per_token, usual = connection.execute(_HABITS, values).one()
-    sizes = [len(request_body(endpoint.model, question)) for question in open_.values()]
+    dialect = recall(endpoint, database_url) or Dialect()
+    sizes = [len(request_body(endpoint, question, dialect)) for question in open_.values()]
     prompt = share * sum(sizes) / (per_token or BYTES_PER_TOKEN)
     completion = share * sum(float(usual) if usual else _answer(question) for question in open_.values())
-    longest = share * sum(question.max_tokens for question in open_.values())
+    longest = share * sum(dialect.most_tokens(endpoint, question) for question in open_.values())
     calls = round(share * len(open_))
     return Estimate(
         step=step,

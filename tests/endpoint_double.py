@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from llmser_tasks.llm import breaker, client
+from llmser_tasks.llm import breaker, client, dialects
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.warehouse import runs
 
@@ -103,7 +103,7 @@ def llm_server() -> Iterator[Double]:
 def llm(llm_server: Double, monkeypatch: pytest.MonkeyPatch) -> Double:
     """Well-behaved until a test scripts otherwise; retries come at once."""
     llm_server.reset()
-    client._spoken.clear()
+    dialects.known.clear()
     monkeypatch.setattr(client, "BACKOFF_S", 0.005)
     monkeypatch.setattr(client, "RATE_BACKOFF_S", 0.005)
     monkeypatch.setattr(breaker, "SECONDS", 0.5)

@@ -1,4 +1,4 @@
-"""A chat-completions server over real HTTP that does what a test scripts."""
+"""A chat-completions server over real HTTP that does what a test scripts, for single questions and for batches."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import uvicorn
 from patience import PATIENCE_S
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 KEY = "sk-planted-0123456789abcdef"
@@ -65,14 +65,22 @@ def first_choices(body: dict[str, Any]) -> Act:
 
 
 class Double:
-    """`script(number, body)` makes the response to the request of that number, counted from 0."""
+    """`script(number, body)` makes the response to the request of that number, counted from 0; of a batch, each line's.
+    A batch is over as soon as it is made."""
 
     def __init__(self) -> None:
         self._over = threading.Event()
         self.reset()
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}/v1"
-        routes = [Route("/v1/chat/completions", self._chat, methods=["POST"]), Route("/settled", _settled)]
+        routes = [
+            Route("/v1/chat/completions", self._chat, methods=["POST"]),
+            Route("/v1/files", self._upload, methods=["POST"]),
+            Route("/v1/files/{file}/content", self._download),
+            Route("/v1/batches", self._batches, methods=["GET", "POST"]),
+            Route("/v1/batches/{batch}", self._batch),
+            Route("/settled", _settled),
+        ]
         config = uvicorn.Config(Starlette(routes=routes), log_level="critical", access_log=False, lifespan="off")
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._socket]}, daemon=True)
@@ -88,6 +96,8 @@ class Double:
         self.headers: list[dict[str, str]] = []
         self.times: list[float] = []
         self.in_flight = self.most_in_flight = 0
+        self.files: dict[str, bytes] = {}
+        self.batches: dict[str, dict[str, Any]] = {}
 
     def plays(self, *acts: Act) -> None:
         """These in order, the last one for ever."""
@@ -123,6 +133,44 @@ class Double:
         if act.drip or act.cut:
             return StreamingResponse(_parts(raw, act, over), act.status, headers)
         return Response(raw, act.status, headers)
+
+    async def _upload(self, request: Request) -> Response:
+        lines = [line for line in (await request.body()).splitlines() if line.startswith(b'{"custom_id"')]
+        return JSONResponse({"id": self._keep(lines)})
+
+    async def _download(self, request: Request) -> Response:
+        return Response(self.files[request.path_params["file"]])
+
+    async def _batches(self, request: Request) -> Response:
+        if request.method == "GET":
+            return JSONResponse({"data": list(self.batches.values()), "has_more": False})
+        asked = await request.json()
+        good: list[bytes] = []
+        bad: list[bytes] = []
+        for line in map(json.loads, self.files[asked["input_file_id"]].splitlines()):
+            self.bodies.append(line["body"])
+            act = self.script(len(self.bodies) - 1, line["body"])
+            response = {"status_code": act.status, "request_id": "r", "body": act.body}
+            answered = {"id": "l", "custom_id": line["custom_id"], "response": response, "error": None}
+            (good if act.status == 200 else bad).append(json.dumps(answered).encode())
+        batch = {
+            "id": f"batch_{len(self.batches)}",
+            "status": "completed",
+            "input_file_id": asked["input_file_id"],
+            "metadata": asked["metadata"],
+            "output_file_id": self._keep(good),
+            "error_file_id": self._keep(bad) if bad else None,
+        }
+        self.batches[batch["id"]] = batch
+        return JSONResponse(batch)
+
+    async def _batch(self, request: Request) -> Response:
+        return JSONResponse(self.batches[request.path_params["batch"]])
+
+    def _keep(self, lines: list[bytes]) -> str:
+        name = f"file_{len(self.files)}"
+        self.files[name] = b"\n".join(lines)
+        return name
 
 
 async def _parts(raw: bytes, act: Act, over: threading.Event) -> Any:

@@ -90,7 +90,8 @@ async def by_litellm() -> int:
 async def by_llmser_bare() -> int:
     """Our client's own transport and reading, without limiter, budget and ledger."""
     from llmser_tasks.llm.breaker import Breaker
-    from llmser_tasks.llm.client import Client, request_body
+    from llmser_tasks.llm.client import Client
+    from llmser_tasks.llm.dialects import request_body
     from llmser_tasks.llm.endpoint import Endpoint
     from llmser_tasks.llm.prompts import Question
     from llmser_tasks.llm.replies import read_reply
@@ -101,7 +102,7 @@ async def by_llmser_bare() -> int:
     async with Client(endpoint, nobody, nobody, nobody, Breaker(endpoint)) as client:
 
         async def ask() -> str:
-            body = request_body("m", question)
+            body = request_body(endpoint, question)
             _, headers, raw = await client._post(body)
             return read_reply(endpoint, headers, raw, len(body), 1, 0).content
 

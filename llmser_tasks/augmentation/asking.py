@@ -29,13 +29,13 @@ from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.errors import Nonsense, Retriable
 from llmser_tasks.llm.fanout import Answer, Failure
 from llmser_tasks.llm.prompts import Question
+from llmser_tasks.llm.retention import NO_USABLE_ANSWER
 from llmser_tasks.progress import Progress, silent
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.text import clean_title
 from llmser_tasks.warehouse import acceptance, batches
 from llmser_tasks.warehouse.engine import transaction
 
-NO_USABLE_ANSWER = "no usable answer"
 JUDGED_FROM = 20  # answers; of fewer a bad share may be chance
 MOST_TASKS = 300  # more mapped tasks than that cost the scheduler more than they bring
 
@@ -206,11 +206,12 @@ class _Sense:
         self._usable += len(parse(answer.content, question, answer.finish_reason)) > 0
         if self._answers >= JUDGED_FROM and self._usable < self._least * self._answers:
             said = clean_title(answer.content, 120) or ""
+            ended = clean_title(answer.finish_reason, 40) or "unknown"
             raise Nonsense(
                 f"Only {self._usable} of {self._answers} answers of LLM endpoint {self._endpoint.name} (model "
-                f"{self._endpoint.model}) name a candidate, which is nonsense; one of them: “{said}”. Choose another "
-                "model; or, where it is mended, have it asked again "
-                f"(`llmser answers prune --model {self._endpoint.model}`); or lower least_usable."
+                f"{self._endpoint.model}) name a candidate, which is nonsense; one of them: “{said}” (finish_reason "
+                f"{ended}). Choose another model; or, where it is mended, have it asked again "
+                f"(`llmser answers prune --unusable --model {self._endpoint.model}`); or lower least_usable."
             )
 
 

@@ -20,10 +20,12 @@ from rapidfuzz.fuzz import ratio
 from rapidfuzz.utils import default_process
 
 from llmser_tasks.llm.prompts import Question
+from llmser_tasks.llm.server_cases import is_cut_off
+from llmser_tasks.llm.thinking import aloud
 
 Source = Literal["strict", "repaired", "id-pattern", "fuzzy"]
 
-LONGEST = 20_000  # characters read of a reply; the longest honest one has a few hundred
+LONGEST = 20_000  # characters read of a reply, its thinking apart; the longest honest one has a few hundred
 LONGEST_BROKEN = 2_000  # of its answer, where that needs repair: the repairer's time grows with the square
 MOST_ELEMENTS = 200  # looked at in a list
 SIMILAR = 90.0  # rapidfuzz ratio; looser scorers accepted almost every title that was not in the list
@@ -38,7 +40,6 @@ _RANGE = re.compile(r"c[0-9]{2}[^\S\n]*(?:-|–|—|to|through|…|\.\.+)[^\S\n]
 _BULLET = re.compile(r"^[\s>*#•·–-]*+(?:[0-9]{1,2}\s*[.):]\s+)?")
 _QUOTED = re.compile(r"\"([^\"\n]{3,})\"|“([^”\n]{3,})”|\*\*([^*\n]{3,})\*\*|«([^»\n]{3,})»")
 _KEY = re.compile(r"[\"']?\b(?:picks|item)[\"']?\s*:\s*(?=[\[\"'{])")
-_FENCE = re.compile(r"^```[a-z]*", re.I)
 _NUMBERS = re.compile(r"[0-9]+|\b[ivx]+\b")
 _TAG = re.compile(r"</?[a-z][a-z0-9]*/?>", re.I)
 _WORD = re.compile(r"[^\W\d_]+")
@@ -93,16 +94,18 @@ def parse(content: str, question: Question, finish_reason: str | None = "stop") 
     """The candidates that a reply names, likeliest first, at most `question.picks`; empty where none is usable.
 
     Args:
-        finish_reason: "length" says that the reply was cut off: its last piece then counts only if it is a whole id.
+        finish_reason: one that says that the reply was cut off (`server_cases.is_cut_off`): its last piece then counts
+            only if it is a whole id, and an answer amid other words may be a draft, so it counts for nothing.
     """
-    text = _spoken(content[:LONGEST])
+    text = aloud(content)
     if not text:
         return Reading([])
-    cut_off = finish_reason == "length" or len(content) > LONGEST
+    cut_off = is_cut_off(finish_reason) or len(text) > LONGEST
+    text = text[:LONGEST]
     choices = _Choices(question)
     found = _from_json(text, choices, strict=text == content.strip())
     if found is None:
-        found = _from_broken_json(text, choices)
+        found = _from_broken_json(text, choices, cut_off)
     if found is None:
         found = _from_ids(text, choices, cut_off)
     if found is None:
@@ -151,15 +154,6 @@ class _Choices:
         return set(_IN_TEXT.findall(shown))
 
 
-def _spoken(content: str) -> str:
-    """The reply without its thinking and code fence; nothing where it ended while still thinking."""
-    before, closed, after = content.rpartition("</think>")
-    text = after if closed else before or content
-    if not closed and "<think>" in text:
-        return ""
-    return _FENCE.sub("", text.strip()).removesuffix("```").strip()
-
-
 def _from_json(text: str, choices: _Choices, strict: bool) -> list[Pick] | None:
     """A reply that is one whole JSON value."""
     try:
@@ -191,11 +185,13 @@ def _answers_in(value: Any, depth: int = 0) -> Iterator[Any]:
                 yield from _answers_in(inner, depth + 1)
 
 
-def _from_broken_json(text: str, choices: _Choices) -> list[Pick] | None:
+def _from_broken_json(text: str, choices: _Choices, cut_off: bool) -> list[Pick] | None:
     """JSON inside prose, cut off, or slightly wrong. Of several answers the last counts: models correct themselves."""
-    starts = [match.end() for match in _KEY.finditer(text)]
+    starts = list(_KEY.finditer(text))
     if starts:
-        tail = text[starts[-1] :]
+        if cut_off and not _is_last_word(text, starts[-1]):
+            return []
+        tail = text[starts[-1].end() :]
     elif text.startswith("[") and not text.partition("]")[2].strip():
         tail = text
     else:
@@ -213,6 +209,17 @@ def _from_broken_json(text: str, choices: _Choices) -> list[Pick] | None:
     except (ValueError, RecursionError):
         return []
     return _elements(value, choices, "repaired", whole=bool(closed))
+
+
+def _is_last_word(text: str, key: re.Match[str]) -> bool:
+    """Whether a reply that was cut off had come to its answer: amid other words it may be a draft."""
+    before = text[: key.start()].rstrip("{ \n").removesuffix("```json").removesuffix("```")
+    try:
+        _, end = json.JSONDecoder().raw_decode(text[key.end() :])
+    except (ValueError, RecursionError):
+        end = len(text)  # the cut is in the answer itself
+    after = text[key.end() + end :].strip("}` \n")
+    return _harmless(before) and not after
 
 
 def _elements(value: Any, choices: _Choices, source: Source, whole: bool = True) -> list[Pick]:

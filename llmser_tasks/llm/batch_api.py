@@ -51,9 +51,7 @@ class BatchApi:
             "accept": "application/json",
             "accept-encoding": "identity",
             "user-agent": f"llmser/{__version__}",
-        }
-        if endpoint.key:
-            self._headers["authorization"] = f"Bearer {endpoint.key}"
+        } | endpoint.credentials
         self._runner = asyncio.Runner()
         self._transport = transport(endpoint)
 
@@ -202,11 +200,10 @@ class BatchApi:
             how = {"data": values, "files": {"file": ("questions.jsonl", io.BytesIO(file), "application/jsonl")}}
         elif method == "POST":
             how = {"json": values}
-        elif values:
-            how = {"params": values}
+        query = values if method == "GET" and values else {}  # httpx would put them in the place of the address' own
         read = max(SILENCE_S, self._endpoint.timeout_s)
         timeout = httpx.Timeout(read, connect=CONNECT_S).as_dict()
-        url = f"{self._endpoint.url}/{path}"
+        url = self._endpoint.address(path, query)
         return httpx.Request(method, url, headers=self._headers, extensions={"timeout": timeout}, **how)
 
 

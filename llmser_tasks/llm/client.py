@@ -4,30 +4,32 @@ from __future__ import annotations
 
 import random
 import time
-from dataclasses import dataclass, replace
-from functools import cache
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import httpx
-import orjson
 
 from llmser_tasks import __version__
 from llmser_tasks.llm.breaker import Breaker, Stopped
 from llmser_tasks.llm.concurrency import Gate
+from llmser_tasks.llm.dialects import Dialect, request_body
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.errors import (
-    FormatRefused,
+    CutOff,
+    NeverAnswered,
+    NoAnswer,
+    PromptTooLong,
     RateLimited,
     Refused,
     Retriable,
     classify,
 )
 from llmser_tasks.llm.exchange import exchange
-from llmser_tasks.llm.prompts import Question, answer_schema
+from llmser_tasks.llm.prompts import Question
 from llmser_tasks.llm.purse import Purse
 from llmser_tasks.llm.ratelimit import PATIENCE_S, Limiter
-from llmser_tasks.llm.replies import Reply, read_reply
+from llmser_tasks.llm.replies import Reply, cut_off, is_lost, read_reply
+from llmser_tasks.llm.search import Search
 from llmser_tasks.llm.transport import transport
 
 ATTEMPTS = 5  # per question; with the waits below a blip of 10 s is ridden out, and a rerun mends the rest
@@ -35,48 +37,32 @@ BACKOFF_S = 0.5  # before the first retry, doubled before each further one
 RATE_BACKOFF_S = 2.0  # the same after a 429 that names no time: slower, because haste is what it complains of
 LONGEST_BACKOFF_S = 20.0
 CONNECT_S = 10.0
-# OpenAI's; llama.cpp's older one; GLM's, which names no ids; none.
-FORMATS = ("json_schema", "json_object with schema", "json_object", "plain")
-
 _random = random.SystemRandom()
-
-
-@dataclass(frozen=True)
-class Dialect:
-    """How an endpoint wants to be asked. None of this changes the question, so it is no part of its key."""
-
-    response_format: str = "json_schema"
-    length: str = "max_tokens"
-    temperature: bool = True
-
-    def simpler(self, refusal: Refused) -> Dialect | None:
-        """What to try after a refusal; None where nothing is left."""
-        said = str(refusal)
-        if "max_completion_tokens" in said and self.length == "max_tokens":
-            return replace(self, length="max_completion_tokens")
-        if "temperature" in said and self.temperature:
-            return replace(self, temperature=False)
-        level = FORMATS.index(self.response_format)
-        return replace(self, response_format=FORMATS[level + 1]) if level + 1 < len(FORMATS) else None
-
-
-def dialect_of(endpoint: Endpoint) -> Dialect | None:
-    """How the endpoint wants to be asked, where it has been asked before."""
-    return _spoken.get((endpoint.url, endpoint.model))
-
-
-_spoken: dict[tuple[str, str], Dialect] = {}  # what worked, per URL and model, for the life of this process
 
 
 class Client:
     """Asks one endpoint; to be used inside one event loop."""
 
-    def __init__(self, endpoint: Endpoint, gate: Gate, limiter: Limiter, purse: Purse, breaker: Breaker) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        gate: Gate,
+        limiter: Limiter,
+        purse: Purse,
+        breaker: Breaker,
+        database_url: str | None = None,
+    ) -> None:
+        """
+        Args:
+            database_url: where to note for others how the endpoint wants to be asked; None: nowhere.
+        """
         self._endpoint = endpoint
         self._gate = gate
         self._limiter = limiter
         self._purse = purse
         self._breaker = breaker
+        self._search = Search(endpoint, breaker, database_url)
+        self._answered = 0  # questions
         self.calls = 0  # requests sent
         self._url = httpx.URL(endpoint.chat_url)  # parsed once
         headers = {
@@ -85,9 +71,7 @@ class Client:
             "accept": "application/json",
             "accept-encoding": "identity",
             "user-agent": f"llmser/{__version__}",
-        }
-        if endpoint.key:
-            headers["authorization"] = f"Bearer {endpoint.key}"
+        } | endpoint.credentials
         self._headers = httpx.Headers(headers, encoding="ascii")  # or httpx finds that out for every request
         connect = min(CONNECT_S, endpoint.timeout_s)
         self._extensions = {"timeout": httpx.Timeout(endpoint.timeout_s, connect=connect).as_dict()}
@@ -106,43 +90,46 @@ class Client:
 
         Raises:
             Retriable: a later run may get an answer.
+            CutOff: one may, with more room.
             QuestionFatal: nobody ever will.
             EndpointFatal: nobody will get any answer here until a person does something.
             Refused: the endpoint refuses the request and does not say why.
             StorageError: the shared rate limit cannot be kept.
         """
-        place = (self._endpoint.url, self._endpoint.model)
-        dialect = _spoken.get(place, Dialect())
-        tried = {dialect}
+        others = self._answered
         attempt = 1
-        while True:
-            try:
-                reply = await self._once(question, dialect, attempt)
-            except Refused as refusal:
-                proven = _spoken.get(place)
-                if proven is not None and proven not in tried:  # found by another question in the meantime
-                    simpler: Dialect | None = proven
-                elif proven is None or isinstance(refusal, FormatRefused):
-                    simpler = dialect.simpler(refusal)
-                else:
-                    simpler = None
-                if simpler is None:
+        way = await self._search.begin(question)
+        try:
+            while True:
+                try:
+                    reply = await self._once(question, way.dialect, attempt)
+                except (Refused, CutOff, PromptTooLong) as said:
+                    refusal = way.understood(said)
+                    if await way.goes_on(refusal):
+                        continue
+                    if (last := way.last_reply(refusal)) is not None:
+                        return last
                     self._breaker.failed(refusal, final=True)
+                    raise way.told(refusal) from None
+                except Stopped:
                     raise
-                dialect = simpler
-                tried.add(dialect)
-            except Stopped:
-                raise
-            except Retriable as error:
-                self._breaker.failed(error, final=attempt == ATTEMPTS)
-                if attempt == ATTEMPTS:
-                    raise
-                await self._wait_after(error, attempt)
-                attempt += 1
-            else:
-                self._breaker.succeeded()
-                _spoken[place] = dialect
-                return reply
+                except Retriable as error:
+                    self._breaker.failed(error, final=attempt == ATTEMPTS)
+                    if attempt == ATTEMPTS and isinstance(error, NoAnswer) and self._answered > others:
+                        raise NeverAnswered(
+                            f"{error} So it did {ATTEMPTS} times, while others were answered."
+                        ) from None
+                    if attempt == ATTEMPTS:
+                        raise
+                    await self._wait_after(error, attempt)
+                    attempt += 1
+                else:
+                    self._breaker.succeeded()
+                    self._answered += 1
+                    await way.found()
+                    return reply
+        finally:
+            way.leave()
 
     async def _wait_after(self, error: Retriable, attempt: int) -> None:
         """Wait as long as the endpoint asks, and let everyone else wait too; else exponentially, with jitter."""
@@ -167,14 +154,16 @@ class Client:
         Raises:
             LlmError: it brought no reply.
         """
-        body = request_body(self._endpoint.model, question, dialect)
+        body = request_body(self._endpoint, question, dialect)
+        allowed = dialect.tokens(self._endpoint, question)
+        most_tokens = dialect.most_tokens(self._endpoint, question)
 
         def most() -> float:
-            return self._endpoint.cost(self._limiter.tokens(len(body)), question.max_tokens) or 0.0
+            return self._endpoint.cost(self._limiter.tokens(len(body)), most_tokens) or 0.0
 
         async with self._gate.passed(), self._purse.pay(most) as payment:
             prompt_tokens = self._limiter.tokens(len(body))
-            await self._limiter.wait(prompt_tokens + question.max_tokens)
+            await self._limiter.wait(prompt_tokens + allowed)
             self._breaker.check()
             self.calls += 1
             payment.send()
@@ -187,12 +176,22 @@ class Client:
                     self._gate.complained(started)
                 raise error
             latency_ms = int((time.monotonic() - started) * 1000)
-            reply = read_reply(self._endpoint, headers, raw, len(body), attempt, latency_ms)
-            payment.settle(self._endpoint.cost(reply.prompt_tokens, reply.completion_tokens))
+            try:
+                reply = read_reply(self._endpoint, headers, raw, len(body), attempt, latency_ms)
+            except NoAnswer as none:
+                payment.waste(self._endpoint.cost(*none.usage))
+                raise
+            price = self._endpoint.cost(reply.prompt_tokens, reply.completion_tokens)
+            if lost := is_lost(reply, question):
+                payment.waste(price)
+            else:
+                payment.settle(price)
         self._gate.answered()
         if reply.prompt_tokens is not None:
             used = reply.prompt_tokens + (reply.completion_tokens or 0)
-            self._limiter.settle(prompt_tokens + question.max_tokens, used, len(body), reply.prompt_tokens)
+            self._limiter.settle(prompt_tokens + allowed, used, len(body), reply.prompt_tokens)
+        if lost:
+            raise cut_off(self._endpoint, reply)
         return reply
 
     async def _post(self, body: bytes) -> tuple[int, httpx.Headers, bytes]:
@@ -201,25 +200,3 @@ class Client:
         return await exchange(self._transport, self._endpoint, request, self._endpoint.timeout_s)
 
 
-def request_body(model: str, question: Question, dialect: Dialect = Dialect()) -> bytes:
-    """The request that asks a question."""
-    body: dict[str, Any] = {
-        "model": model,
-        "messages": question.messages,
-        dialect.length: question.max_tokens,
-    }
-    if dialect.temperature:
-        body["temperature"] = question.temperature
-    if dialect.response_format != "plain":
-        made = _response_format(dialect.response_format, len(question.choices), question.picks)
-        body["response_format"] = orjson.Fragment(made)
-    return orjson.dumps(body)
-
-
-@cache
-def _response_format(name: str, choices: int, picks: int) -> bytes:
-    """At most 99 × 99 of each; a run has two."""
-    schema = answer_schema(choices, picks)
-    if name == "json_schema":
-        return orjson.dumps({"type": name, "json_schema": {"name": "answer", "strict": True, "schema": schema}})
-    return orjson.dumps({"type": "json_object"} | ({"schema": schema} if name.endswith("with schema") else {}))

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from ipaddress import ip_address
-from typing import Any, Self, get_type_hints
-from urllib.parse import urlsplit
+from types import MappingProxyType
+from typing import Any, Self, get_origin, get_type_hints
+from urllib.parse import urlencode, urlsplit
+
+import orjson
 
 from llmser_tasks.errors import InputError
+from llmser_tasks.llm.extras import check_body, check_header, check_headers, check_query
 
 RANKER = "llmser_ranker"  # name of the embedded endpoint
 RANKER_MODEL = "embedding-ranker"
+MOST_TOKENS = 1_000_000  # of one answer
+SHORTEST_SECRET = 4
 RANKER_TIMEOUT_S = 300.0  # its first answers wait until their titles are embedded, on whatever cores are left
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where and how to ask. The key shows in no repr, message or log.
+    """Where and how to ask. The key, headers and query show in no repr, message or log.
 
     Attributes:
         name: Airflow connection, or what stands for it.
@@ -28,6 +34,12 @@ class Endpoint:
         price_per_million_prompt, price_per_million_completion: of a million tokens, in any one currency; None: unknown.
         batch_price: what the Batch API takes of these prices, as a share.
         timeout_s: seconds one request may take in all.
+        max_tokens: the most an answer may have, thinking included; None: what the question needs, and more where the
+            endpoint turns out to think first (see `dialects`).
+        extra_body: goes into every request beside what we ask for, such as {"reasoning_effort": "low"}.
+        headers: go with every request.
+        query: goes behind every address, such as {"api-version": "2024-10-21"} of Azure.
+        key_header: which header the key goes into; authorization: as a bearer's. Azure's is api-key.
 
     Raises:
         InputError: a value cannot be used; the sentence names the endpoint and the field, never the key.
@@ -44,6 +56,11 @@ class Endpoint:
     price_per_million_completion: float | None = None
     batch_price: float = 0.5
     timeout_s: float = 60.0
+    max_tokens: int | None = None
+    extra_body: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False, hash=False)
+    query: Mapping[str, str] = field(default_factory=dict, repr=False, hash=False)
+    key_header: str = "authorization"
 
     def __post_init__(self) -> None:
         url = self.url.strip().rstrip("/")
@@ -72,6 +89,24 @@ class Endpoint:
             value = getattr(self, name)
             if value is not None and not value >= 0:
                 raise InputError(f"LLM endpoint {self.name}: {name} must not be negative (given: {value}).")
+        if self.max_tokens is not None and not 1 <= self.max_tokens <= MOST_TOKENS:
+            raise InputError(
+                f"LLM endpoint {self.name}: max_tokens must be from 1 to {MOST_TOKENS:,} (given: {self.max_tokens})."
+            )
+        object.__setattr__(self, "key_header", self.key_header.lower())
+        for complaint in self._complaints():
+            raise InputError(f"LLM endpoint {self.name}: {complaint}.")
+
+    def _complaints(self) -> Iterator[str]:
+        """What is wrong with the connection's extra, without its values."""
+        yield from check_body(self.extra_body)
+        yield from check_headers(self.headers)
+        yield from check_query(self.query)
+        yield from check_header("key_header", self.key_header)
+        if self.key_header != "authorization" and self.key is None:
+            yield f"key_header says that the key goes into {self.key_header}, but the connection has no password"
+        if self.key_header in {name.lower() for name in self.headers}:
+            yield f"both key_header and headers fill the header {self.key_header}"
 
     @classmethod
     def from_mapping(cls, name: str, url: str, key: str | None, extra: Mapping[str, Any]) -> Self:
@@ -115,9 +150,33 @@ class Endpoint:
         }
         return cls.from_mapping(name, url, os.environ.get("LLMSER_LLM_KEY"), extra)
 
+    def address(self, path: str, query: Mapping[str, str] = MappingProxyType({})) -> str:
+        """Where to ask for this, with the query that every request has. It is for the wire, not for people."""
+        asked = {**self.query, **query}
+        return f"{self.url}/{path}" + (f"?{urlencode(asked)}" if asked else "")
+
     @property
     def chat_url(self) -> str:
-        return f"{self.url}/chat/completions"
+        return self.address("chat/completions")
+
+    @property
+    def credentials(self) -> dict[str, str]:
+        """Headers that every request has: the key's, and those of the connection."""
+        found = {name.lower(): value for name, value in self.headers.items()}
+        if self.key:
+            found[self.key_header.lower()] = f"Bearer {self.key}" if self.key_header == "authorization" else self.key
+        return found
+
+    @property
+    def secrets(self) -> list[str]:
+        """What no message may repeat, the longest first: of values so short that any text has them it says nothing."""
+        values = [self.key or "", *self.headers.values(), *self.query.values()]
+        return sorted({value for value in values if len(value) >= SHORTEST_SECRET}, key=len, reverse=True)
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """What of the connection changes answers, and so is part of every question's key; empty for most."""
+        return {"extra_body": self.extra_body} if self.extra_body else {}
 
     @property
     def is_local(self) -> bool:
@@ -141,6 +200,10 @@ def _typed(endpoint: str, name: str, wanted: Any, value: Any) -> Any:
     """A connection's extra is typed by hand and the environment holds only text, so "64" counts as 64."""
     if wanted is str:
         return str(value)
+    if get_origin(wanted) is Mapping:
+        return _object(endpoint, name, value)
+    if isinstance(value, bool):
+        raise InputError(f"LLM endpoint {endpoint}: {name} must be a number (given: {value!r}).")
     optional = wanted not in {int, float}
     if optional and value is None:
         return None
@@ -153,3 +216,14 @@ def _typed(endpoint: str, name: str, wanted: Any, value: Any) -> Any:
     except (TypeError, ValueError, OverflowError):
         pass
     raise InputError(f"LLM endpoint {endpoint}: {name} must be a number (given: {value!r}).")
+
+
+def _object(endpoint: str, name: str, value: Any) -> dict[str, Any]:
+    """A JSON object, or the text of one."""
+    try:
+        found = orjson.loads(value) if isinstance(value, str) else value
+    except orjson.JSONDecodeError:
+        found = None
+    if not isinstance(found, dict):  # the value may be a secret
+        raise InputError(f'LLM endpoint {endpoint}: {name} must be a JSON object, such as {{"NAME": "VALUE"}}.')
+    return found

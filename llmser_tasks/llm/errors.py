@@ -1,8 +1,4 @@
-"""What can go wrong with a call, classed by what has to happen next.
-
-Providers agree on neither status codes nor body codes: GLM sends "your account is in arrears" as 429, others send it
-as 400, 402 or 403. So the code in the body decides first, the wording second, and the status only where both are mute.
-"""
+"""What can go wrong with a call, classed by what has to happen next. Which response means what: `server_cases`."""
 
 from __future__ import annotations
 
@@ -12,18 +8,22 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from llmser_tasks.errors import LlmserError
 from llmser_tasks.llm.endpoint import Endpoint
+from llmser_tasks.llm.server_cases import Case, named_parameters, refused
 from llmser_tasks.text import clean_title
 
 MOST_PARTS = 500  # of an error body that are looked at
 LONGEST_WORDING = 4000  # characters of what it says
 LONGEST_CODE = 100
 LONGEST_PAUSE_S = 86_400.0  # believed of a Retry-After: it is written down for every worker, and nobody takes it back
+
+if TYPE_CHECKING:
+    from llmser_tasks.llm.replies import Reply
 
 
 class LlmError(LlmserError):
@@ -50,6 +50,23 @@ class Unavailable(Retriable):
     kind = "server error"
 
 
+class NoAnswer(Unavailable):
+    """A success that holds no answer: the server broke off, or the model said nothing. It may have been paid for.
+
+    Attributes:
+        usage: tokens of prompt and completion, as far as they are known.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        usage: tuple[int | None, int | None] = (None, None),
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message, retry_after)
+        self.usage = usage
+
+
 class Unreachable(Unavailable):
     kind = "unreachable"
 
@@ -65,9 +82,38 @@ class Refused(LlmError):
 
 
 class FormatRefused(Refused):
-    """The way of asking is refused (response_format, max_tokens, temperature): another one may be taken."""
+    """The way of asking is refused (response_format, max_tokens, temperature): another one may be taken.
+
+    Attributes:
+        named: parameters that the refusal names.
+    """
 
     kind = "format refused"
+
+    def __init__(self, message: str, named: frozenset[str] = frozenset()) -> None:
+        super().__init__(message)
+        self.named = named
+
+
+class LengthRefused(Refused):
+    """So long an answer cannot be asked for here."""
+
+    kind = "length refused"
+
+
+class CutOff(LlmError):
+    """The reply ended before it answered: the tokens that it may have were used up, mostly by thinking. With more of
+    them the same question can be answered.
+
+    Attributes:
+        reply: what it said, where it said anything.
+    """
+
+    kind = "cut off"
+
+    def __init__(self, message: str, reply: Reply | None = None) -> None:
+        super().__init__(message)
+        self.reply = reply
 
 
 class EndpointFatal(LlmError):
@@ -88,6 +134,12 @@ class EndpointUnsupported(EndpointFatal):
     kind = "unsupported"
 
 
+class NoRoom(EndpointFatal):
+    """Its replies end before they answer, whatever room they are given."""
+
+    kind = "cut off"
+
+
 class Nonsense(EndpointFatal):
     """It answers, but hardly any answer names a candidate."""
 
@@ -106,47 +158,27 @@ class PromptTooLong(QuestionFatal):
     kind = "too-long"
 
 
-# Body codes and types, lower case. Digits: GLM (docs.bigmodel.cn, api-code). Words: OpenAI, Azure, DashScope,
-# Moonshot, DeepSeek, llama.cpp, OpenRouter, LiteLLM's proxy and those that copy them.
-# Where a body names several, the first class in this order counts.
-_WORDS_OF: dict[type[LlmError], str] = {
-    KeyRefused: """
-        1000 1001 1002 1003 1004 1110 1111 1220 1311 invalid_api_key invalidapikey api_key_invalid incorrect_api_key
-        invalid_authentication_error authentication_error permission_error account_deactivated token_expired
-        no_db_connection""",
-    QuotaExhausted: """
-        1112 1113 1121 1304 1308 1309 1310 1313 insufficient_quota billing_hard_limit_reached billing_not_active
-        insufficient_balance insufficient_user_quota exceeded_current_quota_error arrearage quota_exceeded
-        budget_exceeded access_terminated""",
-    EndpointUnsupported: """
-        1211 1212 1221 1222 model_not_found deploymentnotfound unsupported_model invalid_model""",
-    ContentFiltered: """
-        1300 1301 content_filter content_policy_violation responsibleaipolicyviolation contentpolicyviolationerror
-        data_inspection_failed datainspectionfailed sensitive_words_detected prompt_blocked""",
-    PromptTooLong: """
-        1261 context_length_exceeded contextwindowexceedederror exceed_context_size_error string_above_max_length
-        tokens_too_long characters_too_long""",
-    RateLimited: """
-        1302 1303 1305 1312 rate_limit_exceeded rate_limit_reached_error rate_limit_error engine_overloaded_error
-        requests tokens throttling throttling.ratequota throttling.allocationquota limit_requests""",
-    Unavailable: """
-        500 1120 1200 1230 1234 server_error internal_server_error overloaded_error""",
+class NeverAnswered(QuestionFatal):
+    """The endpoint says nothing to this one, again and again, while it answers others."""
+
+    kind = "no answer"
+
+
+CLASS_OF: dict[Case, type[LlmError]] = {
+    Case.NO_ANSWER: NoAnswer,
+    Case.CUT_OFF: CutOff,
+    Case.FILTERED: ContentFiltered,
+    Case.TOO_LONG: PromptTooLong,
+    Case.RATE_LIMIT: RateLimited,
+    Case.SERVER_ERROR: Unavailable,
+    Case.TIMEOUT: Timeout,
+    Case.KEY: KeyRefused,
+    Case.QUOTA: QuotaExhausted,
+    Case.UNSUPPORTED: EndpointUnsupported,
+    Case.FORM: FormatRefused,
+    Case.LENGTH: LengthRefused,
+    Case.REFUSED: Refused,
 }
-_CODES = {kind: frozenset(words.split()) for kind, words in _WORDS_OF.items()}
-_WORDS: dict[type[LlmError], re.Pattern[str]] = {
-    PromptTooLong: re.compile(
-        r"context[ _]?(window|length|size)(?!_fallback)|prompt is too long|input length|too many tokens"
-        r"|reduce the length|超长",
-        re.I,
-    ),
-    ContentFiltered: re.compile(r"content[ _]?(filter|policy|management policy)|flagged|敏感", re.I),
-    QuotaExhausted: re.compile(r"insufficient balance|in arrears|exceeded your current quota|欠费|余额不足", re.I),
-}
-_FORMAT = re.compile(r"response_format|json_schema|json_object|guided|structured output|grammar", re.I)
-_PARAMETER = re.compile(r"max_completion_tokens|temperature", re.I)
-_MODEL_MISSING = re.compile(
-    r"\bmodel\b.{0,120}(not (found|exist)|does not exist|unknown|no such)|invalid model name|server is pinned to", re.I
-)
 
 
 def classify(endpoint: Endpoint, status: int, headers: Mapping[str, str], body: bytes) -> LlmError:
@@ -155,52 +187,45 @@ def classify(endpoint: Endpoint, status: int, headers: Mapping[str, str], body: 
     if status < 300:  # an error in a success's clothes; some proxies do that
         status = next((int(c) for c in codes if re.fullmatch(r"[45][0-9]{2}", c)), 502)
     said = _quote(endpoint, text)
-    kind = _class(status, codes, text)
+    row = refused(status, codes, text)
+    kind = CLASS_OF[row.case]
     where = f"LLM endpoint {endpoint.name} ({endpoint.url})"
     if kind is KeyRefused:
         return KeyRefused(
             f"{where} refuses its key (HTTP {status}); check the password of the connection {endpoint.name} "
-            f"and that it may use the model {endpoint.model}, then rerun: answers received so far are kept."
+            f"(it goes into the header {endpoint.key_header}) and that it may use the model {endpoint.model}, then "
+            "rerun: answers received so far are kept."
         )
     if kind is QuotaExhausted:
         return QuotaExhausted(
             f"{where} says that its account has no quota left or is locked (HTTP {status}{said}); top it up, or wait "
             "until the quota renews, then rerun: answers received so far are kept."
         )
+    if kind is EndpointUnsupported and row.advice:
+        return EndpointUnsupported(f"{where} cannot be asked this way (HTTP {status}{said}): {row.advice}.")
     if kind is EndpointUnsupported:
         return EndpointUnsupported(
             f"{where} cannot be asked this way (HTTP {status}{said}); check that its URL ends with the version (…/v1) "
             f"and that it serves the model {endpoint.model}."
         )
     message = f"{where} answered HTTP {status}{said}."
+    if kind is FormatRefused:
+        return FormatRefused(message, named_parameters(text))
     if issubclass(kind, Retriable):
-        return kind(message, retry_after(headers))
+        return kind(message, retry_after=retry_after(headers))
     return kind(message)
 
 
-def _class(status: int, codes: set[str], text: str) -> type[LlmError]:
-    if (status in {400, 422} or status == 500) and _FORMAT.search(text):
-        return FormatRefused
-    for kind, known in _CODES.items():
-        if codes & known:
-            return kind
-    if 400 <= status < 500:
-        for kind, words in _WORDS.items():
-            if words.search(text):
-                return kind
-    if status == 400 and _PARAMETER.search(text):
-        return FormatRefused
-    if status in {400, 404} and _MODEL_MISSING.search(text):
-        return EndpointUnsupported
-    by_status: dict[int, type[LlmError]] = {
-        401: KeyRefused, 402: QuotaExhausted, 403: KeyRefused, 404: EndpointUnsupported, 405: EndpointUnsupported,
-        408: Timeout, 410: EndpointUnsupported, 413: PromptTooLong, 425: Unavailable, 429: RateLimited, 504: Timeout,
-    }  # fmt: skip
-    if status in by_status:
-        return by_status[status]
-    if 300 <= status < 400:  # following it could carry the key to another host
-        return EndpointUnsupported
-    return Refused if 400 <= status < 500 else Unavailable
+def unanswered(
+    endpoint: Endpoint, case: Case, finish: str | None, usage: tuple[int | None, int | None] = (None, None)
+) -> LlmError:
+    """The error that a chat completion without an answer stands for."""
+    where = f"LLM endpoint {endpoint.name} ({endpoint.url})"
+    ended = f"ended with finish_reason {clean_title(finish or '', 60) or 'null'}"
+    kind = CLASS_OF[case]
+    if kind is NoAnswer:
+        return NoAnswer(f"{where} answered with nothing: it {ended}.", usage)
+    return kind(f"{where} withheld its answer: it {ended}.")
 
 
 def _read(body: bytes) -> tuple[set[str], str]:
@@ -235,9 +260,9 @@ def _read(body: bytes) -> tuple[set[str], str]:
 
 
 def _quote(endpoint: Endpoint, text: str) -> str:
-    """What the endpoint said, as one short line; it comes from outside and may repeat the key."""
-    if endpoint.key:
-        text = text.replace(endpoint.key, "…")
+    """What the endpoint said, as one short line; it comes from outside and may repeat the key or a header."""
+    for secret in endpoint.secrets:
+        text = text.replace(secret, "…")
     text = re.sub(r"\b(sk|key|Bearer)[-_ ][\w.*-]{6,}", "…", text)
     line = clean_title(text, 200)
     return f", “{line}”" if line else ""

@@ -15,8 +15,9 @@ from llmser_tasks.llm.breaker import Breaker, Stopped
 from llmser_tasks.llm.claims import Claims
 from llmser_tasks.llm.client import Client
 from llmser_tasks.llm.concurrency import Gate
+from llmser_tasks.llm.dialects import recall
 from llmser_tasks.llm.endpoint import Endpoint
-from llmser_tasks.llm.errors import EndpointFatal, QuestionFatal, Refused, Retriable
+from llmser_tasks.llm.errors import CutOff, EndpointFatal, NeverAnswered, QuestionFatal, Refused, Retriable
 from llmser_tasks.llm.ledger import Entry
 from llmser_tasks.llm.prompts import Question
 from llmser_tasks.llm.purse import Purse
@@ -161,7 +162,7 @@ def answer(
         InputError: the run has a budget, and the endpoint's prices are not known.
         StorageError: Postgres is down, before anything was asked or while the last answers were written.
     """
-    keys = [question.key(endpoint.model) for question in questions]
+    keys = [question.key(endpoint.model, endpoint.parameters) for question in questions]
     distinct = dict(zip(keys, questions, strict=True))
     settled = ledger.known(database_url, list(distinct))
     missing = {key: question for key, question in distinct.items() if key not in settled}
@@ -175,6 +176,7 @@ def answer(
     writer = ledger.Writer(database_url, meter)
     cause: Exception | None = None
     if missing:
+        recall(endpoint, database_url)
         batch = _Batch(endpoint, missing, database_url, meter, writer, results, tally, progress, check)
         gc.freeze()  # questions and modules outlive this: walking them again and again took a fifth of its CPU time
         try:
@@ -208,7 +210,7 @@ def known(endpoint: Endpoint, questions: Sequence[Question], database_url: str) 
     Raises:
         StorageError: Postgres is down.
     """
-    keys = [question.key(endpoint.model) for question in questions]
+    keys = [question.key(endpoint.model, endpoint.parameters) for question in questions]
     settled = ledger.known(database_url, list(dict.fromkeys(keys)))
     open_: dict[str, Answer | Failure] = {
         key: Failure(key, ACCEPTED, True, "The run goes on without it.") for key in keys
@@ -303,7 +305,7 @@ async def _ask_all(batch: _Batch) -> Exception | None:
         Gate(endpoint, url, claims.owner, breaker, lambda: batch.open - claims.waiting) as gate,
         Limiter(endpoint, url, breaker) as limiter,
         Purse(endpoint, url, meter, claims.owner, breaker) as purse,
-        Client(endpoint, gate, limiter, purse, breaker) as client,
+        Client(endpoint, gate, limiter, purse, breaker, url) as client,
     ):
         clocks = [asyncio.create_task(write_in_time()), asyncio.create_task(leave_to_others(claims, purse))]
         in_flight = min(endpoint.max_concurrency, len(batch.missing))
@@ -335,9 +337,10 @@ async def _ask_one(
         reply = await client.ask(question)
     except QuestionFatal as error:
         return replace(row, failure=error.kind)
-    except (Retriable, Refused) as error:
+    except (Retriable, Refused, CutOff) as error:
         return Failure(key, error.kind, True, str(error))
-    return answered(row, reply, endpoint.cost(reply.prompt_tokens, reply.completion_tokens))
+    cost = endpoint.cost(reply.prompt_tokens, reply.completion_tokens)
+    return answered(row, reply, None if reply.billed else cost)
 
 
 def answered(row: Entry, reply: Reply, cost: float | None) -> Entry:
@@ -360,5 +363,8 @@ def as_result(entry: Entry, from_ledger: bool) -> Answer | Failure:
     """What a row of the ledger says of its question."""
     if entry.content is None:
         kind = entry.failure or "failed"
+        if kind == NeverAnswered.kind:
+            said = "The endpoint answered this question with nothing several times, while it answered others."
+            return Failure(entry.question_key, kind, False, said)
         return Failure(entry.question_key, kind, False, f"The endpoint refuses this question for good ({kind}).")
     return Answer(entry.question_key, entry.content, entry.finish_reason, entry.answered_by, from_ledger)

@@ -7,9 +7,10 @@ message, which is one JSON object and nothing else: {"history": [...], "candidat
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -48,11 +49,19 @@ class Question:
     order: tuple[int, ...] = field(default=(), compare=False)
     shuffle_seed: int | None = field(default=None, compare=False)
 
-    def key(self, model: str) -> str:
-        """sha256 over the model, the parameters, the prompt's version and the messages: equal questions, equal keys."""
+    def key(self, model: str, parameters: Mapping[str, Any] = MappingProxyType({})) -> str:
+        """sha256 over the model, the parameters, the prompt's version and the messages: equal questions, equal keys.
+
+        Args:
+            parameters: what the connection adds that changes answers (`Endpoint.parameters`).
+        """
         basis = {
             "model": model,
-            "parameters": {"max_tokens": self.max_tokens, "temperature": float(self.temperature)},
+            "parameters": {
+                "max_tokens": self.max_tokens,
+                "temperature": float(self.temperature),
+                **parameters,
+            },
             "prompt_version": self.prompt_version,
             "messages": self.messages,
         }

@@ -22,14 +22,14 @@ from sqlalchemy import TextClause, text
 from llmser_tasks.errors import InputError, Waiting
 from llmser_tasks.llm import fanout, ledger, purse
 from llmser_tasks.llm.batch_api import OVER, BatchApi
-from llmser_tasks.llm.client import Dialect, dialect_of, request_body
+from llmser_tasks.llm.batch_lines import InVain, dumped, read_line, weigh
+from llmser_tasks.llm.dialects import Dialect, dialect_of, recall, request_body
 from llmser_tasks.llm.endpoint import Endpoint
-from llmser_tasks.llm.errors import EndpointUnsupported, LlmError, QuestionFatal, classify
+from llmser_tasks.llm.errors import EndpointFatal, EndpointUnsupported, classify
 from llmser_tasks.llm.fanout import Answer, Check, Failure, Outcomes
 from llmser_tasks.llm.ledger import Entry
 from llmser_tasks.llm.prompts import Question
 from llmser_tasks.llm.ratelimit import BYTES_PER_TOKEN
-from llmser_tasks.llm.replies import read_reply
 from llmser_tasks.progress import Progress, silent
 from llmser_tasks.warehouse.batches import Account, Meter
 from llmser_tasks.warehouse.engine import transaction
@@ -118,7 +118,7 @@ def answer(
         Retriable: the provider cannot be reached.
         StorageError: Postgres is down.
     """
-    distinct = {question.key(endpoint.model): question for question in questions}
+    distinct = {question.key(endpoint.model, endpoint.parameters): question for question in questions}
     missing = _missing(database_url, distinct)
     open_ = _ours(database_url, account)
     failures: dict[str, Failure] = {}
@@ -136,7 +136,7 @@ def answer(
             facts = api.get(str(sent.provider_id))
             progress(0, sent.questions, "questions", f"batch {sent.provider_id}: {facts.get('status')}")
             if facts.get("status") in OVER:
-                failures |= _collect(api, endpoint, sent, facts, database_url)
+                failures |= _collect(api, endpoint, sent, facts, database_url, distinct)
             else:
                 waiting.append(sent)
     missing = _missing(database_url, missing)
@@ -156,7 +156,7 @@ def _learn_dialect(endpoint: Endpoint, question: Question, database_url: str, ac
     Raises:
         EndpointFatal: as it says.
     """
-    if dialect_of(endpoint) is None:
+    if recall(endpoint, database_url) is None:
         outcomes = fanout.answer(endpoint, [question], database_url, account=account)
         if outcomes.fatal is not None:
             raise outcomes.fatal
@@ -188,8 +188,8 @@ def _prepare(
 
 def _most(endpoint: Endpoint, question: Question, dialect: Dialect) -> float:
     """What a question can cost at most."""
-    tokens = round(len(request_body(endpoint.model, question, dialect)) / BYTES_PER_TOKEN)
-    return endpoint.batch_price * (endpoint.cost(tokens, question.max_tokens) or 0.0)
+    tokens = round(len(request_body(endpoint, question, dialect)) / BYTES_PER_TOKEN)
+    return endpoint.batch_price * (endpoint.cost(tokens, dialect.most_tokens(endpoint, question)) or 0.0)
 
 
 def _submit(
@@ -223,12 +223,17 @@ def _lines(api: BatchApi, endpoint: Endpoint, keys: Iterable[str], missing: Mapp
     dialect = dialect_of(endpoint) or Dialect()
     for key in keys:
         if key in missing:
-            body = orjson.Fragment(request_body(endpoint.model, missing[key], dialect))
+            body = orjson.Fragment(request_body(endpoint, missing[key], dialect))
             yield orjson.dumps({"custom_id": key, "method": "POST", "url": api.chat_path, "body": body}) + b"\n"
 
 
 def _collect(
-    api: BatchApi, endpoint: Endpoint, row: Submitted, facts: Mapping[str, Any], database_url: str
+    api: BatchApi,
+    endpoint: Endpoint,
+    row: Submitted,
+    facts: Mapping[str, Any],
+    database_url: str,
+    questions: Mapping[str, Question],
 ) -> dict[str, Failure]:
     """Bring what a batch that is over holds into the ledger; why its other questions have no answer.
 
@@ -247,20 +252,22 @@ def _collect(
                 continue  # not ours; or told twice, where the first answer counts
             if line.get("response") is not None:
                 called.add(key)
-            found = _read_line(endpoint, Entry(key, row.step, claimed[key], endpoint.model, 1), line)
+            empty = Entry(key, row.step, claimed[key], endpoint.model, 1)
+            found = read_line(endpoint, empty, line, questions.get(key))
             if isinstance(found, Entry):
                 entries[key] = replace(found, run_id=row.run_id)
             else:
                 failures[key] = found
     meter.calls = len(called)
     with transaction(database_url) as connection:
+        meter.lost += weigh(connection, endpoint, entries, failures, row.mark)
         written = list(entries.values())
         ledger.write(connection, written)
         meter.write(connection, written)
         connection.execute(_RELEASE, {"mark": row.mark})
         connection.execute(_ENDED, {"mark": row.mark, "said": str(facts.get("status"))})
     if facts.get("status") == "failed":
-        said = orjson.dumps({"error": {"message": _dumped(facts.get("errors")).decode()}})
+        said = orjson.dumps({"error": {"message": dumped(facts.get("errors")).decode()}})
         raise EndpointUnsupported(str(classify(endpoint, 400, {}, said)))
     return {key: failure for key, failure in failures.items() if key not in entries}
 
@@ -277,35 +284,7 @@ def _collect_others(api: BatchApi, endpoint: Endpoint, database_url: str, missin
             _end(database_url, row, "abandoned")
         elif (facts := api.get(provider_id)).get("status") in OVER:
             with suppress(EndpointUnsupported):  # its own task is told
-                _collect(api, endpoint, row, facts, database_url)
-
-
-def _read_line(endpoint: Endpoint, entry: Entry, line: Mapping[str, Any]) -> Entry | Failure:
-    """What one line of an output or error file makes of a question's empty entry."""
-    key, response = entry.question_key, line.get("response")
-    if not isinstance(response, dict):
-        error = line.get("error")
-        said = str(error.get("code")) if isinstance(error, dict) else ""
-        return Failure(key, "expired" if "expired" in said else "no answer", True, "The batch ended without it.")
-    status, raw = response.get("status_code"), _dumped(response.get("body"))
-    try:
-        if status != 200:
-            raise classify(endpoint, status if isinstance(status, int) else 500, {}, raw)
-        reply = read_reply(endpoint, {}, raw, None, 1, None)
-    except QuestionFatal as fatal:
-        return replace(entry, failure=fatal.kind)
-    except LlmError as passing:
-        return Failure(key, passing.kind, True, str(passing))
-    cost = endpoint.cost(reply.prompt_tokens, reply.completion_tokens)
-    return fanout.answered(entry, reply, None if cost is None else cost * endpoint.batch_price)
-
-
-def _dumped(value: Any) -> bytes:
-    """JSON; nothing where it nests deeper than orjson writes, which is less deep than it reads."""
-    try:
-        return orjson.dumps(value)
-    except orjson.JSONEncodeError:
-        return b""
+                _collect(api, endpoint, row, facts, database_url, missing)
 
 
 def _outcomes(
@@ -316,9 +295,11 @@ def _outcomes(
     check: Check,
 ) -> Outcomes:
     """What the ledger holds now; `batches` has the bill."""
-    keys = [question.key(endpoint.model) for question in questions]
+    keys = [question.key(endpoint.model, endpoint.parameters) for question in questions]
     distinct = dict(zip(keys, questions, strict=True))
     results: dict[str, Answer | Failure] = dict(failures)
+    errors = (failure.error for failure in failures.values() if isinstance(failure, InVain))
+    fatal = next((error for error in errors if isinstance(error, EndpointFatal)), None)
     for key, entry in ledger.known(database_url, list(distinct)).items():
         result = results[key] = fanout.as_result(entry, from_ledger=True)
         if isinstance(result, Answer):
@@ -333,6 +314,8 @@ def _outcomes(
         completion_tokens=0,
         cost=None,
         seconds=0.0,
+        stopped=str(fatal) if fatal else None,
+        fatal=fatal,
     )
 
 

@@ -81,6 +81,11 @@ class Payment:
         if price is not None:
             self.settled, self.price = True, price
 
+    def waste(self, price: float | None) -> None:
+        """It answered with nothing that can be used, which is paid all the same."""
+        if price is not None:
+            self.price = price
+
 
 class Purse:
     """Pays for one batch's requests. Without a meter, or without a budget, it only counts."""

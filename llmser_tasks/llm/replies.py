@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
 
+from llmser_tasks.llm.answers import parse
 from llmser_tasks.llm.endpoint import Endpoint
-from llmser_tasks.llm.errors import ContentFiltered, Unavailable, classify
+from llmser_tasks.llm.errors import CutOff, NoAnswer, Unavailable, classify, unanswered
+from llmser_tasks.llm.prompts import Question
+from llmser_tasks.llm.server_cases import Case, finished, is_cut_off
+from llmser_tasks.llm.thinking import aloud, is_answer
 from llmser_tasks.text import clean_title
+
+_THOUGHTS = {"thinking", "reasoning", "reasoning_text", "redacted_thinking"}  # parts of a content that are no answer
+
+LONGEST_KEPT = 20_000  # characters; of longer ones, which think in their text, what they say in the end
 
 
 @dataclass(frozen=True)
@@ -26,6 +34,7 @@ class Reply:
     prompt_bytes: int | None  # of the whole request
     attempts: int
     latency_ms: int | None  # of the attempt that succeeded
+    billed: bool = False  # its price stands in the batch's bill already, as one paid in vain
 
 
 def read_reply(
@@ -52,23 +61,41 @@ def read_reply(
             f"LLM endpoint {endpoint.name} ({endpoint.url}) answered 200 with something that is no "
             "chat completion; check that its URL ends with the version (…/v1)."
         )
-    content = _text(message.get("content"))
     finish = choice.get("finish_reason")
-    if not content and (finish in {"content_filter", "sensitive"} or message.get("refusal")):
-        raise ContentFiltered(f"LLM endpoint {endpoint.name} withheld its answer (content filter).")
-    if finish == "network_error":  # GLM's word for an answer that broke off inside its own house
-        raise Unavailable(f"LLM endpoint {endpoint.name} reports a network error of its own.")
-    usage = parsed.get("usage")
-    usage = usage if isinstance(usage, dict) else {}
+    finish = finish if isinstance(finish, str) else None
+    content = _answer(message, cut_off=is_cut_off(finish))
+    said = aloud(content)
+    usage = _usage(parsed.get("usage"))
+    if isinstance(choice.get("error"), dict):
+        error = classify(endpoint, 200, headers, orjson.dumps({"error": choice["error"]}))
+        raise NoAnswer(str(error), usage) if isinstance(error, Unavailable) else error
+    means = finished(finish, has_answer=bool(said))
+    if message.get("refusal") and means is not Case.ANSWER:
+        means = Case.FILTERED
+    if means not in {Case.ANSWER, Case.CUT_OFF}:
+        raise unanswered(endpoint, means, finish, usage)
     return Reply(
-        content=content,
+        content=content if len(content) <= LONGEST_KEPT else said[:LONGEST_KEPT],
         finish_reason=_short(finish),
         answered_by=_short(parsed.get("model")),
-        prompt_tokens=_count(usage.get("prompt_tokens")),
-        completion_tokens=_count(usage.get("completion_tokens")),
+        prompt_tokens=usage[0],
+        completion_tokens=usage[1],
         prompt_bytes=prompt_bytes,
         attempts=attempt,
         latency_ms=latency_ms,
+    )
+
+
+def is_lost(reply: Reply, question: Question) -> bool:
+    """Whether it ended before it answered."""
+    return is_cut_off(reply.finish_reason) and not parse(reply.content, question, reply.finish_reason).picks
+
+
+def cut_off(endpoint: Endpoint, reply: Reply) -> CutOff:
+    return CutOff(
+        f"LLM endpoint {endpoint.name} ({endpoint.url}) ended with finish_reason {reply.finish_reason} before it "
+        f"answered, after {reply.completion_tokens or 'an unknown number of'} tokens.",
+        replace(reply, billed=True),
     )
 
 
@@ -83,13 +110,57 @@ def _json(raw: bytes) -> Any:
         return None
 
 
+def _answer(message: Mapping[str, Any], cut_off: bool) -> str:
+    """What a message says, wherever its server puts it: as content, as the arguments of a tool call, or, where a server
+    takes all for thinking, as its thinking. The last only if that is an answer and nothing else: a draft is none."""
+    content = _text(message.get("content"))
+    if content.strip():
+        return content
+    for arguments in _arguments(message):
+        if is_answer(arguments) or not cut_off:
+            return arguments
+    for name in ("reasoning_content", "reasoning", "thinking"):
+        thought = _text(message.get(name))
+        if not cut_off and is_answer(thought):
+            return aloud(thought)
+    return content
+
+
+def _arguments(message: Mapping[str, Any]) -> Iterator[str]:
+    """Of the message's tool calls."""
+    calls = message.get("tool_calls")
+    functions = [call.get("function") for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
+    for function in [*functions, message.get("function_call")]:
+        arguments = function.get("arguments") if isinstance(function, dict) else None
+        if isinstance(arguments, dict):  # of Ollama
+            arguments = orjson.dumps(arguments).decode(errors="replace")
+        if text := _text(arguments).strip():
+            yield text
+
+
 def _text(content: Any) -> str:
-    """A message's content as storable text; some servers send it in parts."""
+    """A message's content as storable text; some servers send it in parts, thinking among them."""
     if isinstance(content, list):
-        content = "".join(p["text"] for p in content if isinstance(p, dict) and isinstance(p.get("text"), str))
+        content = "".join(
+            part["text"]
+            for part in content
+            if isinstance(part, dict) and isinstance(part.get("text"), str) and part.get("type") not in _THOUGHTS
+        )
     if not isinstance(content, str):
         return ""
     return content.encode(errors="replace").decode().replace("\0", "")
+
+
+def _usage(usage: Any) -> tuple[int | None, int | None]:
+    """Tokens of prompt and completion, thinking included: some servers count it only in the total."""
+    if not isinstance(usage, dict):
+        return None, None
+    prompt, completion, total = (
+        _count(usage.get(name)) for name in ("prompt_tokens", "completion_tokens", "total_tokens")
+    )
+    if prompt is not None and completion is not None and total is not None:
+        completion = max(completion, total - prompt)
+    return prompt, completion
 
 
 def _short(value: Any) -> str | None:

@@ -6,15 +6,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, column, delete, exists, func, select, table, text
+from sqlalchemy import ColumnElement, column, delete, exists, func, or_, select, table, text
 
 from llmser_tasks.errors import InputError
+from llmser_tasks.llm.errors import NeverAnswered
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.queries import Rows, stream
 
-COLUMNS = ("question_key", "created_at", "model", "step", "prompt_version", "content", "cost")
+COLUMNS = ("question_key", "created_at", "model", "step", "prompt_version", "content", "failure", "cost")
 ANSWERS = table("answers", *map(column, COLUMNS))
-PICKS = table("picks", column("question_key"))
+PICKS = table("picks", column("question_key"), column("reason"))
+NO_USABLE_ANSWER = "no usable answer"  # why a user has no picks, where a reply named no candidate
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,7 @@ class Selection:
     Attributes:
         older_than: days since they came.
         failed: only questions that failed for good.
+        unusable: only those in which no candidate was found, and questions that the endpoint never said anything to.
         unused: only those that no run refers to any more.
     """
 
@@ -32,6 +35,7 @@ class Selection:
     step: str | None = None
     prompt_version: str | None = None
     failed: bool = False
+    unusable: bool = False
     unused: bool = False
 
     def conditions(self) -> Iterator[ColumnElement[bool]]:
@@ -43,6 +47,9 @@ class Selection:
                 yield answers[name] == wanted
         if self.failed:
             yield answers.content.is_(None)
+        if self.unusable:
+            in_vain = exists().where(PICKS.c.question_key == answers.question_key, PICKS.c.reason == NO_USABLE_ANSWER)
+            yield or_(in_vain, func.btrim(answers.content) == "", answers.failure == NeverAnswered.kind)
         if self.unused:
             yield ~exists().where(PICKS.c.question_key == answers.question_key)
 
@@ -71,6 +78,8 @@ def prune(database_url: str, selection: Selection) -> int:
         InputError: nothing was selected, which would mean everything.
     """
     if selection == Selection():
-        raise InputError("Say which answers to forget: by age, model, step, prompt version, failed or unused.")
+        raise InputError(
+            "Say which answers to forget: by age, model, step, prompt version, failed, unusable or unused."
+        )
     with transaction(database_url) as connection:
         return connection.execute(delete(ANSWERS).where(*selection.conditions())).rowcount

@@ -51,7 +51,7 @@ class Meter:
 
     Attributes:
         calls: requests sent.
-        lost: what requests may have cost at most whose answer or usage never came.
+        lost: what requests cost that brought no answer, or may have cost at most where that is not known.
     """
 
     account: Account

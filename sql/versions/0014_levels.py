@@ -4,7 +4,7 @@ read the same. Earlier runs keep their 95 % intervals, which say so; with one se
 from alembic import op
 
 revision = "0014"
-down_revision = "0012"
+down_revision = "0013"
 
 SEEDS = "(select count(distinct m.seed) from metrics m where m.run_id = {run})"
 

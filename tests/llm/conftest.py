@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from llm_double import KEY, Double
 
-from llmser_tasks.llm import breaker, client
+from llmser_tasks.llm import breaker, client, dialects
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.prompts import Question, build_question
 
@@ -23,7 +23,7 @@ def _double() -> Iterator[Double]:
 def double(_double: Double) -> Double:
     """The server, well-behaved until a test scripts otherwise."""
     _double.reset()
-    client._spoken.clear()
+    dialects.known.clear()
     return _double
 
 

@@ -314,7 +314,6 @@ def test_a_refusal_that_nothing_explains_is_no_permanent_failure(
     ("act", "content"),
     [
         (says('{"picks": ["c01"', finish="length"), '{"picks": ["c01"'),
-        (says("", finish="length"), ""),
         (says([{"type": "text", "text": '{"picks":'}, {"type": "text", "text": ' ["c01"]}'}]), '{"picks": ["c01"]}'),
         (says("nul \x00 and ☃"), "nul  and ☃"),
         (Act(body=b'{"choices":[{"message":{"content":"half \\ud800 pair"},"finish_reason":null}]}'), "half ? pair"),

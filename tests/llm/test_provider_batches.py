@@ -14,7 +14,7 @@ from served_ranker import ranker
 from sqlalchemy import text
 
 from llmser_tasks.errors import InputError, Waiting
-from llmser_tasks.llm import client, provider_batches
+from llmser_tasks.llm import dialects, provider_batches
 from llmser_tasks.llm.batch_api import BatchApi
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.errors import EndpointFatal, KeyRefused
@@ -30,7 +30,7 @@ ONE, TWO = batches.Account("r", "snf", 0), batches.Account("r", "snf", 1)
 
 @pytest.fixture
 def provider() -> Iterator[httpx.Client]:
-    client._spoken.clear()
+    dialects.known.clear()
     with ranker("batch_seconds=0.3") as served:
         yield served
 
@@ -265,7 +265,7 @@ def test_a_budget_is_held_for_the_whole_batch_before_it_goes_out(
 
 
 def test_a_key_that_is_refused_is_told_before_anything_is_uploaded(questions: Make, url: str) -> None:
-    client._spoken.clear()
+    dialects.known.clear()
     with ranker(key="right") as served:
         endpoint = Endpoint("provider", f"{str(served.base_url).rstrip('/')}/v1", "m", key="wrong-key")
         with pytest.raises(KeyRefused) as refused:

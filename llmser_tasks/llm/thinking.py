@@ -1,0 +1,50 @@
+"""What a model says aloud: its text without the thinking that some servers leave in it."""
+
+from __future__ import annotations
+
+import re
+
+import orjson
+
+from llmser_tasks.llm.server_cases import THINKING
+
+LONGEST_THINKING = 200_000  # characters looked through for the answer behind it: 50,000 tokens
+
+_FENCE = re.compile(r"^```[a-z]*", re.I)
+_OPENING = re.compile("|".join(re.escape(opening) for opening, _ in THINKING), re.I)
+_CLOSING = re.compile("|".join(re.escape(closing) for _, closing in THINKING), re.I)
+_CHANNEL = re.compile(r"<\|channel\|>\s*(\w+)")
+_MARKS = re.compile(r"<\|(?:start|end|return|message|channel|constrain)\|>")
+
+
+def aloud(text: str) -> str:
+    """The text without its thinking and code fence; nothing where it ended while still thinking.
+
+    What stands within thinking is a draft, however much it looks like an answer. An ending without its beginning
+    counts, because many templates write the beginning themselves.
+    """
+    text = text[:LONGEST_THINKING]
+    if channels := list(_CHANNEL.finditer(text)):  # gpt-oss: analysis, commentary, final
+        if channels[-1][1].lower() != "final":
+            return ""
+        text = _MARKS.split(text[channels[-1].end() :].removeprefix("<|message|>").lstrip())[0]
+    elif text.startswith("analysis") and "assistantfinal" in text:  # the same, its marks lost
+        text = text.rpartition("assistantfinal")[2]
+    closings = list(_CLOSING.finditer(text))
+    if closings:
+        text = text[closings[-1].end() :]
+    if _OPENING.search(text):
+        return ""
+    return _FENCE.sub("", text.strip()).removesuffix("```").strip()
+
+
+def is_answer(text: str) -> bool:
+    """Whether a text is an answer in its whole form and nothing else: no draft, nothing cut off."""
+    try:
+        value = orjson.loads(aloud(text))
+    except orjson.JSONDecodeError:
+        return False
+    return isinstance(value, dict) and (
+        (list(value) == ["picks"] and isinstance(value["picks"], list))
+        or (list(value) == ["item"] and isinstance(value["item"], str))
+    )
