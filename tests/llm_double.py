@@ -94,6 +94,7 @@ class Double:
         self.script: Callable[[int, dict[str, Any]], Act] = lambda _, body: first_choices(body)
         self.bodies: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
+        self.queries: list[str] = []
         self.times: list[float] = []
         self.in_flight = self.most_in_flight = 0
         self.files: dict[str, bytes] = {}
@@ -119,7 +120,7 @@ class Double:
         self.times.append(time.time())
         body = json.loads(await request.body())
         self.bodies.append(body)
-        self.headers.append(dict(request.headers))
+        self._note(request)
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
@@ -135,13 +136,16 @@ class Double:
         return Response(raw, act.status, headers)
 
     async def _upload(self, request: Request) -> Response:
+        self._note(request)
         lines = [line for line in (await request.body()).splitlines() if line.startswith(b'{"custom_id"')]
         return JSONResponse({"id": self._keep(lines)})
 
     async def _download(self, request: Request) -> Response:
+        self._note(request)
         return Response(self.files[request.path_params["file"]])
 
     async def _batches(self, request: Request) -> Response:
+        self._note(request)
         if request.method == "GET":
             return JSONResponse({"data": list(self.batches.values()), "has_more": False})
         asked = await request.json()
@@ -165,7 +169,12 @@ class Double:
         return JSONResponse(batch)
 
     async def _batch(self, request: Request) -> Response:
+        self._note(request)
         return JSONResponse(self.batches[request.path_params["batch"]])
+
+    def _note(self, request: Request) -> None:
+        self.headers.append(dict(request.headers))
+        self.queries.append(request.url.query)
 
     def _keep(self, lines: list[bytes]) -> str:
         name = f"file_{len(self.files)}"

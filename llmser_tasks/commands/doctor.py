@@ -176,10 +176,9 @@ def _asked(endpoint: Endpoint) -> Finding:
 
     variable = "LLMSER_RANKER_KEY" if endpoint.name == RANKER else "LLMSER_LLM_KEY"
     name = f"{endpoint.model} at {urlsplit(endpoint.url).netloc}, {'with' if endpoint.key else 'without'} a key"
-    headers = {"Authorization": f"Bearer {endpoint.key}"} if endpoint.key else {}
     try:
-        url, proxied = f"{endpoint.url}/models", not endpoint.is_local
-        status = status_of("GET", url, within_s=PROBE_S, trust_env=proxied, headers=headers)
+        url, proxied = endpoint.address("models"), not endpoint.is_local
+        status = status_of("GET", url, within_s=PROBE_S, trust_env=proxied, headers=endpoint.credentials)
     except httpx.HTTPError as error:
         return Finding(f"{name}: does not answer ({type(error).__name__})", "Check its address, and that it runs.")
     if status in {401, 403}:

@@ -49,7 +49,7 @@ class Selection:
             yield answers.content.is_(None)
         if self.unusable:
             in_vain = exists().where(PICKS.c.question_key == answers.question_key, PICKS.c.reason == NO_USABLE_ANSWER)
-            yield or_(in_vain, func.btrim(answers.content) == "", answers.failure == NeverAnswered.kind)
+            yield or_(in_vain, answers.content.op("!~")(r"\S"), answers.failure == NeverAnswered.kind)
         if self.unused:
             yield ~exists().where(PICKS.c.question_key == answers.question_key)
 

@@ -1,10 +1,12 @@
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from llmser_tasks.errors import InputError
+from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.prompts import Question, answer_schema, build_question, candidate_id
 
 
@@ -120,3 +122,15 @@ def test_no_text_breaks_the_block(candidates: list[str], history: list[str], see
     assert len(block["history"]) == len(history) and sorted(question.order) == list(range(len(candidates)))
     assert all(isinstance(title, str) for title in block["history"])
     question.key("m")
+
+
+def test_only_what_changes_answers_is_part_of_a_questions_key() -> None:
+    question = _build(seed=None)
+    plain = Endpoint("e", "https://host/v1", "m")
+    assert question.key("m", plain.parameters) == question.key("m")  # rows of earlier releases stay valid
+    secret = replace(plain, key="k", headers={"a": "b"}, query={"c": "d"}, key_header="api-key", max_tokens=9)
+    assert question.key("m", secret.parameters) == question.key("m")
+    low, none = ({"reasoning_effort": effort, "seed": 1} for effort in ("low", "none"))
+    keys = {question.key("m", replace(plain, extra_body=body).parameters) for body in ({}, low, none)}
+    assert len(keys) == 3
+    assert question.key("m", {"extra_body": low}) == question.key("m", {"extra_body": dict(reversed(low.items()))})

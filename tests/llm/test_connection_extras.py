@@ -1,0 +1,93 @@
+"""What a connection's extra adds to every request, over HTTP: it arrives, and no message repeats what is secret."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from llm_double import KEY, Double, fails
+from sqlalchemy import text
+
+from llmser_tasks.errors import Waiting
+from llmser_tasks.llm import dialects, fanout, provider_batches
+from llmser_tasks.llm.dialects import Dialect
+from llmser_tasks.llm.endpoint import Endpoint
+from llmser_tasks.llm.prompts import Question
+from llmser_tasks.warehouse import batches, runs
+from llmser_tasks.warehouse.engine import transaction
+
+Make = Callable[..., list[Question]]
+SECRETS = (KEY, "team-secret-42", "2024-10-21-preview")
+
+
+@pytest.fixture
+def azure(endpoint: Endpoint) -> Endpoint:
+    return replace(
+        endpoint,
+        key_header="api-key",
+        headers={"X-Team": "team-secret-42"},
+        query={"api-version": "2024-10-21-preview"},
+        extra_body={"reasoning_effort": "low", "chat_template_kwargs": {"enable_thinking": False}},
+        max_tokens=4000,
+    )
+
+
+def test_all_of_it_arrives(azure: Endpoint, double: Double, questions: Make, database_url: str) -> None:
+    assert fanout.answer(azure, questions(2), database_url).unanswered == 0
+    body, headers, query = double.bodies[0], double.headers[0], double.queries[0]
+    assert (body["reasoning_effort"], body["chat_template_kwargs"]) == ("low", {"enable_thinking": False})
+    assert (body["model"], body["max_tokens"], len(body["messages"])) == ("m", 4000, 2)
+    assert headers["api-key"] == KEY and headers["x-team"] == "team-secret-42" and "authorization" not in headers
+    assert query == "api-version=2024-10-21-preview"
+
+
+def test_a_batch_has_it_too(azure: Endpoint, double: Double, questions: Make, database_url: str) -> None:
+    runs.create(database_url, "r", "beauty", {})
+    batches.record(database_url, "r", "snf", 0, "users", 10, state="running")
+    dialects.known[dialects.place_of(azure)] = Dialect()
+    account = batches.Account("r", "snf", 0)
+    for _ in range(200):
+        try:
+            outcomes = provider_batches.answer(
+                azure, questions(3), database_url, account=batches.Account("r", "snf", 0)
+            )
+        except Waiting:
+            time.sleep(0.005)
+        else:
+            break
+    assert outcomes.unanswered == 0 and {body["reasoning_effort"] for body in double.bodies} == {"low"}
+    assert {body["max_tokens"] for body in double.bodies} == {4000}
+    assert len(double.headers) >= 4 and set(double.queries) == {"api-version=2024-10-21-preview"}
+    assert all(headers["api-key"] == KEY and headers["x-team"] == "team-secret-42" for headers in double.headers)
+
+
+def test_other_parameters_are_another_question(
+    azure: Endpoint, double: Double, questions: Make, database_url: str
+) -> None:
+    assert fanout.answer(azure, questions(3), database_url).calls == 3
+    assert fanout.answer(azure, questions(3), database_url).calls == 0
+    assert fanout.answer(replace(azure, headers={}, query={}, max_tokens=9), questions(3), database_url).calls == 0
+    assert fanout.answer(replace(azure, extra_body={"reasoning_effort": "high"}), questions(3), database_url).calls == 3
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 429, 500])
+def test_no_message_and_no_row_repeats_a_secret(
+    status: int,
+    azure: Endpoint,
+    double: Double,
+    questions: Make,
+    database_url: str,
+    hasty: None,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    double.plays(fails(status, None, f"bad {' and '.join(SECRETS)}"))
+    outcomes = fanout.answer(azure, questions(2), database_url)
+    said = str([*outcomes, outcomes.fatal, outcomes.complaint()]) + caplog.text
+    with transaction(database_url) as connection:
+        for name in ("answers", "endpoint_dialects", "batches"):
+            said += str(connection.execute(text(f"select * from {name}")).all())
+    assert not any(secret in said for secret in SECRETS)
