@@ -39,7 +39,8 @@ RECENT = 10_000  # answers of a model that tell its bytes per token
 
 _HABITS = text("""
     select sum(prompt_bytes)::float8 / nullif(sum(prompt_tokens), 0) as bytes_per_token,
-           avg(completion_tokens) filter (where step = :step) as completion
+           avg(completion_tokens) filter (where step = :step) as completion, -- thinking included
+           avg(completion_tokens) as of_any_step
     from (select step, prompt_bytes, prompt_tokens, completion_tokens from answers
           where model = :model and prompt_bytes is not null and prompt_tokens is not null
           order by created_at desc limit :recent) a
@@ -147,10 +148,12 @@ def _scaled(step: str, inquiries: Sequence[Inquiry], users: int, endpoint: Endpo
     open_ = {key: question for key, question in zip(keys, questions, strict=True) if key not in settled}
     with transaction(database_url) as connection:
         values = {"model": endpoint.model, "step": step, "recent": RECENT}
-        per_token, usual = connection.execute(_HABITS, values).one()
+        per_token, usual, of_any_step = connection.execute(_HABITS, values).one()
     dialect = recall(endpoint, database_url) or Dialect()
     sizes = [len(request_body(endpoint, question, dialect)) for question in open_.values()]
     prompt = share * sum(sizes) / (per_token or BYTES_PER_TOKEN)
+    if usual is None and (dialect.room or endpoint.max_tokens):  # it thinks, whatever it is asked
+        usual = of_any_step
     completion = share * sum(float(usual) if usual else _answer(question) for question in open_.values())
     longest = share * sum(dialect.most_tokens(endpoint, question) for question in open_.values())
     calls = round(share * len(open_))

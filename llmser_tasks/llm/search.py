@@ -75,6 +75,7 @@ class Attempt:
         self._tried = {self.dialect}
         self._finds_out = False
         self._too_little = 0  # room that was taken, and used up before the answer
+        self._too_much = search.ceiling  # room that is refused
         self._raises = 0
         self._long_prompt = False
 
@@ -180,12 +181,14 @@ class Attempt:
         if not self.dialect.length or (self._search.proven is not None and self._raises > RAISES):
             return None
         more = min(max(MORE_ROOM * self._room, FIRST_ROOM), MOST_ROOM)
-        if more >= self._search.ceiling:
-            more = isqrt(self._room * self._search.ceiling)
+        refused = min(self._too_much, self._search.ceiling)
+        if more >= refused:
+            more = isqrt(self._room * refused)
         return replace(self.dialect, room=more) if more > NEAR * self._room else None
 
     def _less_room(self, *, for_all: bool) -> Dialect | None:
         """So much is refused: of every question, or of this one, whose prompt is long."""
+        self._too_much = self._room
         if for_all:
             self._search.ceiling = min(self._search.ceiling, self._room)
         least = self._too_little or self._question.max_tokens

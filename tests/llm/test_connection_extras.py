@@ -51,9 +51,7 @@ def test_a_batch_has_it_too(azure: Endpoint, double: Double, questions: Make, da
     account = batches.Account("r", "snf", 0)
     for _ in range(200):
         try:
-            outcomes = provider_batches.answer(
-                azure, questions(3), database_url, account=batches.Account("r", "snf", 0)
-            )
+            outcomes = provider_batches.answer(azure, questions(3), database_url, account=account)
         except Waiting:
             time.sleep(0.005)
         else:
