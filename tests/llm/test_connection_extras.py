@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 from dataclasses import replace
 
+import provider_batch
 import pytest
 from llm_double import KEY, Double, fails
 from sqlalchemy import text
 
-from llmser_tasks.errors import Waiting
-from llmser_tasks.llm import dialects, fanout, provider_batches
+from llmser_tasks.llm import dialects, fanout
 from llmser_tasks.llm.dialects import Dialect
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.prompts import Question
@@ -48,14 +47,7 @@ def test_a_batch_has_it_too(azure: Endpoint, double: Double, questions: Make, da
     runs.create(database_url, "r", "beauty", {})
     batches.record(database_url, "r", "snf", 0, "users", 10, state="running")
     dialects.known[dialects.place_of(azure)] = Dialect()
-    account = batches.Account("r", "snf", 0)
-    for _ in range(200):
-        try:
-            outcomes = provider_batches.answer(azure, questions(3), database_url, account=account)
-        except Waiting:
-            time.sleep(0.005)
-        else:
-            break
+    outcomes = provider_batch.finish(azure, questions(3), database_url, batches.Account("r", "snf", 0))
     assert outcomes.unanswered == 0 and {body["reasoning_effort"] for body in double.bodies} == {"low"}
     assert {body["max_tokens"] for body in double.bodies} == {4000}
     assert len(double.headers) >= 4 and set(double.queries) == {"api-version=2024-10-21-preview"}

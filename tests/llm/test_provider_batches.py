@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 import httpx
+import provider_batch
 import pytest
-from patience import until
 from served_ranker import ranker
 from sqlalchemy import text
 
@@ -55,15 +54,7 @@ def url(database_url: str) -> str:
 
 
 def finish(endpoint: Endpoint, questions: list[Question], url: str, account: batches.Account = ONE) -> Outcomes:
-    outcomes: list[Outcomes] = []
-
-    def over() -> bool:
-        with suppress(Waiting):
-            outcomes.append(provider_batches.answer(endpoint, questions, url, account=account))
-        return bool(outcomes)
-
-    until(over, lambda: "the batch never ended")
-    return outcomes[0]
+    return provider_batch.finish(endpoint, questions, url, account)
 
 
 def listed(provider: httpx.Client) -> list[dict[str, Any]]:

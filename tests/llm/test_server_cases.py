@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-import time
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import provider_batch
 import pytest
 from llm_double import Act, Double, first_choices
 from server_examples import Example, examples
 from sqlalchemy import text
 
-from llmser_tasks.errors import Waiting
-from llmser_tasks.llm import client, dialects, errors, fanout, provider_batches, server_cases
+from llmser_tasks.llm import client, dialects, errors, fanout, server_cases
 from llmser_tasks.llm.answers import parse
 from llmser_tasks.llm.batch_lines import ROUNDS
 from llmser_tasks.llm.dialects import Dialect, dialect_of, place_of
@@ -255,12 +254,7 @@ def run(database_url: str) -> str:
 def _finish(endpoint: Endpoint, asked: list[Question], url: str) -> Outcomes:
     """One round: what it leaves open is asked by the next."""
     dialects.known.setdefault(place_of(endpoint), Dialect())  # or the first question is asked alone
-    for _ in range(200):
-        try:
-            return provider_batches.answer(endpoint, asked, url, account=ACCOUNT)
-        except Waiting:
-            time.sleep(0.005)
-    raise AssertionError("the batch never ended")
+    return provider_batch.finish(endpoint, asked, url, ACCOUNT)
 
 
 @pytest.mark.parametrize("case", list(Case))
