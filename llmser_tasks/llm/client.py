@@ -198,5 +198,3 @@ class Client:
         """Status, headers and body of the response, or the error class of what kept it away."""
         request = httpx.Request("POST", self._url, headers=self._headers, content=body, extensions=self._extensions)
         return await exchange(self._transport, self._endpoint, request, self._endpoint.timeout_s)
-
-

@@ -31,6 +31,7 @@ Refusal = Refused | CutOff | PromptTooLong  # what another way of asking may sol
 
 RAISES = 2  # of the room, for one question of many that have enough
 CUT_OFFS = 5  # questions in a row that a fixed max_tokens leaves without an answer, before the first has one
+UNKNOWN = Dialect()  # what is tried first
 NEAR = 1.25  # rooms that differ by less are as good as one
 
 
@@ -71,8 +72,8 @@ class Attempt:
     def __init__(self, search: Search, question: Question) -> None:
         self._search = search
         self._question = question
-        self.dialect = search.proven or Dialect()
-        self._tried = {self.dialect}
+        self.dialect = search.proven or UNKNOWN
+        self._tried = [self.dialect]
         self._finds_out = False
         self._too_little = 0  # room that was taken, and used up before the answer
         self._too_much = search.ceiling  # room that is refused
@@ -89,7 +90,7 @@ class Attempt:
         """It was answered this way."""
         search, proven = self._search, self._search.proven
         search.cut_offs = 0
-        if proven == self.dialect:
+        if proven is self.dialect or proven == self.dialect:
             return
         same_form = proven is not None and replace(proven, room=self.dialect.room) == self.dialect
         # Less room than others have is for this question alone, whose prompt is long; unless so much is refused to all.
@@ -159,7 +160,7 @@ class Attempt:
 
     def _take(self, dialect: Dialect) -> bool:
         self.dialect = dialect
-        self._tried.add(dialect)
+        self._tried.append(dialect)
         return True
 
     def _following(self, refusal: Refusal) -> Dialect | None:

@@ -24,6 +24,8 @@ def aloud(text: str) -> str:
     counts, because many templates write the beginning themselves.
     """
     text = text[:LONGEST_THINKING]
+    if not ("<" in text or "◁" in text or text.startswith("analysis") or "think]" in text.lower()):
+        return _unfenced(text)  # as most
     if channels := list(_CHANNEL.finditer(text)):  # gpt-oss: analysis, commentary, final
         if channels[-1][1].lower() != "final":
             return ""
@@ -35,7 +37,12 @@ def aloud(text: str) -> str:
         text = text[closings[-1].end() :]
     if _OPENING.search(text):
         return ""
-    return _FENCE.sub("", text.strip()).removesuffix("```").strip()
+    return _unfenced(text)
+
+
+def _unfenced(text: str) -> str:
+    text = text.strip()
+    return _FENCE.sub("", text).removesuffix("```").strip() if "```" in text else text
 
 
 def is_answer(text: str) -> bool:
