@@ -154,7 +154,13 @@ def test_what_never_answers_is_settled_after_several_where_others_are_answered(
     outcomes = ask()
     assert outcomes.calls == 3 * len(shown) + client.ATTEMPTS * len(shown)
     last = [outcomes]
-    until(lambda: last[-1].unanswered == 0 or last.append(ask()))  # those that saw no other answered are asked again
+
+    def settled() -> bool:
+        if last[-1].unanswered:  # those that saw no other question answered are asked again
+            last.append(ask())
+        return last[-1].unanswered == 0
+
+    until(settled)
     failures = [outcome for outcome in last[-1] if isinstance(outcome, Failure)]
     assert len(failures) == len(shown) and {one.kind for one in failures} == {"no answer"}
     assert not any(one.retriable for one in failures) and last[-1].complaint() is None
