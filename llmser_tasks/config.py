@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from llmser_tasks.errors import InputError
 
 Source = Literal["amazon-2014", "amazon-2018", "amazon-2023", "yelp"]
+Ties = Literal["hash", "file"]
 Backbone = Literal["sasrec", "gru4rec", "bert4rec"]
 Loss = Literal["sampled-softmax", "cross-entropy", "bce", "gbce"]
 NegativesFrom = Literal["uniform", "popularity", "batch"]
@@ -32,6 +33,9 @@ PATTERNS = {  # in words, what the values may be that a pattern checks
     "endpoint": "up to 100 of a–z, A–Z, 0–9, -, _ and . (it is the id of an Airflow connection)",
 }
 SHOWN = 80  # characters of a refused value that are repeated
+
+
+BEFORE_THERE_WAS: Mapping[str, Any] = {"ties": "file"}  # what runs did that were recorded without the setting
 
 
 class Section(BaseModel):
@@ -61,6 +65,11 @@ class Dataset(Section):
     )
     split: Literal["leave-one-out", "temporal"] = Field(
         "leave-one-out", description="How test and validation are cut off. [paper]"
+    )
+    ties: Ties = Field(
+        "hash",
+        description="Order of a user's interactions that share a time: hash carries no information, file keeps the order"
+        " of lines, which in many dumps is that of item ids. [measured on Beauty; released code: file]",
     )
     tail_threshold: int | None = Field(
         None,

@@ -17,7 +17,7 @@ A dump whose first lines are all unusable is taken for another format and given 
 
 What arrived in the dataset's inbox is read behind the base dump, file by file, as if it were its end (`inbox`).
 
-Interactions are sorted by user and time; ties in time keep the order of lines in the dump. Users are numbered from 0 in
+Interactions are sorted by user and time, those of one moment by `ties` (`writing` says why). Users are numbered from 0 in
 order of their ids, items from 1 (0 is padding). An item's title is the first of its lines' that `text.clean_title`
 can make something of; a reviewed item without any has a null title and stays.
 
@@ -85,7 +85,7 @@ def ingest(
         write,
         inputs={"reviews": identities[reviews.path].sha256, "items": identities[items.path].sha256}
         | ({"inbox": digest(late)} if any(late) else {}),
-        config=dataset.model_dump(include={"user_core", "item_core", "iterate_core", "min_length"})
+        config=dataset.model_dump(include={"user_core", "item_core", "iterate_core", "min_length", "ties"})
         | {"source": source.name},
         packages=("llmser_tasks.ingest", "llmser_tasks.text"),
     )
@@ -144,7 +144,7 @@ def _write(
         if not counts.kept:
             raise report.nothing_left(dataset, read, counts)
         progress(read.lines, read.lines, "lines", "sorting")
-        writing.write(connection, folder)
+        writing.write(connection, folder, dataset.ties)
         facts = report.facts(connection, dataset, read, read_items, counts)
     if not facts["titles"]["with_title"]:
         raise InputError(

@@ -29,12 +29,11 @@ def facts(
         "select (select count(*) from titles where title is not null), (select count(distinct title) from titles), "
         "(select sum(lines) from titles), (select count(*) from titles), "
         "(select count(*) from users where n > 0 and not starts_with(user_id, ?)), "
-        "(select count(*) from (select 1 from kept group by user_id, timestamp having count(*) > 1)), "
         "(select count(*) - (select count(*) from (select distinct user_id, item_id from kept)) from kept)",
         [SYNTHETIC],
     ).fetchone()
     assert one is not None
-    with_title, different_titles, used_lines, found, real_users, ties, repeats = (int(value or 0) for value in one)
+    with_title, different_titles, used_lines, found, real_users, repeats = (int(value or 0) for value in one)
     lengths = dict(connection.execute("select n, count(*) from users where n > 0 group by n order by n").fetchall())
     report: dict[str, Any] = {
         "dataset": dataset.name,
@@ -60,7 +59,7 @@ def facts(
             "no_line": counts.kept_items - found,
         },
         "repeat_purchases": repeats,
-        "ties_in_time": ties,
+        "ties": _ties(connection, dataset, counts),
         "core_rounds": counts.rounds,
         "lines": {
             "reviews": {
@@ -82,6 +81,27 @@ def facts(
     for name, lines in report["lines"].items():
         reconcile(name, lines)
     return report
+
+
+def _ties(connection: duckdb.DuckDBPyConnection, dataset: Dataset, counts: Counts) -> dict[str, Any]:
+    """How much of the order of interactions their times leave open, and what decides it.
+
+    `moments` are times at which a user has several interactions; `neighbours` is the share of pairs of successive
+    interactions that share a time, `last_items` the share of users whose last one shares it with the one before.
+    """
+    one = connection.execute(
+        "with moments as (select user_id, timestamp, count(*) as n from kept group by user_id, timestamp), "
+        "last as (select arg_max(n, timestamp) as n from moments group by user_id) "
+        "select count(*) filter (n > 1), sum(n - 1), (select count(*) from last where n > 1) from moments"
+    ).fetchone()
+    assert one is not None
+    moments, neighbours, last = (int(value) for value in one)
+    return {
+        "order": dataset.ties,
+        "moments": moments,
+        "neighbours": neighbours / max(counts.kept - counts.kept_users, 1),
+        "last_items": last / counts.kept_users,
+    }
 
 
 def reconcile(name: str, lines: Mapping[str, Any]) -> None:
@@ -118,7 +138,7 @@ def summary(report: Mapping[str, Any]) -> dict[str, Any]:
     """The part that the manifest and the steps table keep."""
     reviews = report["lines"]["reviews"]
     return {
-        **{key: report[key] for key in ("synthetic", "source", "before", "after", "titles")},
+        **{key: report[key] for key in ("synthetic", "source", "before", "after", "titles", "ties")},
         "lengths": {key: value for key, value in report["lengths"].items() if key != "histogram"},
         "lines": reviews | {"quarantined": sum(reviews["quarantined"].values())},
     }

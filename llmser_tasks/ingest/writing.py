@@ -1,4 +1,12 @@
-"""The final Parquet files: integer ids given in order of the dump's ids, rows in a fixed order."""
+"""The final Parquet files: integer ids given in order of the dump's ids, rows in a fixed order.
+
+Many dumps know the day of an interaction and no more, and theirs are sorted by item: taken in the order of lines, a
+user's interactions of one day ascend in item id, the held-out one is that day's largest, and a model that learns the
+ids' order is rewarded for it. So by default those of one moment are ordered by a hash of user, item and time, which
+knows nothing of the file, of items in general (it differs from user to user) or of how often a pair came together
+(it differs from time to time). It is a property of the interaction alone: what arrives later takes its place among the
+others and moves none of them past another.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +18,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from llmser_tasks.config import Ties
 from llmser_tasks.ingest.filtering import batches, view
+
+_WITHIN_A_MOMENT: dict[Ties, str] = {
+    "file": "k.line",
+    "hash": "md5(concat_ws(chr(31), 'ties', user_id, item_id, k.timestamp)), i.item",  # ids never hold chr(31)
+}
 
 USERS = pa.schema([("user", pa.int32()), ("user_id", pa.string()), ("interactions", pa.int32())])
 ITEMS = pa.schema([("item", pa.int32()), ("item_id", pa.string()), ("title", pa.string())])
@@ -25,11 +39,11 @@ INTERACTIONS = pa.schema(
 )
 
 
-def write(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
+def write(connection: duckdb.DuckDBPyConnection, folder: Path, ties: Ties) -> None:
     """Write users, items and interactions from tables `kept`, `users`, `items` and view `meta`.
 
     Users get 0 … U-1 in order of user_id, items 1 … I in order of item_id (both by code point); interactions are
-    sorted by user, timestamp, line of the dump.
+    sorted by user, timestamp and, within a moment, by `ties`.
     """
     connection.execute(
         "create table titles as select item_id, arg_min(title, line) as title, count(*) as lines "
@@ -55,7 +69,7 @@ def write(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
         batches(
             connection,
             'select u."user", i.item, k.timestamp, k.rating, k.line from kept k join user_numbers u using (user_id) '
-            'join item_numbers i using (item_id) order by u."user", k.timestamp, k.line',
+            f'join item_numbers i using (item_id) order by u."user", k.timestamp, {_WITHIN_A_MOMENT[ties]}',
         ),
     )
 

@@ -26,7 +26,7 @@ TRAINING, VALIDATION, TEST = 0, 1, 2
 
 @dataclass(frozen=True)
 class Interactions:
-    """All interactions, sorted by user, then time, then dump line.
+    """All interactions, sorted by user, then time, then as `ties` says.
 
     Attributes:
         users, items: (n,) int32.

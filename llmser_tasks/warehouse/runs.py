@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, text
 
 from llmser_tasks import __version__
+from llmser_tasks.config import BEFORE_THERE_WAS
 from llmser_tasks.errors import InputError
 from llmser_tasks.warehouse import failures, notices
 from llmser_tasks.warehouse.engine import transaction
@@ -188,7 +189,7 @@ def load(url: str, run_id: str) -> RunRow:
         ).one_or_none()
     if row is None:
         raise InputError(f"There is no run {run_id!r}; `llmser show runs` lists them.")
-    return RunRow(*row)
+    return replace(RunRow(*row), config={**BEFORE_THERE_WAS, **row.config})
 
 
 def latest(url: str, dataset: str | None = None) -> RunRow:

@@ -53,11 +53,11 @@ def test_the_same_item_bought_again_at_another_time_stays(workspace: Workspace, 
     assert done.report["repeat_purchases"] == 1
 
 
-def test_ties_in_time_keep_the_order_of_lines(workspace: Workspace, tmp_path: Path) -> None:
+def test_ties_in_time_keep_the_order_of_lines_where_that_is_asked_for(workspace: Workspace, tmp_path: Path) -> None:
     lines = [review(f"u{u}", f"i{i}", 7) for u in range(4) for i in (2, 0, 3, 1)]
-    done = Ingested(workspace, write(tmp_path, lines))
+    done = Ingested(workspace, write(tmp_path, lines, ties="file"))
     assert done.bought("u3") == ["i2", "i0", "i3", "i1"]
-    assert done.report["ties_in_time"] == 4
+    assert done.report["ties"] == {"order": "file", "moments": 4, "neighbours": 1.0, "last_items": 1.0}
 
 
 @pytest.mark.parametrize("missing", ["absent", None, "NaN"])

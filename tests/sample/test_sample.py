@@ -44,7 +44,7 @@ def test_every_format_is_read_back_with_its_dirt(workspace: Workspace, tmp_path:
     assert items["duplicates"] >= 10
     assert done.report["titles"]["no_line"] > 0
     assert 0.93 < done.report["titles"]["coverage"] < 0.995
-    assert done.report["ties_in_time"] > 100
+    assert done.report["ties"]["moments"] > 100
     assert done.report["repeat_purchases"] > 100
     assert any(row["rating"] is None for row in done.interactions)
     assert not [title for title in done.titles().values() if title and ("<" in title or "&amp;" in title)]
