@@ -31,7 +31,8 @@ BEAUTY = "amazon_beauty_2014"
 def shares(data: Path, rules: list[str]) -> None:
     """One line a dataset: how many neighbours and last items tie, and how many tied neighbours ascend in item id."""
     workspace = settings.workspace()
-    print("| dataset | neighbours that tie | last items that tie | " + " | ".join(f"ascending, {r}" for r in rules) + " |")
+    columns = ["dataset", "neighbours that tie", "last items that tie", *(f"ascending, {rule}" for rule in rules)]
+    print("| " + " | ".join(columns) + " |")
     print("| --- | ---: | ---: |" + " ---: |" * len(rules), flush=True)
     for name in dumps.DATASETS:
         ascending = []

@@ -33,7 +33,7 @@ def values(database_url: str, dataset: str) -> dict[str, Any]:
             "A dataset is known by a run, or by a file NAME.json in datasets/."
         )
     now = publications.current(database_url, dataset)
-    before = runs.load(database_url, now.run_id).config if now else {"dataset": dataset}
+    before = runs.load(database_url, now.run_id).settings if now else {"dataset": dataset}
     return {name: value for name, value in before.items() if value is not None} | {"incremental": True}
 
 

@@ -111,7 +111,7 @@ def load(run_id: str, *, workspace: Workspace, database_url: str) -> Run:
         InputError: there is none.
     """
     row = runs.load(database_url, run_id)
-    return Run(run_id, config.from_flat(row.config), workspace, database_url, row.refreshes)
+    return Run(run_id, config.from_flat(row.settings), workspace, database_url, row.refreshes)
 
 
 # Dumps to histories --------------------------------------------------------------------------------------------------

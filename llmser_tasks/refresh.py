@@ -60,7 +60,7 @@ def earlier(database_url: str, workspace: Workspace, run_id: str | None, now: Ru
     """
     if run_id is None:
         raise NothingKept("no run of the dataset is published")
-    differing = _differing(config.from_flat(runs.load(database_url, run_id).config), now)
+    differing = _differing(config.from_flat(runs.load(database_url, run_id).settings), now)
     if differing:
         raise NothingKept(f"run {run_id} was made with other settings ({', '.join(differing)})")
     noted = artefacts.of_run(database_url, run_id)

@@ -208,6 +208,17 @@ def test_with_other_settings_everything_is_made_anew_and_says_so(
     assert re.search(why, row["summary"]["full"])
 
 
+def test_a_refresh_of_a_run_from_before_ties_were_a_setting_keeps_the_files_order(go: Go, database_url: str) -> None:
+    go("first", ties="file")
+    with transaction(database_url) as connection:
+        connection.execute(text("update runs set config = config - 'ties'"))
+    values = arrivals.values(database_url, "tiny")
+    assert values["ties"] == "file"
+    go("second", **values)
+    (row,) = rows(database_url, "select summary from steps where run_id = 'second' and step = 'changes'")
+    assert "full" not in row["summary"]
+
+
 def test_where_interactions_are_taken_away_nothing_is_kept(
     go: Go, tmp_path: Path, database_url: str, values: dict[str, Any]
 ) -> None:

@@ -95,7 +95,7 @@ def _how_to_go_on(url: str, run_id: str) -> str:
     """For a run that the services that are up, if any are, do not know."""
     from llmser_tasks.warehouse import runs
 
-    command = shlex.join(["llmser", "run", "--run-id", run_id, *as_arguments(runs.load(url, run_id).config)])
+    command = shlex.join(["llmser", "run", "--run-id", run_id, *as_arguments(runs.load(url, run_id).settings)])
     return (
         f"No Airflow that is up knows run {run_id}. If `llmser run` made it, this continues it: {command}\n"
         f"If Airflow made it, start that with `llmser up`, then `llmser rerun-failed {shlex.quote(run_id)}`."

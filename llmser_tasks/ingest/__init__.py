@@ -17,8 +17,8 @@ A dump whose first lines are all unusable is taken for another format and given 
 
 What arrived in the dataset's inbox is read behind the base dump, file by file, as if it were its end (`inbox`).
 
-Interactions are sorted by user and time, those of one moment by `ties` (`writing` says why). Users are numbered from 0 in
-order of their ids, items from 1 (0 is padding). An item's title is the first of its lines' that `text.clean_title`
+Interactions are sorted by user and time, those of one moment by `ties` (`writing` says why). Users are numbered from 0
+in order of their ids, items from 1 (0 is padding). An item's title is the first of its lines' that `text.clean_title`
 can make something of; a reviewed item without any has a null title and stays.
 
 A dataset is synthetic when all of its users' ids begin with `SYN-`, as those of `llmser_tasks.sample` do: the mark

@@ -68,7 +68,7 @@ def write(connection: duckdb.DuckDBPyConnection, folder: Path, ties: Ties) -> No
         INTERACTIONS,
         batches(
             connection,
-            'select u."user", i.item, k.timestamp, k.rating, k.line from kept k join user_numbers u using (user_id) '
+            'select u."user", i.item, k.timestamp, k.rating, k.line from kept k join user_numbers u using (user_id) '  # noqa: S608, ours
             f'join item_numbers i using (item_id) order by u."user", k.timestamp, {_WITHIN_A_MOMENT[ties]}',
         ),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -45,6 +45,11 @@ class RunRow:
     taken_up_at: datetime | None = None  # after it had failed
     refreshes: str | None = None  # the run that it started from
     unpublished: str | None = None  # why readers were not given it
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """`config`, with what the run did where it was recorded before there was a setting for it."""
+        return {**BEFORE_THERE_WAS, **self.config}
 
 
 @dataclass(frozen=True)
@@ -131,9 +136,11 @@ def create(
                 "insert into runs (run_id, dataset, config, synthetic, budget, code_version, refreshes, owner)"
                 " values (:run, :dataset, cast(:config as jsonb), :synthetic, :budget, :version, :refreshes, :owner)"
                 " on conflict (run_id) do update set run_id = excluded.run_id"
-                " returning config = cast(:config as jsonb)"
+                " returning cast(:before as jsonb) || config = cast(:before as jsonb) || cast(:config as jsonb)"
             ),
-            given | {"version": __version__, "budget": budget, "refreshes": refreshes, "owner": owner},
+            given
+            | {"version": __version__, "budget": budget, "refreshes": refreshes, "owner": owner}
+            | {"before": storable_json(BEFORE_THERE_WAS)},
         )
         if not same:
             raise InputError(f"Run {run_id} exists with other settings; choose another run id.")
@@ -189,7 +196,7 @@ def load(url: str, run_id: str) -> RunRow:
         ).one_or_none()
     if row is None:
         raise InputError(f"There is no run {run_id!r}; `llmser show runs` lists them.")
-    return replace(RunRow(*row), config={**BEFORE_THERE_WAS, **row.config})
+    return RunRow(*row)
 
 
 def latest(url: str, dataset: str | None = None) -> RunRow:

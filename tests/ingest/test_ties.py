@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,7 @@ def orders(done: Ingested) -> list[tuple[str, ...]]:
 
 def test_the_order_of_ties_says_nothing_of_the_file_or_the_items(workspace: Workspace, tmp_path: Path) -> None:
     done = ingested(workspace, tmp_path, one_day())
-    rising = sum(a < b for order in orders(done) for a, b in zip(order, order[1:], strict=False))
+    rising = sum(a < b for order in orders(done) for a, b in pairwise(order))
     assert 0.4 < rising / (USERS * (ITEMS - 1)) < 0.6  # of 300; in the file all ascend
     assert len(set(orders(done))) > USERS / 2  # it differs from user to user: no item comes before another in general
     lasts = [order[-1] for order in orders(done)]

@@ -102,3 +102,13 @@ def test_a_run_taken_up_is_running_until_it_fails_again(database_url: str) -> No
         runs.finish(connection, "r")
     runs.take_up(database_url, "r", datetime.now(UTC) + timedelta(hours=1))
     assert runs.load(database_url, "r").state == "succeeded"
+
+
+def test_a_run_from_before_a_setting_keeps_what_it_did(database_url: str) -> None:
+    runs.create(database_url, "old", "tiny", {"epochs": 1})
+    runs.create(database_url, "new", "tiny", {"epochs": 1, "ties": "hash"})
+    assert runs.load(database_url, "old").settings == {"epochs": 1, "ties": "file"}
+    assert runs.load(database_url, "new").settings == {"epochs": 1, "ties": "hash"}
+    runs.create(database_url, "old", "tiny", {"epochs": 1, "ties": "file"})  # goes on
+    with pytest.raises(InputError, match="exists with other settings"):
+        runs.create(database_url, "old", "tiny", {"epochs": 1, "ties": "hash"})
