@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from llmser_tasks.errors import InputError
 
-Source = Literal["amazon-2014", "amazon-2018", "amazon-2023", "yelp"]
+Source = Literal["amazon-2014", "amazon-2018", "amazon-2023", "yelp", "ratings"]
 Ties = Literal["hash", "file"]
 Backbone = Literal["sasrec", "gru4rec", "bert4rec"]
 Loss = Literal["sampled-softmax", "cross-entropy", "bce", "gbce"]

@@ -36,7 +36,7 @@ from typing import Any
 
 from llmser_tasks.config import Dataset, digest
 from llmser_tasks.errors import InputError
-from llmser_tasks.ingest import dumps, filtering, reading, report, writing
+from llmser_tasks.ingest import dumps, filtering, looks, reading, report, writing
 from llmser_tasks.ingest.dumps import Dump, Identity
 from llmser_tasks.ingest.inbox import ITEMS, REVIEWS, at_hand
 from llmser_tasks.ingest.sources import SOURCES
@@ -96,6 +96,8 @@ def _dumps(dataset: Dataset) -> tuple[Dump, Dump]:
     source = SOURCES[dataset.source]
     if not dataset.reviews:
         raise InputError(f"Dataset {dataset.name} names no review dump; set reviews to its path.")
+    looks.refuse_address(dataset.reviews, "review")
+    looks.refuse_address(dataset.items, "item")
     reviews = path_of("reviews", dataset.reviews)
     dumps.check(reviews, "review")
     both = not dataset.items and source.item_member is not None and tarfile.is_tarfile(reviews)

@@ -36,4 +36,5 @@ SOURCE = Source(
     title="title",
     milliseconds=seconds,
     lenient=literal_or_json,
+    ratings_columns=("reviewerID", "asin", "overall", "unixReviewTime"),  # ratings_*.csv
 )

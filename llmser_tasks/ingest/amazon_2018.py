@@ -16,4 +16,5 @@ SOURCE = Source(
     title="title",
     milliseconds=seconds,
     lenient=json_only,
+    ratings_columns=("asin", "reviewerID", "overall", "unixReviewTime"),  # the ratings-only *.csv: the item first
 )

@@ -1,4 +1,4 @@
-"""Dump files as streams of lines: plain, gzip (several members too), .tar, .tar.gz; told apart by their first bytes.
+"""Dump files as streams: plain, gzip (several members too), .tar, .tar.gz; told apart by their first bytes.
 
 Memory is a few blocks, however large the file or its longest line. Whatever is wrong with a file is said in one
 sentence that names it and how far it could be read.
@@ -19,14 +19,19 @@ from pathlib import Path
 from typing import IO, cast
 
 from llmser_tasks.errors import InputError
+from llmser_tasks.ingest import looks
 from llmser_tasks.progress import Progress
 
 BLOCK = 1 << 20
 LONGEST_LINE = 16 << 20
 TOO_LONG = b"\x00too long"  # ends the stump that stands for a line over LONGEST_LINE; makes it invalid in any format
 
-_ARCHIVES = {b"PK\x03\x04": "zip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "Zstandard"}
-_BROKEN = (EOFError, zlib.error, gzip.BadGzipFile, tarfile.TarError)
+
+class BrokenOff(Exception):
+    """What a file holds has no end; the message says what is missing."""
+
+
+BROKEN = (BrokenOff, EOFError, zlib.error, gzip.BadGzipFile, tarfile.TarError)
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,7 @@ def check(path: Path, what: str) -> None:
     """Refuse, before any work, what cannot be a dump.
 
     Raises:
-        InputError: it is missing, a folder, empty, or not readable.
+        InputError: it is missing, a folder, empty, not readable, or of a kind that is known to be no dump.
     """
     try:
         status = path.stat()
@@ -63,8 +68,10 @@ def check(path: Path, what: str) -> None:
         if not stat.S_ISREG(status.st_mode):
             raise InputError(f"The {what} dump {path} is not a regular file; save it to disk first.")
         with path.open("rb") as file:
-            if not file.read(1):
-                raise InputError(f"The {what} dump {path} is empty (0 bytes); fetch it again.")
+            start = file.read(looks.START)
+        if not start:
+            raise InputError(f"The {what} dump {path} is empty (0 bytes); fetch it again.")
+        looks.refuse(path, start)
     except FileNotFoundError:
         raise InputError(f"The {what} dump {path} does not exist; check the path.") from None
     except OSError as error:
@@ -88,42 +95,6 @@ def identify(path: Path, progress: Progress) -> Identity:
 def unchanged(path: Path, identity: Identity) -> bool:
     status = path.stat()
     return (status.st_size, status.st_mtime_ns) == (identity.bytes, identity.modified_ns)
-
-
-class Lines:
-    """Blocks of a dump's lines, and how far in the (compressed) file they come from."""
-
-    def __init__(self, dump: Dump) -> None:
-        self.dump = dump
-        self.size = dump.path.stat().st_size
-        self.position = 0  # bytes of the file read
-        self.count = 0  # lines handed out
-        self.name = dump.path.name  # for a .tar with the member's name behind a slash
-
-    def __iter__(self) -> Iterator[list[bytes]]:
-        """Lists of lines without their line feeds.
-
-        Raises:
-            InputError: the file breaks off or is damaged.
-        """
-        path = self.dump.path
-        try:
-            with path.open("rb", buffering=0) as raw, _content(self.dump, raw) as (content, member):
-                self.name = f"{path.name}/{member}" if member else path.name
-                for lines in split(content):
-                    self.position = raw.tell()
-                    self.count += len(lines)
-                    yield lines
-                self.position = self.size
-        except _BROKEN as error:
-            raise InputError(
-                f"{path} is cut off or damaged: it can be read up to line {self.count:,}, about "
-                f"{self.position:,} of {self.size:,} bytes ({error or type(error).__name__}); fetch it again."
-            ) from None
-        except OSError as error:
-            raise InputError(
-                f"{path} cannot be read after line {self.count:,}: {error.strerror or error}; check the disk it is on."
-            ) from None
 
 
 def split(content: IO[bytes], block: int = BLOCK, longest: int = LONGEST_LINE) -> Iterator[list[bytes]]:
@@ -152,13 +123,10 @@ def _joined(pieces: list[bytes], length: int, longest: int) -> bytes:
 
 
 @contextmanager
-def _content(dump: Dump, raw: IO[bytes]) -> Iterator[tuple[IO[bytes], str | None]]:
+def content(dump: Dump, raw: IO[bytes]) -> Iterator[tuple[io.BufferedReader, str | None]]:
     """The decompressed stream of a file, or that of the wanted member of an archive and its name."""
     start = raw.read(6)
     raw.seek(0)
-    for magic, name in _ARCHIVES.items():
-        if start.startswith(magic):
-            raise InputError(f"{dump.path} is a {name} archive; unpack it, or pack it as .gz.")
     zipped = start.startswith(b"\x1f\x8b")
     plain = gzip.GzipFile(fileobj=raw, mode="rb") if zipped else raw
     stream = io.BufferedReader(cast(io.RawIOBase, plain), BLOCK)
@@ -173,7 +141,7 @@ def _content(dump: Dump, raw: IO[bytes]) -> Iterator[tuple[IO[bytes], str | None
             name = entry.name.rsplit("/", 1)[-1]
             if entry.isfile() and name.endswith(dump.member) and not name.startswith("._"):
                 member = archive.extractfile(entry)
-                assert member is not None
+                assert isinstance(member, io.BufferedReader)
                 yield member, name
                 return
             if len(seen) < 8:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -14,10 +15,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from llmser_tasks.errors import InputError
-from llmser_tasks.ingest.dumps import TOO_LONG, Dump, Lines
+from llmser_tasks.ingest.dumps import TOO_LONG, Dump
+from llmser_tasks.ingest.records import Records
 from llmser_tasks.ingest.source import Source, Unusable
 from llmser_tasks.ingest.sources import advice
+from llmser_tasks.ingest.tables import Broken
 from llmser_tasks.progress import Progress
+
+log = logging.getLogger(__name__)
 
 ROWS = 1 << 16  # rows per Parquet row group: what is held in memory
 HOPELESS = 10_000  # lines without a usable one before it is called the wrong format
@@ -69,7 +74,8 @@ class Read:
     lines: int = 0
     rows: int = 0
     blank: int = 0
-    quarantined: Counter[str] = field(default_factory=Counter)
+    quarantined: Counter[str] = field(default_factory=Counter)  # by reason
+    files: Counter[str] = field(default_factory=Counter)  # the quarantined, by the file that they stand in
 
     def __add__(self, other: Read) -> Read:
         return Read(
@@ -77,6 +83,7 @@ class Read:
             self.rows + other.rows,
             self.blank + other.blank,
             self.quarantined + other.quarantined,
+            self.files + other.files,
         )
 
 
@@ -110,46 +117,82 @@ def _read(
     before: int,
 ) -> Read:
     read = Read()
-    loads, lenient, broken = orjson.loads, source.lenient, orjson.JSONDecodeError
-    lines = Lines(dump)
-    first = b""  # first line that is not blank
-    for block in lines:
+    records = Records(dump, source, what)
+    first: Any = None  # first record that cannot be used
+    for block in records:
         good: list[tuple[Any, ...]] = []
         bad: list[tuple[str, int, str, str]] = []
-        for number, line in enumerate(block, read.lines + 1):
+        for number, raw in block:
             try:
-                try:
-                    record = loads(line)
-                except broken:
-                    if not (line := line.strip().removeprefix(b"\xef\xbb\xbf")):
-                        read.blank += 1
-                        continue
-                    if line.endswith(TOO_LONG):
-                        raise Unusable("longer than 16 MiB") from None
-                    record = lenient(line)
+                record = _parsed(raw, source) if type(raw) is bytes else raw
+                if record is BLANK or (record is raw and not record):  # of a table: a row without a cell
+                    read.blank += 1
+                    continue
+                if type(record) is Broken:
+                    raise Unusable(record.reason)
                 good.append((*row(record), before + number))
             except Unusable as reason:
-                first = first or line[:4096]
-                bad.append((lines.name, number, str(reason), _excerpt(line)))
+                first = raw if first is None else first
+                bad.append((records.name, number, str(reason), _excerpt(raw)))
         table.extend(good)
         quarantine.extend(bad)
         read.lines += len(block)
         read.rows += len(good)
         read.quarantined.update(reason for _, _, reason, _ in bad)
-        progress(lines.position, lines.size, "bytes", f"{read.lines:,} {what} lines")
+        read.files.update(name for name, _, _, _ in bad)
+        progress(records.position, records.size, "bytes", f"{read.lines:,} {what} lines")
         if not read.rows and read.lines >= HOPELESS:
             break
     if not read.rows:
         raise _nothing_usable(dump, source, what, read, first)
+    if records.columns:
+        log.info("%s has no column names and was read as %s.", records.name, ", ".join(records.columns))
     return read
 
 
-def _excerpt(line: bytes) -> str:
-    text = line[:800].decode("utf-8", errors="replace")[:200]
-    return "".join(c if c.isprintable() else "\ufffd" for c in text)
+BLANK = object()
 
 
-def _nothing_usable(dump: Dump, source: Source, what: str, read: Read, first: bytes) -> InputError:
+def _parsed(line: bytes, source: Source) -> Any:
+    """What a line holds; BLANK where that is nothing.
+
+    Raises:
+        Unusable: it cannot be read.
+    """
+    try:
+        return orjson.loads(line)
+    except orjson.JSONDecodeError:
+        if not (line := line.strip().removeprefix(b"\xef\xbb\xbf")):
+            return BLANK
+        if line.endswith(TOO_LONG):
+            raise Unusable("longer than 16 MiB") from None
+        try:
+            return source.lenient(line)
+        except Unusable:
+            if _is_cp1252(line, source):
+                raise Unusable("not UTF-8 but cp1252 or Latin-1") from None
+            raise
+
+
+def _is_cp1252(line: bytes, source: Source) -> bool:
+    """Whether a line could be read if its bytes were taken for the Windows code page of the West."""
+    try:
+        line.decode("utf-8")
+    except UnicodeDecodeError:
+        try:
+            source.lenient(line.decode("cp1252").encode("utf-8"))
+        except (Unusable, UnicodeDecodeError):
+            return False
+        return True
+    return False
+
+
+def _excerpt(raw: Any) -> str:
+    text = raw[:800].decode("utf-8", errors="replace") if type(raw) is bytes else str(raw)
+    return "".join(c if c.isprintable() else "\ufffd" for c in text[:200])
+
+
+def _nothing_usable(dump: Dump, source: Source, what: str, read: Read, first: Any) -> InputError:
     if not read.quarantined:
         return InputError(f"{dump.path} has no line with anything in it; fetch it again.")
     fields = source.review_fields if what == "review" else source.item_fields

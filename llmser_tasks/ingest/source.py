@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from llmser_tasks.text import clean_title
@@ -14,6 +15,7 @@ Review = tuple[str, str, int, float | None]  # user id, item id, milliseconds UT
 Item = tuple[str, str | None]  # item id, title
 
 LONGEST_ID = 200
+SECONDS_END = 100_000_000_000  # below are seconds until the year 5138, or milliseconds before March 1973
 LATEST = 4_102_444_800_000  # 2100-01-01 in milliseconds; beyond it a time stands in the wrong unit
 
 
@@ -29,6 +31,7 @@ class Source:
         user, item, time, rating: names of a review's fields; a missing or empty rating passes.
         title: the item dump's field; its id field is `item`.
         milliseconds: turns the time field's value into milliseconds UTC, or raises ValueError.
+        ratings_columns: fields of the edition's ratings without a header, in their order; empty where there are none.
         lenient: reads a line that is no strict JSON, or raises Unusable.
         review_member, item_member: how the files inside a .tar end; None where the format has no .tar.
     """
@@ -41,6 +44,7 @@ class Source:
     title: str
     milliseconds: Callable[[Any], int]
     lenient: Callable[[bytes], Any]
+    ratings_columns: tuple[str, ...] = ()
     review_member: str | None = None
     item_member: str | None = None
 
@@ -59,9 +63,12 @@ class Source:
         user = _identifier(record, self.user)
         item = _identifier(record, self.item)
         try:
-            time = self.milliseconds(record[self.time])
+            moment = record[self.time]
+            time = _since_1970(moment) if isinstance(moment, datetime) else self.milliseconds(moment)
         except KeyError:
             raise Unusable(f"{self.time} is missing") from None
+        except Unusable:
+            raise
         except (ValueError, TypeError, OverflowError):
             raise Unusable(f"{self.time} is not a time") from None
         if not 0 <= time < LATEST:
@@ -72,6 +79,8 @@ class Source:
         """One row of items from a parsed line; a title without readable text is None."""
         if type(record) is not dict:
             raise Unusable("not an object")
+        if self.user in record and self.time in record:
+            raise Unusable(f"has {self.user} and {self.time}: a review, not an item")
         return _identifier(record, self.item), clean_title(record.get(self.title))
 
 
@@ -84,11 +93,31 @@ def json_only(line: bytes) -> Any:
 
 
 def seconds(value: Any) -> int:
-    return int(value) * 1000
+    return _whole(value, 1000)
 
 
 def milliseconds(value: Any) -> int:
-    return int(value)
+    """
+    Raises:
+        Unusable: it is of 1973 or before, where nobody reviewed anything, and is another unit's.
+    """
+    time = _whole(value)
+    if 0 < time < SECONDS_END:
+        raise Unusable("a time in seconds, where milliseconds belong")
+    return time
+
+
+def _whole(value: Any, factor: int = 1) -> int:
+    """Also of text such as "1400000000.0", as tables have it."""
+    try:
+        return int(value) * factor
+    except ValueError:
+        return int(float(value) * factor)
+
+
+def _since_1970(moment: datetime) -> int:
+    since = moment - datetime(1970, 1, 1, tzinfo=UTC)
+    return since.days * 86_400_000 + since.seconds * 1000 + since.microseconds // 1000
 
 
 def _identifier(record: dict[Any, Any], field: str) -> str:

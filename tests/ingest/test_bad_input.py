@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from small_dumps import Ingested, encode, full, leftovers, review, titles, write
+from small_dumps import START, Ingested, encode, full, leftovers, review, titles, write
 
 from llmser_tasks.config import Dataset
 from llmser_tasks.errors import InputError, LlmserError, StorageError
@@ -289,3 +290,104 @@ def test_duckdb_stays_within_its_share_and_folder(tmp_path: Path) -> None:
         ).fetchone() or ("", "")
     assert limit.endswith("MiB")
     assert spill == str(tmp_path / "spill")
+
+
+NO_DUMPS = {
+    "zip": (b"PK\x03\x04rest", "is a zip archive; unpack it"),
+    "bzip2": (b"BZh91AY", "is compressed with bzip2; unpack it"),
+    "xz": (b"\xfd7zXZ\x00", "is compressed with xz; unpack it"),
+    "zstd": (b"\x28\xb5\x2f\xfdx", "is compressed with Zstandard; unpack it"),
+    "pickle": (b"\x80\x04\x95rest", "is a pickle, which is never opened"),
+    "lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "is a Git LFS pointer.*git lfs pull"),
+    "html": (b"\n<!DOCTYPE html>\n<html>", "is a web page.*fetch it again"),
+    "xml": (b'<?xml version="1.0"?><Error><Code>AccessDenied', "is a web page or an error message"),
+    "utf-16": ("\ufeff" + '{"reviewerID": "u0"}\n' * 9, "is in UTF-16; convert it: iconv"),
+    "utf-16 without its mark": ('{"reviewerID": "u0"}\n' * 9, "is in UTF-16LE; convert it: iconv"),
+}
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+@pytest.mark.parametrize("kind", NO_DUMPS)
+def test_what_is_no_dump_is_named_with_what_to_do(
+    workspace: Workspace, tmp_path: Path, kind: str, zipped: bool
+) -> None:
+    data, said = NO_DUMPS[kind]
+    data = data.encode("utf-16-le") if isinstance(data, str) else data
+    dataset = write(tmp_path, full())
+    Path(dataset.reviews).write_bytes(gzip.compress(data) if zipped else data)
+    message = sentence(workspace, dataset)
+    assert re.search(said, message) and "reviews.json" in message
+
+
+@pytest.mark.parametrize("address", ["s3://key:secret@bucket/x.json.gz", "https://u:secret@host/x", "s3:/secret/x"])
+@pytest.mark.parametrize("which", ["reviews", "items"])
+def test_an_address_is_no_path_and_is_not_repeated(
+    workspace: Workspace, tmp_path: Path, address: str, which: str
+) -> None:
+    message = sentence(workspace, write(tmp_path, full(), **{which: address}))
+    assert re.search(r"dump is given as an address \((s3|https)://…\).*download it first", message)
+    assert "secret" not in message
+
+
+def test_milliseconds_under_seconds_and_the_other_way_round(workspace: Workspace, tmp_path: Path) -> None:
+    lines = [line | {"unixReviewTime": line["unixReviewTime"] * 1000} for line in full()]
+    assert "unixReviewTime holds milliseconds, where amazon-2018 has seconds: divide it" in sentence(
+        workspace, write(tmp_path, lines)
+    )
+    lines = [
+        {"user_id": f"u{u}", "parent_asin": f"i{i}", "timestamp": 1_400_000_000} for u in range(4) for i in range(4)
+    ]
+    meta = [{"parent_asin": f"i{i}", "title": "x"} for i in range(4)]
+    assert "timestamp holds seconds, where amazon-2023 has milliseconds" in sentence(
+        workspace, write(tmp_path, lines, meta, source="amazon-2023")
+    )
+
+
+def test_cp1252_is_named(workspace: Workspace, tmp_path: Path) -> None:
+    name = "Café – 5”".encode("cp1252")
+    lines = [
+        b'{"reviewerID": "u%d", "asin": "i%d", "unixReviewTime": 1400000000, "x": "%s"}' % (u, i, name)
+        for u in range(4)
+        for i in range(4)
+    ]
+    assert "It is in cp1252 or Latin-1; convert it: iconv" in sentence(workspace, write(tmp_path, lines))
+    done = Ingested(workspace, write(tmp_path, [*full(), lines[0]]))
+    assert [row["reason"] for row in done.quarantine] == ["not UTF-8 but cp1252 or Latin-1"]
+
+
+def test_the_advice_looks_at_whole_lines_and_at_what_is_not_quite_json(workspace: Workspace, tmp_path: Path) -> None:
+    long = [{"text": "x" * 5000, "user_id": f"u{n}", "business_id": "b", "date": "2017-12-02"} for n in range(4)]
+    assert "It looks like yelp: set source to that." in sentence(workspace, write(tmp_path, long))
+    nan = [{"user_id": f"u{n}", "business_id": "b", "date": "2017-12-02", "stars": float("nan")} for n in range(4)]
+    assert "It looks like yelp: set source to that." in sentence(workspace, write(tmp_path, nan))
+    infinite = [line | {"unixReviewTime": float("inf")} for line in full()]
+    assert "Its fields are right but their values are not" in sentence(workspace, write(tmp_path, infinite))
+
+
+REVIEWS = {
+    "amazon-2023": [
+        {"user_id": f"u{u}", "parent_asin": f"i{i}", "timestamp": (START + i) * 1000, "title": "Great!", "rating": 5.0}
+        for u in range(4)
+        for i in range(4)
+    ],
+    "amazon-2018": full(),
+    "amazon-2014": full(),
+    "yelp": [
+        {"user_id": f"u{u}", "business_id": f"i{i}", "date": f"2017-12-0{i + 1}", "name": "Ann"}
+        for u in range(4)
+        for i in range(4)
+    ],
+}
+
+
+@pytest.mark.parametrize("source", REVIEWS)
+def test_reviews_are_never_taken_for_items_nor_items_for_reviews(
+    workspace: Workspace, tmp_path: Path, source: str
+) -> None:
+    reviews = REVIEWS[source]
+    item = next(iter(set(reviews[0]) & {"parent_asin", "asin", "business_id"}))
+    items = [{item: f"i{i}", "title": "Soap", "name": "Soap"} for i in range(4)]
+    message = sentence(workspace, write(tmp_path, reviews, reviews, source=source))
+    assert "items.json" in message and "It has the fields of a review: give the item dump" in message
+    message = sentence(workspace, write(tmp_path, items, items, source=source))
+    assert "reviews.json" in message and "are reviews and items exchanged?" in message

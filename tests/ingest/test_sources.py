@@ -165,8 +165,8 @@ WRONG = {
     "amazon as yelp": (full(), titles(), "yelp", "It looks like amazon-2014 or amazon-2018: set source to that."),
     "exchanged": (titles(), full(), "amazon-2018", "are reviews and items exchanged?"),
     "something else": ([{"movie": 1, "stars": 3}] * 3, titles(), "yelp", "have the fields movie, stars, which is none"),
-    "no JSON": ([b"user,item,time", b"1,2,3"], titles(), "yelp", "are no JSON objects (one begins with 'user,item"),
-    "a JSON array": ([b"[", b'{"a": 1},', b"]"], titles(), "yelp", "are no JSON objects"),
+    "no JSON": ([b"users, items", b"1,2,3"], titles(), "yelp", "are no JSON objects (one begins with 'users, items"),
+    "a JSON array": ([b"[", b'{"a": 1},', b"]"], titles(), "yelp", "have the fields a, which is none"),
     "values": ([{"user_id": 1, "business_id": 2, "date": 3}], titles(), "yelp", "Its fields are right but"),
 }
 
