@@ -17,17 +17,26 @@ _SPACE = re.compile(r"\s+")
 _BLOCK = re.compile(r"<(script|style)\b[^<>]*>.*?(?:</\1\s*>|$)|<!--.*?(?:-->|$)", re.I | re.S)
 _TAG = re.compile(r"</?[a-z!?][^<>]*>", re.I)
 _OPEN_TAG = re.compile(r"<[a-z]+\s+[a-z-]+\s*=[^<>]*$", re.I)  # cut off in the middle: <span class="a-size
+_ATTRIBUTE = re.compile(r"""(?:[a-z-]+\s*=\s*["'])?([^"<>]*)"\s*/?>""")  # of a tag whose beginning was cut off: Soap">
+_SELF_CLOSED = re.compile(r"""["']\s*/>$""")  # … and nothing that anybody would write: Men's "Soap" />
+_CLASSES = re.compile(
+    r"[a-z0-9_ -]*-[a-z0-9_ -]*[\"']\s*/?>\s*(?=\S)"
+)  # … or that of a tag around: a-size-medium">Soap
+_JOINERS = re.compile("[\u200c\u200d]")
 _SCRIPT = re.compile(
     r"getTime\s*\(|\bfunction\s*\w*\s*\([^()]*\)\s*\{|\bvar\s+\w+\s*=|\bdocument\.\w+\s*[(=]|\{[^{}]*:[^{}]*;[^{}]*\}"
 )
+_OTHER_MEANING = ("<super>", "<sub>", "<fraction>", "<circle>", "<square>")  # 5½ is not 51⁄2, nor J² J2
+VIRAMA = 9  # its canonical combining class
 _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn"}  # control, format (bidi, zero width), surrogate, private, unassigned
 
 
 def clean_title(raw: object, limit: int = 500) -> str | None:
     """One line of visible text, at most `limit` characters, or None where nothing readable is left.
 
-    Entities are resolved and tags stripped (also when one hid the other), compatibility forms normalised (NFKC),
-    control, bidirectional and invisible characters dropped, white space collapsed. A title that is nothing but markup,
+    Entities are resolved and tags stripped (also when one hid the other, or what began it was cut off), forms that only
+    look different normalised (full width, ligatures; not ½ or ²), control, bidirectional and invisible characters
+    dropped (not the joiners of Persian or of an emoji), white space collapsed. A title that is nothing but markup,
     or is a piece of script or style sheet, counts as missing. Of a list, the first usable element counts. Cleaning a
     clean title changes nothing.
     """
@@ -50,9 +59,42 @@ def _pass(text: str) -> str:
     """One round of cleaning; what one round uncovers (`&lt;b&gt;`), the next removes."""
     if _SCRIPT.search(text):
         return ""
-    text = unicodedata.normalize("NFKC", html.unescape(text))
-    text = _OPEN_TAG.sub("", _TAG.sub(" ", _BLOCK.sub(" ", text)))
-    return _SPACE.sub(" ", "".join(c for c in text if c.isspace() or _visible(c)))
+    text = _normal(html.unescape(text))
+    text = _OPEN_TAG.sub("", _TAG.sub(" ", _BLOCK.sub(" ", text))).strip()
+    if cut_off := _ATTRIBUTE.fullmatch(text):
+        text = cut_off[1]
+    elif around := _CLASSES.match(text):
+        text = text[around.end() :]
+    text = _SELF_CLOSED.sub("", text)
+    text = "".join(c for c in text if c.isspace() or _visible(c) or c in "\u200c\u200d")
+    return _SPACE.sub(" ", _JOINERS.sub(_if_it_joins, text))
+
+
+def _normal(text: str) -> str:
+    """NFKC, which makes one of what only looks different and leaves no disguised bracket; but what would mean something
+    else in it stays as it is.
+    """
+    kept = {c for c in set(text) if not c.isascii() and unicodedata.decomposition(c).startswith(_OTHER_MEANING)}
+    if not kept:
+        return unicodedata.normalize("NFKC", text)
+    pieces = re.split(f"([{''.join(kept)}])", text)
+    return unicodedata.normalize("NFC", "".join(p if p in kept else unicodedata.normalize("NFKC", p) for p in pieces))
+
+
+def _if_it_joins(joiner: re.Match[str]) -> str:
+    """A zero-width joiner or non-joiner where it changes what is seen: behind a virama, between Arabic letters (RFC
+    5892, A.1 and A.2), and between the parts of an emoji.
+    """
+    text, place = joiner.string, joiner.start()
+    before = text[max(0, place - 8) : place]
+    if before and unicodedata.combining(before[-1]) == VIRAMA:
+        return joiner[0]
+    left = next((c for c in reversed(before) if unicodedata.category(c) != "Mn"), " ")
+    right = text[place + 1 : place + 2] or " "
+    if unicodedata.bidirectional(left) == unicodedata.bidirectional(right) == "AL":
+        return joiner[0]
+    pictures = unicodedata.category(left) in {"So", "Sk"} and unicodedata.category(right) == "So"
+    return joiner[0] if pictures and joiner[0] == "\u200d" else ""
 
 
 def _visible(character: str) -> bool:
