@@ -28,6 +28,7 @@ from llmser_tasks import sequences as splitting
 from llmser_tasks.augmentation import asking, ccg
 from llmser_tasks.augmentation import pseudo as pseudo_prior
 from llmser_tasks.augmentation import snf as noise_filter
+from llmser_tasks.augmentation.askable import FEW, Askable
 from llmser_tasks.augmentation.catalogue import Catalogue
 from llmser_tasks.augmentation.picks import Picks
 from llmser_tasks.augmentation.warm import Start
@@ -35,6 +36,7 @@ from llmser_tasks.config import RunConfig
 from llmser_tasks.encoder import Encoder, locate
 from llmser_tasks.errors import InputError, LlmserError, StorageError, Waiting
 from llmser_tasks.estimate import estimate as estimate_questions
+from llmser_tasks.ingest import report as ingest_report
 from llmser_tasks.ingest.inbox import signature
 from llmser_tasks.llm import embedded as embedded_ranker
 from llmser_tasks.llm.endpoint import RANKER, Endpoint
@@ -42,6 +44,7 @@ from llmser_tasks.llm.prices import priced
 from llmser_tasks.reliability import dct, rcs, record, score
 from llmser_tasks.reliability import reason as reasoning
 from llmser_tasks.sequences.changes import Changes, Former
+from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.warehouse import acceptance, publications, refreshes, runs
 from llmser_tasks.warehouse import batches as batch_rows
 from llmser_tasks.warehouse.engine import transaction
@@ -123,8 +126,12 @@ def ingest(run: Run) -> Made:
         inbox = settings.inbox()
         there = signature(inbox, run.dataset)
         made = ingestion.ingest(run.workspace, run.config.dataset, recorder, inbox=inbox)
+        facts = run.workspace.summary(made)
+        log.info("%s.", ingest_report.line(run.dataset, facts))
+        for warning in ingest_report.warnings(run.dataset, facts):
+            log.warning("%s", warning)
         refreshes.taken_in(run.database_url, run.dataset, run.run_id, there)
-        if run.workspace.summary(made)["synthetic"]:
+        if facts["synthetic"]:
             with transaction(run.database_url) as connection:
                 runs.mark_synthetic(connection, run.run_id)
         return _made(run, recorder, {"ingest": made})
@@ -139,7 +146,27 @@ def sequences(run: Run, refs: Refs) -> Made:
         if not run.config.without("arv"):
             locate(run.config.reliability.encoder)  # one that is not there must not be missed after all was paid for
         runs.note_tail_threshold(run.database_url, run.run_id, _tail_threshold(run, references))
+        _someone_to_ask(run, made, recorder)
     return references | (changes(run, references) if run.config.refresh.incremental else {})
+
+
+def _someone_to_ask(run: Run, made: Mapping[str, Artefact], recorder: Recorder) -> None:
+    """Note of how many users anything can be asked.
+
+    Raises:
+        InputError: of none, so that LLMSeR would be the base and all that follows would be for nothing.
+    """
+    histories = Histories.read(run.workspace.folder(made["training"]) / "histories.parquet")
+    found = Askable.of(histories, Catalogue.read(run.workspace.folder(made["catalogue"])), run.config)
+    recorder.summary({**(recorder.facts or {}), "askable": asdict(found)})
+    if not found.gaining:
+        raise InputError(
+            f"Nobody of dataset {run.dataset} can be asked anything: {found.sentence()}. So the run ends before"
+            " anything is trained; set items to the dump with these items' titles, or leave the questions out (without:"
+            " snf, arv)."
+        )
+    if found.gaining < FEW * found.users:
+        log.warning("%s.", found.sentence())
 
 
 def changes(run: Run, refs: Refs) -> Made:

@@ -385,7 +385,7 @@ def test_sample_then_ingest(home: Path) -> None:
     read = invoke("ingest", "--dataset", "sample", "--reviews", reviews, "--items", items)
     assert read.exit_code == 0, read.stderr
     assert json.loads(Path(read.stdout.strip()).read_text())["synthetic"] is True
-    assert "sample (SYNTHETIC)" in read.stderr
+    assert "sample (SYNTHETIC)" in read.stderr and "% of the items" in read.stderr and "WARNING" not in read.stderr
 
 
 def test_a_sample_takes_the_place_of_a_sample_alone(home: Path, tmp_path: Path) -> None:

@@ -301,6 +301,31 @@ def test_a_dataset_file_fills_what_is_not_given(tmp_path: Path, url: str, monkey
     assert pipeline.load("file", workspace=run.workspace, database_url=url) == run
 
 
+def test_a_run_that_can_ask_nobody_ends_before_anything_is_trained(
+    tmp_path: Path, url: str, llm: Double, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LLMSER_HOME", str(tmp_path))
+    people = {f"U{n}": [1 + n % 4, 5 + n % 2, 7 + n % 9, 17 + n % 7] for n in range(60)}  # masked are 5 and 6
+    values = SMALL | {"dataset": "mute"} | write_dumps(tmp_path / "dumps", people)  # which have no title
+    given: dict[str, Any] = {
+        "workspace": Workspace(tmp_path / "artefacts"),
+        "database_url": url,
+        "endpoint": llm.endpoint,
+    }
+    llm.reset()
+    with pytest.raises(InputError, match=r"can be asked anything: 20 of 22 items.*reason: 0 of 60.*before anything is"):
+        pipeline.run_all(values, run_id="mute", **given)
+    assert set(states(url, "mute")) == {"ingest", "sequences"} and not llm.asked
+    assert runs.askable(url, "mute") == {
+        "users": 60,
+        "steps": {"snf": 60, "reason": 0},
+        "gaining": 0,
+        "titled": 20,
+        "items": 22,
+    }
+    pipeline.run_all(values | {"without": ["snf", "arv"]}, run_id="asked for", **given)  # nobody is asked on purpose
+
+
 def test_a_step_out_of_turn_says_what_is_missing(tmp_path: Path, url: str) -> None:
     run = pipeline.start("turn", {}, workspace=Workspace(tmp_path), database_url=url)
     with pytest.raises(InputError, match="The artefact ingest has not been made yet"):

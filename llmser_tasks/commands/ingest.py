@@ -18,6 +18,7 @@ from llmser_tasks.console import echo
 def ingest(ctx: click.Context, /, **options: Any) -> None:
     """Read a dataset's dumps into the artefact store, without a run; the report's path goes to stdout."""
     from llmser_tasks.ingest import ingest as read
+    from llmser_tasks.ingest import report
 
     dataset = settings.configuration(given(ctx, options)).dataset
     workspace = settings.workspace()
@@ -26,12 +27,8 @@ def ingest(ctx: click.Context, /, **options: Any) -> None:
     with shown(console, f"Reading {dataset.name}") as progress:
         artefact = read(workspace, dataset, progress, inbox=settings.inbox())
     facts = workspace.summary(artefact)
-    after, lines = facts["after"], facts["lines"]
-    name = f"{dataset.name} (SYNTHETIC)" if facts["synthetic"] else dataset.name
-    console.print(
-        f"{name}: {after['users']:,} users, {after['items']:,} items,"
-        f" {after['interactions']:,} interactions of {lines['read']:,} lines; {lines['quarantined']:,} quarantined"
-        f"{'; unchanged' if artefact.unchanged else ''}.",
-        markup=False,
-    )
+    unchanged = "; unchanged" if artefact.unchanged else ""
+    console.print(f"{report.line(dataset.name, facts)}{unchanged}.", markup=False)
+    for warning in report.warnings(dataset.name, facts):
+        console.print(f"WARNING: {warning}", markup=False, style="yellow")
     echo(workspace.folder(artefact) / "report.json")

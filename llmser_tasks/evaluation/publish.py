@@ -100,6 +100,7 @@ def publish(
                 ingest=ingest_report,
                 answered_by=_answered_by(connection, run_id),
                 costs=_costs(connection, run_id),
+                asked=_asked(connection, run_id),
             )
         )
         tables = {
@@ -144,6 +145,15 @@ def _answered_by(connection: Connection, run_id: str) -> dict[str, int]:
         " where p.run_id = :run and a.content is not null group by 1 order by 2 desc, 1"
     )
     return {row.name: row.questions for row in connection.execute(statement, {"run": run_id})}
+
+
+def _asked(connection: Connection, run_id: str) -> list[dict[str, Any]]:
+    """Per step the users it was about, and of how many of them there was something to ask."""
+    statement = text(
+        "select step, count(*) as users, count(question_key) as asked from picks where run_id = :run"
+        " group by step order by step desc"
+    )
+    return [dict(row) for row in connection.execute(statement, {"run": run_id}).mappings()]
 
 
 def _costs(connection: Connection, run_id: str) -> list[dict[str, Any]]:

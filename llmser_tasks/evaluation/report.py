@@ -20,6 +20,7 @@ from llmser_tasks.evaluation.examples import Example
 from llmser_tasks.evaluation.metrics import METRICS
 from llmser_tasks.evaluation.protocols import FULL, uniform
 from llmser_tasks.evaluation.significance import in_percent, verdict
+from llmser_tasks.ingest.report import FEW_TITLES
 from llmser_tasks.names import BACKBONES, CONDITIONAL, INTERVALS, ONE_SEED
 
 MODELS = {"base": "Base", "llmser": "LLMSeR", "cooccurrence": "Co-occurrence", "popularity": "Popularity"}
@@ -42,6 +43,7 @@ class Report:
         ingest: the ingest report.
         answered_by: per name under which the endpoint answered, how many questions.
         costs: rows of the view run_costs.
+        asked: per step how many users it was about (`users`), and of how many there was something to ask (`asked`).
     """
 
     run_id: str
@@ -58,6 +60,7 @@ class Report:
     ingest: Mapping[str, Any]
     answered_by: Mapping[str, int] = field(default_factory=dict)
     costs: Sequence[Mapping[str, Any]] = ()
+    asked: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,8 @@ def render(report: Report) -> str:
             version=__version__,
             endpoint=report.config.llm.endpoint,
             embedded=_is_embedded(report),
-            asks=not {"snf", "reason"} <= _left_out(report.config),
+            asks=_asks(report),
+            few_titles=FEW_TITLES,
             backbone=BACKBONES[report.config.recommender.backbone],
             tiles=[(title, compared[FULL, group, "N@10"]) for group, title in TILES.items() if group in groups],
             beaten_by=[title for model, title in MODELS.items() if _beats(values, model)],
@@ -176,6 +180,13 @@ def _is_embedded(report: Report) -> bool:
     if report.answered_by:
         return any(name.startswith(RANKER) for name in report.answered_by)
     return report.config.llm.endpoint == EMBEDDED
+
+
+def _asks(report: Report) -> bool:
+    """Whether anybody was asked anything; as long as that is not known, whether the run has questions."""
+    if report.asked:
+        return any(row["asked"] for row in report.asked)
+    return not {"snf", "reason"} <= _left_out(report.config)
 
 
 def _left_out(config: RunConfig) -> set[str]:

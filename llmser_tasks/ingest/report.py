@@ -13,6 +13,7 @@ from llmser_tasks.ingest.filtering import Counts
 from llmser_tasks.ingest.reading import Read
 
 SYNTHETIC = "SYN-"  # what every user id of a synthetic dump begins with
+FEW_TITLES = 0.5  # share of items; below it people are warned
 SHORT = 8  # the paper's Figure 1: above 80 % of users are shorter than this
 
 
@@ -78,6 +79,11 @@ def facts(
             },
         },
     }
+    report["quarantined"] = [
+        {"file": name, "what": what, "lines": count}
+        for what, read in (("review", reviews), ("item", items))
+        for name, count in sorted(read.files.items())
+    ]
     for name, lines in report["lines"].items():
         reconcile(name, lines)
     return report
@@ -138,10 +144,48 @@ def summary(report: Mapping[str, Any]) -> dict[str, Any]:
     """The part that the manifest and the steps table keep."""
     reviews = report["lines"]["reviews"]
     return {
-        **{key: report[key] for key in ("synthetic", "source", "before", "after", "titles", "ties")},
+        **{key: report[key] for key in ("synthetic", "source", "before", "after", "titles", "ties", "quarantined")},
         "lengths": {key: value for key, value in report["lengths"].items() if key != "histogram"},
         "lines": reviews | {"quarantined": sum(reviews["quarantined"].values())},
     }
+
+
+def line(name: str, summary: Mapping[str, Any]) -> str:
+    """What a person reads of an ingest: how much is left, what it can be used for, what could not be read and where."""
+    after, titles, ties = summary["after"], summary["titles"], summary["ties"]
+    synthetic = " (SYNTHETIC)" if summary["synthetic"] else ""
+    bad = ", ".join(f"{shown(row['file'])}: {row['lines']:,} {row['what']} lines" for row in summary["quarantined"])
+    share = percent(ties["neighbours"])
+    order = f"; {share} of neighbours share a time, ordered by {ties['order']}" if ties["moments"] else ""
+    return (
+        f"{name}{synthetic}: {after['users']:,} users, {after['items']:,} items, {after['interactions']:,} interactions"
+        f" of {summary['lines']['read']:,} lines; titles for {percent(titles['coverage'])} of the items{order};"
+        f" quarantined {f'{bad} (see quarantine.parquet)' if bad else 'nothing'}"
+    )
+
+
+def warnings(name: str, summary: Mapping[str, Any]) -> list[str]:
+    """What a person must not overlook."""
+    titles, items = summary["titles"], summary["after"]["items"]
+    if titles["coverage"] >= FEW_TITLES:
+        return []
+    return [
+        f"Only {titles['with_title']:,} of {items:,} items of {name} have a title ({percent(titles['coverage'])}), and"
+        f" about the others no LLM can be asked; {titles['no_line']:,} have no line in the item dump: check that it is"
+        " the one that belongs to the reviews."
+    ]
+
+
+def percent(share: float) -> str:
+    """A share that is not 0 or 1 never reads as if it were."""
+    if 0 < share < 0.001 or 0.999 < share < 1:
+        return "less than 0.1 %" if share < 0.5 else "more than 99.9 %"
+    return f"{100 * share:.1f} %".replace(".0 %", " %")
+
+
+def shown(text: str) -> str:
+    """A name from outside as a terminal may have it."""
+    return "".join(c if c.isprintable() else "\ufffd" for c in text)
 
 
 def nothing_left(dataset: Dataset, reviews: Read, counts: Counts) -> InputError:

@@ -21,9 +21,14 @@ def show(database_url: str, run_id: str, console: Console) -> None:
     """Print base against LLMSeR per user group, and every model over all users (full ranking)."""
     run = runs.load(database_url, run_id)
     warning = "SYNTHETIC sample data: no finding about real users. " if run.synthetic else ""
-    if run.config.get("endpoint") == "llmser_ranker":
-        warning += "Answers by the embedding-ranker, which is no LLM."
-    groups = Table(title=f"Base against LLMSeR, NDCG@10, full ranking, {run.dataset}", caption=warning or None)
+    askable = runs.askable(database_url, run_id)
+    steps = (askable or {}).get("steps", {})
+    if run.config.get("endpoint") == "llmser_ranker" and (askable is None or any(steps.values())):
+        warning += "Answers by the embedding-ranker, which is no LLM. "
+    if askable and any(users < askable["users"] for users in steps.values()):
+        asked = ", ".join(f"{users:,} of {askable['users']:,} users in {step}" for step, users in steps.items())
+        warning += f"Could be asked: {asked}; {askable['titled']:,} of {askable['items']:,} items have a title."
+    groups = Table(title=f"Base against LLMSeR, NDCG@10, full ranking, {run.dataset}", caption=warning.strip() or None)
     for name in ("group", "users", "base", "LLMSeR", "difference", "p (Holm)"):
         groups.add_column(name, justify="left" if name == "group" else "right")
     one_seed = False

@@ -244,6 +244,14 @@ def spending(url: str, run_id: str) -> tuple[float, float | None]:
     return float(row[0]), row[1]
 
 
+def askable(url: str, run_id: str) -> dict[str, Any] | None:
+    """Of how many users the run's steps can ask (see `augmentation.askable`), as its step `sequences` found."""
+    statement = text("select summary -> 'askable' from steps where run_id = :run and step = 'sequences'")
+    with transaction(url) as connection:
+        found: dict[str, Any] | None = connection.scalar(statement, {"run": storable(run_id)})
+    return found
+
+
 def note_tail_threshold(url: str, run_id: str, threshold: int) -> None:
     """T, by which costs are told apart."""
     with transaction(url) as connection:

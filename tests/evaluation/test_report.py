@@ -141,6 +141,27 @@ def test_the_embedding_ranker_is_called_no_llm(report: Report) -> None:
     assert "not an LLM" in Page(render(replace(report, config=config, answered_by={"embedding-ranker": 12}))).text
 
 
+def test_where_nobody_could_be_asked_nobody_is_said_to_have_answered(report: Report) -> None:
+    asked = [{"step": "snf", "users": 348, "asked": 0}, {"step": "reason", "users": 348, "asked": 0}]
+    page = " ".join(
+        Page(
+            render(replace(report, asked=asked, ingest=INGEST | {"titles": {"coverage": 0.02, "different": 1}}))
+        ).text.split()
+    )
+    assert "questions were answered by" not in page and "no endpoint asked" in page
+    assert "0 of 348 users could be asked in snf" in page
+    assert "Only 2.0 % of the items have a title" in page
+    some = " ".join(Page(render(replace(report, asked=[{"step": "snf", "users": 348, "asked": 347}]))).text.split())
+    assert "questions were answered by" in some and "347 of 348 users could be asked in snf" in some
+
+
+def test_the_share_of_ties_is_in_the_report(report: Report) -> None:
+    ties = {"order": "file", "moments": 9, "neighbours": 0.439, "last_items": 0.435}
+    page = " ".join(Page(render(replace(report, ingest=INGEST | {"ties": ties}))).text.split())
+    assert "43.9 % of neighbouring interactions share a time, and 43.5 % of users' last items" in page
+    assert "the order of lines in the dump" in page
+
+
 @pytest.mark.parametrize(("shown", "places"), [("", 0), ("*", 3)])  # in its tile, the main table and the group table
 def test_stars_stand_only_where_the_rows_have_them(report: Report, shown: str, places: int) -> None:
     rows = [row | {"stars": shown if _first(row) else ""} for row in report.comparisons]

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from small_dumps import DAY, START, Ingested, full, review, titles, write
 
-from llmser_tasks.ingest.report import reconcile
+from llmser_tasks.ingest import report
+from llmser_tasks.ingest.report import percent, reconcile, warnings
 from llmser_tasks.workspace import Workspace
 
 
@@ -253,3 +254,32 @@ def test_no_work_file_stays(workspace: Workspace, tmp_path: Path) -> None:
 def test_a_workspace_whose_path_looks_like_a_pattern(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path / "odd [x] * year=2014 'it''s'")
     assert len(Ingested(workspace, write(tmp_path, full())).interactions) == 16
+
+
+def test_the_line_that_people_see_has_titles_ties_and_what_was_quarantined_where(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    lines = [*full(), review("u0", "i0", 30), b"?"]
+    meta = [{"asin": "i0", "title": "Soap"}, b"broken", b"{}"]
+    done = Ingested(workspace, write(tmp_path, lines, meta))
+    assert report.line("mine", done.summary) == (
+        "mine: 4 users, 4 items, 17 interactions of 18 lines; titles for 25 % of the items; 7.7 % of neighbours share a"
+        " time, ordered by hash; quarantined reviews.json: 1 review lines, items.json: 2 item lines (see"
+        " quarantine.parquet)"
+    )
+    (warning,) = warnings("mine", done.summary)
+    assert warning.startswith("Only 1 of 4 items of mine have a title (25 %)") and "3 have no line" in warning
+    fine = Ingested(workspace, write(tmp_path / "fine", full()))
+    assert report.line("mine", fine.summary).endswith("titles for 100 % of the items; quarantined nothing")
+    assert not warnings("mine", fine.summary)
+
+
+def test_a_share_never_reads_as_none_or_all_where_it_is_not() -> None:
+    assert [percent(share) for share in (0, 1e-6, 0.022, 0.5, 0.99999, 1)] == [
+        "0 %",
+        "less than 0.1 %",
+        "2.2 %",
+        "50 %",
+        "more than 99.9 %",
+        "100 %",
+    ]

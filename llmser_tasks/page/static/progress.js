@@ -11,13 +11,21 @@ export async function progress(state, again) {
   const grid = batches(state, again);
   const update = (now) => {
     tiles.replaceChildren(...summary(now.run));
-    without.replaceChildren(...accepted(now.run));
+    without.replaceChildren(...untitled(now.run), ...accepted(now.run));
     steps.replaceChildren(...now.run.steps.map((step) => line(step, now.run)));
     grid.update(now);
   };
   update(state);
   const head = el("div", { class: "spread" }, el("h2", {}, "Steps"), download(csv("steps", { run: state.run.run_id })));
   return [[tiles, without, grid.element, el("section", { class: "card" }, head, steps)], update];
+}
+
+function untitled(run) {
+  const askable = run.askable;
+  if (!askable || Object.values(askable.steps).every((users) => users === askable.users)) return [];
+  const asked = Object.entries(askable.steps).map(([step, users]) => `${whole(users)} of ${whole(askable.users)} users in ${step}`).join(", ");
+  const few = askable.gaining * 2 < askable.users;
+  return [el("p", { class: few ? "banner" : "muted" }, el("strong", {}, "Can be asked"), `: ${asked}. ${whole(askable.titled)} of ${whole(askable.items)} items have a title; about the others there is nothing to ask.`)];
 }
 
 function accepted(run) {

@@ -40,7 +40,8 @@ STEP_ROWS = """
     from steps where run_id = :run group by step
 """
 TRAINED = (
-    "select (summary #>> '{training,users}')::bigint as users from steps where run_id = :run and step = 'sequences'"
+    "select (summary #>> '{training,users}')::bigint as users, summary -> 'askable' as askable"
+    " from steps where run_id = :run and step = 'sequences'"
 )
 BATCHES = f"""
     select step, batch, label, users, answered, failed, accepted, accepted_at, calls, prompt_tokens,
@@ -66,7 +67,11 @@ def run(url: str, run_id: str) -> Row:
     planned = _planned(batches, trained["users"] if trained else None)
     names = [*STEPS, *(step for step in noted if step not in STEPS)]
     steps = [_step(name, noted.get(name), planned.get(name, 1)) for name in names]
-    return found | {"steps": steps, "batches": batches, "planned": planned, "accepted": accepted}
+    return (
+        found
+        | {"steps": steps, "batches": batches, "planned": planned, "accepted": accepted}
+        | {"askable": trained["askable"] if trained else None}
+    )
 
 
 def _step(name: str, row: Row | None, parts: int) -> Row:

@@ -1,0 +1,60 @@
+"""Whom the questions can be about: an item without a title can be shown to nobody, and no answer about it be scored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmser_tasks.augmentation.catalogue import Catalogue
+from llmser_tasks.config import RunConfig
+from llmser_tasks.sequences.histories import Histories
+
+FEW = 0.5  # share of users, or of items with a title, below which people are warned
+
+
+@dataclass(frozen=True)
+class Askable:
+    """Training users of whom each step can ask, as far as their histories decide it.
+
+    Attributes:
+        users: all training users.
+        steps: of steps that the run does not leave out, how many users can be asked.
+        gaining: users whose weight α can be above 0, so that LLMSeR may differ from the base.
+        titled, items: of the catalogue.
+    """
+
+    users: int
+    steps: dict[str, int]
+    gaining: int
+    titled: int
+    items: int
+
+    @classmethod
+    def of(cls, histories: Histories, catalogue: Catalogue, config: RunConfig) -> Askable:
+        titled = catalogue.titled
+        gaining = np.ones(len(histories), bool)
+        steps = {}
+        if not config.without("snf"):  # some item of the history must have a title
+            gaining &= some(histories, titled)
+            steps["snf"] = int(gaining.sum())
+        if not config.without("arv"):  # the masked item must have one: titles are what ω compares
+            gaining &= titled[histories.last()]
+            if not config.without("reason"):
+                steps["reason"] = int(gaining.sum())
+        return cls(len(histories), steps, int(gaining.sum()), int(titled.sum()), len(titled) - 1)
+
+    def sentence(self) -> str:
+        """How many can be asked, and why not more."""
+        asked = "; ".join(f"{step}: {users:,} of {self.users:,} users" for step, users in self.steps.items())
+        return (
+            f"{self.titled:,} of {self.items:,} items have a title, so that few can be asked ({asked}), and LLMSeR can "
+            f"differ from the base for {self.gaining:,} users"
+        )
+
+
+def some(histories: Histories, titled: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(U,) whether any item of a history has a title."""
+    found = np.concatenate([[0], np.cumsum(titled[histories.items])])
+    return np.asarray(found[histories.offsets[1:]] > found[histories.offsets[:-1]])
