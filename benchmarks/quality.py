@@ -1,7 +1,7 @@
 """Base and LLMSeR of every backbone on Beauty and Yelp, three seeds, beside popularity and co-occurrence.
 
     python benchmarks/quality.py --data FOLDER [--dataset yelp_s3rec] [--backbones sasrec,gru4rec,bert4rec] [--seeds 42]
-        [--plain-inference]
+        [--plain-inference] [--ties file]
 
 FOLDER holds `amazon_beauty_2014/` and `yelp_s3rec/`. Histories are augmented once, by SASRec's candidates
 and the embedding ranker; what the seeds vary are the recommenders. Artefacts and answers are kept, so an interrupted
@@ -54,9 +54,11 @@ def main() -> None:
     parser.add_argument("--seeds", default="42,43,44")
     parser.add_argument("--epochs", type=int, default=200)
     parser.add_argument("--plain-inference", action="store_true")
+    parser.add_argument("--ties", choices=("hash", "file"), default="hash")
     arguments = parser.parse_args()
     values = dumps.values(arguments.data, arguments.dataset) | {
         "epochs": arguments.epochs,
+        "ties": arguments.ties,
         "seeds": [int(seed) for seed in arguments.seeds.split(",")],
         "enhance_inference": not arguments.plain_inference,
     }

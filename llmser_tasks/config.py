@@ -51,7 +51,9 @@ class Dataset(Section):
         "sample", description="Name of the dataset: its folder in the artefact store, its rows in Postgres."
     )
     source: Source = Field("amazon-2014", description="Format of the dumps. [design]")
-    reviews: str = Field("", description="Path of the review dump: JSON lines, plain, .gz, or Yelp's .tar.")
+    reviews: str = Field(
+        "", description="Path of the review dump: JSON lines or array, CSV or Parquet, plain or .gz; or Yelp's .tar."
+    )
     items: str = Field("", description="Path of the item dump (meta or business); inside the same .tar for Yelp.")
     user_core: int = Field(3, ge=1, description="Users with fewer interactions are dropped. [released code]")
     item_core: int = Field(

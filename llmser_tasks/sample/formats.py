@@ -172,6 +172,14 @@ def _business_yelp(x: Item) -> bytes:
     )
 
 
+def _rating(x: Interaction) -> bytes:
+    return _json(_without_none({"user": x.user, "item": x.item, "rating": x.rating, "timestamp": x.seconds}))
+
+
+def _rated(x: Item) -> bytes:
+    return _json(_without_none({"item": x.item, "title": x.title}))
+
+
 def _month_first(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%m %d, %Y")
 
@@ -192,4 +200,5 @@ FORMATS: dict[Source, Format] = {
         7,
         False,
     ),
+    "ratings": Format("ratings.json.gz", "items.json.gz", BEAUTY, _rating, _rated, 2016, 7, True),
 }

@@ -154,6 +154,18 @@ def test_what_readers_have_is_told_with_every_switch_and_who_was_kept_back(url: 
     assert run["unpublished"] == found["kept_back"][0]["unpublished"]
 
 
+def test_of_how_many_users_anything_can_be_asked_is_known_from_the_histories(url: str) -> None:
+    runs.create(url, "mute", DATASET, {})
+    assert progress.run(url, "mute")["askable"] is None and runs.askable(url, "mute") is None
+    execute(
+        url,
+        "insert into steps (run_id, step, state, summary) values ('mute', 'sequences', 'done',"
+        """ '{"askable": {"users": 9, "steps": {"snf": 0}, "gaining": 0, "titled": 1, "items": 7}}')""",
+    )
+    assert progress.run(url, "mute")["askable"] == runs.askable(url, "mute")
+    assert runs.askable(url, "mute") == {"users": 9, "steps": {"snf": 0}, "gaining": 0, "titled": 1, "items": 7}
+
+
 def test_accepted_users_are_counted_by_step_and_stand_in_their_batch(url: str) -> None:
     found = progress.run(url, STUCK)
     assert found["accepted"] == {"snf": 2} and progress.run(url, BROKEN)["accepted"] == {}
