@@ -16,6 +16,7 @@ from sqlalchemy import text
 
 from llmser_tasks import settings
 from llmser_tasks.augmentation import snf
+from llmser_tasks.augmentation.askable import Askable
 from llmser_tasks.augmentation.asking import Inquiry
 from llmser_tasks.augmentation.catalogue import Catalogue, Ints
 from llmser_tasks.augmentation.pools import POOLS
@@ -121,6 +122,8 @@ def before_training(
     """The same for a run that nobody has started: the dumps are read and split if they were not yet."""
     made = sequences(workspace, config.dataset, ingest(workspace, config.dataset, inbox=settings.inbox()))
     check_enough(workspace, config, made)
+    histories = Histories.read(workspace.folder(made["training"]) / "histories.parquet")
+    Askable.of(histories, Catalogue.read(workspace.folder(made["catalogue"])), config).check(config.dataset.name)
     return estimate(
         workspace,
         config,

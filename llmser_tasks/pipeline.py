@@ -159,12 +159,7 @@ def _someone_to_ask(run: Run, made: Mapping[str, Artefact], recorder: Recorder) 
     histories = Histories.read(run.workspace.folder(made["training"]) / "histories.parquet")
     found = Askable.of(histories, Catalogue.read(run.workspace.folder(made["catalogue"])), run.config)
     recorder.summary({**(recorder.facts or {}), "askable": asdict(found)})
-    if not found.gaining:
-        raise InputError(
-            f"Nobody of dataset {run.dataset} can be asked anything: {found.sentence()}. So the run ends before"
-            " anything is trained; set items to the dump with these items' titles, or leave the questions out (without:"
-            " snf, arv)."
-        )
+    found.check(run.dataset)
     if found.gaining < FEW * found.users:
         log.warning("%s.", found.sentence())
 

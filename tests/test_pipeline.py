@@ -323,6 +323,8 @@ def test_a_run_that_can_ask_nobody_ends_before_anything_is_trained(
         "titled": 20,
         "items": 22,
     }
+    with pytest.raises(InputError, match="can be asked anything"):
+        before_training(given["workspace"], configuration(values), endpoint=llm.endpoint, database_url=url)
     pipeline.run_all(values | {"without": ["snf", "arv"]}, run_id="asked for", **given)  # nobody is asked on purpose
 
 

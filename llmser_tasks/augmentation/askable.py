@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from llmser_tasks.augmentation.catalogue import Catalogue
 from llmser_tasks.config import RunConfig
+from llmser_tasks.errors import InputError
 from llmser_tasks.sequences.histories import Histories
 
 FEW = 0.5  # share of users, or of items with a title, below which people are warned
@@ -44,6 +45,18 @@ class Askable:
             if not config.without("reason"):
                 steps["reason"] = int(gaining.sum())
         return cls(len(histories), steps, int(gaining.sum()), int(titled.sum()), len(titled) - 1)
+
+    def check(self, dataset: str) -> None:
+        """
+        Raises:
+            InputError: nobody's α can be above 0, so that LLMSeR would be the base and a run for nothing.
+        """
+        if not self.gaining:
+            raise InputError(
+                f"Nobody of dataset {dataset} can be asked anything: {self.sentence()}. So the run ends before anything"
+                " is trained; set items to the dump with these items' titles, or leave the questions out (without: snf,"
+                " arv)."
+            )
 
     def sentence(self) -> str:
         """How many can be asked, and why not more."""

@@ -1,6 +1,6 @@
 """Dumps → interactions, users, items, a quarantine and a report.
 
-The rules, in the order in which they apply to a line:
+The rules, in the order in which they apply to a line (or an element of a JSON array, or a row of a table: `records`):
 
 1. A blank line is skipped and counted.
 2. A line that cannot be used (no JSON, a field missing, no id, no time) goes to quarantine.parquet with its number and
