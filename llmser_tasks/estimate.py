@@ -119,7 +119,11 @@ def estimate(
 def before_training(
     workspace: Workspace, config: RunConfig, *, endpoint: Endpoint, database_url: str
 ) -> list[Estimate]:
-    """The same for a run that nobody has started: the dumps are read and split if they were not yet."""
+    """The same for a run that nobody has started: the dumps are read and split if they were not yet.
+
+    Raises:
+        InputError: nobody can be asked, so that the run would end there.
+    """
     made = sequences(workspace, config.dataset, ingest(workspace, config.dataset, inbox=settings.inbox()))
     check_enough(workspace, config, made)
     histories = Histories.read(workspace.folder(made["training"]) / "histories.parquet")
