@@ -221,7 +221,8 @@ def _values(column: pa.Array) -> list[Any]:
         )
     elif pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
-    return column.to_pylist()
+    values: list[Any] = column.to_pylist()
+    return values
 
 
 def _cells(text: str, delimiter: str) -> list[str]:
