@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, cast
 
 from llmser_tasks.errors import InputError
 from llmser_tasks.ingest import looks
@@ -129,7 +129,7 @@ def content(dump: Dump, raw: IO[bytes]) -> Iterator[tuple[io.BufferedReader, str
     raw.seek(0)
     zipped = start.startswith(b"\x1f\x8b")
     plain = gzip.GzipFile(fileobj=raw, mode="rb") if zipped else raw
-    stream = io.BufferedReader(cast(io.RawIOBase, plain), BLOCK)
+    stream = io.BufferedReader(cast(Any, plain), BLOCK)
     if stream.peek(512)[257:262] != b"ustar":
         yield stream, None
         return

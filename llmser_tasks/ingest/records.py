@@ -67,7 +67,7 @@ class Records:
                 f"{path} cannot be read after line {self.count:,}: {error.strerror or error}; check the disk it is on."
             ) from None
 
-    def _streamed(self, raw: io.RawIOBase) -> Iterator[Block]:
+    def _streamed(self, raw: IO[bytes]) -> Iterator[Block]:
         with content(self.dump, raw) as (stream, member):
             self.name = f"{self.dump.path.name}/{member}" if member else self.dump.path.name
             start = _start(stream)
