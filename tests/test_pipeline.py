@@ -305,7 +305,7 @@ def test_a_run_that_can_ask_nobody_ends_before_anything_is_trained(
     tmp_path: Path, url: str, llm: Double, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LLMSER_HOME", str(tmp_path))
-    people = {f"U{n}": [1 + n % 4, 5 + n % 2, 7 + n % 9, 17 + n % 7] for n in range(60)}  # masked are 5 and 6
+    people = {f"U{n}": [1 + n % 4, 16, 5 + n % 2, 7 + n % 9, 17 + n % 7] for n in range(60)}  # masked are 5 and 6
     values = SMALL | {"dataset": "mute"} | write_dumps(tmp_path / "dumps", people)  # which have no title
     given: dict[str, Any] = {
         "workspace": Workspace(tmp_path / "artefacts"),
@@ -313,15 +313,15 @@ def test_a_run_that_can_ask_nobody_ends_before_anything_is_trained(
         "endpoint": llm.endpoint,
     }
     llm.reset()
-    with pytest.raises(InputError, match=r"can be asked anything: 20 of 22 items.*reason: 0 of 60.*before anything is"):
+    with pytest.raises(InputError, match=r"can be asked anything: 21 of 23 items.*reason: 0 of 60.*before anything is"):
         pipeline.run_all(values, run_id="mute", **given)
     assert set(states(url, "mute")) == {"ingest", "sequences"} and not llm.asked
     assert runs.askable(url, "mute") == {
         "users": 60,
         "steps": {"snf": 60, "reason": 0},
         "gaining": 0,
-        "titled": 20,
-        "items": 22,
+        "titled": 21,
+        "items": 23,
     }
     with pytest.raises(InputError, match="can be asked anything"):
         before_training(given["workspace"], configuration(values), endpoint=llm.endpoint, database_url=url)

@@ -80,7 +80,7 @@ def refuse_address(given: str, what: str) -> None:
     Raises:
         InputError: it is.
     """
-    if (found := _ADDRESS.match(given)) and not Path(given).exists():
+    if found := _ADDRESS.match(given):
         scheme = found[1].lower()
         how = {"s3": "aws s3 cp", "gs": "gcloud storage cp", "hf": "hf download"}.get(scheme, "curl -LO")
         raise InputError(
