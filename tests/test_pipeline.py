@@ -325,7 +325,7 @@ def test_a_run_that_can_ask_nobody_ends_before_anything_is_trained(
     }
     with pytest.raises(InputError, match="can be asked anything"):
         before_training(given["workspace"], configuration(values), endpoint=llm.endpoint, database_url=url)
-    pipeline.run_all(values | {"without": ["snf", "arv"]}, run_id="asked for", **given)  # nobody is asked on purpose
+    pipeline.run_all(values | {"without": ["snf", "arv"]}, run_id="asked-for", **given)  # nobody is asked on purpose
 
 
 def test_a_step_out_of_turn_says_what_is_missing(tmp_path: Path, url: str) -> None:
