@@ -22,7 +22,7 @@ from scaling import NOBODY, Point, synthetic
 
 from llmser_tasks.config import Augmentation, Backbone, Loss, Recommender
 from llmser_tasks.recommenders import train
-from llmser_tasks.sequences import Histories
+from llmser_tasks.sequences.histories import Histories
 
 ITEMS = 12_000
 LOSSES: tuple[Loss, ...] = ("bce", "sampled-softmax")

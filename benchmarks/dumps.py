@@ -7,7 +7,7 @@ from typing import Any
 
 from llmser_tasks import settings
 from llmser_tasks.ingest import ingest
-from llmser_tasks.sequences import sequences
+from llmser_tasks.sequences.artefacts import sequences
 from llmser_tasks.workspace import Artefact, Workspace
 
 YELP = {"reviews": "yelp_academic_dataset_review.json.gz", "items": "yelp_academic_dataset_business.json.gz"}

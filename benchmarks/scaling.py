@@ -28,7 +28,7 @@ import torch
 
 from llmser_tasks.config import Loss, Recommender
 from llmser_tasks.recommenders import Watch, gather, load, objective, ranks, top_k, train
-from llmser_tasks.sequences import Histories
+from llmser_tasks.sequences.histories import Histories
 
 MIB = 1 << 20
 NOBODY = Watch(Histories.of([], []), np.zeros(0, np.int32), Histories.of([], []))

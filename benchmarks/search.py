@@ -33,7 +33,9 @@ from llmser_tasks import config, settings
 from llmser_tasks.augmentation.ccg import catalogue_size
 from llmser_tasks.evaluation.baselines import WINDOW, distinct
 from llmser_tasks.recommenders import Watch, bert4rec, train
-from llmser_tasks.sequences import Histories, read_targets
+from llmser_tasks.recommenders.batches import users_per_step
+from llmser_tasks.sequences.histories import Histories
+from llmser_tasks.sequences.targets import read_targets
 
 BACKBONES = ("sasrec", "gru4rec", "bert4rec")
 MASK = "mask_probability"  # BERT4Rec's, a constant of its module
@@ -143,7 +145,7 @@ def search(
     for changed in SETTINGS + (MASKED if backbone == "bert4rec" else []):
         if only is not None and not only.issuperset(changed):
             continue
-        if changed == {"batch_size": default.users_per_step(len(data.training))}:
+        if changed == {"batch_size": users_per_step(default, len(data.training))}:
             continue
         asked = {
             "data": data.name,

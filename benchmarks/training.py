@@ -47,7 +47,8 @@ from llmser_tasks import settings
 from llmser_tasks.augmentation.ccg import catalogue_size
 from llmser_tasks.config import Recommender
 from llmser_tasks.evaluation.metrics import per_user
-from llmser_tasks.sequences import Histories, read_targets
+from llmser_tasks.sequences.histories import Histories
+from llmser_tasks.sequences.targets import read_targets
 
 PEERS = Path(__file__).parent / "peers"
 REPEATS = 3

@@ -10,10 +10,10 @@ import hashlib
 import json
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
@@ -42,6 +42,20 @@ class Section(BaseModel):
     """A group of knobs: unknown names are refused, values do not change after they were checked."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def resolved(self, reads: Set[str]) -> dict[str, Any]:
+        """What comes of those knobs that code reads which reads these attributes, JSON-ready: a result depends on it.
+
+        Whatever works a value out here, from a default or from other knobs, has its place in `_resolved`.
+        """
+        dump = self.model_dump(mode="json")
+        return {
+            name: getattr(self, worked_out) if worked_out else dump[name]
+            for name in type(self).model_fields
+            if {name, worked_out := self._resolved.get(name, "")} & reads
+        }
+
+    _resolved: ClassVar[Mapping[str, str]] = {}  # knob → the property that says what comes of it
 
 
 class Dataset(Section):
@@ -160,11 +174,18 @@ class Recommender(Section):
             raise ValueError(f"negatives_from {self.negatives_from!r} needs the loss sampled-softmax")
         return self
 
-    def users_per_step(self, users: int) -> int:
-        """As set, or what the search on validation items found for so many training users."""
-        if self.batch_size is not None:
-            return self.batch_size
-        return 128 if users < 2_000 else 256
+    _resolved: ClassVar[Mapping[str, str]] = {
+        "dropout": "dropout_rate",
+        "averaging": "averaging_rate",
+        "negatives": "negatives_drawn",
+        "batch_size": "batch_sizes",
+    }
+
+    @property
+    def batch_sizes(self) -> tuple[tuple[int | None, int], ...]:
+        """(below so many training users, users per batch), the first that fits: as set, or what the search on
+        validation items found."""
+        return ((2_000, 128), (None, 256)) if self.batch_size is None else ((None, self.batch_size),)
 
     @property
     def dropout_rate(self) -> float:

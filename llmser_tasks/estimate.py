@@ -8,7 +8,7 @@ what the same model answered before; where it never did, from rules of thumb.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,8 +29,10 @@ from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.prompts import Question
 from llmser_tasks.llm.ratelimit import BYTES_PER_TOKEN, WINDOW_S
 from llmser_tasks.reliability import reason
-from llmser_tasks.sequences import check_enough, sequences
+from llmser_tasks.sequences.artefacts import sequences
+from llmser_tasks.sequences.enough import check_enough
 from llmser_tasks.sequences.histories import Histories
+from llmser_tasks.warehouse.claims import Claims
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.workspace import Artefact, Workspace
 
@@ -124,12 +126,13 @@ def before_training(
     Raises:
         InputError: nobody can be asked, so that the run would end there.
     """
-    made = sequences(workspace, config.dataset, ingest(workspace, config.dataset, inbox=settings.inbox()))
-    check_enough(workspace, config, made)
-    histories = Histories.read(workspace.folder(made["training"]) / "histories.parquet")
-    Askable.of(histories, Catalogue.read(workspace.folder(made["catalogue"])), config).check(config.dataset.name)
+    store = replace(workspace, claims=Claims(database_url))
+    made = sequences(store, config.dataset, ingest(store, config.dataset, inbox=settings.inbox()))
+    check_enough(store, config, made)
+    histories = Histories.read(store.folder(made["training"]) / "histories.parquet")
+    Askable.of(histories, Catalogue.read(store.folder(made["catalogue"])), config).check(config.dataset.name)
     return estimate(
-        workspace,
+        store,
         config,
         training=made["training"],
         catalogue=made["catalogue"],

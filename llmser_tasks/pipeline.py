@@ -14,7 +14,7 @@ import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from statistics import fmean
 from typing import Any
@@ -22,9 +22,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llmser_tasks import config, evaluation, refresh, settings
+from llmser_tasks import config, refresh, settings
 from llmser_tasks import ingest as ingestion
-from llmser_tasks import sequences as splitting
 from llmser_tasks.augmentation import asking, ccg
 from llmser_tasks.augmentation import pseudo as pseudo_prior
 from llmser_tasks.augmentation import snf as noise_filter
@@ -36,6 +35,8 @@ from llmser_tasks.config import RunConfig
 from llmser_tasks.encoder import Encoder, locate
 from llmser_tasks.errors import InputError, LlmserError, StorageError, Waiting
 from llmser_tasks.estimate import estimate as estimate_questions
+from llmser_tasks.evaluation import evaluate as evaluation
+from llmser_tasks.evaluation import publish as publishing
 from llmser_tasks.ingest import report as ingest_report
 from llmser_tasks.ingest.inbox import signature
 from llmser_tasks.llm import embedded as embedded_ranker
@@ -43,10 +44,12 @@ from llmser_tasks.llm.endpoint import RANKER, Endpoint
 from llmser_tasks.llm.prices import priced
 from llmser_tasks.reliability import dct, rcs, record, score
 from llmser_tasks.reliability import reason as reasoning
+from llmser_tasks.sequences import artefacts as splitting
 from llmser_tasks.sequences.changes import Changes, Former
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.warehouse import acceptance, publications, refreshes, runs
 from llmser_tasks.warehouse import batches as batch_rows
+from llmser_tasks.warehouse.claims import Claims
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.failures import RUN, Failure, of_error
 from llmser_tasks.warehouse.liveness import living
@@ -114,7 +117,8 @@ def load(run_id: str, *, workspace: Workspace, database_url: str) -> Run:
         InputError: there is none.
     """
     row = runs.load(database_url, run_id)
-    return Run(run_id, config.from_flat(row.settings), workspace, database_url, row.refreshes)
+    shared = replace(workspace, claims=Claims(database_url))
+    return Run(run_id, config.from_flat(row.settings), shared, database_url, row.refreshes)
 
 
 # Dumps to histories --------------------------------------------------------------------------------------------------
@@ -476,7 +480,7 @@ def publish(run: Run, refs: Refs) -> publications.KeptBack | None:
         chosen = [_artefact(refs, f"weighted/{seed}") for seed in run.config.evaluation.seeds]
         validation = fmean(run.workspace.summary(model)["ndcg"] for model in chosen)
         report = run.workspace.folder(_artefact(refs, "ingest")) / "report.json"
-        written, kept_back = evaluation.publish(
+        written, kept_back = publishing.publish(
             run.database_url,
             run.run_id,
             run.workspace,

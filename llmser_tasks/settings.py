@@ -2,28 +2,84 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from llmser_tasks import config
 from llmser_tasks.config import RunConfig
-from llmser_tasks.errors import StorageError
+from llmser_tasks.errors import InputError, StorageError
 from llmser_tasks.workspace import Workspace
+
+log = logging.getLogger(__name__)
 
 PRESETS = Path(__file__).parent / "presets"
 
 
 def home() -> Path:
-    """LLMSER_HOME, by default `.llmser` in the current folder: state, the embedded database and the artefacts."""
-    return Path(os.environ.get("LLMSER_HOME") or ".llmser").absolute()
+    """LLMSER_HOME, by default `.llmser` in the current folder: state, the embedded database and the artefacts.
+
+    Raises:
+        InputError: it is no folder but a URL.
+    """
+    return folder("LLMSER_HOME", ".llmser")
 
 
 def workspace() -> Workspace:
-    """The artefact store: LLMSER_ARTEFACTS, by default `artefacts` below the home."""
-    return Workspace(Path(os.environ.get("LLMSER_ARTEFACTS") or home() / "artefacts").absolute())
+    """The artefact store: LLMSER_ARTEFACTS, by default `artefacts` below the home.
+
+    Raises:
+        InputError: it is no folder but a URL.
+    """
+    return Workspace(artefacts(home()))
+
+
+def artefacts(home: Path) -> Path:
+    """The folder of the artefact store.
+
+    Raises:
+        InputError: LLMSER_ARTEFACTS is no folder but a URL.
+    """
+    return folder("LLMSER_ARTEFACTS", home / "artefacts")
+
+
+def folder(variable: str, default: Path | str) -> Path:
+    """The folder that a variable of the environment names.
+
+    Raises:
+        InputError: it is no folder but a URL.
+    """
+    given = os.environ.get(variable) or str(default)
+    if scheme := re.match(r"([a-z][a-z0-9+.-]+):/", given, re.IGNORECASE):
+        advice = (
+            "give its path alone"
+            if scheme[1].lower() == "file"
+            else "buckets cannot be used yet, so give a folder that all workers see"
+        )
+        raise InputError(f"{variable} is a URL ({scheme[1]}:), where a folder is needed; {advice}.")
+    return Path(given).absolute()
+
+
+def claimed(store: Workspace) -> Workspace:
+    """The store with who makes what claimed in the warehouse, where one is at hand without starting it.
+
+    Without one nothing is mixed either: two who make the same on two machines do so side by side.
+    """
+    from llmser_tasks.warehouse.claims import Claims
+    from llmser_tasks.warehouse.migrations import migrate
+
+    try:
+        url = database_url()
+        migrate(url)
+    except StorageError as error:
+        log.debug("Nothing is claimed: %s", error)
+        return store
+    return replace(store, claims=Claims(url))
 
 
 def inbox() -> str:

@@ -83,9 +83,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
         return lambda folder: recommenders.train(SMALL, world.histories, ITEMS, seed, folder, watch=watch) and None
 
     def made(step: str, write: Callable[[Path], None]) -> Artefact:
-        return world.workspace.produce(
-            step, DATASET, lambda folder: write(folder) or {}, inputs={}, config={}, packages=()
-        )
+        return world.workspace.produce(step, DATASET, lambda folder: write(folder) or {}, inputs={}, config={})
 
     test = Targets(np.flatnonzero(tested).astype(np.int32), between.select(tested), (after % ITEMS + 1)[tested])
     # the weighted model is just another one here: what evaluation does with it is what counts

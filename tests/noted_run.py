@@ -5,7 +5,7 @@ from __future__ import annotations
 from evaluated_world import Trained
 
 from llmser_tasks.config import RunConfig, to_flat
-from llmser_tasks.evaluation import evaluate
+from llmser_tasks.evaluation.evaluate import evaluate
 from llmser_tasks.warehouse import runs, steps
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.workspace import Artefact

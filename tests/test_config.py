@@ -6,6 +6,7 @@ import pytest
 
 from llmser_tasks.config import RunConfig, from_flat, load_dataset_defaults, parameters, to_flat
 from llmser_tasks.errors import InputError
+from llmser_tasks.recommenders.batches import users_per_step
 
 
 def test_flat_names_are_unique_and_explained() -> None:
@@ -49,8 +50,8 @@ def test_bad_values_are_named(values: dict, sentence: str) -> None:
 
 def test_a_batch_is_smaller_where_users_are_few() -> None:
     recommender = RunConfig().recommender
-    assert [recommender.users_per_step(users) for users in (10, 1_999, 2_000, 10**6)] == [128, 128, 256, 256]
-    assert from_flat({"batch_size": 7}).recommender.users_per_step(10**6) == 7
+    assert [users_per_step(recommender, users) for users in (10, 1_999, 2_000, 10**6)] == [128, 128, 256, 256]
+    assert users_per_step(from_flat({"batch_size": 7}).recommender, 10**6) == 7
 
 
 @pytest.mark.parametrize(

@@ -283,7 +283,7 @@ def test_a_run_that_breaks_does_not_look_as_if_it_ran(
     def broken(*_: Any, **__: Any) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(pipeline.evaluation, "publish", broken)
+    monkeypatch.setattr(pipeline.publishing, "publish", broken)
     with pytest.raises(ZeroDivisionError):
         pipeline.run_all(
             values, workspace=Workspace(shared / "artefacts"), database_url=url, endpoint=llm.endpoint, run_id="breaks"

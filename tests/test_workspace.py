@@ -14,8 +14,6 @@ import pytest
 from llmser_tasks.errors import StorageError
 from llmser_tasks.workspace import Workspace
 
-PACKAGES = ("llmser_tasks.sequences",)
-
 
 def write_value(value: int, calls: list[int] | None = None):
     def write(folder: Path) -> dict[str, int]:
@@ -28,7 +26,7 @@ def write_value(value: int, calls: list[int] | None = None):
 
 
 def produce(workspace: Workspace, value: int, calls: list[int] | None = None, **changes):
-    arguments = {"inputs": {"dump": "abc"}, "config": {"n": 1}, "packages": PACKAGES} | changes
+    arguments = {"inputs": {"dump": "abc"}, "config": {"n": 1}} | changes
     return workspace.produce("step", "sample", write_value(value, calls), **arguments)
 
 
@@ -59,10 +57,7 @@ def test_inputs_count_by_content(tmp_path: Path) -> None:
     one, other = produce(workspace, 5, config={"n": 1}), produce(workspace, 5, config={"n": 2})
     assert one.path != other.path
     assert one.content == other.content
-    below = [
-        workspace.produce("below", "sample", write_value(0), inputs={"up": up}, config={}, packages=PACKAGES)
-        for up in (one, other)
-    ]
+    below = [workspace.produce("below", "sample", write_value(0), inputs={"up": up}, config={}) for up in (one, other)]
     assert below[0].path == below[1].path
     assert below[1].unchanged
 
@@ -75,8 +70,8 @@ def test_failed_step_leaves_nothing_to_be_used(tmp_path: Path) -> None:
         raise ValueError("broken")
 
     with pytest.raises(ValueError, match="broken"):
-        workspace.produce("step", "sample", fail, inputs={}, config={}, packages=PACKAGES)
-    artefact = workspace.produce("step", "sample", write_value(1), inputs={}, config={}, packages=PACKAGES)
+        workspace.produce("step", "sample", fail, inputs={}, config={})
+    artefact = workspace.produce("step", "sample", write_value(1), inputs={}, config={})
     assert not (workspace.folder(artefact) / "half.parquet").exists()
 
 
@@ -85,7 +80,7 @@ def test_full_disk_is_one_sentence(tmp_path: Path) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
 
     with pytest.raises(StorageError, match="No space left on device; free space"):
-        Workspace(tmp_path).produce("step", "sample", fail, inputs={}, config={}, packages=PACKAGES)
+        Workspace(tmp_path).produce("step", "sample", fail, inputs={}, config={})
 
 
 def test_missing_artefact_names_the_step_to_rerun(tmp_path: Path) -> None:
@@ -112,8 +107,7 @@ def write(folder):
 
 workspace = Workspace(Path(sys.argv[1]))
 resumable = sys.argv[2] == "resume"
-packages = ("llmser_tasks.sequences",)
-a = workspace.produce("step", "d", write, inputs={}, config={}, packages=packages, resumable=resumable)
+a = workspace.produce("step", "d", write, inputs={}, config={}, resumable=resumable)
 print((workspace.folder(a) / "x.parquet").read_text())
 """
 

@@ -55,8 +55,8 @@ def make_world(workspace: Workspace, histories: Mapping[int, Sequence[int]], tit
     return World(
         workspace,
         made,
-        workspace.produce("training", DATASET, training, inputs={}, config={"h": str(histories)}, packages=()),
-        workspace.produce("catalogue", DATASET, catalogue, inputs={}, config={"t": list(titles)}, packages=()),
+        workspace.produce("training", DATASET, training, inputs={}, config={"h": str(histories)}),
+        workspace.produce("catalogue", DATASET, catalogue, inputs={}, config={"t": list(titles)}),
         len(titles),
     )
 
@@ -70,7 +70,7 @@ def make_lists(workspace: Workspace, step: str, file: str, lists: Mapping[int, S
         pq.write_table(made.to_arrow({"sources": sources}), folder / file)
         return {}
 
-    return workspace.produce(step, DATASET, write, inputs={}, config={"lists": str(lists)}, packages=())
+    return workspace.produce(step, DATASET, write, inputs={}, config={"lists": str(lists)})
 
 
 def walks(users: int, items: int, seed: int = 0) -> dict[int, list[int]]:

@@ -19,18 +19,10 @@ from llmser_tasks.augmentation import warm
 from llmser_tasks.augmentation.held_out import note_held, split_last
 from llmser_tasks.augmentation.pools import earlier_pools, random_pools, write_pools
 from llmser_tasks.progress import Progress, silent
+from llmser_tasks.recommenders.backbones import module_in
 from llmser_tasks.sequences.changes import Changes, Former
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.workspace import Artefact, Workspace
-
-PACKAGES = ("llmser_tasks.augmentation.ccg", *warm.PACKAGES, "llmser_tasks.sequences.histories")
-POOL_PACKAGES = (
-    "llmser_tasks.augmentation.ccg",
-    "llmser_tasks.augmentation.pools",
-    "llmser_tasks.recommenders",
-    "llmser_tasks.sequences.changes",
-    "llmser_tasks.sequences.histories",
-)
 
 
 def catalogue_size(workspace: Workspace, catalogue: Artefact) -> int:
@@ -78,8 +70,8 @@ def train_reverse(
         dataset,
         write,
         inputs={"training": training} | warm.inputs(start),
-        config={"recommender": recommender.model_dump(mode="json"), "items": items},
-        packages=("llmser_tasks.recommenders", *PACKAGES),
+        config={"recommender": recommender, "items": items},
+        chosen=warm.backbones(recommender, start),
         seed=seed,
         resumable=True,
     )
@@ -132,6 +124,6 @@ def candidate_pools(
         | ({"reverse": reverse} if reverse else {})
         | ({"changes": former.changes, "former": former.made["ccg"]} if former else {}),
         config={"pool": pool, "items": items, "random": reverse is None},
-        packages=POOL_PACKAGES,
+        chosen=[module_in(workspace.folder(reverse))] if reverse else [],
         seed=seed if reverse is None else None,
     )

@@ -15,11 +15,11 @@ import pyarrow.parquet as pq
 from llmser_tasks import config
 from llmser_tasks.augmentation.picks import Picks
 from llmser_tasks.augmentation.pools import POOLS
+from llmser_tasks.files import PSEUDO
 from llmser_tasks.progress import Progress, silent
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.workspace import Artefact, Workspace
 
-PSEUDO = "pseudo.parquet"
 EMPTY_POOL = "CCG found no candidate"
 
 
@@ -73,7 +73,6 @@ def pseudo_items(
             "fill": augmentation.fill and picks is not None,
             "snf": picks is not None,
         },
-        packages=("llmser_tasks.augmentation.pseudo", "llmser_tasks.sequences.histories"),
     )
 
 

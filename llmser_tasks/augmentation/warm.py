@@ -14,15 +14,10 @@ from numpy.typing import NDArray
 
 from llmser_tasks import config
 from llmser_tasks.augmentation.held_out import HELD, share_of_users, still_held
+from llmser_tasks.recommenders.backbones import module_in, module_of
 from llmser_tasks.sequences.changes import Changes, Former
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.workspace import Artefact, Workspace
-
-PACKAGES = (
-    "llmser_tasks.augmentation.warm",
-    "llmser_tasks.augmentation.held_out",
-    "llmser_tasks.sequences.changes",
-)
 
 
 @dataclass(frozen=True)
@@ -74,6 +69,11 @@ def shortened(recommender: config.Recommender, start: Start | None) -> config.Re
 def inputs(start: Start | None) -> dict[str, Artefact]:
     """What such a training depends on beside its data."""
     return {"changes": start.former.changes, "start": start.model} if start else {}
+
+
+def backbones(recommender: config.Recommender, start: Start | None) -> list[str]:
+    """The modules of the models that a training makes and begins with."""
+    return [module_of(recommender.backbone), *([module_in(start.folder)] if start else [])]
 
 
 def arguments(start: Start | None) -> dict[str, Any]:

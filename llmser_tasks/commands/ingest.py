@@ -21,7 +21,7 @@ def ingest(ctx: click.Context, /, **options: Any) -> None:
     from llmser_tasks.ingest import report
 
     dataset = settings.configuration(given(ctx, options)).dataset
-    workspace = settings.workspace()
+    workspace = settings.claimed(settings.workspace())
     console = stderr()
     log_to(console)
     with shown(console, f"Reading {dataset.name}") as progress:

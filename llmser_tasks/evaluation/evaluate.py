@@ -29,19 +29,11 @@ from llmser_tasks.evaluation.metrics import METRICS, Floats, Ranks, means, per_u
 from llmser_tasks.evaluation.protocols import FULL, Cases, append, cases, draw_negatives, uniform
 from llmser_tasks.evaluation.significance import PairedTest, judged
 from llmser_tasks.progress import Progress, silent
+from llmser_tasks.recommenders.backbones import module_in
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.sequences.targets import Targets, read_targets
 from llmser_tasks.workspace import Artefact, Workspace, write_json
 
-PACKAGES = (
-    "llmser_tasks.recommenders",
-    "llmser_tasks.sequences.histories",
-    "llmser_tasks.sequences.targets",
-    *(
-        f"llmser_tasks.evaluation.{module}"
-        for module in ("baselines", "evaluate", "groups", "metrics", "protocols", "significance")
-    ),
-)
 TRAINED = {"base": "base", "llmser": "weighted"}  # name in the tables → artefact
 LONGEST_SHOWN = 30  # histories at least this long share the last bar of the length histogram
 
@@ -181,11 +173,11 @@ def evaluate(
         inputs={"training": training, "validation": validation, "test": test, "catalogue": catalogue, "pseudo": pseudo}
         | dict(models),
         config={
-            "evaluation": config.evaluation.model_dump(mode="json"),
+            "evaluation": config.evaluation,
             "enhance_inference": config.reliability.enhance_inference,
             "tail_threshold": tail_threshold,
         },
-        packages=PACKAGES,
+        chosen=sorted({module_in(workspace.folder(model)) for model in models.values()}),
         seed=config.seed,
     )
 

@@ -39,7 +39,7 @@ from llmser_tasks.errors import InputError
 from llmser_tasks.ingest import dumps, filtering, looks, reading, report, writing
 from llmser_tasks.ingest.dumps import Dump, Identity
 from llmser_tasks.ingest.inbox import ITEMS, REVIEWS, at_hand
-from llmser_tasks.ingest.sources import SOURCES
+from llmser_tasks.ingest.sources import module_of, named
 from llmser_tasks.places import path_of
 from llmser_tasks.printable import printable
 from llmser_tasks.progress import Progress, silent
@@ -62,7 +62,7 @@ def ingest(
         InputError: a dump is missing, empty, damaged, of another format, without titles, or nothing is left of it.
         StorageError: the disk is full or not writable.
     """
-    source = SOURCES[dataset.source]
+    source = named(dataset.source)
     reviews, items = _dumps(dataset)
     late_reviews, late_items = (
         [Dump(path) for path in at_hand(inbox, dataset.name, folder, workspace.root / dataset.name / "inbox")]
@@ -87,13 +87,13 @@ def ingest(
         | ({"inbox": digest(late)} if any(late) else {}),
         config=dataset.model_dump(include={"user_core", "item_core", "iterate_core", "min_length", "ties"})
         | {"source": source.name},
-        packages=("llmser_tasks.ingest", "llmser_tasks.text"),
+        chosen=[module_of(dataset.source)],
     )
 
 
 def _dumps(dataset: Dataset) -> tuple[Dump, Dump]:
     """The two dumps to read; for Yelp both may be in one .tar."""
-    source = SOURCES[dataset.source]
+    source = named(dataset.source)
     if not dataset.reviews:
         raise InputError(f"Dataset {dataset.name} names no review dump; set reviews to its path.")
     looks.refuse_address(dataset.reviews, "review")
@@ -127,7 +127,7 @@ def _write(
     identities: dict[Path, Identity],
     progress: Progress,
 ) -> dict[str, Any]:
-    source = SOURCES[dataset.source]
+    source = named(dataset.source)
     work = folder / "work"
     work.mkdir()
     with reading.Table(folder / "quarantine.parquet", reading.QUARANTINE) as quarantine:

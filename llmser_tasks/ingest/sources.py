@@ -1,42 +1,54 @@
-"""The formats there are, and which of them a line looks like."""
+"""The formats there are, one file each in this folder, and which of them a line looks like."""
 
 from __future__ import annotations
 
-from typing import Any
+import importlib
+from contextlib import suppress
+from typing import Any, get_args
 
 import orjson
 
-from llmser_tasks.ingest import amazon_2014, amazon_2018, amazon_2023, ratings, yelp
+from llmser_tasks import config
 from llmser_tasks.ingest.source import LATEST, Source, Unusable, json_only
+from llmser_tasks.reachable import chosen
 
-SOURCES: dict[str, Source] = {
-    module.SOURCE.name: module.SOURCE for module in (amazon_2014, amazon_2018, amazon_2023, yelp, ratings)
-}
+NAMES: tuple[config.Source, ...] = get_args(config.Source)
 
 
-def advice(first: Any, chosen: Source, what: str) -> str:
-    """One sentence on what to do about a dump whose records do not fit `chosen`, going by one of them.
+def named(name: config.Source) -> Source:
+    """The format of this name, which is the `SOURCE` of a file in this folder."""
+    source: Source = chosen(module_of(name)).SOURCE
+    return source
+
+
+def module_of(name: config.Source) -> str:
+    """The module of a format, which a step that reads it has to name."""
+    return f"{__package__}.{name.replace('-', '_')}"
+
+
+def advice(first: Any, source: Source, what: str) -> str:
+    """One sentence on what to do about a dump whose records do not fit `source`, going by one of them.
 
     Args:
         first: a line's bytes, or a table's row.
         what: "review" or "item", whichever was expected.
     """
-    record, sources = _parsed(first) if isinstance(first, bytes) else (first, list(SOURCES.values()))
+    record, sources = _parsed(first) if isinstance(first, bytes) else (first, _every())
     if not isinstance(record, dict):
         return _no_object(first)
-    if what == "item" and chosen.user in record and chosen.time in record:
+    if what == "item" and source.user in record and source.time in record:
         return "It has the fields of a review: give the item dump (the one with the titles) as items."
     fits = [(s.name, kind) for s in sources for kind, fields in _kinds(s) if all(f in record for f in fields)]
     here = [name for name, kind in fits if kind == what]
-    if chosen.name in here:
-        return _values(record, chosen, what)
+    if source.name in here:
+        return _values(record, source, what)
     if here:
         return f"It looks like {' or '.join(here)}: set source to that."
     found = ", ".join(str(name)[:40] for name in list(record)[:12]) or "none"
     other = [name for name, kind in fits if kind != what]
     if other:
         return f"It has the fields of the other dump ({' or '.join(other)}): are reviews and items exchanged?"
-    return f"Its lines have the fields {found}, which is none of {', '.join(SOURCES)}; check source and file."
+    return f"Its lines have the fields {found}, which is none of {', '.join(NAMES)}; check source and file."
 
 
 def _no_object(first: Any) -> str:
@@ -53,17 +65,17 @@ def _no_object(first: Any) -> str:
     return f"Its lines are no JSON objects (one begins with {start!r}); check that it is the right file."
 
 
-def _values(record: dict[str, Any], chosen: Source, what: str) -> str:
+def _values(record: dict[str, Any], source: Source, what: str) -> str:
     """The fields are there and the source's. What is wrong with their values?"""
     if what == "review":
         try:
-            time = chosen.milliseconds(record[chosen.time])
+            time = source.milliseconds(record[source.time])
         except Unusable:
-            return f"Its {chosen.time} holds seconds, where {chosen.name} has milliseconds: multiply it by 1,000."
+            return f"Its {source.time} holds seconds, where {source.name} has milliseconds: multiply it by 1,000."
         except (ValueError, TypeError, OverflowError):
             time = 0
         if LATEST <= time < 1000 * LATEST:
-            return f"Its {chosen.time} holds milliseconds, where {chosen.name} has seconds: divide it by 1,000."
+            return f"Its {source.time} holds milliseconds, where {source.name} has seconds: divide it by 1,000."
     return "Its fields are right but their values are not; see the reasons above."
 
 
@@ -75,13 +87,21 @@ def _parsed(line: bytes) -> tuple[Any, list[Source]]:
     """What a line holds, and the sources that can read it."""
     line = line.strip().removeprefix(b"\xef\xbb\xbf")
     try:
-        return orjson.loads(line), list(SOURCES.values())
+        return orjson.loads(line), _every()
     except orjson.JSONDecodeError:
-        try:
-            return json_only(line), list(SOURCES.values())
-        except Unusable:
-            pass
+        pass
     try:
-        return amazon_2014.literal_or_json(line), [amazon_2014.SOURCE]
+        return json_only(line), _every()
     except Unusable:
-        return None, []
+        pass
+    record, able = None, []
+    for source in _every():
+        with suppress(Unusable):
+            record = source.lenient(line)
+            able.append(source)
+    return record, able
+
+
+def _every() -> list[Source]:
+    """All formats, for advice: no result depends on those that were not source."""
+    return [importlib.import_module(module_of(name)).SOURCE for name in NAMES]

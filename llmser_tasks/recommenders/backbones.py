@@ -1,22 +1,39 @@
-"""The one place that knows every backbone."""
+"""Backbones: one file each in this folder, whose `BACKBONE` makes the model; the setting names the file."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from pathlib import Path
 
 from llmser_tasks.config import Backbone, Recommender
-from llmser_tasks.recommenders.bert4rec import BERT4Rec
-from llmser_tasks.recommenders.gru4rec import GRU4Rec
+from llmser_tasks.errors import StorageError
+from llmser_tasks.reachable import chosen
 from llmser_tasks.recommenders.model import Model
-from llmser_tasks.recommenders.sasrec import SASRec
 
-BACKBONES: dict[Backbone, Callable[[Recommender, int], Model]] = {
-    "sasrec": SASRec,
-    "gru4rec": GRU4Rec,
-    "bert4rec": BERT4Rec,
-}
+DESCRIPTION = "config.json"  # of a finished model's folder
 
 
 def make_model(config: Recommender, items: int) -> Model:
     """A fresh model of the configured backbone for the items 1 … `items`; torch's global seed decides its weights."""
-    return BACKBONES[config.backbone](config, items)
+    model: Model = chosen(module_of(config.backbone)).BACKBONE(config, items)
+    return model
+
+
+def module_of(backbone: Backbone) -> str:
+    """The module of a backbone, which a step that trains one has to name."""
+    return f"{__package__}.{backbone}"
+
+
+def module_in(folder: Path) -> str:
+    """The module of the backbone of a finished model, which a step that loads it has to name.
+
+    Raises:
+        StorageError: the folder holds no model.
+    """
+    try:
+        described = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        return module_of(Recommender.model_validate(described["recommender"]).backbone)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StorageError(
+            f"{folder} holds no usable model ({type(error).__name__}); delete the folder and rerun the training."
+        ) from error

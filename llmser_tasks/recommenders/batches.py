@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from llmser_tasks.config import Recommender
 from llmser_tasks.sequences.histories import Histories
 
 GROUP_TOKENS = 100  # tokens that could be computed in the time that one more group's calls take on a CPU
@@ -48,6 +49,11 @@ class Sequences:
         real = places < lengths[:, None]
         tokens = self.items[torch.where(real, (ends - lengths)[:, None] + places, 0)]
         return tokens.masked_fill_(~real, 0), lengths
+
+
+def users_per_step(config: Recommender, users: int) -> int:
+    """Users per batch where so many are trained on."""
+    return next(size for below, size in config.batch_sizes if below is None or users < below)
 
 
 def plan_epoch(rows: NDArray[np.int64], batch_size: int, seed: int) -> list[NDArray[np.int64]]:

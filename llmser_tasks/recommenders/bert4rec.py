@@ -87,3 +87,6 @@ class BERT4Rec(Model):
         shown = torch.cat([tokens, tokens.new_zeros(len(tokens), 1)], dim=1)
         shown[rows, lengths] = self.mask_token
         return self.last_states(shown, lengths + 1)
+
+
+BACKBONE = BERT4Rec

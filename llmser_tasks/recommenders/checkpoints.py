@@ -22,14 +22,13 @@ from torch.optim.swa_utils import AveragedModel
 
 from llmser_tasks.config import Recommender
 from llmser_tasks.errors import StorageError
-from llmser_tasks.recommenders.backbones import make_model
+from llmser_tasks.recommenders.backbones import DESCRIPTION, make_model
 from llmser_tasks.recommenders.devices import pick_device
 from llmser_tasks.recommenders.model import Model
 from llmser_tasks.recommenders.optimiser import Adam
 from llmser_tasks.workspace import write_json
 
 WEIGHTS = "model.safetensors"
-DESCRIPTION = "config.json"
 CHECKPOINT = ".checkpoint.safetensors"
 
 STATE = "state.json"  # name of the tensor that holds the JSON state's bytes

@@ -49,3 +49,6 @@ class GRU4Rec(CausalModel):
         for layer in range(self.gru.num_layers):
             x = recur_rows(self.dropout(x) if layer else x, layout.start, layout.lengths, self.gru, layer)
         return x
+
+
+BACKBONE = GRU4Rec

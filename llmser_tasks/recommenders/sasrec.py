@@ -33,3 +33,6 @@ class SASRec(CausalModel):
             x = block(x, attention)
         states: Tensor = self.norm(x)
         return states
+
+
+BACKBONE = SASRec

@@ -20,7 +20,7 @@ from llmser_tasks.config import Recommender
 from llmser_tasks.errors import InputError
 from llmser_tasks.progress import Progress, silent
 from llmser_tasks.recommenders.backbones import make_model
-from llmser_tasks.recommenders.batches import plan_epoch
+from llmser_tasks.recommenders.batches import plan_epoch, users_per_step
 from llmser_tasks.recommenders.checkpoints import (
     remove_checkpoint,
     restore_checkpoint,
@@ -125,7 +125,7 @@ def run(job: Job, device: torch.device, team: Team, progress: Progress) -> Train
     """`train` in this process, which is one of `team`; it reports progress and writes files if it leads."""
     config, folder = job.config, job.folder
     objective = Objective.of(config, job.histories, job.items, device, job.enhanced, job.alpha, job.context)
-    batch_size = config.users_per_step(len(objective.rows))
+    batch_size = users_per_step(config, len(objective.rows))
     with pinned_threads() as threads, _own_randomness(device):
         torch.manual_seed(job.seed)
         model = make_model(config, job.items).to(device)

@@ -16,21 +16,14 @@ import pyarrow.parquet as pq
 
 from llmser_tasks import config, recommenders
 from llmser_tasks.augmentation import warm
-from llmser_tasks.augmentation.pseudo import PSEUDO
 from llmser_tasks.augmentation.warm import Start
+from llmser_tasks.files import PSEUDO, RELIABILITY
 from llmser_tasks.progress import Progress, silent
 from llmser_tasks.recommenders import Watch
-from llmser_tasks.reliability.score import RELIABILITY
-from llmser_tasks.sequences import Histories, read_targets
 from llmser_tasks.sequences.changes import Former, may_go_on
+from llmser_tasks.sequences.histories import Histories
+from llmser_tasks.sequences.targets import read_targets
 from llmser_tasks.workspace import Artefact, Workspace
-
-PACKAGES = (
-    "llmser_tasks.recommenders",
-    "llmser_tasks.reliability.dct",
-    *warm.PACKAGES,
-    "llmser_tasks.sequences.histories",
-)
 
 
 def train_base(
@@ -63,7 +56,7 @@ def train_base(
         )
 
     inputs = {"training": training, "validation": validation} | warm.inputs(start)
-    return _produce(workspace, dataset, f"base/{seed}", write, inputs, {}, recommender, items, seed)
+    return _produce(workspace, dataset, f"base/{seed}", write, inputs, {}, recommender, start, items, seed)
 
 
 def train_weighted(
@@ -122,7 +115,7 @@ def train_weighted(
     inputs = {"training": training, "validation": validation, "pseudo": pseudo, "reliability": reliability}
     inputs |= warm.inputs(start)
     switches = {"pseudo_targets": pseudo_targets, "enhance_inference": enhance_inference}
-    return _produce(workspace, dataset, f"weighted/{seed}", write, inputs, switches, recommender, items, seed)
+    return _produce(workspace, dataset, f"weighted/{seed}", write, inputs, switches, recommender, start, items, seed)
 
 
 def earlier(
@@ -157,10 +150,17 @@ def _produce(
     inputs: dict[str, Artefact],
     switches: dict[str, Any],
     recommender: config.Recommender,
+    start: Start | None,
     items: int,
     seed: int,
 ) -> Artefact:
-    knobs = {"recommender": recommender.model_dump(mode="json", exclude={"held_out_users"}), "items": items}
     return workspace.produce(
-        step, dataset, write, inputs=inputs, config=knobs | switches, packages=PACKAGES, seed=seed, resumable=True
+        step,
+        dataset,
+        write,
+        inputs=inputs,
+        config={"recommender": recommender, "items": items} | switches,
+        chosen=warm.backbones(recommender, start),
+        seed=seed,
+        resumable=True,
     )

@@ -18,15 +18,10 @@ from llmser_tasks.augmentation import warm
 from llmser_tasks.augmentation.held_out import note_held, split_last
 from llmser_tasks.augmentation.pools import earlier_pools, random_pools, write_pools
 from llmser_tasks.progress import Progress, silent
+from llmser_tasks.recommenders.backbones import module_in
 from llmser_tasks.sequences.changes import Changes, Former
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.workspace import Artefact, Workspace
-
-PACKAGES = (
-    "llmser_tasks.reliability.rcs",
-    "llmser_tasks.recommenders",
-    "llmser_tasks.sequences.histories",
-)
 
 
 def train_forward(
@@ -67,18 +62,14 @@ def train_forward(
         )
         return {"watched": len(watch.targets)} | asdict(summary)
 
-    unused = None if on_full else {"held_out_users"}
+    settings = recommender if on_full else recommender.model_copy(update={"held_out_users": 0.0})  # not used
     return workspace.produce(
         "forward",
         dataset,
         write,
         inputs={"training": training} | warm.inputs(start),
-        config={
-            "recommender": recommender.model_dump(mode="json", exclude=unused),
-            "items": items,
-            "on_full": on_full,
-        },
-        packages=(*warm.PACKAGES, *PACKAGES),
+        config={"recommender": settings, "items": items, "on_full": on_full},
+        chosen=warm.backbones(recommender, start),
         seed=seed,
         resumable=True,
     )
@@ -147,6 +138,6 @@ def reason_pools(
         | ({"forward": forward} if forward else {})
         | ({"changes": former.changes, "former": former.made["rcs"]} if former else {}),
         config={"pool": pool, "items": items, "random": forward is None},
-        packages=("llmser_tasks.augmentation.pools", "llmser_tasks.sequences.changes", *PACKAGES),
+        chosen=[module_in(workspace.folder(forward))] if forward else [],
         seed=seed if forward is None else None,
     )

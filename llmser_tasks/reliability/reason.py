@@ -11,10 +11,11 @@ from llmser_tasks import config
 from llmser_tasks.augmentation.asking import Batch, Inquiry, ask, shuffle_seed
 from llmser_tasks.augmentation.catalogue import Catalogue, Ints
 from llmser_tasks.augmentation.pools import POOLS
-from llmser_tasks.augmentation.pseudo import PSEUDO
+from llmser_tasks.files import PSEUDO
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.prompts import build_question
 from llmser_tasks.progress import Progress, silent
+from llmser_tasks.reliability.reasons import MASKED_UNTITLED, NO_CANDIDATE, NO_HISTORY, NO_PSEUDO_ITEMS
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.workspace import Artefact, Workspace
 
@@ -31,11 +32,6 @@ masked.
 What will be the masked entry? Reason from what the history tells about this person: kinds, purposes, brands and \
 style, what belongs together, and what is usually chosen after what stands last. Name the one candidate that explains \
 the history best as its next entry."""
-
-NO_PSEUDO_ITEMS = "no pseudo items"
-MASKED_UNTITLED = "the masked item has no title"
-NO_HISTORY = "no item of the masked sequence has a title"
-NO_CANDIDATE = "no candidate has a title"
 
 
 def inquire(

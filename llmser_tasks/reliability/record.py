@@ -8,8 +8,7 @@ import pyarrow.parquet as pq
 from sqlalchemy import text
 
 from llmser_tasks.augmentation.catalogue import Catalogue
-from llmser_tasks.augmentation.pseudo import PSEUDO
-from llmser_tasks.reliability.score import RELIABILITY
+from llmser_tasks.files import PSEUDO, RELIABILITY
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.rows import replace_rows

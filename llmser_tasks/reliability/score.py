@@ -19,15 +19,14 @@ from numpy.typing import NDArray
 from llmser_tasks.augmentation.catalogue import Catalogue
 from llmser_tasks.augmentation.picks import Picks
 from llmser_tasks.augmentation.pools import POOLS
-from llmser_tasks.augmentation.pseudo import PSEUDO
 from llmser_tasks.encoder import Embedder
+from llmser_tasks.files import PSEUDO, RELIABILITY
 from llmser_tasks.progress import Progress, silent
 from llmser_tasks.reliability.bert import cosines
-from llmser_tasks.reliability.reason import MASKED_UNTITLED, NO_CANDIDATE, NO_PSEUDO_ITEMS
+from llmser_tasks.reliability.reasons import MASKED_UNTITLED, NO_CANDIDATE, NO_PSEUDO_ITEMS
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.workspace import Artefact, Workspace
 
-RELIABILITY = "reliability.parquet"
 NOT_ASKED = "not asked"
 SCHEMA = pa.schema(
     [
@@ -137,7 +136,6 @@ def score(
         write,
         inputs=inputs | ({"catalogue": catalogue} if compares else {}),
         config={"tail_threshold": tail_threshold, "beta": beta, "encoder": encoder_hash(encoder)} if compares else {},
-        packages=("llmser_tasks.reliability.score", "llmser_tasks.reliability.bert", "llmser_tasks.encoder"),
     )
 
 

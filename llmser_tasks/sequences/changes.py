@@ -37,7 +37,6 @@ from llmser_tasks.sequences.histories import Histories, Ints
 from llmser_tasks.sequences.targets import read_targets
 from llmser_tasks.workspace import Artefact, Workspace
 
-PACKAGES = ("llmser_tasks.sequences.changes", "llmser_tasks.sequences.histories")
 TAKEN_AWAY = "users, items or interactions of the earlier run are gone"
 
 
@@ -157,7 +156,6 @@ def compare(
             "former_catalogue": former_catalogue,
         },
         config={} if settled is None else {"settled": digest(sorted(settled))},
-        packages=PACKAGES,
     )
 
 

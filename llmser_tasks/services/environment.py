@@ -14,6 +14,7 @@ from llmser_tasks import places
 from llmser_tasks.private import write_private
 from llmser_tasks.services.processes import MARKER
 from llmser_tasks.services.secret_store import Secrets
+from llmser_tasks.settings import artefacts
 
 PROJECT = Path(llmser_tasks.__file__).parent.parent  # the checkout: dags/ and plugins/ lie beside the package
 ADMIN = "admin"
@@ -84,7 +85,7 @@ def build(home: Path, addresses: Addresses, secrets: Secrets, marker: str) -> di
         "LLMSER_THREADS": threads,  # of a training
         "TOKENIZERS_PARALLELISM": "false",
         "LLMSER_HOME": str(home),
-        "LLMSER_ARTEFACTS": str(Path(inherited.get("LLMSER_ARTEFACTS") or home / "artefacts").absolute()),
+        "LLMSER_ARTEFACTS": str(artefacts(home)),
         places.VARIABLE: inherited.get(places.VARIABLE) or places.here(home),
         "LLMSER_DATABASE_URL": addresses.warehouse,
         "LLMSER_RANKER_URL": addresses.ranker,

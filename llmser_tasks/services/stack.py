@@ -18,6 +18,7 @@ import httpx
 import psutil
 from sqlalchemy import create_engine, make_url, text
 
+from llmser_tasks import settings
 from llmser_tasks.errors import LlmserError, StorageError
 from llmser_tasks.private import close_to_strangers
 from llmser_tasks.services import airflow_api, environment, processes, secret_store, state
@@ -55,7 +56,7 @@ class Stack:
 
     @property
     def artefacts(self) -> Path:
-        return Path(os.environ.get("LLMSER_ARTEFACTS") or self.home / "artefacts").absolute()
+        return settings.artefacts(self.home)
 
     def client(self) -> httpx.Client:
         return airflow_api.connect(self.url, ADMIN, self.password)
@@ -75,6 +76,7 @@ def running(home: Path, say: Say = print) -> Iterator[tuple[Stack, Watch]]:
         ComponentDied: a part does not start or keeps ending; the sentence names its log.
     """
     home = home.absolute()
+    settings.artefacts(home)  # before anything starts
     home.mkdir(parents=True, exist_ok=True)
     for made in ("airflow", "artefacts", "logs"):
         close_to_strangers(home / made)

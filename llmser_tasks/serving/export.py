@@ -10,7 +10,8 @@ from pathlib import Path
 from llmser_tasks.augmentation.catalogue import Catalogue
 from llmser_tasks.errors import InputError, StorageError
 from llmser_tasks.private import handed_out
-from llmser_tasks.recommenders.checkpoints import DESCRIPTION, WEIGHTS
+from llmser_tasks.recommenders.backbones import DESCRIPTION
+from llmser_tasks.recommenders.checkpoints import WEIGHTS
 from llmser_tasks.serving import ModelName, artefact_name
 from llmser_tasks.warehouse.artefacts import Kept
 

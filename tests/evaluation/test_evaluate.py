@@ -13,7 +13,7 @@ from evaluated_world import ITEMS, SEEDS, USERS, T, Trained
 from llmser_tasks import recommenders
 from llmser_tasks.config import RunConfig
 from llmser_tasks.errors import InputError
-from llmser_tasks.evaluation import evaluate
+from llmser_tasks.evaluation.evaluate import evaluate
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.sequences.targets import Targets, read_targets, write_targets
 from llmser_tasks.workspace import Artefact
@@ -162,7 +162,7 @@ def test_a_split_without_test_users_is_refused(trained: Trained) -> None:
         write_targets(folder / "targets.parquet", nobody)
         return {}
 
-    test = trained.workspace.produce("empty-test", "tiny", write, inputs={}, config={}, packages=())
+    test = trained.workspace.produce("empty-test", "tiny", write, inputs={}, config={})
     with pytest.raises(InputError, match="No user has a test item"):
         run(trained, test=test)
 

@@ -13,7 +13,9 @@ from sqlalchemy import Connection, text
 
 from llmser_tasks.config import to_flat
 from llmser_tasks.errors import InputError
-from llmser_tasks.evaluation import evaluate, figures, publish
+from llmser_tasks.evaluation import figures
+from llmser_tasks.evaluation.evaluate import evaluate
+from llmser_tasks.evaluation.publish import publish
 from llmser_tasks.warehouse import runs
 from llmser_tasks.warehouse.engine import engine
 from llmser_tasks.warehouse.rows import replace_rows

@@ -12,7 +12,8 @@ import pytest
 from evaluated_world import HOSTILE, T, Trained
 
 from llmser_tasks.config import from_flat
-from llmser_tasks.evaluation import evaluate, figures
+from llmser_tasks.evaluation import figures
+from llmser_tasks.evaluation.evaluate import evaluate
 from llmser_tasks.evaluation.examples import Example, examples, spread
 from llmser_tasks.evaluation.report import Report, change, decimal, render, signed
 from llmser_tasks.evaluation.significance import stars

@@ -130,7 +130,7 @@ def test_a_run_that_also_ranked_what_users_had_before_is_compared_without(traine
         (folder / "facts.json").write_bytes((file.parent / "facts.json").read_bytes())
         return {}
 
-    before = trained.workspace.produce("with_repeats", "tiny", write, inputs={}, config={}, packages=())
+    before = trained.workspace.produce("with_repeats", "tiny", write, inputs={}, config={})
     found = compare(Kept(run.row, {**run.made, "evaluation": before}, run.workspace))
     assert [(cell.row.label, cell.group, cell.metric, cell.mean) for cell in found] == [
         (cell.row.label, cell.group, cell.metric, cell.mean) for cell in compare(run)
@@ -146,7 +146,7 @@ def test_runs_tested_on_others_are_not_compared(trained: Trained) -> None:
         write_targets(folder / "targets.parquet", targets)
         return {}
 
-    other = trained.workspace.produce("fewer", "tiny", write, inputs={}, config={}, packages=())
+    other = trained.workspace.produce("fewer", "tiny", write, inputs={}, config={})
     with pytest.raises(InputError, match="Runs first and second were not tested on the same users"):
         compare(kept(trained), kept(trained, "second", test=other))
 

@@ -16,7 +16,7 @@ from llmser_tasks.augmentation.picks import Picks
 from llmser_tasks.errors import InputError
 from llmser_tasks.progress import Progress, silent
 from llmser_tasks.reliability import record
-from llmser_tasks.reliability.reason import MASKED_UNTITLED, NO_CANDIDATE, NO_PSEUDO_ITEMS
+from llmser_tasks.reliability.reasons import MASKED_UNTITLED, NO_CANDIDATE, NO_PSEUDO_ITEMS
 from llmser_tasks.reliability.score import score
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.warehouse.engine import transaction

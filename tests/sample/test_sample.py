@@ -14,11 +14,13 @@ from small_dumps import Ingested
 from llmser_tasks.config import Dataset, Source
 from llmser_tasks.errors import InputError, StorageError
 from llmser_tasks.ingest import ingest
-from llmser_tasks.ingest.sources import SOURCES
+from llmser_tasks.ingest.sources import NAMES
 from llmser_tasks.sample import SampleFiles, catalogue, write_sample
 from llmser_tasks.sample.formats import FORMATS
 from llmser_tasks.sample.world import World, build, careers, draw_lengths
-from llmser_tasks.sequences import Histories, read_targets, sequences
+from llmser_tasks.sequences.artefacts import sequences
+from llmser_tasks.sequences.histories import Histories
+from llmser_tasks.sequences.targets import read_targets
 from llmser_tasks.workspace import Workspace
 
 
@@ -26,7 +28,7 @@ def describe(files: SampleFiles, source: Source) -> Dataset:
     return Dataset(name="sample", source=source, reviews=str(files.reviews), items=str(files.items))
 
 
-@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("source", NAMES)
 def test_every_format_is_read_back_with_its_dirt(workspace: Workspace, tmp_path: Path, source: Source) -> None:
     files = write_sample(tmp_path / "sample", source=source)
     done = Ingested(workspace, describe(files, source))

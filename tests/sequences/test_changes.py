@@ -33,7 +33,7 @@ def made(workspace: Workspace, people: Mapping[str, list[str]], name: str) -> tu
         pq.write_table(pa.table({"item": numbers, "item_id": items, "title": items}), folder / "items.parquet")
         return {}
 
-    common: dict[str, Any] = {"inputs": {"name": name}, "config": {}, "packages": ()}
+    common: dict[str, Any] = {"inputs": {"name": name}, "config": {}}
     return (
         workspace.produce("training", "tiny", histories, **common),
         workspace.produce("catalogue", "tiny", catalogue, **common),

@@ -15,9 +15,10 @@ from small_dumps import full, review, titles, write
 from llmser_tasks.config import Dataset
 from llmser_tasks.errors import InputError
 from llmser_tasks.ingest import ingest
-from llmser_tasks.sequences import Histories, Targets, read_targets, sequences
+from llmser_tasks.sequences.artefacts import sequences
+from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.sequences.splits import Interactions, Split, leave_one_out, temporal
-from llmser_tasks.sequences.targets import write_targets
+from llmser_tasks.sequences.targets import Targets, read_targets, write_targets
 from llmser_tasks.workspace import Artefact, Workspace
 
 

@@ -1,0 +1,172 @@
+"""Every step that makes an artefact, called once on a tiny dataset, and what its fingerprint would be if code or
+settings were others: nothing but the first call computes anything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tiny_dumps import SMALL, FakeEncoder, careers, write_dumps
+
+from llmser_tasks import config, reachable
+from llmser_tasks.augmentation import ccg, pseudo
+from llmser_tasks.augmentation.picks import Picks
+from llmser_tasks.config import RunConfig, digest
+from llmser_tasks.evaluation.evaluate import evaluate
+from llmser_tasks.ingest import ingest
+from llmser_tasks.reachable import Sources
+from llmser_tasks.reliability import dct, rcs, score
+from llmser_tasks.sequences import changes
+from llmser_tasks.sequences.artefacts import sequences
+from llmser_tasks.sequences.histories import Histories
+from llmser_tasks.workspace import Artefact, Workspace, basis_of
+
+Write = Callable[[Path], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Call:
+    """What a step gave `Workspace.produce`."""
+
+    step: str
+    write: Write
+    inputs: Mapping[str, Artefact | str]
+    config: Mapping[str, Any]
+    chosen: tuple[str, ...]
+    seed: int | None
+
+    def basis(self, sources: Sources) -> dict[str, Any]:
+        reach = sources.reach([self.write.__module__, *self.chosen])
+        return basis_of(self.step, reach, inputs=self.inputs, config=self.config, seed=self.seed)
+
+    def fingerprint(self, sources: Sources | None = None) -> str:
+        return digest(self.basis(sources or reachable.sources()))
+
+
+@dataclass(frozen=True)
+class Recorder(Workspace):
+    """Makes each step once, and then says it is there, whatever is asked for; notes what was asked for."""
+
+    made: dict[str, Artefact] = field(default_factory=dict)
+    calls: dict[str, Call] = field(default_factory=dict)
+
+    def produce(
+        self,
+        step: str,
+        dataset: str,
+        write: Write,
+        *,
+        inputs: Mapping[str, Artefact | str],
+        config: Mapping[str, Any],
+        chosen: Any = (),
+        seed: int | None = None,
+        resumable: bool = False,
+    ) -> Artefact:
+        self.calls[step] = Call(step, write, inputs, config, tuple(chosen), seed)
+        if step not in self.made:
+            self.made[step] = super().produce(
+                step, dataset, write, inputs=inputs, config=config, chosen=chosen, seed=seed, resumable=resumable
+            )
+        return self.made[step]
+
+
+class Changed(Sources):
+    """The package with one module changed, and all others read once."""
+
+    def __init__(self, base: Sources, module: str) -> None:
+        super().__init__(base._folder)
+        self._known = {name: code for name, code in base._known.items() if name != module}
+        self._changed = base._path(module)
+
+    def text(self, path: Path) -> bytes:
+        return super().text(path) + (b"\nchanged = True\n" if path == self._changed else b"")
+
+
+def settings(folder: Path, **other: Any) -> dict[str, Any]:
+    """Flat settings of a tiny dataset, whose dumps are written."""
+    return SMALL | {"dataset": "tiny", "seeds": (42,)} | write_dumps(folder, careers()) | other
+
+
+def walk(store: Recorder, run: RunConfig) -> dict[str, Call]:
+    """Call every step, as `pipeline` does; what was picked is the first of each pool."""
+    store.calls.clear()
+    name, seed = run.dataset.name, run.seed
+    read = ingest(store, run.dataset)
+    cut = sequences(store, run.dataset, read)
+    training, catalogue, validation = cut["training"], cut["catalogue"], cut["validation"]
+    items = ccg.catalogue_size(store, catalogue)
+    known = {"training": training, "items": items, "seed": seed}
+    reverse = ccg.train_reverse(store, name, run.recommender, **known)
+    pools = ccg.candidate_pools(store, name, run.augmentation.pool, reverse=reverse, **known)
+    kept = pseudo.pseudo_items(store, name, run.augmentation, ccg=pools, picks=_picks(store, pools, 3))
+    forward = rcs.train_forward(store, name, run.recommender, on_full=run.reliability.forward_on_full, **known)
+    guesses = rcs.reason_pools(store, name, run.reliability.reason_pool, pseudo=kept, forward=forward, **known)
+    threshold = store.summary(training)["tail_threshold"]
+    trust = score.score(
+        store,
+        name,
+        training=training,
+        catalogue=catalogue,
+        pseudo=kept,
+        named_by=_picks(store, guesses, 1),
+        tail_threshold=threshold,
+        beta=run.reliability.beta,
+        encoder=FakeEncoder(),
+        cache=store.root / "embeddings",
+    )
+    base = dct.train_base(store, name, run.recommender, validation=validation, **known)
+    weighted = dct.train_weighted(
+        store,
+        name,
+        run.recommender,
+        validation=validation,
+        pseudo=kept,
+        reliability=trust,
+        pseudo_targets=run.reliability.pseudo_targets,
+        enhance_inference=run.reliability.enhance_inference,
+        **known,
+    )
+    evaluate(
+        store,
+        name,
+        run,
+        **cut,
+        pseudo=kept,
+        models={f"base/{seed}": base, f"weighted/{seed}": weighted},
+        tail_threshold=threshold,
+    )
+    former = {"former_training": training, "former_catalogue": catalogue}
+    changes.compare(store, name, training=training, catalogue=catalogue, **former)
+    return dict(store.calls)
+
+
+def modules() -> list[str]:
+    """Every module of the package."""
+    folder = Path(reachable.__file__).parent
+    names = (path.relative_to(folder.parent).with_suffix("").parts for path in sorted(folder.rglob("*.py")))
+    return [".".join(parts[:-1] if parts[-1] == "__init__" else parts) for parts in names]
+
+
+def mutations(calls: Mapping[str, Call]) -> Iterator[tuple[str, str, bool, bool]]:
+    """(step, module, whether the step reaches it, whether its fingerprint was another once that module was changed)."""
+    base = Sources(Path(reachable.__file__).parent)
+    reached = {step: set(call.basis(base)["code"]) for step, call in calls.items()}
+    before = {step: call.fingerprint(base) for step, call in calls.items()}
+    for module in modules():
+        changed = Changed(base, module)
+        for step, call in calls.items():
+            yield step, module, module in reached[step], call.fingerprint(changed) != before[step]
+
+
+def run_config(values: Mapping[str, Any]) -> RunConfig:
+    return config.from_flat(values)
+
+
+def _picks(store: Workspace, pools: Artefact, count: int) -> Picks:
+    table = Histories.read(store.folder(pools) / "pools.parquet")
+    chosen = Histories.of(table.users, [pool[:count] for pool in table])
+    sources = np.full(len(chosen.items), "strict", object)
+    return Picks("step", "walk", chosen, sources, np.full(len(chosen), None, object))
