@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 DAMAGED = ".damaged-"
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 # How libraries that raise no OSError say it: safetensors and Arrow, DuckDB, SQLite, NumPy.
-NUMBERED = re.compile(r"\b(?:os error|errno):? (\d+)", re.IGNORECASE)
+NUMBERED = re.compile(r"\b(?:os error|errno)\W{1,4}(\d+)", re.IGNORECASE)
 TOLD = re.compile(
     r"no space left on device|disk quota exceeded|disk is full|\d+ requested and \d+ written", re.IGNORECASE
 )
@@ -268,7 +268,7 @@ def basis_of(
 def _reason(error: BaseException) -> str | None:
     """What an operating system said that kept a file from being written; None: it is another error."""
     if isinstance(error, OSError) and (error.filename is not None or error.errno is not None):
-        return error.strerror or str(error)
+        return os.strerror(error.errno) if error.errno else str(error)
     told: BaseException | None = error
     while told is not None:
         if isinstance(told, OSError) and told.errno in FULL:
