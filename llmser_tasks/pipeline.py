@@ -46,6 +46,7 @@ from llmser_tasks.reliability import dct, rcs, record, score
 from llmser_tasks.reliability import reason as reasoning
 from llmser_tasks.sequences import artefacts as splitting
 from llmser_tasks.sequences.changes import Changes, Former
+from llmser_tasks.sequences.enough import check_enough
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.warehouse import acceptance, publications, refreshes, runs
 from llmser_tasks.warehouse import batches as batch_rows
@@ -146,7 +147,7 @@ def sequences(run: Run, refs: Refs) -> Made:
     with _step(run, "sequences") as recorder:
         made = splitting.sequences(run.workspace, run.config.dataset, _artefact(refs, "ingest"), recorder)
         references = _made(run, recorder, made)
-        splitting.check_enough(run.workspace, run.config, made)
+        check_enough(run.workspace, run.config, made)
         if not run.config.without("arv"):
             locate(run.config.reliability.encoder)  # one that is not there must not be missed after all was paid for
         runs.note_tail_threshold(run.database_url, run.run_id, _tail_threshold(run, references))

@@ -29,10 +29,10 @@ from llmser_tasks import __version__, attempts, manifest, reachable
 from llmser_tasks.attempts import Claims, Unclaimed
 from llmser_tasks.config import Section, digest
 from llmser_tasks.errors import LlmserError, StorageError
-from llmser_tasks.manifest import MANIFEST, file_digest, write_json
+from llmser_tasks.manifest import DATA_SUFFIXES, MANIFEST, file_digest, write_json
 from llmser_tasks.reachable import Reach
 
-__all__ = ["MANIFEST", "Artefact", "Workspace", "file_digest", "write_json"]
+__all__ = ["DATA_SUFFIXES", "MANIFEST", "Artefact", "Workspace", "file_digest", "write_json"]
 
 log = logging.getLogger(__name__)
 

@@ -15,6 +15,7 @@ from tiny_world import DATASET, SMALL, World, make_world
 
 from llmser_tasks import recommenders
 from llmser_tasks.config import RunConfig, from_flat
+from llmser_tasks.recommenders.backbones import module_of
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.sequences.targets import Targets, write_targets
 from llmser_tasks.workspace import Artefact, Workspace
@@ -83,7 +84,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
         return lambda folder: recommenders.train(SMALL, world.histories, ITEMS, seed, folder, watch=watch) and None
 
     def made(step: str, write: Callable[[Path], None]) -> Artefact:
-        return world.workspace.produce(step, DATASET, lambda folder: write(folder) or {}, inputs={}, config={})
+        return world.workspace.produce(
+            step, DATASET, lambda folder: write(folder) or {}, inputs={}, config={}, chosen=[module_of("sasrec")]
+        )
 
     test = Targets(np.flatnonzero(tested).astype(np.int32), between.select(tested), (after % ITEMS + 1)[tested])
     # the weighted model is just another one here: what evaluation does with it is what counts

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from llmser_tasks import manifest
+from llmser_tasks.commands import doctor
 from llmser_tasks.errors import StorageError
 from llmser_tasks.workspace import Artefact, Workspace
 
@@ -156,3 +157,17 @@ def test_an_artefact_of_an_earlier_release_is_read_as_it_is(workspace: Workspace
     path.write_text(json.dumps(old), encoding="utf-8")
     assert workspace.summary(artefact) == {"rows": 1000}
     assert list(workspace.damage()) == [(artefact.path, None)]
+
+
+def test_the_doctor_names_what_is_damaged(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLMSER_ARTEFACTS", str(workspace.root))
+    assert [finding.text for finding in doctor.artefacts()] == [f"0 looked at in {workspace.root}"]
+    artefact = produce(workspace)
+    what = altered(workspace.root / artefact.path)
+    damaged, all_of_them = doctor.artefacts()
+    assert damaged.text == f"{artefact.path}: {what}" and "made anew" in damaged.remedy
+    assert all_of_them.text == f"1 looked at in {workspace.root}" and not all_of_them.remedy
+    monkeypatch.setattr(manifest, "_seen", set())
+    produce(workspace)
+    (sound,) = doctor.artefacts()
+    assert sound.text == f"1 looked at in {workspace.root}; 1 damaged ones lie aside"

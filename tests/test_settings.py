@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from llmser_tasks import settings
-from llmser_tasks.errors import StorageError
+from llmser_tasks.errors import InputError, StorageError
 from llmser_tasks.warehouse import embedded
 from llmser_tasks.warehouse.engine import engine, transaction
 
@@ -89,3 +89,29 @@ def test_a_preset_stands_between_the_datasets_file_and_what_is_passed(
     (tmp_path / "datasets" / "mine.json").write_text('{"item_core": 9, "max_length": 30, "epochs": 7}')
     made = settings.configuration({"dataset": "mine", **settings.preset("released"), "epochs": 3})
     assert (made.dataset.item_core, made.recommender.max_length, made.recommender.epochs) == (9, 200, 3)
+
+
+@pytest.mark.parametrize("variable", ["LLMSER_ARTEFACTS", "LLMSER_HOME"])
+@pytest.mark.parametrize("url", ["s3://key:secret@bucket/prefix", "gs://bucket", "S3:/bucket", "abfs+x://a/b"])
+def test_a_bucket_is_refused_where_a_folder_is_needed(
+    variable: str, url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(variable, url)
+    with pytest.raises(
+        InputError, match=rf"^{variable} is a URL \(.*:\), .* give a folder that all workers see\.$"
+    ) as told:
+        settings.workspace()
+    assert "secret" not in str(told.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_url_is_refused_with_what_to_give_instead(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLMSER_ARTEFACTS", "file:///large/disk")
+    with pytest.raises(InputError, match="give its path alone"):
+        settings.workspace()
+
+
+def test_a_folder_with_a_colon_is_a_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLMSER_ARTEFACTS", "/large/disk:/x")
+    assert settings.workspace().root == Path("/large/disk:/x")

@@ -18,6 +18,7 @@ import click
 from llmser_tasks import settings
 from llmser_tasks.console import echo
 from llmser_tasks.errors import LlmserError
+from llmser_tasks.workspace import DAMAGED
 
 if TYPE_CHECKING:
     from llmser_tasks.llm.endpoint import Endpoint
@@ -115,6 +116,18 @@ def disk() -> Iterator[Finding]:
             yield Finding(f"{folder}: {free:.1f} GiB free", f"Free some space; {ROOM_GIB} GiB are comfortable.")
         else:
             yield Finding(f"{folder}: {free:.0f} GiB free")
+
+
+def artefacts() -> Iterator[Finding]:
+    """Every byte of every finished artefact is compared with its manifest."""
+    store = settings.workspace()
+    count = 0
+    for path, wrong in store.damage():
+        count += 1
+        if wrong:
+            yield Finding(f"{path}: {wrong}", "Start its run again: the artefact is set aside and made anew.")
+    aside = sum(1 for _ in store.root.rglob(f"{DAMAGED}*"))
+    yield Finding(f"{count} looked at in {store.root}" + (f"; {aside} damaged ones lie aside" if aside else ""))
 
 
 def ports() -> Iterator[Finding]:
@@ -218,6 +231,7 @@ CHECKS: dict[str, Callable[[], Iterator[Finding]]] = {
     "device": device,
     "encoder": encoder,
     "disk": disk,
+    "artefacts": artefacts,
     "loopback": ports,
     "Postgres": postgres,
     "LLM": llm,

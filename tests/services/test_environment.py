@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from llmser_tasks.errors import InputError
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.services import environment, secret_store
 from llmser_tasks.services.connections import endpoint_url
@@ -90,3 +91,9 @@ def test_passwords_do_not_show(tmp_path: Path, variables: dict[str, str]) -> Non
 )
 def test_endpoint_url(host: str, port: int | None, schema: str | None, url: str) -> None:
     assert endpoint_url(host, port, schema) == url
+
+
+def test_services_do_not_start_with_a_bucket_for_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLMSER_ARTEFACTS", "s3://bucket/prefix")
+    with pytest.raises(InputError, match="LLMSER_ARTEFACTS is a URL"):
+        environment.build(tmp_path, ADDRESSES, secret_store.load_or_make(tmp_path), "marker")
