@@ -145,8 +145,13 @@ class Workspace:
             ):
                 if folder is not None:
                     started = time.monotonic()
-                    with reachable.within(reach):
-                        summary = write(folder)
+                    try:
+                        with reachable.within(reach):
+                            summary = write(folder)
+                    except Exception as error:
+                        if not folder.is_dir():
+                            raise self._taken_over(final) from error
+                        raise
                     self._publish(folder, final, basis, summary, time.monotonic() - started)
         made = self._found(step, final, unchanged=folder is None)
         if made is None:
@@ -208,10 +213,7 @@ class Workspace:
             StorageError: another process took the attempt over.
         """
         if not folder.is_dir():
-            raise StorageError(
-                f"Another process went on with {self._relative(final)}, taking this one for dead (was Postgres away?); "
-                "rerun the step: it waits for what the other one makes, or finds it."
-            )
+            raise self._taken_over(final)
         files = manifest.measured(folder)
         manifest.persist(folder)
         facts = {"content": manifest.content(files), "files": files, "summary": summary}
@@ -224,6 +226,12 @@ class Workspace:
                 raise
             log.info("Another process has made %s meanwhile; its result is kept.", self._relative(final))
         manifest.persist_name(final, self.root)
+
+    def _taken_over(self, final: Path) -> StorageError:
+        return StorageError(
+            f"Another process went on with {self._relative(final)}, taking this one for dead (was Postgres away?); "
+            "rerun the step: it waits for what the other one makes, or finds it."
+        )
 
     @contextmanager
     def _told(self, step: str, parent: Path) -> Iterator[None]:

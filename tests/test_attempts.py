@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from llmser_tasks import attempts
+from llmser_tasks.errors import StorageError
 from llmser_tasks.workspace import Artefact, Workspace
 
 
@@ -182,3 +183,17 @@ def test_a_failed_attempt_leaves_nothing_but_what_can_be_gone_on_from(tmp_path: 
     with pytest.raises(ValueError, match="broken"):
         produce(Workspace(tmp_path), write, resumable=resumable)
     assert list((tmp_path / "sample" / "step").iterdir()) == []
+
+
+@pytest.mark.parametrize("then", ["writes", "is done"])
+def test_who_was_taken_for_dead_is_told_so(tmp_path: Path, then: str) -> None:
+    """Its machine had lost Postgres, and another one has gone on with its folder."""
+
+    def write(folder: Path) -> dict[str, Any]:
+        folder.rename(tmp_path / "another's")
+        if then == "writes":
+            (folder / "x.parquet").write_text("late")
+        return {}
+
+    with pytest.raises(StorageError, match=r"Another process went on with sample/step/.* rerun the step"):
+        produce(Workspace(tmp_path), write, resumable=True)

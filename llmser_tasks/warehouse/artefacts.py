@@ -11,7 +11,7 @@ from sqlalchemy import text
 from llmser_tasks.errors import InputError, StorageError
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.runs import RunRow
-from llmser_tasks.workspace import Artefact, Workspace
+from llmser_tasks.workspace import MANIFEST, Artefact, Workspace
 
 
 def of_run(url: str, run_id: str) -> dict[str, Artefact]:
@@ -53,13 +53,12 @@ class Kept:
 
         Raises:
             InputError: as `artefact`.
-            StorageError: it has been deleted, or lies elsewhere.
+            StorageError: it has been deleted, lies elsewhere, or is damaged.
         """
         artefact = self.artefact(name)
-        try:
-            return self.workspace.folder(artefact)
-        except StorageError:
+        if not (self.workspace.root / artefact.path / MANIFEST).is_file():
             raise StorageError(
                 f"Run {self.row.run_id}'s {name} is gone from {self.workspace.root / artefact.path}; "
                 "start its settings again, or set LLMSER_ARTEFACTS to the folder that holds it."
-            ) from None
+            )
+        return self.workspace.folder(artefact)
