@@ -38,34 +38,31 @@ def content(files: Files) -> str:
     return digest([[str(name), files[str(name)]["sha256"]] for name in names])
 
 
-def damage(folder: Path, manifest: Mapping[str, Any], *, thoroughly: bool = False) -> str | None:
-    """What is wrong with a folder's files, in a few words; None: they are what its manifest says.
+def looked_at(folder: Path, *, thoroughly: bool = False) -> tuple[dict[str, Any] | None, str | None]:
+    """The manifest of a folder whose files are what it says; else what is wrong, in a few words.
 
     Args:
         thoroughly: compare digests, however large the files are.
+
+    Raises:
+        OSError: something cannot be read, which says nothing of what it holds.
     """
-    files: Files = manifest.get("files", {})  # earlier releases noted none
-    for name, noted in files.items():
-        try:
-            size = (folder / name).stat().st_size
-        except OSError:
-            return f"{name} is missing"
-        if size != noted["bytes"]:
-            return f"{name} has {size:,} bytes instead of {noted['bytes']:,}"
-    seen = str(folder), str(manifest["content"])
-    if not thoroughly and (seen in _seen or sum(noted["bytes"] for noted in files.values()) > CHEAP):
-        return None
-    altered = _altered(folder, files)
-    if altered is None:
-        _seen.add(seen)
-    return altered
+    manifest = read(folder)
+    if manifest is None:
+        return None, f"{MANIFEST} is missing or no manifest"
+    wrong = _damage(folder, manifest, thoroughly)
+    return (None, wrong) if wrong else (manifest, None)
 
 
 def read(folder: Path) -> dict[str, Any] | None:
-    """The manifest; None where there is none that can be read."""
+    """The manifest; None where there is none.
+
+    Raises:
+        OSError: it cannot be read.
+    """
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (FileNotFoundError, ValueError):
         return None
     return manifest if isinstance(manifest, dict) and {"content", "summary"} <= manifest.keys() else None
 
@@ -113,14 +110,23 @@ def _files(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _altered(folder: Path, files: Files) -> str | None:
+def _damage(folder: Path, manifest: Mapping[str, Any], thoroughly: bool) -> str | None:
+    """What is wrong with a folder's files; None: they are what its manifest says."""
+    files: Files = manifest.get("files", {})  # earlier releases noted none
     for name, noted in files.items():
         try:
-            altered = file_digest(folder / name) != noted["sha256"]
-        except OSError as error:
-            return f"{name} cannot be read ({error.strerror})"
-        if altered:
+            size = (folder / name).stat().st_size
+        except FileNotFoundError:
+            return f"{name} is missing"
+        if size != noted["bytes"]:
+            return f"{name} has {size:,} bytes instead of {noted['bytes']:,}"
+    seen = str(folder), str(manifest["content"])
+    if not thoroughly and (seen in _seen or sum(noted["bytes"] for noted in files.values()) > CHEAP):
+        return None
+    for name, noted in files.items():
+        if file_digest(folder / name) != noted["sha256"]:
             return f"{name} does not hold what was written"
+    _seen.add(seen)
     return None
 
 

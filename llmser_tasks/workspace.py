@@ -86,10 +86,11 @@ class Workspace:
             raise StorageError(
                 f"Artefact {artefact.path} is missing below {self.root}; rerun the step {artefact.step}."
             )
-        if self._sound(folder) is None:
+        _, wrong = self._looked_at(folder)
+        if wrong is not None:
             raise StorageError(
-                f"Artefact {artefact.path} below {self.root} was damaged and is set aside (the log says what is wrong "
-                f"with it); rerun the step {artefact.step}, which makes it again."
+                f"Artefact {artefact.path} below {self.root} was damaged ({wrong}) and is set aside; "
+                f"rerun the step {artefact.step}, which makes it again."
             )
         return folder
 
@@ -165,13 +166,15 @@ class Workspace:
         for path in sorted(self.root.rglob(MANIFEST)):
             folder = path.parent
             if not any(part.startswith(".") for part in folder.relative_to(self.root).parts):
-                made = manifest.read(folder)
-                wrong = manifest.damage(folder, made, thoroughly=True) if made else f"{MANIFEST} cannot be read"
+                try:
+                    _, wrong = manifest.looked_at(folder, thoroughly=True)
+                except OSError as error:
+                    wrong = f"cannot be read ({error.strerror})"
                 yield self._relative(folder), wrong
 
     def _found(self, step: str, final: Path, *, unchanged: bool = True) -> Artefact | None:
         """What is there already, in good order."""
-        made = self._sound(final)
+        made, _ = self._looked_at(final)
         if made is None:
             return None
         relative = self._relative(final)
@@ -179,19 +182,29 @@ class Workspace:
             log.info("%s is unchanged: skipped (%s)", step, relative)
         return Artefact(step, relative, made["content"], unchanged)
 
-    def _sound(self, folder: Path) -> dict[str, Any] | None:
-        """The manifest of a folder whose files are what it says; a damaged one is set aside, for people to look at."""
-        if not folder.exists():
-            return None
-        made = manifest.read(folder)
-        wrong = manifest.damage(folder, made) if made else f"{MANIFEST} is missing or cannot be read"
+    def _looked_at(self, folder: Path) -> tuple[dict[str, Any] | None, str | None]:
+        """The manifest of a folder whose files are what it says, or what is wrong with it; neither where there is none.
+        A damaged one is set aside, for people to look at.
+
+        Raises:
+            StorageError: it cannot be read just now.
+        """
+        try:
+            if not folder.exists():
+                return None, None
+            made, wrong = manifest.looked_at(folder)
+        except OSError as error:
+            raise StorageError(
+                f"Artefact {self._relative(folder)} cannot be read ({error.strerror}); "
+                f"check {self.root} and its permissions, then rerun."
+            ) from error
         if wrong is None:
-            return made
+            return made, None
         aside = folder.with_name(f"{DAMAGED}{folder.name}-{time.strftime('%Y%m%dT%H%M%S')}-{secrets.token_hex(2)}")
         try:
             folder.rename(aside)
         except FileNotFoundError:  # somebody else has noticed it too
-            return None
+            return None, wrong
         except OSError as error:
             raise StorageError(
                 f"Artefact {self._relative(folder)} is damaged ({wrong}) and cannot be set aside ({error.strerror}); "
@@ -201,7 +214,7 @@ class Workspace:
             "Artefact %s is damaged: %s. It was set aside as %s and is made again when its step runs.",
             self._relative(folder), wrong, aside,
         )  # fmt: skip
-        return None
+        return None, wrong
 
     def _publish(
         self, folder: Path, final: Path, basis: Mapping[str, Any], summary: Mapping[str, Any], seconds: float

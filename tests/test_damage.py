@@ -93,7 +93,7 @@ def altered(folder: Path) -> str:
 
 def emptied_manifest(folder: Path) -> str:
     os.truncate(folder / "manifest.json", 0)
-    return "manifest.json is missing or cannot be read"
+    return "manifest.json is missing or no manifest"
 
 
 DAMAGES = [truncated, missing, altered, emptied_manifest]
@@ -171,3 +171,19 @@ def test_the_doctor_names_what_is_damaged(workspace: Workspace, monkeypatch: pyt
     produce(workspace)
     (sound,) = doctor.artefacts()
     assert sound.text == f"1 looked at in {workspace.root}; 1 damaged ones lie aside"
+
+
+def test_what_cannot_be_read_just_now_is_not_set_aside(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    artefact = produce(workspace)
+    monkeypatch.setattr(manifest, "_seen", set())
+
+    def away(path: Path) -> str:
+        raise OSError(116, "Stale file handle", str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(manifest, "file_digest", away)
+        for look in (lambda: produce(workspace), lambda: workspace.folder(artefact)):
+            with pytest.raises(StorageError, match=r"cannot be read \(Stale file handle\); check .* then rerun"):
+                look()
+        assert list(workspace.damage()) == [(artefact.path, "cannot be read (Stale file handle)")]
+    assert produce(workspace).unchanged
