@@ -127,11 +127,12 @@ def test_who_reads_a_damaged_artefact_is_told_which_step_to_rerun(
 ) -> None:
     artefact = produce(workspace)
     monkeypatch.setattr(manifest, "_seen", set())
-    damage(workspace.root / artefact.path)
+    what = damage(workspace.root / artefact.path)
     with pytest.raises(
-        StorageError, match=r"was damaged and is set aside .* rerun the step step, which makes it again"
-    ):
+        StorageError, match=r"was damaged \(.*\) and is set aside; rerun the step step, which makes it again"
+    ) as told:
         workspace.folder(artefact)
+    assert what in str(told.value)
     assert not (workspace.root / artefact.path).exists()
     assert not produce(workspace).unchanged
 
