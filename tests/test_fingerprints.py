@@ -210,6 +210,7 @@ OTHERS: dict[str, tuple[Any, set[str]]] = {
     "item_core": (2, {"ingest"}),
     "iterate_core": (True, {"ingest"}),
     "min_length": (4, {"ingest"}),
+    "ties": ("file", {"ingest"}),
     "split": ("temporal", {"training", "validation", "test"}),
     "tail_threshold": (2, {"training"}),  # the others take T from there
     "pool": (5, {"ccg"}),

@@ -207,7 +207,7 @@ def test_what_would_be_in_vain_ends_before_anything_is_trained_or_asked(
     if not knobs:
         people = {user: [*items, items[0]] for user, items in people.items()}
     values = SMALL | write_dumps(tmp_path / "dumps", people) | knobs
-    run_id = f"in vain {len(knobs)}"
+    run_id = f"in-vain-{len(knobs)}"
     with pytest.raises(InputError, match=sentence):
         pipeline.run_all(
             values, run_id=run_id, workspace=Workspace(tmp_path / "w"), database_url=url, endpoint=llm.endpoint

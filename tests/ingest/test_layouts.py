@@ -19,7 +19,7 @@ from llmser_tasks.config import Dataset
 from llmser_tasks.errors import InputError
 from llmser_tasks.ingest import arrays, dumps, ingest, reading
 from llmser_tasks.ingest.dumps import Dump
-from llmser_tasks.ingest.sources import SOURCES
+from llmser_tasks.ingest.sources import named
 from llmser_tasks.progress import silent
 from llmser_tasks.workspace import Workspace
 
@@ -214,7 +214,7 @@ def test_memory_does_not_grow_with_arrays_and_tables(tmp_path: Path, layout: str
             reading.Table(tmp_path / "rows", reading.REVIEWS) as table_,
             reading.Table(tmp_path / "bad", reading.QUARANTINE) as bad,
         ):
-            assert reading.read_reviews([Dump(path)], SOURCES["amazon-2018"], table_, bad, silent).rows == rows
+            assert reading.read_reviews([Dump(path)], named("amazon-2018"), table_, bad, silent).rows == rows
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
     read("warm", 70_000)
