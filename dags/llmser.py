@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.standard.decorators.python import _PythonDecoratedOperator
-from airflow.sdk import DAG, Context, ExceptionRetryPolicy, Param, RetryAction, RetryRule, TriggerRule
+from airflow.sdk import DAG, Context, Param, TriggerRule
 from airflow.sdk.bases.decorator import task_decorator_factory
 
 import llmser_lineage as lineage
 import llmser_metrics
 import llmser_notice
+import llmser_retries
 import llmser_tasks
 from llmser_tasks import config
 from llmser_tasks.services import form
@@ -35,39 +36,10 @@ if TYPE_CHECKING:
 Refs = Any  # dict of name → Artefact.reference() when a task runs, Airflow's XComArg while the DAG is wired
 Options = dict[str, Any]
 
-LLM_ERRORS = "llmser_tasks.llm.errors."
-PATIENT_WITH_THE_ENDPOINT = ExceptionRetryPolicy(
-    rules=[
-        RetryRule(
-            exception=[LLM_ERRORS + "EndpointFatal", "llmser_tasks.errors.InputError"],
-            action=RetryAction.FAIL,
-            reason="A person has to act first: the key, the quota, the address or a setting.",
-        ),
-        RetryRule(
-            exception=LLM_ERRORS + "RateLimited",
-            retry_delay=timedelta(seconds=60),
-            reason="The endpoint's limit; only the users without an answer are asked again.",
-        ),
-        RetryRule(
-            exception=[LLM_ERRORS + "Retriable", LLM_ERRORS + "Refused", "llmser_tasks.errors.StorageError"],
-            retry_delay=timedelta(seconds=20),
-            reason="A passing failure; only the users without an answer are asked again.",
-        ),
-    ],
-)
-LLM: Options = {
-    "pool": "llm",
-    "retries": 3,
-    "retry_delay": timedelta(seconds=20),
-    "retry_policy": PATIENT_WITH_THE_ENDPOINT,
-}
-TRAINING: Options = {  # checkpoints resume, so a retry loses little
-    "pool": "gpu",
-    "queue": "gpu",
-    "retries": 1,
-    "retry_delay": timedelta(seconds=5),
-}
-DATABASE: Options = {"retries": 2, "retry_delay": timedelta(seconds=15)}
+SHORT: Options = {"execution_timeout": llmser_retries.SHORT}
+DATA: Options = {"execution_timeout": llmser_retries.DATA}
+ASKING: Options = {"pool": "llm", "execution_timeout": llmser_retries.ASKING}
+TRAINING: Options = {"pool": "gpu", "queue": "gpu", "execution_timeout": llmser_retries.TRAINING}
 
 
 class Resumable(_PythonDecoratedOperator):
@@ -214,7 +186,7 @@ def ended_badly(context: Any) -> None:
     llmser_notice.deliver(url)
 
 
-@step()
+@step(**SHORT)
 def start() -> Any:
     """Check the settings, note the run in Postgres, and hand out its seeds.
 
@@ -233,7 +205,7 @@ def start() -> Any:
     return list(run.config.evaluation.seeds)
 
 
-@step(inlets=[lineage.DUMPS], outlets=[lineage.INTERACTIONS])
+@step(**DATA, inlets=[lineage.DUMPS], outlets=[lineage.INTERACTIONS])
 def ingest() -> Refs:
     """Read the dumps into typed, sorted tables of interactions and items.
 
@@ -245,7 +217,7 @@ def ingest() -> Refs:
     return pipeline.ingest(load())
 
 
-@step(inlets=[lineage.INTERACTIONS], outlets=[lineage.HISTORIES])
+@step(**DATA, inlets=[lineage.INTERACTIONS], outlets=[lineage.HISTORIES])
 def sequences(ingested: Refs) -> Refs:
     """Cut every user's history into training history S_u, validation and test items.
 
@@ -278,7 +250,7 @@ def train_forward(sequenced: Refs) -> Refs:
     return sequenced | pipeline.train_forward(load(), sequenced)
 
 
-@step()
+@step(**SHORT)
 def plan_batches(reversed_: Refs, forward: Refs) -> Any:
     """Divide the users into batches: one mapped task each, at most 300 of them."""
     from llmser_tasks import pipeline
@@ -286,7 +258,7 @@ def plan_batches(reversed_: Refs, forward: Refs) -> Any:
     return pipeline.plan_batches(load(), reversed_ | forward)
 
 
-@step(**DATABASE)
+@step(**SHORT)
 def estimate(refs: Refs) -> Any:
     """Say how many calls and tokens the questions will take, and at what price, before any is asked.
 
@@ -298,7 +270,7 @@ def estimate(refs: Refs) -> Any:
     return pipeline.estimate(run, refs, endpoint(run))
 
 
-@step(**LLM, map_index_template="{{ task.op_kwargs['batch']['label'] }}")
+@step(**ASKING, map_index_template="{{ task.op_kwargs['batch']['label'] }}")
 def snf(refs: Refs, batch: Any) -> Any:
     """SNF: the LLM reads a user's titles and the N candidates and picks the M it believes in.
 
@@ -311,7 +283,7 @@ def snf(refs: Refs, batch: Any) -> Any:
     return pipeline.snf(run, refs, batch, endpoint(run))
 
 
-@step(**DATABASE, trigger_rule=TriggerRule.NONE_FAILED, inlets=[lineage.CANDIDATES], outlets=[lineage.PSEUDO_ITEMS])
+@step(**DATA, trigger_rule=TriggerRule.NONE_FAILED, inlets=[lineage.CANDIDATES], outlets=[lineage.PSEUDO_ITEMS])
 def pseudo_items(refs: Refs) -> Refs:
     """Turn the answers into pseudo-prior items, set before each history: the enhanced sequence S̃_u.
 
@@ -331,7 +303,7 @@ def reason_pools(forward: Refs, pseudo: Refs) -> Refs:
     return refs | pipeline.reason_pools(load(), refs)
 
 
-@step()
+@step(**SHORT)
 def plan(refs: Refs) -> Any:
     """Divide the users into batches again, for the second round of questions."""
     from llmser_tasks import pipeline
@@ -339,7 +311,7 @@ def plan(refs: Refs) -> Any:
     return pipeline.plan_batches(load(), refs)
 
 
-@step(**LLM, map_index_template="{{ task.op_kwargs['batch']['label'] }}")
+@step(**ASKING, map_index_template="{{ task.op_kwargs['batch']['label'] }}")
 def reason(refs: Refs, batch: Any) -> Any:
     """Reason: the LLM reads the enhanced, masked sequence and names the masked item among the H candidates.
 
@@ -352,7 +324,7 @@ def reason(refs: Refs, batch: Any) -> Any:
 
 
 @step(
-    **DATABASE,
+    **DATA,
     trigger_rule=TriggerRule.NONE_FAILED,
     inlets=[lineage.PSEUDO_ITEMS],
     outlets=lineage.tables("pseudo_items", "reliability"),
@@ -383,7 +355,7 @@ def train_weighted(refs: Refs, seed: Any) -> Refs:
     return pipeline.train_weighted(load(), refs, seed)
 
 
-@step(**DATABASE, inlets=[lineage.HISTORIES, lineage.PSEUDO_ITEMS], outlets=[lineage.EVALUATION])
+@step(**DATA, inlets=[lineage.HISTORIES, lineage.PSEUDO_ITEMS], outlets=[lineage.EVALUATION])
 def evaluate(refs: Refs, bases: Any, weighted: Any) -> Refs:
     """Rank every item for every user: base, LLMSeR, popularity and co-occurrence, by user and item groups."""
     from llmser_tasks import pipeline
@@ -393,7 +365,7 @@ def evaluate(refs: Refs, bases: Any, weighted: Any) -> Refs:
 
 
 @step(
-    **DATABASE,
+    **DATA,
     inlets=[lineage.EVALUATION],
     outlets=lineage.tables("metrics", "comparisons", "recommendations", "reports"),
 )
@@ -438,7 +410,7 @@ When a batch of LLM questions fails, clear just that mapped task; everything bel
     is_paused_upon_creation=False,
     max_active_runs=4,
     params={name: Param(**field) for name, field in form.fields(datasets())},
-    default_args={"owner": "llmser", "on_failure_callback": failed},
+    default_args={"owner": "llmser", "on_failure_callback": failed, **llmser_retries.RETRIED},
     on_failure_callback=ended_badly,
     tags=["recommendation"],
 ) as dag:

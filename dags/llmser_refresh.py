@@ -1,10 +1,10 @@
 """New interactions start a run of `llmser` for their dataset alone.
 
 They arrive as files in the dataset's inbox, or somebody reports them over REST; either is an event of the asset
-`llmser_arrivals` whose partition is the dataset. `llmser_inbox` looks into the inboxes on a cron (each minute,
-LLMSER_REFRESH_CRON says otherwise), and on the same occasion finds the runs that failed unheard. `llmser_refresh`
-answers an event with a run of `llmser` that starts from the dataset's published run. While such a run waits or runs,
-whatever else arrives comes down to one run after it.
+`llmser_arrivals` whose partition is the dataset. `llmser_inbox` looks into the inboxes on a cron (every ten minutes,
+because Airflow keeps a record of each look; LLMSER_REFRESH_CRON says otherwise), and on the same occasion finds the
+runs that failed unheard. `llmser_refresh` answers an event with a run of `llmser` that starts from the dataset's
+published run. While such a run waits or runs, whatever else arrives comes down to one run after it.
 
 An AssetWatcher would hear of files a little sooner, but its events carry no partition. A mapper with a list of allowed
 keys would refuse a wrong dataset where nobody looks, and knows the datasets of the moment at which it was read: here
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 import os
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
@@ -23,12 +23,13 @@ from airflow.sdk import DAG, Asset, PartitionedAssetTimetable, task
 from airflow.sdk.exceptions import AirflowException
 
 import llmser_notice
+import llmser_retries
 
 log = logging.getLogger(__name__)
 
 RUNS = "llmser"
 ARRIVALS = Asset(name="llmser_arrivals", uri="x-llmser://arrivals")
-DEFAULTS = {"owner": "llmser", "retries": 2, "retry_delay": timedelta(seconds=20)}
+DEFAULTS = {"owner": "llmser", "execution_timeout": llmser_retries.SHORT, **llmser_retries.RETRIED}
 
 
 def busy(run_id: str) -> bool:
@@ -101,12 +102,12 @@ with DAG(
     dag_display_name="LLMSeR inbox",
     description="Looks for new interactions of every dataset",
     doc_md=__doc__,
-    schedule=os.environ.get("LLMSER_REFRESH_CRON") or "* * * * *",
+    schedule=os.environ.get("LLMSER_REFRESH_CRON") or "*/10 * * * *",
     start_date=datetime(2026, 1, 1, tzinfo=UTC),
     catchup=False,
     is_paused_upon_creation=False,
     max_active_runs=1,
-    default_args=DEFAULTS | {"retries": 0},  # the next look is the better retry
+    default_args=DEFAULTS,
     tags=["recommendation"],
 ):
     look()

@@ -133,11 +133,20 @@ def settings(home: Path, addresses: Addresses, secrets: Secrets) -> Mapping[str,
         "logging__colored_console_log": "False",
         "scheduler__enable_health_check": "False",  # its server would listen on every interface
         "scheduler__scheduler_idle_sleep_time": "0.5",
-        "scheduler__task_instance_heartbeat_timeout": "60",
+        # While the API server is away no task can say that it lives; longer than a start of it takes when all is busy.
+        "scheduler__task_instance_heartbeat_timeout": "120",
         # What ran when the last `up` was stopped starts again within a minute; by default it holds its pool for five.
         "scheduler__orphaned_tasks_check_interval": "30",
         "scheduler__scheduler_heartbeat_sec": "2",
         "dag_processor__parsing_processes": "1",
         "dag_processor__dag_bundle_storage_path": str(airflow / "bundles"),
-        "workers__max_failed_heartbeats": "10",  # an API server that is away for a moment must not kill a training
+        "dag_processor__dag_file_processor_timeout": "300",  # a busy machine is slow, and no file of ours hangs
+        "core__dagbag_import_timeout": "120",
+        # A task that cannot reach the API server for a quarter of a minute fails, and with it what was just about to
+        # begin ("state mismatch"). These wait some three minutes, which a restart does not take; an answer that is
+        # late on a busy machine is waited for as well.
+        "workers__execution_api_retries": "30",
+        "workers__execution_api_retry_wait_max": "10",
+        "workers__execution_api_timeout": "30",
+        "workers__max_failed_heartbeats": "10",  # each is one of these waits
     }

@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 import runpy
 
+from llmser_tasks.services.bound import bind_forks
+
 LIBRARIES = (
     "aiohttp",
     "alembic.command",
@@ -33,4 +35,5 @@ LIBRARIES = (
 if __name__ == "__main__":
     for library in LIBRARIES:
         importlib.import_module(library)
+    bind_forks()
     runpy.run_module("airflow", run_name="__main__", alter_sys=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,18 @@ def test_a_key_of_the_users_for_another_ranker_is_not_handed_to_ours(
 def test_airflows_logs_are_for_their_user_alone(variables: dict[str, str]) -> None:
     assert int(variables["AIRFLOW__LOGGING__FILE_TASK_HANDLER_NEW_FOLDER_PERMISSIONS"], 8) == 0o700
     assert int(variables["AIRFLOW__LOGGING__FILE_TASK_HANDLER_NEW_FILE_PERMISSIONS"], 8) == 0o600
+
+
+def test_tasks_outlast_a_restart_of_the_api_server(variables: dict[str, str]) -> None:
+    """At the start of a task, in its heartbeats, and for the scheduler that looks at these."""
+    longest = float(variables["AIRFLOW__WORKERS__EXECUTION_API_RETRY_WAIT_MAX"])
+    retries = int(variables["AIRFLOW__WORKERS__EXECUTION_API_RETRIES"])
+    shortest = float(os.environ.get("AIRFLOW__WORKERS__EXECUTION_API_RETRY_WAIT_MIN", 1))  # each wait is drawn between
+    expected = sum((shortest + min(longest, 2.0**number)) / 2 for number in range(retries - 1))
+    assert expected >= 120, "a restart takes a minute where all is busy"
+    assert longest <= 15, "they come back soon after it does"
+    assert int(variables["AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT"]) >= 120
+    assert int(variables["AIRFLOW__WORKERS__MAX_FAILED_HEARTBEATS"]) >= 10
 
 
 def test_threads_and_slots_fill_the_cores_without_crowding_them(
