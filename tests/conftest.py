@@ -5,7 +5,11 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+import signal
+import subprocess
+import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,6 +29,12 @@ TEMPLATE = "llmser_template"
 _numbers = itertools.count()
 
 
+def pytest_configure() -> None:
+    """SIGTERM ends a run as Ctrl-C does, with everything that it has started."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
+
+
 @pytest.fixture
 def workspace(tmp_path: Path) -> Workspace:
     return Workspace(tmp_path / "artefacts")
@@ -32,26 +42,30 @@ def workspace(tmp_path: Path) -> Workspace:
 
 @pytest.fixture(scope="session")
 def open_folder() -> Iterator[Path]:
-    """A folder that other users may enter: as root, Postgres runs as one of them."""
+    """A folder that other users may enter: as root, Postgres runs as one of them.
+
+    Nothing in it outlives the tests, even if they are killed.
+    """
     in_memory = Path("/dev/shm")
     roomy = in_memory.is_dir() and shutil.disk_usage(in_memory).free > 2 << 30
     folder = Path(tempfile.mkdtemp(prefix="llmser-tests-", dir=in_memory if roomy else None))
     folder.chmod(0o711)
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
+    program = [sys.executable, str(Path(__file__).with_name("after_death.py")), str(folder)]
+    with subprocess.Popen(program, stdin=subprocess.PIPE, start_new_session=True):
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
 def postgres(open_folder: Path) -> Iterator[embedded.Server]:
     """One embedded server for all tests, with a migrated template database."""
-    server = embedded.start(open_folder)
-    try:
+    with embedded.on_demand(open_folder) as server:
         _administer(server, f"create database {TEMPLATE} owner llmser")
         migrate(server.url_of(TEMPLATE, "llmser"))
         engine(server.url_of(TEMPLATE, "llmser")).dispose()
         yield server
-    finally:
-        server.stop()
 
 
 @pytest.fixture

@@ -209,12 +209,14 @@ def airflow() -> Iterator[Finding]:
     version = importlib.metadata.version("apache-airflow")
     here = stack.attached(settings.home())
     if here is None:
-        yield Finding(f"{version}, not running: `llmser up` starts it")
+        waiting_for = stack.starting(settings.home())
+        how = f"starting: waiting for {waiting_for}" if waiting_for else "not running: `llmser up` starts it"
+        yield Finding(f"{version}, {how}")
         return
     try:
         with here.client() as client:
             health = airflow_api.health(client)
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, airflow_api.Unready) as error:
         yield Finding(
             f"{version}, {here.url} does not answer ({type(error).__name__})", "Run `llmser down`, then `up`."
         )

@@ -32,7 +32,7 @@ def rerun_failed(run: str, wait: bool) -> None:
 
     with settings.database() as url:
         run_id = _run_id(url, run)
-        with local.airflow_of(settings.home(), run_id) as airflow:
+        with local.airflow_of(settings.home(), run_id, stderr()) as airflow:
             if airflow is None:
                 raise InputError(_how_to_go_on(url, run_id))
             here, client = airflow
@@ -63,7 +63,7 @@ def accept(run: str, revoke: bool, wait: bool) -> None:
 
     with settings.database() as url:
         run_id = _run_id(url, run)
-        with local.airflow_of(settings.home(), run_id) as airflow:
+        with local.airflow_of(settings.home(), run_id, stderr()) as airflow:
             if revoke:
                 parts = acceptance.revoke(url, run_id)
             else:

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator, Mapping
+import time
+from collections.abc import Callable, Collection, Generator, Mapping
 from typing import Any
 from urllib.parse import quote
 
 import httpx
+from typing_extensions import override
 
 from llmser_tasks.errors import InputError, StorageError
 
 DAG = "llmser"
+LOGIN = "/auth/token"
+LOOK_EVERY_S = 0.5
+UNREADY_FOR_S = 180.0
 Json = dict[str, Any]
+
+
+class Unready(StorageError):
+    """Airflow answers, but cannot do it now: it is starting, or its database is away."""
 
 
 class Login(httpx.Auth):
@@ -20,7 +29,7 @@ class Login(httpx.Auth):
     requires_response_body = True
 
     def __init__(self, url: str, user: str, password: str) -> None:
-        self._address = f"{url}/auth/token"
+        self._address = url + LOGIN
         self._login = {"username": user, "password": password}
         self._token: str | None = None
 
@@ -28,6 +37,8 @@ class Login(httpx.Auth):
         for fresh in (self._token is None, True):
             if fresh:
                 answer = yield httpx.Request("POST", self._address, json=self._login)
+                if answer.is_server_error:
+                    raise Unready(f"Airflow could not log us in: HTTP {answer.status_code}.")
                 if answer.status_code not in (200, 201):
                     raise InputError(f"Airflow at {request.url.host}:{request.url.port} refuses the login.")
                 self._token = answer.json()["access_token"]
@@ -37,9 +48,47 @@ class Login(httpx.Auth):
                 return
 
 
-def connect(url: str, user: str, password: str) -> httpx.Client:
-    """A client of one Airflow. Loopback never goes through a proxy."""
-    return httpx.Client(base_url=url, auth=Login(url, user, password), timeout=30, trust_env=False)
+class Patient(httpx.HTTPTransport):
+    """Waits for an API server that is just started again, which its database may be as well.
+
+    What never reached it may be sent anew, and what only asks as well; whether anything else was done is not known. An
+    error of the server's that lasts is no passing one.
+    """
+
+    def __init__(self, waiting: Callable[[], bool]) -> None:
+        """
+        Args:
+            waiting: called before each new try; False where it is no longer worth while.
+        """
+        super().__init__()
+        self._waiting = waiting
+
+    @override
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        asks = request.method == "GET" or request.url.path == LOGIN
+        end = time.monotonic() + UNREADY_FOR_S
+        while True:
+            try:
+                response = super().handle_request(request)
+            except httpx.TransportError as error:
+                if not (asks or isinstance(error, httpx.ConnectError)) or not self._waiting():
+                    raise
+            else:
+                passing = asks and response.is_server_error and time.monotonic() < end
+                if not passing or not self._waiting():
+                    return response
+                response.close()
+            time.sleep(LOOK_EVERY_S)
+
+
+def connect(url: str, user: str, password: str, waiting: Callable[[], bool] | None = None) -> httpx.Client:
+    """A client of one Airflow. Loopback never goes through a proxy.
+
+    Args:
+        waiting: whether to wait for an API server that does not answer; asked before each new try.
+    """
+    transport = Patient(waiting) if waiting else None
+    return httpx.Client(base_url=url, auth=Login(url, user, password), timeout=30, trust_env=False, transport=transport)
 
 
 def _json(response: httpx.Response, doing: str) -> Json:
@@ -50,7 +99,8 @@ def _json(response: httpx.Response, doing: str) -> Json:
         detail = response.json().get("detail", "")
     except ValueError:
         detail = ""
-    raise StorageError(f"Airflow could not {doing}: HTTP {response.status_code} {detail}".rstrip() + ".")
+    kind = Unready if response.is_server_error else StorageError
+    raise kind(f"Airflow could not {doing}: HTTP {response.status_code} {detail}".rstrip() + ".")
 
 
 def health(client: httpx.Client) -> Json:
@@ -74,6 +124,8 @@ def dag_is_ready(client: httpx.Client) -> bool:
     response = client.get(f"/api/v2/dags/{DAG}")
     if response.is_success:
         return not response.json()["is_stale"]
+    if response.is_server_error:
+        _json(response, f"find the DAG {DAG}")
     errors = client.get("/api/v2/importErrors")
     if errors.is_success:
         for error in errors.json()["import_errors"]:

@@ -152,6 +152,9 @@ def follow(
 ) -> bool:
     """Show the run until it is over; True where it succeeded.
 
+    Args:
+        watch: called now and then; what it raises ends this.
+
     On a terminal the view is redrawn in place; elsewhere a line appears when a step starts, moves on or ends.
     """
     began = time.monotonic()
@@ -173,7 +176,7 @@ def _watch_run(
         try:
             state = airflow_api.run(client, run_id)["state"]
             tasks = airflow_api.task_instances(client, run_id)
-        except httpx.TransportError:  # the API server is being started again
+        except (httpx.TransportError, airflow_api.Unready):  # the API server or its database is being started again
             time.sleep(LOOK_EVERY_S)
             continue
         show(lines(tasks, _steps(database_url, run_id)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
@@ -64,11 +64,11 @@ def trigger(
         RunFailed: it was waited for and failed.
     """
     console = console or Terminal(stderr=True)
-    here = stack.attached(home)
-    if here is None:
-        raise InputError(f"The services of {home} are not up; start them with `llmser up` in another terminal.")
     dumps = {name: str(Path(values[name]).absolute()) for name in ("reviews", "items") if values.get(name)}
-    with here.client() as client:
+    with _airflow(home, console) as up:
+        if up is None:
+            raise InputError(f"The services of {home} are not up; start them with `llmser up` in another terminal.")
+        here, client = up
         started = airflow_api.trigger(client, {**values, **dumps}, run_id)  # the services may run in another folder
         if wait:
             follow_to_end(here, client, started, console)
@@ -80,27 +80,72 @@ def follow_to_end(here: Stack, client: Client, run_id: str, console: Console) ->
 
     Raises:
         RunFailed: it has not.
+        StorageError: the services were stopped meanwhile.
     """
-    if not follow(client, run_id, here.addresses.warehouse, console):
+    if not follow(client, run_id, here.addresses.warehouse, console, _while_up(here)):
         raise _failure(here, run_id)
 
 
 @contextmanager
-def airflow_of(home: Path, run_id: str) -> Iterator[tuple[Stack, Client] | None]:
+def airflow_of(home: Path, run_id: str, console: Console) -> Iterator[tuple[Stack, Client] | None]:
     """The services that are up and a client of their Airflow; None where they are not, or do not know the run.
 
     Raises:
-        StorageError: Airflow does not answer, also within the block.
+        StorageError: as for `_airflow`.
     """
-    here = stack.attached(home)
+    with _airflow(home, console) as up:
+        yield up if up and airflow_api.knows(up[1], run_id) else None
+
+
+@contextmanager
+def _airflow(home: Path, console: Console) -> Iterator[tuple[Stack, Client] | None]:
+    """The services and a client of their Airflow, once they are ready if they are just starting; None where none are.
+
+    The client waits for an API server that `llmser up` is just starting again.
+
+    Raises:
+        StorageError: Airflow does not answer, also within the block, and nobody starts it again.
+    """
+    here = stack.awaited(home, _say(console))
     if here is None:
         yield None
         return
+    told = False
+
+    def waiting() -> bool:
+        nonlocal told
+        if here.up and not told:
+            told = True
+            console.print(f"Waiting for Airflow at {here.url} …", highlight=False, soft_wrap=True)
+        return here.up
+
+    with _answering(here), here.client(waiting) as client:
+        yield here, client
+
+
+@contextmanager
+def _answering(here: Stack) -> Iterator[None]:
+    """Say in one sentence that Airflow has gone away while it was asked for something."""
     try:
-        with here.client() as client:
-            yield (here, client) if airflow_api.knows(client, run_id) else None
+        yield
     except TransportError as error:
-        raise StorageError(f"Airflow at {here.url} does not answer ({type(error).__name__}); try again.") from None
+        why = type(error).__name__ if here.up else "its services were stopped"
+        raise StorageError(
+            f"Airflow at {here.url} does not answer ({why}); look whether it has done what it was asked for (its page, "
+            "or `llmser show runs`), and try again if not."
+        ) from None
+
+
+def _while_up(here: Stack) -> Watch:
+    """For who follows a run on services that others keep up."""
+
+    def watch() -> None:
+        if not here.up:
+            raise StorageError(
+                f"The services of {here.home} were stopped while the run went on; `llmser up` takes it up again."
+            )
+
+    return watch
 
 
 def demo(home: Path, wait: bool = True, console: Console | None = None) -> None:
@@ -114,12 +159,11 @@ def demo(home: Path, wait: bool = True, console: Console | None = None) -> None:
     """
     console = console or Terminal()
     with _until_stopped(console):
-        already = stack.attached(home)
-        context = nullcontext((already, _no_watch)) if already else stack.running(home, _say(console))
+        already = stack.awaited(home, _say(console))
         values = _write_sample(home, console)
-        with context as (here, watch):
+        with _lent(already) if already else stack.running(home, _say(console)) as (here, watch):
             _show_login(here, console)
-            with here.client() as client:
+            with _answering(here), here.client() as client:
                 run_id = _demo_run(client, values)
                 console.print(f"Run {run_id}: {_page(here, run_id)}", highlight=False, soft_wrap=True)
                 succeeded = follow(client, run_id, here.addresses.warehouse, console, watch)
@@ -132,6 +176,12 @@ def demo(home: Path, wait: bool = True, console: Console | None = None) -> None:
             if wait and not already:
                 console.print("Ctrl-C stops everything.")
                 _stay(watch)
+
+
+@contextmanager
+def _lent(here: Stack) -> Iterator[tuple[Stack, Watch]]:
+    """Services that another process looks after."""
+    yield here, _while_up(here)
 
 
 def _demo_run(client: Any, values: Mapping[str, Any]) -> str:
@@ -168,11 +218,9 @@ def _show_login(here: Stack, console: Console) -> None:
 
 def _say(console: Console) -> stack.Say:
     began = time.monotonic()
-    return lambda line: console.print(f"{time.monotonic() - began:4.0f} s  {line}", highlight=False, soft_wrap=True)
-
-
-def _no_watch() -> None:
-    """Another process looks after the services."""
+    return lambda line: console.print(
+        f"{time.monotonic() - began:4.0f} s  {line}", highlight=False, markup=False, soft_wrap=True
+    )
 
 
 def _stay(watch: Watch) -> None:

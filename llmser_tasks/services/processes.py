@@ -19,6 +19,7 @@ import psutil
 from llmser_tasks.private import OTHERS
 
 MARKER = "LLMSER_STACK"
+COMPONENT = "LLMSER_COMPONENT"  # in the environment of a component and of all that it starts
 
 _started: dict[int, subprocess.Popen[bytes]] = {}  # our own children, so that the dead are reaped
 
@@ -73,12 +74,14 @@ def spawn(name: str, command: Sequence[str], environment: Mapping[str, str], log
     return Child(name, process.pid, psutil.Process(process.pid).create_time())
 
 
-def marked(marker: str) -> list[psutil.Process]:
-    """Every live process that carries the marker, except ourselves."""
+def marked(marker: str, component: str | None = None) -> list[psutil.Process]:
+    """Every live process that carries the marker, except ourselves; of one component alone, if that is asked."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
-            if process.pid != os.getpid() and process.environ().get(MARKER) == marker:
+            if process.pid == os.getpid() or (environment := process.environ()).get(MARKER) != marker:
+                continue
+            if component is None or environment.get(COMPONENT) == component:
                 found.append(process)
     return found
 
@@ -94,10 +97,28 @@ def stop(children: Iterable[Child], marker: str, patience_s: float = 2.0) -> Non
         left = marked(marker)
         if not left:
             return
-        for process in left:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
-        psutil.wait_procs(left, timeout=1)
+        end(left)
+
+
+def end(left: Iterable[psutil.Process]) -> None:
+    """End these at once, and return when they have ended."""
+    left = list(left)
+    for process in left:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(left, timeout=1)
+
+
+def processor_seconds(pid: int) -> float:
+    """What a process and those below it have used of the processor."""
+    used = 0.0
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(pid)
+        for one in [process, *process.children(recursive=True)]:
+            with contextlib.suppress(psutil.Error):
+                times = one.cpu_times()
+                used += times.user + times.system
+    return used
 
 
 def free_port(preferred: int | None = None) -> int:

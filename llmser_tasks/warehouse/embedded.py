@@ -21,6 +21,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -41,10 +42,11 @@ log = logging.getLogger(__name__)
 ADMIN = "postgres"
 DATABASES = ("llmser", "airflow")  # each with an owner of the same name, who is no superuser
 SHARED = Path("/var/lib/llmser")  # only root writes there; used where the server's user cannot reach HOME
+USERS = ".users"  # locked by everyone who uses an on-demand server; the kernel lets go of a killed one's lock
 PATIENCE_S = 120.0  # recovery after a crash may take a while
 User = pwd.struct_passwd | None
 
-_children: dict[int, subprocess.Popen[bytes]] = {}  # servers that this process started, so that the dead are reaped
+_children: dict[int, subprocess.Popen[bytes]] = {}  # what this process started, so that the dead are reaped
 
 
 @dataclass(frozen=True)
@@ -130,8 +132,9 @@ def on_demand(home: Path) -> Iterator[Server]:
         marker = _folder(home) / "on-demand"
         if running(home) is None:
             marker.touch()
+            _keep(home)
         server = _start(home.absolute(), None)
-        users = (_folder(home) / ".users").open("w", encoding="utf-8")
+        users = (_folder(home) / USERS).open("w", encoding="utf-8")
         fcntl.flock(users, fcntl.LOCK_SH)
     with users:
         try:
@@ -140,6 +143,39 @@ def on_demand(home: Path) -> Iterator[Server]:
             with _locked(home):
                 if marker.exists() and _alone(users.fileno()):
                     _stop(home)
+
+
+def stop_unused(home: Path) -> bool:
+    """Stop an on-demand server whose last user was killed; False where somebody still uses it."""
+    if not (_folder(home) / USERS).exists():  # nor is the folder made anew
+        return True
+    with _locked(home), (_folder(home) / USERS).open("w", encoding="utf-8") as users:
+        if (_folder(home) / "on-demand").exists():
+            if not _alone(users.fileno()):
+                return False
+            _stop(home)
+        return True
+
+
+def _keep(home: Path) -> None:
+    """Have the server stopped even if we are killed: see `keeper`."""
+    program = [sys.executable, "-m", "llmser_tasks.warehouse.keeper", str(home.absolute())]
+    modules = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")]))
+    try:
+        keeper = subprocess.Popen(
+            program,
+            cwd="/",
+            env={k: v for k, v in os.environ.items() if k in {"PATH", "LD_LIBRARY_PATH", "TZ"}}
+            | {"PYTHONPATH": modules},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    except OSError as error:  # it is of use without
+        log.warning("The Postgres below %s will stay if this process is killed: %s", home, error)
+        return
+    _children[keeper.pid] = keeper
 
 
 # --- files --------------------------------------------------------------------------------------------------------

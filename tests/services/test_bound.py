@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from waiting import until
+from patience import until
 
 FORKS = """
 import os, sys, threading, time
@@ -19,13 +19,13 @@ from llmser_tasks.services.bound import bind_forks
 bind_forks()
 if os.fork() == 0:                      # a worker of a scheduler …
     if os.fork() == 0:                  # … and its task
-        print(os.getpid(), os.getppid(), flush=True)
+        os.write(1, b"%d %d\n" % (os.getpid(), os.getppid()))  # whole lines, however the two are interleaved
     time.sleep(60)
 
 def elsewhere():
     if (child := os.fork()) == 0:
         time.sleep(60)
-    print(child, flush=True)
+    os.write(1, b"%d\n" % child)
 
 thread = threading.Thread(target=elsewhere)
 thread.start()

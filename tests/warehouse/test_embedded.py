@@ -172,6 +172,55 @@ def test_on_demand_leaves_a_started_one_alone(home: Path) -> None:
     assert embedded.running(home) is not None
 
 
+USE = """
+import sys
+from pathlib import Path
+from llmser_tasks.warehouse import embedded
+with embedded.on_demand(Path(sys.argv[1])):
+    print("ready", flush=True)
+    sys.stdin.read()
+"""
+
+
+def use(home: Path) -> subprocess.Popen[str]:
+    """Another process that uses the server until its input ends."""
+    command = [sys.executable, "-c", USE, str(home)]
+    user = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert user.stdout is not None and user.stdout.readline() == "ready\n"
+    return user
+
+
+def test_on_demand_it_stops_when_its_only_user_is_killed(home: Path) -> None:
+    embedded.stop(home)
+    with use(home) as user:
+        assert embedded.running(home) is not None
+        user.kill()
+    until(lambda: embedded.running(home) is None)
+
+
+def test_on_demand_it_outlives_a_killed_user_while_there_are_others(home: Path) -> None:
+    embedded.stop(home)
+    with use(home) as first:
+        with use(home) as second:
+            first.kill()
+            first.wait()
+            with embedded.on_demand(home) as server:  # in its turn: whoever would stop it has had its chance
+                assert ask(server.url, "select 1") == 1
+            assert embedded.running(home) == server
+            second.kill()
+        until(lambda: embedded.running(home) is None)
+
+
+def test_a_started_one_outlives_a_killed_user(home: Path) -> None:
+    embedded.stop(home)
+    with use(home) as user:
+        server = embedded.start(home)  # `llmser up`
+        user.kill()
+    with embedded.on_demand(home):
+        pass
+    assert embedded.running(home) == server
+
+
 def test_what_stops_the_start_is_said_in_a_sentence(home: Path) -> None:
     embedded.stop(home)
     configuration = (home / "postgres" / "data").resolve() / "postgresql.conf"
