@@ -2,7 +2,7 @@
 
 A failure is noted by the task that fails, and told by a callback in Airflow's DAG processor. Either may be killed. So
 whoever looks regularly also looks here. Cheap: one statement, and one question to Airflow for all open runs together.
-Imports nothing heavy: it is called each minute.
+Imports nothing heavy: it is called again and again.
 """
 
 from __future__ import annotations

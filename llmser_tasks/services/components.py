@@ -110,10 +110,9 @@ class Components:
         Raises:
             ComponentDied: something keeps ending by itself.
         """
-        if self.server is not None and embedded.running(self.home) is None:
-            self._revive(POSTGRES, self._start_postgres)
-            if self.lives[POSTGRES].due is not None:
-                return
+        ended = self.server is not None and embedded.running(self.home) is None
+        if ended and not self._revive(POSTGRES, self._start_postgres):
+            return
         for name, child in list(self.children.items()):
             if child.process() is None:
                 if self._postgres_answers():
@@ -123,8 +122,8 @@ class Components:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     psutil.Process(child.pid).kill()
 
-    def _revive(self, name: str, start: Callable[[], object]) -> None:
-        """Count a death, end what the dead has left behind, and start it again when its pause is over."""
+    def _revive(self, name: str, start: Callable[[], object]) -> bool:
+        """Count a death, end what the dead has left behind, and start it again when its pause is over; True then."""
         life = self.lives[name]
         if life.due is None:
             if time.monotonic() - life.since >= STEADY_S:
@@ -138,13 +137,15 @@ class Components:
             when = f"in {pause:.0f} s" if pause else "now"
             self.say(f"{_the(name)} has ended by itself and is started again {when}; see {self.log(name)}.")
         if time.monotonic() < life.due:
-            return
+            return False
         try:
             start()
         except (StorageError, OSError) as error:  # no memory for a process, a full disk: as passing as a death
             life.since, life.due = time.monotonic(), None
             if life.deaths >= len(PAUSES_S):
                 raise ComponentDied(f"{_the(name)} cannot be started again: {error}") from None
+            return False
+        return True
 
     def _start_postgres(self) -> None:
         """At its old port, which all others know it by."""
