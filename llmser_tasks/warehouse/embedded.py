@@ -429,8 +429,11 @@ def _start(home: Path, port: int | None) -> Server:
 
 def _ready(home: Path) -> Server:
     """Wait for the server to be ready."""
-    deadline = time.monotonic() + PATIENCE_S
+    log_file = _folder(home) / "log"
+    written, deadline = -1, 0.0
     while (server := running(home)) is None:
+        if (size := log_file.stat().st_size if log_file.exists() else 0) != written:
+            written, deadline = size, time.monotonic() + PATIENCE_S  # by progress: recovery may take its time
         if _postmaster(_folder(home) / "data") is None or time.monotonic() > deadline:
             raise StorageError(f"Postgres below {home} stopped while it started; see {_folder(home) / 'log'}.")
         time.sleep(0.02)
@@ -453,19 +456,22 @@ def _launch(home: Path, user: User, port: int | None) -> None:
                 "-c", "log_min_error_statement=panic",  # statements hold users' data; the log tells the error alone
             ], output.fileno())  # fmt: skip
         _children[child.pid] = child
+        written = before
         while child.poll() is None and time.monotonic() < deadline:
             found = _postmaster(data)
             if found is not None and found.ready:
                 return
+            if (size := log_file.stat().st_size) != written:  # it recovers, and says every ten seconds how far it is
+                written, deadline = size, time.monotonic() + PATIENCE_S
             time.sleep(0.02)
         if child.poll() is None:
             child.send_signal(signal.SIGQUIT)
             child.wait()
             raise StorageError(f"Postgres below {home} was not ready after {PATIENCE_S:.0f} s; see {log_file}.")
         del _children[child.pid]
-        with log_file.open("rb") as written:
-            written.seek(before)
-            said = written.read().decode(errors="replace")
+        with log_file.open("rb") as output_of:
+            output_of.seek(before)
+            said = output_of.read().decode(errors="replace")
         taken = "Address already in use" in said
         if taken and port is not None:
             raise StorageError(f"Port {port} of 127.0.0.1 is taken; choose another one, or none.")

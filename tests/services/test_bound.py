@@ -12,7 +12,7 @@ import psutil
 import pytest
 from patience import until
 
-FORKS = """
+FORKS = r"""
 import os, sys, threading, time
 from llmser_tasks.services.bound import bind_forks
 
