@@ -77,7 +77,9 @@ class Services:
             )
         while stack.attached(self.home) is None:
             if self.process.poll() is not None:
-                raise SystemExit(f"`llmser up` ended by itself:\n{(self.home / 'up.log').read_text(encoding="utf-8")[-3000:]}")
+                raise SystemExit(
+                    f"`llmser up` ended by itself:\n{(self.home / 'up.log').read_text(encoding='utf-8')[-3000:]}"
+                )
             time.sleep(0.5)
 
     def stop(self) -> None:
