@@ -70,16 +70,16 @@ def read(folder: Path) -> dict[str, Any] | None:
 def persist(folder: Path) -> None:
     """Make a folder's files survive a power cut, then the folder that names them."""
     for path in _files(folder):
-        _sync(path)
+        sync(path)
     for below in sorted((path for path in folder.rglob("*") if path.is_dir()), reverse=True):
-        _sync(below)
-    _sync(folder)
+        sync(below)
+    sync(folder)
 
 
 def persist_name(path: Path, root: Path) -> None:
     """Make the name of a file or folder survive a power cut, and those of the folders that it lies in up to `root`."""
     for folder in path.parents:
-        _sync(folder)
+        sync(folder)
         if folder == root:
             break
 
@@ -130,7 +130,8 @@ def _damage(folder: Path, manifest: Mapping[str, Any], thoroughly: bool) -> str 
     return None
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Return once a file, or the names in a folder, would survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

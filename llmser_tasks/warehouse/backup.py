@@ -23,6 +23,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
 from llmser_tasks.errors import InputError, StorageError
+from llmser_tasks.manifest import sync
 from llmser_tasks.warehouse import archive, migrations
 from llmser_tasks.warehouse.embedded import packed_postgres
 from llmser_tasks.warehouse.engine import SCHEMA, parsed, transaction, where
@@ -81,9 +82,9 @@ def backup(url: str, file: Path, *, force: bool = False) -> int:
         _run(url, "pg_dump", "--format=custom", "--encoding=UTF8", *NOT_WHOSE, f"--schema={SCHEMA}",
              f"--file={temporary}")  # fmt: skip
         rows = _read_again(temporary, file)
-        _sync(temporary)
+        sync(temporary)
         temporary.replace(file)
-        _sync(file.absolute().parent)
+        sync(file.absolute().parent)
     except OSError as error:
         raise InputError(f"{file} cannot be written ({error.strerror}); choose another place.") from None
     finally:
@@ -229,14 +230,6 @@ def _read_again(written: Path, file: Path) -> int:
     except InputError:
         pass
     raise StorageError(f"What was written for {file} cannot be read again; check the disk, then try again.")
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _do(connection: Connection, statement: str, *names: str) -> None:
