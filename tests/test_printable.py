@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import pty
+import secrets
 import subprocess
 import sys
 import tarfile
@@ -61,7 +62,9 @@ def test_log_lines_are_clean_and_lines_of_their_own() -> None:
     out = io.StringIO()
     log_to(Terminal(file=out, force_terminal=False))
     try:
-        logging.getLogger("llmser_tasks.test").warning("read %s", EVIL.replace("\n", ""))
+        log = logging.getLogger(f"llmser_tasks.{secrets.token_hex(4)}")  # which nothing before has switched off
+        log.propagate, log.parent = True, logging.getLogger("llmser_tasks")
+        log.warning("read %s", EVIL.replace("\n", ""))
     finally:
         logging.getLogger("llmser_tasks").handlers = []
     assert out.getvalue().endswith(f"read {CLEAN[:-3]} e\n")

@@ -22,7 +22,8 @@ FOLDER = Path(__file__).parents[2] / "dags"
 def tasks() -> list[Any]:
     bag = DagBag(str(FOLDER))
     assert bag.import_errors == {}
-    return [pytest.param(task, id=f"{dag.dag_id}.{task.task_id}") for dag in bag.dags.values() for task in dag.tasks]
+    every = [task for dag in bag.dags.values() for task in dag.tasks]
+    return [pytest.param(task, id=name) for name, task in sorted((f"{t.dag_id}.{t.task_id}", t) for t in every)]
 
 
 TASKS = tasks()
