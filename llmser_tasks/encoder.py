@@ -240,8 +240,8 @@ def locate(name: str) -> Path:
     missing = [file for file in ("config.json", "model.safetensors") if not (folder / file).is_file()]
     if missing:
         raise InputError(
-            f"Encoder {name!r}: the folder has no {' and no '.join(missing)}; it must hold config.json, tokenizer "
-            "files and model.safetensors."
+            f"Encoder {name!r}: {folder} cannot be read as a BERT (it has no {' and no '.join(missing)}); it must hold "
+            "config.json, tokenizer files and model.safetensors."
         )
     return folder
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 def main(home: Path) -> None:
     """Return when the server is stopped, or is no longer one on demand."""
-    with (home / "postgres" / ".users").open("a") as users:
+    with (home / "postgres" / ".users").open("a", encoding="utf-8") as users:
         while True:
             fcntl.flock(users, fcntl.LOCK_EX)  # until the last user is gone, however it went
             fcntl.flock(users, fcntl.LOCK_UN)  # a new one takes the home's lock first, and so do we
