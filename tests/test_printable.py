@@ -7,7 +7,6 @@ import json
 import logging
 import os
 import pty
-import secrets
 import subprocess
 import sys
 import tarfile
@@ -58,15 +57,15 @@ def test_a_console_writes_no_escapes_but_its_own(terminal: bool) -> None:
     assert ("\x1b[" in out.getvalue()) is terminal, "colours and movements are its own"
 
 
-def test_log_lines_are_clean_and_lines_of_their_own() -> None:
+def test_log_lines_are_clean_and_lines_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     out = io.StringIO()
+    ours = logging.getLogger("llmser_tasks")
+    monkeypatch.setattr(ours, "propagate", False)  # what pytest kept of it no process could hand to another
     log_to(Terminal(file=out, force_terminal=False))
     try:
-        log = logging.getLogger(f"llmser_tasks.{secrets.token_hex(4)}")  # which nothing before has switched off
-        log.propagate, log.parent = True, logging.getLogger("llmser_tasks")
-        log.warning("read %s", EVIL.replace("\n", ""))
+        logging.getLogger("llmser_tasks.test").warning("read %s", EVIL.replace("\n", ""))
     finally:
-        logging.getLogger("llmser_tasks").handlers = []
+        ours.handlers = []
     assert out.getvalue().endswith(f"read {CLEAN[:-3]} e\n")
 
 
