@@ -92,8 +92,12 @@ def test_processes_share_the_limit(double: Double, database_url: str) -> None:
     double.script = lambda _, body: replace(first_choices(body), delay=0.1 if together.is_set() else 0.5)
     both = [start(double, database_url, name, 300) for name in ("one", "two")]
     go(*both)
-    until(lambda: [granted for _, granted in shares(database_url)] == [6, 6] or both[0].poll() is not None)
-    assert {"one", "two"} == set(names(double)) and len(double.times) < 600
+
+    def they_share() -> bool:
+        return [granted for _, granted in shares(database_url)] == [6, 6] and {"one", "two"} == set(names(double))
+
+    until(lambda: they_share() or any(process.poll() is not None for process in both))
+    assert all(process.poll() is None for process in both)
     together.set()
     assert [process.communicate(timeout=PATIENCE_S)[0] for process in both] == [b"0\n", b"0\n"]
     assert double.most_in_flight == 12
