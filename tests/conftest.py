@@ -32,7 +32,7 @@ _numbers = itertools.count()
 def pytest_configure() -> None:
     """SIGTERM ends a run as Ctrl-C does, with everything that it has started."""
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # in a background job SIGINT's own is to ignore it
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import subprocess
 import sys
@@ -26,9 +27,11 @@ pytest.main(["-p", "no:cacheprovider", "-p", "no:xdist", "-s", sys.argv[1]], plu
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_an_ended_test_run_leaves_nothing_behind(number: signal.Signals) -> None:
+@pytest.mark.parametrize("shell", ["", "trap '' INT QUIT;"], ids=["in front", "in the background"])
+def test_an_ended_test_run_leaves_nothing_behind(number: signal.Signals, shell: str) -> None:
     tests = Path(__file__).parent
-    command = [sys.executable, "-c", HANGS, str(tests / "warehouse" / "test_rows.py")]
+    python = [sys.executable, "-c", HANGS, str(tests / "warehouse" / "test_rows.py")]
+    command = ["sh", "-c", f"{shell} exec {shlex.join(python)}"]
     with subprocess.Popen(command, cwd=tests.parent, stderr=subprocess.PIPE, text=True) as run:
         assert run.stderr is not None
         line = next(line for line in run.stderr if line.startswith("SERVER"))
