@@ -26,7 +26,7 @@ from unittest import mock
 import numpy as np
 import torch
 
-from llmser_tasks.config import Loss, Recommender
+from llmser_tasks.config import Recommender
 from llmser_tasks.recommenders import Watch, gather, load, objective, ranks, top_k, train
 from llmser_tasks.sequences.histories import Histories
 
@@ -42,7 +42,7 @@ class Point:
     users: int = 10_000
     items: int = 10_000
     length: int = 8
-    loss: Loss = "sampled-softmax"
+    loss: str = "sampled-softmax"
     dense: bool = False
     train: bool = True
 

@@ -18,16 +18,13 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from llmser_tasks.errors import InputError
+from llmser_tasks.kinds import BACKBONES, DUMP_FORMATS, LOSSES, DumpFormat, OneOf
 
-Source = Literal["amazon-2014", "amazon-2018", "amazon-2023", "yelp", "ratings"]
 Ties = Literal["hash", "file"]
-Backbone = Literal["sasrec", "gru4rec", "bert4rec"]
-Loss = Literal["sampled-softmax", "cross-entropy", "bce", "gbce"]
 NegativesFrom = Literal["uniform", "popularity", "batch"]
 Ablation = Literal["ccg", "snf", "arv", "rcs", "reason", "wd"]
 LONGEST_NAME = 63
 Name = Annotated[str, StringConstraints(pattern=rf"^[a-z0-9][a-z0-9_-]{{0,{LONGEST_NAME - 1}}}$")]
-NOUNS: Mapping[str, str] = {"yelp": "business"}  # by source: what an item is called unless somebody says otherwise
 PATTERNS = {  # in words, what the values may be that a pattern checks
     "dataset": f"up to {LONGEST_NAME} of a–z, 0–9, - and _, beginning with a letter or digit",
     "endpoint": "up to 100 of a–z, A–Z, 0–9, -, _ and . (it is the id of an Airflow connection)",
@@ -64,7 +61,9 @@ class Dataset(Section):
     name: Name = Field(
         "sample", description="Name of the dataset: its folder in the artefact store, its rows in Postgres."
     )
-    source: Source = Field("amazon-2014", description="Format of the dumps. [design]")
+    source: Annotated[str, OneOf(DUMP_FORMATS)] = Field(
+        DUMP_FORMATS.default, description="Format of the dumps. [design]"
+    )
     reviews: str = Field(
         "", description="Path of the review dump: JSON lines or array, CSV or Parquet, plain or .gz; or Yelp's .tar."
     )
@@ -102,14 +101,15 @@ class Dataset(Section):
         """Where neither the file nor a person says what an item is called, its source does."""
         if isinstance(values, dict) and not values.get("noun"):
             source = values.get("source")
-            return values | {"noun": NOUNS.get(source, "product") if isinstance(source, str) else "product"}
+            format_ = DUMP_FORMATS.get(source) if isinstance(source, str) else None
+            return values | {"noun": format_.noun if format_ else DumpFormat.noun}
         return values
 
 
 class Recommender(Section):
     """The backbone and how it is trained; CCG, RCS, base and LLMSeR share it."""
 
-    backbone: Backbone = Field("sasrec", description="Sequential recommender. [paper]")
+    backbone: Annotated[str, OneOf(BACKBONES)] = Field(BACKBONES.default, description="Sequential recommender. [paper]")
     dimension: int = Field(64, ge=4, le=1024, description="d, width of embeddings and states. [released code]")
     layers: int = Field(2, ge=1, le=12, description="Blocks (or GRU layers). [released code]")
     heads: int = Field(1, ge=1, le=16, description="Attention heads. [released code]")
@@ -122,8 +122,8 @@ class Recommender(Section):
         le=1000,
         description="Longest sequence a model sees; the newest are kept. [80th percentile of Beauty is 10]",
     )
-    loss: Loss = Field(
-        "sampled-softmax",
+    loss: Annotated[str, OneOf(LOSSES)] = Field(
+        LOSSES.default,
         description="The strong loss by default; bce is the paper's, gbce gSASRec's, cross-entropy takes all items."
         " [measured on Beauty]",
     )
@@ -170,8 +170,9 @@ class Recommender(Section):
 
     @model_validator(mode="after")
     def _loss_takes_these_negatives(self) -> Self:
-        if self.negatives_from == "popularity" and self.loss != "sampled-softmax":
-            raise ValueError(f"negatives_from {self.negatives_from!r} needs the loss sampled-softmax")
+        if self.negatives_from == "popularity" and not LOSSES[self.loss].shared:
+            sharing = " or ".join(name for name, loss in LOSSES.items() if loss.shared)
+            raise ValueError(f"negatives_from {self.negatives_from!r} needs the loss {sharing}")
         return self
 
     _resolved: ClassVar[Mapping[str, str]] = {
@@ -192,20 +193,19 @@ class Recommender(Section):
         """As set, or what the search on Beauty's validation items found for the backbone."""
         if self.dropout is not None:
             return self.dropout
-        return 0.35 if self.backbone == "bert4rec" else 0.5
+        return BACKBONES[self.backbone].dropout
 
     @property
     def averaging_rate(self) -> float:
         """As set, or what the search on Beauty's validation items found for the backbone."""
         if self.averaging is not None:
             return self.averaging
-        return 0.8 if self.backbone == "bert4rec" else 0.0
+        return BACKBONES[self.backbone].averaging
 
     @property
     def negatives_drawn(self) -> int:
         """How many negatives are drawn: as set, or as the loss's authors did."""
-        defaults: dict[Loss, int] = {"sampled-softmax": 1024, "cross-entropy": 0, "bce": 1, "gbce": 256}
-        return defaults[self.loss] if self.negatives is None else self.negatives
+        return LOSSES[self.loss].negatives if self.negatives is None else self.negatives
 
 
 class Augmentation(Section):

@@ -21,11 +21,13 @@ from types import ModuleType
 
 PACKAGE = "llmser_tasks"
 ERRORS = f"{PACKAGE}.errors"
+DECLARED = "DECLARED"  # what a module says of itself to people and to settings, see `kinds`
 LEVELS = {"debug", "info", "warning", "error", "exception"}
 
 LEFT_OUT = {  # modules, with all below them, that cannot change a result, and why
     "config": "settings count by the values that come of them, of which each step's manifest has those that it reads",
     "errors": "what people are told when there is no result",
+    "kinds": "what is chosen counts: by its module, and by what comes of the defaults that it declares",
     "progress": "what people are told while they wait",
     "reachable": "it says what is reached",
     "warehouse": "what a step is given of its rows counts by content",
@@ -188,6 +190,10 @@ class _Essence(ast.NodeTransformer):
 
     def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.AST:
         return self._without_docstring(node)
+
+    def visit_Assign(self, node: ast.Assign) -> ast.AST | None:
+        declares = len(node.targets) == 1 and isinstance(node.targets[0], ast.Name) and node.targets[0].id == DECLARED
+        return None if declares else self.generic_visit(node)
 
     def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
         self.generic_visit(node)

@@ -15,7 +15,7 @@ from tiny_world import DATASET, SMALL, World, make_world
 
 from llmser_tasks import recommenders
 from llmser_tasks.config import RunConfig, from_flat
-from llmser_tasks.recommenders.backbones import module_of
+from llmser_tasks.kinds import BACKBONES, LOSSES
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.sequences.targets import Targets, write_targets
 from llmser_tasks.workspace import Artefact, Workspace
@@ -85,7 +85,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 
     def made(step: str, write: Callable[[Path], None]) -> Artefact:
         return world.workspace.produce(
-            step, DATASET, lambda folder: write(folder) or {}, inputs={}, config={}, chosen=[module_of("sasrec")]
+            step,
+            DATASET,
+            lambda folder: write(folder) or {},
+            inputs={},
+            config={},
+            chosen=[BACKBONES.module_of("sasrec"), LOSSES.module_of("sampled-softmax")],
         )
 
     test = Targets(np.flatnonzero(tested).astype(np.int32), between.select(tested), (after % ITEMS + 1)[tested])

@@ -71,7 +71,7 @@ def train_reverse(
         write,
         inputs={"training": training} | warm.inputs(start),
         config={"recommender": recommender, "items": items},
-        chosen=warm.backbones(recommender, start),
+        chosen=warm.modules(recommender, start),
         seed=seed,
         resumable=True,
     )

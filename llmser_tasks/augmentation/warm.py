@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from llmser_tasks import config
 from llmser_tasks.augmentation.held_out import HELD, share_of_users, still_held
-from llmser_tasks.recommenders.backbones import module_in, module_of
+from llmser_tasks.kinds import BACKBONES, LOSSES
+from llmser_tasks.recommenders.backbones import module_in
 from llmser_tasks.sequences.changes import Changes, Former
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.workspace import Artefact, Workspace
@@ -71,9 +72,10 @@ def inputs(start: Start | None) -> dict[str, Artefact]:
     return {"changes": start.former.changes, "start": start.model} if start else {}
 
 
-def backbones(recommender: config.Recommender, start: Start | None) -> list[str]:
-    """The modules of the models that a training makes and begins with."""
-    return [module_of(recommender.backbone), *([module_in(start.folder)] if start else [])]
+def modules(recommender: config.Recommender, start: Start | None) -> list[str]:
+    """The modules that a training's settings choose: the model that it makes, the one it begins with, the loss."""
+    begun = [module_in(start.folder)] if start else []
+    return [BACKBONES.module_of(recommender.backbone), LOSSES.module_of(recommender.loss), *begun]
 
 
 def arguments(start: Start | None) -> dict[str, Any]:

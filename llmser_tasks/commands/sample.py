@@ -5,13 +5,13 @@ from __future__ import annotations
 import shlex
 from contextlib import nullcontext
 from pathlib import Path
-from typing import get_args
 
 import click
 
-from llmser_tasks import config, settings
+from llmser_tasks import settings
 from llmser_tasks.commands.terminal import shown, stderr
 from llmser_tasks.console import echo
+from llmser_tasks.kinds import DUMP_FORMATS
 from llmser_tasks.private import handed_out
 
 
@@ -20,12 +20,12 @@ from llmser_tasks.private import handed_out
 @click.option("--items", type=click.IntRange(10), help="Size of the catalogue. Default: grows with the users.")
 @click.option("--seed", type=int, default=42, show_default=True, help="The same seed gives the same bytes.")
 @click.option(
-    "--source", type=click.Choice(get_args(config.Source)), default="amazon-2014", show_default=True, help="Format."
+    "--source", type=click.Choice(list(DUMP_FORMATS)), default=DUMP_FORMATS.default, show_default=True, help="Format."
 )
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="Folder. Default: sample/SOURCE below LLMSER_HOME."
 )
-def sample(users: int, items: int | None, seed: int, source: config.Source, output: Path | None) -> None:
+def sample(users: int, items: int | None, seed: int, source: str, output: Path | None) -> None:
     """Write synthetic dumps of any size, in the format of a real source.
 
     They are made up, and say so. The paths of the two files go to stdout.

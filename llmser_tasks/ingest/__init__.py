@@ -39,7 +39,8 @@ from llmser_tasks.errors import InputError
 from llmser_tasks.ingest import dumps, filtering, looks, reading, report, writing
 from llmser_tasks.ingest.dumps import Dump, Identity
 from llmser_tasks.ingest.inbox import ITEMS, REVIEWS, at_hand
-from llmser_tasks.ingest.sources import module_of, named
+from llmser_tasks.ingest.sources import named
+from llmser_tasks.kinds import DUMP_FORMATS
 from llmser_tasks.places import path_of
 from llmser_tasks.printable import printable
 from llmser_tasks.progress import Progress, silent
@@ -87,7 +88,7 @@ def ingest(
         | ({"inbox": digest(late)} if any(late) else {}),
         config=dataset.model_dump(include={"user_core", "item_core", "iterate_core", "min_length", "ties"})
         | {"source": source.name},
-        chosen=[module_of(dataset.source)],
+        chosen=[DUMP_FORMATS.module_of(dataset.source)],
     )
 
 

@@ -9,6 +9,9 @@ import ast
 from typing import Any
 
 from llmser_tasks.ingest.source import Source, Unusable, seconds
+from llmser_tasks.kinds import DumpFormat
+
+DECLARED = DumpFormat(title="Amazon 2014", place=1)
 
 LONGEST_LITERAL = 1 << 20  # bytes; the longest real line has about a tenth of it
 

@@ -6,6 +6,9 @@ https://cseweb.ucsd.edu/~jmcauley/datasets/amazon_v2/
 from __future__ import annotations
 
 from llmser_tasks.ingest.source import Source, json_only, seconds
+from llmser_tasks.kinds import DumpFormat
+
+DECLARED = DumpFormat(title="Amazon 2018", place=2)
 
 SOURCE = Source(
     name="amazon-2018",

@@ -6,6 +6,9 @@ https://amazon-reviews-2023.github.io/
 from __future__ import annotations
 
 from llmser_tasks.ingest.source import Source, json_only, milliseconds
+from llmser_tasks.kinds import DumpFormat
+
+DECLARED = DumpFormat(title="Amazon 2023", place=3)
 
 SOURCE = Source(
     name="amazon-2023",

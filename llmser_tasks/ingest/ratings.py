@@ -8,6 +8,9 @@ from typing import Any
 
 from llmser_tasks.ingest.source import SECONDS_END, Source, json_only, seconds
 from llmser_tasks.ingest.yelp import date_in_milliseconds
+from llmser_tasks.kinds import DumpFormat
+
+DECLARED = DumpFormat(title="any shop's ratings", place=5)
 
 
 def moment(value: Any) -> int:

@@ -4,26 +4,18 @@ from __future__ import annotations
 
 import importlib
 from contextlib import suppress
-from typing import Any, get_args
+from typing import Any
 
 import orjson
 
-from llmser_tasks import config
 from llmser_tasks.ingest.source import LATEST, Source, Unusable, json_only
-from llmser_tasks.reachable import chosen
-
-NAMES: tuple[config.Source, ...] = get_args(config.Source)
+from llmser_tasks.kinds import DUMP_FORMATS
 
 
-def named(name: config.Source) -> Source:
-    """The format of this name, which is the `SOURCE` of a file in this folder."""
-    source: Source = chosen(module_of(name)).SOURCE
+def named(name: str) -> Source:
+    """The format of this name."""
+    source: Source = DUMP_FORMATS.load(name).SOURCE
     return source
-
-
-def module_of(name: config.Source) -> str:
-    """The module of a format, which a step that reads it has to name."""
-    return f"{__package__}.{name.replace('-', '_')}"
 
 
 def advice(first: Any, source: Source, what: str) -> str:
@@ -48,7 +40,7 @@ def advice(first: Any, source: Source, what: str) -> str:
     other = [name for name, kind in fits if kind != what]
     if other:
         return f"It has the fields of the other dump ({' or '.join(other)}): are reviews and items exchanged?"
-    return f"Its lines have the fields {found}, which is none of {', '.join(NAMES)}; check source and file."
+    return f"Its lines have the fields {found}, which is none of {', '.join(DUMP_FORMATS)}; check source and file."
 
 
 def _no_object(first: Any) -> str:
@@ -104,4 +96,4 @@ def _parsed(line: bytes) -> tuple[Any, list[Source]]:
 
 def _every() -> list[Source]:
     """All formats, for advice: no result depends on those that were not source."""
-    return [importlib.import_module(module_of(name)).SOURCE for name in NAMES]
+    return [importlib.import_module(DUMP_FORMATS.module_of(name)).SOURCE for name in DUMP_FORMATS]

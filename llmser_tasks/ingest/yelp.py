@@ -9,6 +9,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from llmser_tasks.ingest.source import Source, json_only
+from llmser_tasks.kinds import DumpFormat
+
+DECLARED = DumpFormat(title="Yelp", place=4, noun="business")
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

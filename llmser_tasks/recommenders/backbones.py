@@ -1,13 +1,13 @@
-"""Backbones: one file each in this folder, whose `BACKBONE` makes the model; the setting names the file."""
+"""A backbone's model, made anew or found in a folder."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
-from llmser_tasks.config import Backbone, Recommender
+from llmser_tasks.config import Recommender
 from llmser_tasks.errors import StorageError
-from llmser_tasks.reachable import chosen
+from llmser_tasks.kinds import BACKBONES
 from llmser_tasks.recommenders.model import Model
 
 DESCRIPTION = "config.json"  # of a finished model's folder
@@ -15,13 +15,8 @@ DESCRIPTION = "config.json"  # of a finished model's folder
 
 def make_model(config: Recommender, items: int) -> Model:
     """A fresh model of the configured backbone for the items 1 … `items`; torch's global seed decides its weights."""
-    model: Model = chosen(module_of(config.backbone)).BACKBONE(config, items)
+    model: Model = BACKBONES.load(config.backbone).BACKBONE(config, items)
     return model
-
-
-def module_of(backbone: Backbone) -> str:
-    """The module of a backbone, which a step that trains one has to name."""
-    return f"{__package__}.{backbone}"
 
 
 def module_in(folder: Path) -> str:
@@ -32,7 +27,7 @@ def module_in(folder: Path) -> str:
     """
     try:
         described = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
-        return module_of(Recommender.model_validate(described["recommender"]).backbone)
+        return BACKBONES.module_of(Recommender.model_validate(described["recommender"]).backbone)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StorageError(
             f"{folder} holds no usable model ({type(error).__name__}); delete the folder and rerun the training."

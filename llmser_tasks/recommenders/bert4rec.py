@@ -8,12 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from llmser_tasks.config import Recommender
+from llmser_tasks.kinds import Backbone
 from llmser_tasks.recommenders.attention import Attention
 from llmser_tasks.recommenders.dropout import Dropout
 from llmser_tasks.recommenders.embed import embed
 from llmser_tasks.recommenders.layout import Layout
 from llmser_tasks.recommenders.model import Examples, Model, initialise
 from llmser_tasks.recommenders.transformer import Block, positions_from_end
+
+DECLARED = Backbone(title="BERT4Rec", place=3, dropout=0.35, averaging=0.8)
 
 MASK_PROBABILITY = 0.3  # of an item, in a sequence that is not cut
 NEARNESS = 0.7  # by how much the attention logit of a token falls with every step away from it

@@ -7,12 +7,15 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from llmser_tasks.config import Recommender
+from llmser_tasks.kinds import Backbone
 from llmser_tasks.recommenders import devices
 from llmser_tasks.recommenders.dropout import Dropout
 from llmser_tasks.recommenders.gather import pick
 from llmser_tasks.recommenders.layout import Layout
 from llmser_tasks.recommenders.model import CausalModel, initialise
 from llmser_tasks.recommenders.row_recurrence import recur_rows
+
+DECLARED = Backbone(title="GRU4Rec", place=2)
 
 
 class GRU4Rec(CausalModel):

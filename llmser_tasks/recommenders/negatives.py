@@ -174,28 +174,46 @@ def _nth_unseen(rows: Ints, uniform: Floats, first: Ints, gaps: Ints, items: int
             out[place, k] = nth + 1 + low - start
 
 
-def make_sampler(
+def own(
     config: Recommender,
     histories: Histories,
     items: int,
     device: torch.device,
     context: NDArray[np.int64] | None = None,
 ) -> Sampler:
-    """The sampler of a recommender's loss and settings.
+    """Of a loss whose positions have their own negatives."""
+    del context
+    return UnseenUniform(histories, items, config.negatives_drawn, device)
 
-    Args:
-        context: (U,) how many of each history's first items are never targets, besides its first.
-    """
+
+def whole(
+    config: Recommender,
+    histories: Histories,
+    items: int,
+    device: torch.device,
+    context: NDArray[np.int64] | None = None,
+) -> Sampler:
+    """Of a loss that takes all items."""
+    del config, histories, context
+    return WholeCatalogue(items, device)
+
+
+def shared(
+    config: Recommender,
+    histories: Histories,
+    items: int,
+    device: torch.device,
+    context: NDArray[np.int64] | None = None,
+) -> Sampler:
+    """Of a loss whose negatives a batch shares; where all items are no more than them, it takes all."""
     count = config.negatives_drawn
-    if config.loss in {"bce", "gbce"}:
-        return UnseenUniform(histories, items, count, device)
-    if config.loss == "cross-entropy" or count >= items:
+    if count >= items:
         return WholeCatalogue(items, device)
     if config.negatives_from == "uniform":
         return SharedUniform(items, count)
-    if config.negatives_from == "popularity":
-        return SharedPopular(target_counts(histories, items, context), count, device)
-    return BatchPositives(target_counts(histories, items, context), count, device)
+    counts = target_counts(histories, items, context)
+    drawn = SharedPopular if config.negatives_from == "popularity" else BatchPositives
+    return drawn(counts, count, device)
 
 
 def target_counts(histories: Histories, items: int, context: NDArray[np.int64] | None = None) -> NDArray[np.int64]:

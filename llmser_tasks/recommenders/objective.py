@@ -16,9 +16,9 @@ from llmser_tasks.errors import InputError
 from llmser_tasks.recommenders.batches import Sequences
 from llmser_tasks.recommenders.gather import pick, pick_distinct
 from llmser_tasks.recommenders.layout import Layout
-from llmser_tasks.recommenders.losses import LossFunction, make_loss
+from llmser_tasks.recommenders.losses import LossFunction, make_loss, make_sampler
 from llmser_tasks.recommenders.model import Model
-from llmser_tasks.recommenders.negatives import Negatives, Sampler, make_sampler
+from llmser_tasks.recommenders.negatives import Negatives, Sampler
 from llmser_tasks.sequences.histories import Histories
 
 

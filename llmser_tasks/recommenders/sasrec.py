@@ -5,12 +5,15 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from llmser_tasks.config import Recommender
+from llmser_tasks.kinds import Backbone
 from llmser_tasks.recommenders.attention import Attention
 from llmser_tasks.recommenders.dropout import Dropout
 from llmser_tasks.recommenders.embed import embed
 from llmser_tasks.recommenders.layout import Layout
 from llmser_tasks.recommenders.model import CausalModel, initialise
 from llmser_tasks.recommenders.transformer import Block, positions_from_end
+
+DECLARED = Backbone(title="SASRec", place=1)
 
 
 class SASRec(CausalModel):

@@ -160,7 +160,7 @@ def _produce(
         write,
         inputs=inputs,
         config={"recommender": recommender, "items": items} | switches,
-        chosen=warm.backbones(recommender, start),
+        chosen=warm.modules(recommender, start),
         seed=seed,
         resumable=True,
     )

@@ -69,7 +69,7 @@ def train_forward(
         write,
         inputs={"training": training} | warm.inputs(start),
         config={"recommender": settings, "items": items, "on_full": on_full},
-        chosen=warm.backbones(recommender, start),
+        chosen=warm.modules(recommender, start),
         seed=seed,
         resumable=True,
     )

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 
-from llmser_tasks.config import Source
 from llmser_tasks.errors import InputError, StorageError
 from llmser_tasks.progress import Progress, silent
 from llmser_tasks.sample import catalogue
@@ -48,7 +47,7 @@ def write_sample(
     users: int = 3000,
     items: int | None = None,
     seed: int = 42,
-    source: Source = "amazon-2014",
+    source: str = "amazon-2014",
     progress: Progress = silent,
 ) -> SampleFiles:
     """Write synthetic dumps of any size into `folder`, at constant memory; the same arguments give the same bytes.

@@ -9,7 +9,6 @@ from typing import Any
 
 import orjson
 
-from llmser_tasks.config import Source
 from llmser_tasks.sample.words import BEAUTY, RESTAURANTS, Vocabulary
 
 SAYS = "Synthetic review, written by a program."
@@ -184,7 +183,7 @@ def _month_first(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%m %d, %Y")
 
 
-FORMATS: dict[Source, Format] = {
+FORMATS: dict[str, Format] = {
     "amazon-2014": Format(
         "reviews_Sample.json.gz", "meta_Sample.json.gz", BEAUTY, _review_2014, _item_2014, 2007, 7, True
     ),

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from llmser_tasks.config import Loss, Recommender
+from llmser_tasks.config import Recommender
 from llmser_tasks.errors import InputError
 from llmser_tasks.recommenders.backbones import make_model
 from llmser_tasks.recommenders.model import Model
@@ -23,7 +23,7 @@ SEED = 5
 
 @pytest.fixture(params=["sampled-softmax", "bce"])
 def config(request: pytest.FixtureRequest, small: Recommender) -> Recommender:
-    loss: Loss = request.param
+    loss: str = request.param
     return small.model_copy(update={"loss": loss, "negatives": 3 if loss == "bce" else 16, "dropout": 0.0})
 
 

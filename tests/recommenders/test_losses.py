@@ -12,11 +12,16 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from llmser_tasks.config import Loss, NegativesFrom, Recommender
-from llmser_tasks.recommenders import losses
+from llmser_tasks.config import NegativesFrom, Recommender
+from llmser_tasks.kinds import LOSSES
 from llmser_tasks.recommenders.backbones import make_model
-from llmser_tasks.recommenders.losses import bce, cross_entropy, gbce, make_loss, sampled_softmax
-from llmser_tasks.recommenders.negatives import Negatives, Sampler, WholeCatalogue, make_sampler
+from llmser_tasks.recommenders.losses import cross_entropy as whole
+from llmser_tasks.recommenders.losses import make_loss, make_sampler, partition
+from llmser_tasks.recommenders.losses.bce import bce
+from llmser_tasks.recommenders.losses.cross_entropy import cross_entropy
+from llmser_tasks.recommenders.losses.gbce import gbce
+from llmser_tasks.recommenders.losses.sampled_softmax import sampled_softmax
+from llmser_tasks.recommenders.negatives import Negatives, Sampler, WholeCatalogue
 from llmser_tasks.recommenders.objective import Objective
 from llmser_tasks.sequences.histories import Histories
 
@@ -121,8 +126,8 @@ def test_sampled_softmax_leaves_the_positive_out_of_the_negatives() -> None:
 
 @pytest.mark.parametrize("positions", [1, 2, 3])
 def test_sampled_softmax_is_the_same_in_stretches(positions: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(losses, "FEWEST", positions)
-    monkeypatch.setattr(losses, "IN_CACHE", 1)
+    monkeypatch.setattr(partition, "FEWEST", positions)
+    monkeypatch.setattr(partition, "IN_CACHE", 1)
     states, positives, table = world()
     found = sampled_softmax(states, positives, SHARED_NEGATIVES, table)
     assert_same_values_and_gradients(found, softmax(states, positives, SHARED, WEIGHTS, table), states, table)
@@ -147,14 +152,14 @@ def test_sampled_softmax_with_the_whole_catalogue_is_cross_entropy() -> None:
 
 @pytest.mark.parametrize("scores", [1, ITEMS, 3 * ITEMS, 4 * ITEMS], ids=["1", "one row", "three rows", "all"])
 def test_cross_entropy_is_the_same_in_chunks(scores: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(losses, "SCORES", scores)
+    monkeypatch.setattr(whole, "SCORES", scores)
     states, positives, table = world()
     found = cross_entropy(states, positives, SHARED_NEGATIVES, table)
     assert_same_values_and_gradients(found, full(states, positives, table), states, table)
 
 
 def test_cross_entropy_in_chunks_keeps_no_scores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(losses, "SCORES", 2 * ITEMS)
+    monkeypatch.setattr(whole, "SCORES", 2 * ITEMS)
     states, positives, table = world()
     kept: list[tuple[int, ...]] = []
 
@@ -167,15 +172,15 @@ def test_cross_entropy_in_chunks_keeps_no_scores(monkeypatch: pytest.MonkeyPatch
     assert kept and not any(len(shape) == 2 and shape[1] == ITEMS for shape in kept)
 
 
-def values_of(name: Loss) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+def values_of(name: str) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     loss = make_loss(Recommender(loss=name), ITEMS)
     shared = name in {"sampled-softmax", "cross-entropy"}
     negatives = Negatives(torch.arange(1, 5), torch.full((4,), math.log(2.5))) if shared else Negatives(OWN)
     return lambda states, positives, table: loss(states, positives, negatives, table)
 
 
-@pytest.mark.parametrize("name", get_args(Loss))
-def test_every_loss_gives_one_finite_value_and_gradient_per_position(name: Loss) -> None:
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_loss_gives_one_finite_value_and_gradient_per_position(name: str) -> None:
     states, positives, table = world()
     scaled = (states.detach().float() * 1000).requires_grad_()  # scores far beyond where exp overflows
     found = values_of(name)(scaled, positives, table.detach().float())
@@ -185,7 +190,7 @@ def test_every_loss_gives_one_finite_value_and_gradient_per_position(name: Loss)
 
 
 SETTINGS = [
-    *(Recommender(loss=loss) for loss in get_args(Loss)),
+    *(Recommender(loss=loss) for loss in LOSSES),
     *(Recommender(negatives=8, negatives_from=source) for source in get_args(NegativesFrom)),
 ]
 

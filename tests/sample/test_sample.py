@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from small_dumps import Ingested
 
-from llmser_tasks.config import Dataset, Source
+from llmser_tasks.config import Dataset
 from llmser_tasks.errors import InputError, StorageError
 from llmser_tasks.ingest import ingest
-from llmser_tasks.ingest.sources import NAMES
+from llmser_tasks.kinds import DUMP_FORMATS
 from llmser_tasks.sample import SampleFiles, catalogue, write_sample
 from llmser_tasks.sample.formats import FORMATS
 from llmser_tasks.sample.world import World, build, careers, draw_lengths
@@ -24,12 +24,12 @@ from llmser_tasks.sequences.targets import read_targets
 from llmser_tasks.workspace import Workspace
 
 
-def describe(files: SampleFiles, source: Source) -> Dataset:
+def describe(files: SampleFiles, source: str) -> Dataset:
     return Dataset(name="sample", source=source, reviews=str(files.reviews), items=str(files.items))
 
 
-@pytest.mark.parametrize("source", NAMES)
-def test_every_format_is_read_back_with_its_dirt(workspace: Workspace, tmp_path: Path, source: Source) -> None:
+@pytest.mark.parametrize("source", DUMP_FORMATS)
+def test_every_format_is_read_back_with_its_dirt(workspace: Workspace, tmp_path: Path, source: str) -> None:
     files = write_sample(tmp_path / "sample", source=source)
     done = Ingested(workspace, describe(files, source))
     reviews, items = done.report["lines"]["reviews"], done.report["lines"]["items"]
