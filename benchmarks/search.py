@@ -31,7 +31,8 @@ from numpy.typing import NDArray
 
 from llmser_tasks import config, settings
 from llmser_tasks.augmentation.ccg import catalogue_size
-from llmser_tasks.evaluation.baselines import WINDOW, distinct
+from llmser_tasks.methods.cooccurrence import WINDOW
+from llmser_tasks.methods.counting import distinct
 from llmser_tasks.recommenders import Watch, bert4rec, train
 from llmser_tasks.recommenders.batches import users_per_step
 from llmser_tasks.sequences.histories import Histories

@@ -21,7 +21,6 @@ from llmser_tasks.augmentation.asking import Inquiry
 from llmser_tasks.augmentation.catalogue import Catalogue, Ints
 from llmser_tasks.augmentation.pools import POOLS
 from llmser_tasks.config import RunConfig
-from llmser_tasks.evaluation.baselines import popularity
 from llmser_tasks.ingest import ingest
 from llmser_tasks.llm import ledger
 from llmser_tasks.llm.dialects import Dialect, recall, request_body
@@ -144,7 +143,7 @@ def before_training(
 
 def _popular(histories: Histories, sampled: Histories, items: int, size: int, seed: int) -> list[Ints]:
     """Per sampled user items that many chose and this user did not: stand-ins for candidates."""
-    weights = popularity(histories, items)[1:].astype(float)
+    weights = histories.counts(items)[1:].astype(float)
     random = np.random.default_rng(seed)
     drawn = 1 + random.choice(items, size=(len(sampled), 2 * size), p=weights / weights.sum()).astype(np.int32)
     return [np.setdiff1d(row, history)[:size] for row, history in zip(drawn, sampled, strict=True)]

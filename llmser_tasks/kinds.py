@@ -72,23 +72,55 @@ class DumpFormat(Declared):
     noun: str = "product"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Method(Declared):
+    """What recommends. A counter's file has `rank` (`methods.counting`).
+
+    Attributes:
+        trained: what its trained models are called among a run's artefacts; empty: a counter, which trains none.
+        charted: shown in charts by group, beside the tables.
+        colour: its name among the page's colours.
+    """
+
+    trained: str = ""
+    charted: bool = True
+    colour: str
+
+    @property
+    def heading(self) -> str:
+        """The title where it begins a line."""
+        return self.title[0].upper() + self.title[1:]
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuestionStep(Declared):
+    """What an LLM is asked per user.
+
+    Attributes:
+        short: the title where room is small.
+        asks: what is asked, in a few words.
+    """
+
+    short: str
+    asks: str
+
+
 D = TypeVar("D", bound=Declared)
 
 
 class Kind(Mapping[str, D]):
     """All of one kind by name, in the order of their places."""
 
-    def __init__(self, declares: type[D], folder: str) -> None:
+    def __init__(self, declares: type[D], *folders: str) -> None:
         """
         Args:
-            folder: where their files are, below the package.
+            folders: where their files are, below the package.
         """
         self._declares = declares
-        self._folder = Path(__file__).parent / folder
-        self._package = ".".join([PACKAGE, *Path(folder).parts])
+        self._folders = folders
 
     def __getitem__(self, name: str) -> D:
-        return self._all[name]
+        return self._all[name][0]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._all)
@@ -102,19 +134,22 @@ class Kind(Mapping[str, D]):
 
     def module_of(self, name: str) -> str:
         """The module of one of them, which a step that uses it has to name (`reachable.chosen`)."""
-        return f"{self._package}.{name.replace('-', '_')}"
+        return self._all[name][1]
 
     def load(self, name: str) -> ModuleType:
         """Run its file."""
         return chosen(self.module_of(name))
 
     @cached_property
-    def _all(self) -> dict[str, D]:
+    def _all(self) -> dict[str, tuple[D, str]]:
+        """Each with its module."""
         found = {}
-        for path in self._folder.glob("*.py"):
-            if (values := _declaration(path, self._declares.__name__)) is not None:
-                found[path.stem.replace("_", "-")] = self._declares(**values)
-        return dict(sorted(found.items(), key=lambda item: (item[1].place, item[0])))
+        for folder in self._folders:
+            for path in (Path(__file__).parent / folder).glob("*.py"):
+                if (values := _declaration(path, self._declares.__name__)) is not None:
+                    module = ".".join([PACKAGE, *Path(folder).parts, path.stem])
+                    found[path.stem.replace("_", "-")] = (self._declares(**values), module)
+        return dict(sorted(found.items(), key=lambda item: (item[1][0].place, item[0])))
 
 
 def _declaration(path: Path, of: str) -> dict[str, Any] | None:
@@ -152,3 +187,11 @@ class OneOf:
 BACKBONES = Kind(Backbone, "recommenders")
 LOSSES = Kind(Loss, "recommenders/losses")
 DUMP_FORMATS = Kind(DumpFormat, "ingest")
+METHODS = Kind(Method, "methods")
+QUESTION_STEPS = Kind(QuestionStep, "augmentation", "reliability")
+
+
+def reported() -> dict[str, Method]:
+    """Methods as tables list them: the trained ones, then the counters from the strongest on."""
+    trained = {name: method for name, method in METHODS.items() if method.trained}
+    return trained | {name: METHODS[name] for name in reversed(list(METHODS)) if name not in trained}

@@ -1,7 +1,5 @@
-"""How models are called where people read of them, and what must stand beside their figures."""
+"""How steps are called where people read of them, and what must stand beside figures."""
 
-BACKBONES = {"sasrec": "SASRec", "gru4rec": "GRU4Rec", "bert4rec": "BERT4Rec"}
-MODELS = {"popularity": "popularity", "cooccurrence": "co-occurrence", "base": "base", "llmser": "LLMSeR"}
 STEPS = {  # as rows of the warehouse name them, in the order in which they run
     "ingest": "Read the dumps",
     "sequences": "Cut histories, validation, test",
@@ -19,7 +17,6 @@ STEPS = {  # as rows of the warehouse name them, in the order in which they run
     "evaluation": "Evaluate",
     "publish": "Publish to Postgres",
 }
-ASKING = ("snf", "reason")  # those that ask the LLM, a batch of users each; tasks and batches are called the same
 
 CONDITIONAL = (  # beside every p and every ± (the sd over seeds)
     "p, intervals and sd are about users and training seeds, given this run's candidates, forward model and shuffles:"

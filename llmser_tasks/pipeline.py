@@ -42,7 +42,9 @@ from llmser_tasks.ingest.inbox import signature
 from llmser_tasks.llm import embedded as embedded_ranker
 from llmser_tasks.llm.endpoint import RANKER, Endpoint
 from llmser_tasks.llm.prices import priced
-from llmser_tasks.reliability import dct, rcs, record, score
+from llmser_tasks.methods import base, llmser
+from llmser_tasks.methods.training import earlier
+from llmser_tasks.reliability import rcs, record, score
 from llmser_tasks.reliability import reason as reasoning
 from llmser_tasks.sequences import artefacts as splitting
 from llmser_tasks.sequences.changes import Changes, Former
@@ -415,7 +417,7 @@ def reliability(run: Run, refs: Refs) -> Made:
 def train_base(run: Run, refs: Refs, seed: int) -> Made:
     """The backbone on histories alone."""
     with _step(run, "base", f"seed {seed}") as recorder:
-        made = dct.train_base(
+        made = base.train(
             run.workspace,
             run.dataset,
             run.config.recommender,
@@ -432,7 +434,7 @@ def train_base(run: Run, refs: Refs, seed: int) -> Made:
 def train_weighted(run: Run, refs: Refs, seed: int) -> Made:
     """DCT: the backbone on histories and enhanced sequences, weighted by α."""
     with _step(run, "weighted", f"seed {seed}") as recorder:
-        made = dct.train_weighted(
+        made = llmser.train(
             run.workspace,
             run.dataset,
             run.config.recommender,
@@ -677,7 +679,7 @@ def _former(run: Run, refs: Refs) -> Former | None:
 
 def _earlier_model(run: Run, refs: Refs, name: str) -> Start | None:
     given = {part: _artefact(refs, part) for part in ("catalogue", "training", "validation")}
-    return dct.earlier(run.workspace, _former(run, refs), name, **given)
+    return earlier(run.workspace, _former(run, refs), name, **given)
 
 
 def _open_rows(run: Run, refs: Refs) -> NDArray[np.int64] | None:

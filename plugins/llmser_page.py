@@ -54,6 +54,7 @@ def application() -> FastAPI:
     from llmser_tasks import page, settings
     from llmser_tasks.commands.formats import comma_separated
     from llmser_tasks.errors import InputError, LlmserError
+    from llmser_tasks.kinds import BACKBONES, QUESTION_STEPS, reported
     from llmser_tasks.names import CONDITIONAL, INTERVALS, ONE_SEED
     from llmser_tasks.warehouse import acceptance, queries
     from llmser_tasks.warehouse.pages import costs, drift, overview, progress, published, results, tables, users
@@ -104,6 +105,17 @@ def application() -> FastAPI:
     def report(run_id: str) -> Response:
         """The HTML report of a run."""
         return HTMLResponse(queries.report(settings.database_url(), run_id), headers=REPORT)
+
+    @app.get("/api/titles")
+    def get_titles() -> Response:
+        """How people know what runs name."""
+        models = {
+            name: {"title": method.heading, "colour": method.colour, "charted": method.charted}
+            for name, method in reported().items()
+        }
+        backbones = {name: backbone.title for name, backbone in BACKBONES.items()}
+        steps = {name: {"short": step.short, "asks": step.asks} for name, step in QUESTION_STEPS.items()}
+        return json({"models": models, "backbones": backbones, "steps": steps})
 
     @app.get("/api/overview")
     def get_overview() -> Response:
@@ -158,11 +170,13 @@ def application() -> FastAPI:
     @app.post("/api/accept", dependencies=[may_clear, Depends(same_origin)])
     def accept(
         run: str = Body(),
-        batches: list[tuple[Literal["snf", "reason"], int]] = listed,
+        batches: list[tuple[str, int]] = listed,
         user: Any = logged_in,
     ) -> Response:
         """Let a run go on without the users of these failed batches; the page clears them then. Takes JSON alone."""
         run = storable(run)
+        if unknown := sorted({step for step, _ in batches} - set(QUESTION_STEPS)):
+            raise HTTPException(422, f"{unknown[0]!r} asks nobody anything; these do: {', '.join(QUESTION_STEPS)}.")
         others = set(batches) - _failed_tasks(run)
         if others:
             step, batch = min(others)

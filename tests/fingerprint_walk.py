@@ -17,8 +17,10 @@ from llmser_tasks.augmentation.picks import Picks
 from llmser_tasks.config import RunConfig, digest
 from llmser_tasks.evaluation.evaluate import evaluate
 from llmser_tasks.ingest import ingest
+from llmser_tasks.methods import base as base_method
+from llmser_tasks.methods import llmser as llmser_method
 from llmser_tasks.reachable import Sources
-from llmser_tasks.reliability import dct, rcs, score
+from llmser_tasks.reliability import rcs, score
 from llmser_tasks.sequences import changes
 from llmser_tasks.sequences.artefacts import sequences
 from llmser_tasks.sequences.histories import Histories
@@ -117,8 +119,8 @@ def walk(store: Recorder, run: RunConfig) -> dict[str, Call]:
         encoder=FakeEncoder(),
         cache=store.root / "embeddings",
     )
-    base = dct.train_base(store, name, run.recommender, validation=validation, **known)
-    weighted = dct.train_weighted(
+    base = base_method.train(store, name, run.recommender, validation=validation, **known)
+    weighted = llmser_method.train(
         store,
         name,
         run.recommender,

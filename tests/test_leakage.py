@@ -14,9 +14,10 @@ from endpoint_double import Double, llm, llm_server
 from tiny_dumps import ITEMS, SMALL, Careers, FakeEncoder, careers, write_dumps
 
 from llmser_tasks import pipeline
-from llmser_tasks.evaluation import baselines
+from llmser_tasks.evaluation.evaluate import COUNTERS
+from llmser_tasks.kinds import METHODS
+from llmser_tasks.methods.counting import Counted, Test
 from llmser_tasks.pipeline import Made
-from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.workspace import DATA_SUFFIXES, Workspace
 
 __all__ = ["llm", "llm_server"]
@@ -130,14 +131,15 @@ def test_test_items_change_no_byte_of_a_model_a_counter_or_a_title_that_is_compa
         FakeEncoder, "embed", lambda self, titles, *rest: embedded.append(titles) or embed(self, titles)
     )
     counted: list[bytes] = []
-    for name in ("popularity", "cooccurrence"):
-        count = getattr(baselines, name)
+    for name in COUNTERS:
+        module = METHODS.load(name)
 
-        def counting(histories: Histories, items: int, count: Any = count) -> Any:
-            counted.append(histories.users.tobytes() + histories.offsets.tobytes() + histories.items.tobytes())
-            return count(histories, items)
+        def counting(test: Test, progress: Any, rank: Any = module.rank) -> Counted:
+            seen = test.training
+            counted.append(seen.users.tobytes() + seen.offsets.tobytes() + seen.items.tobytes())
+            return rank(test, progress)
 
-        monkeypatch.setattr(baselines, name, counting)
+        monkeypatch.setattr(module, "rank", counting)
 
     people = careers()
     worlds: list[tuple[Workspace, Made]] = []

@@ -15,11 +15,14 @@ from llmser_tasks import config
 from llmser_tasks.augmentation.asking import Batch, Inquiry, ask, shuffle_seed
 from llmser_tasks.augmentation.catalogue import Catalogue, Ints
 from llmser_tasks.augmentation.pools import POOLS
+from llmser_tasks.kinds import QuestionStep
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.prompts import build_question
 from llmser_tasks.progress import Progress, silent
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.workspace import Artefact, Workspace
+
+DECLARED = QuestionStep(title="Ask which candidates fit (SNF)", place=1, short="SNF", asks="which candidates fit")
 
 STEP = "snf"
 PROMPT_VERSION = "snf-1"  # goes up with every change of wording here or in llm.prompts.answer_rules

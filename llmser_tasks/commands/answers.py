@@ -15,6 +15,7 @@ from llmser_tasks.commands.formats import FORMATS
 from llmser_tasks.commands.show import Counted, force_option, form_of, opened, refuse_overwriting
 from llmser_tasks.console import echo
 from llmser_tasks.errors import InputError
+from llmser_tasks.kinds import QUESTION_STEPS
 from llmser_tasks.warehouse.engine import where
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -31,7 +32,7 @@ def selected(command: F) -> F:
         (
             click.option("--older-than", type=click.IntRange(0), metavar="DAYS", help="Only those that are older."),
             click.option("--model", help="Only those of this model, as it was asked for."),
-            click.option("--step", type=click.Choice(["snf", "reason"]), help="Only those of this step."),
+            click.option("--step", type=click.Choice(list(QUESTION_STEPS)), help="Only those of this step."),
             click.option("--prompt-version", help="Only those to this version of a prompt."),
             click.option("--failed", is_flag=True, help="Only questions that failed for good."),
             click.option("--unusable", is_flag=True, help="Only those in which no candidate was found."),

@@ -11,8 +11,8 @@ import click
 from llmser_tasks import settings
 from llmser_tasks.commands.show import announced, format_option, refuse_unreadable, to_stdout
 from llmser_tasks.console import echo
-from llmser_tasks.names import BACKBONES, CONDITIONAL, INTERVALS, MODELS, ONE_SEED
-from llmser_tasks.serving import KINDS
+from llmser_tasks.kinds import BACKBONES, METHODS
+from llmser_tasks.names import CONDITIONAL, INTERVALS, ONE_SEED
 from llmser_tasks.warehouse.artefacts import Kept
 from llmser_tasks.warehouse.queries import Rows
 
@@ -99,10 +99,11 @@ def _printed(cells: Sequence[Cell]) -> Rows:
 
 
 def _model(row: Row) -> str:
-    if row.model not in KINDS:  # a counter
-        return MODELS[row.model]
-    name = BACKBONES.get(row.backbone, row.backbone)
-    return f"{name} + {MODELS[row.model]}" if row.model == "llmser" else name
+    method = METHODS[row.model]
+    if not method.trained:
+        return method.title
+    backbone = BACKBONES[row.backbone].title if row.backbone in BACKBONES else row.backbone
+    return f"{backbone} + {method.title}" if row.model == "llmser" else backbone
 
 
 def _figure(cell: Cell) -> str:

@@ -12,7 +12,7 @@ from llmser_tasks import settings
 from llmser_tasks.commands.formats import readable
 from llmser_tasks.commands.show import announced, format_option, refuse_unreadable, to_stdout
 from llmser_tasks.console import echo
-from llmser_tasks.serving import KINDS, ModelName, artefact_name
+from llmser_tasks.serving import TRAINED, artefact_name
 from llmser_tasks.warehouse.artefacts import Kept
 from llmser_tasks.warehouse.queries import Rows
 
@@ -34,7 +34,7 @@ COLUMNS = {"user_id": 25, "rank": 23, "item_id": 25, "title": 25, "score": 701} 
     help="JSON lines, one history each: a list of item ids, or an object with item_ids or titles, and user_id. Or CSV"
     " with a header and one interaction a line: user_id and item_id, or user_id and title.",
 )
-@click.option("--model", type=click.Choice(list(KINDS)), default="llmser", show_default=True)
+@click.option("--model", type=click.Choice(TRAINED), default="llmser", show_default=True)
 @click.option("-k", "--top", "k", type=click.IntRange(1), default=10, show_default=True, help="Items for each history.")
 @format_option
 def recommend(
@@ -42,7 +42,7 @@ def recommend(
     histories: Sequence[str],
     titles: Sequence[str],
     file: Path | None,
-    model: ModelName,
+    model: str,
     k: int,
     form: str,
 ) -> None:

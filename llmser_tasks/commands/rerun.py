@@ -13,7 +13,7 @@ from llmser_tasks.commands.options import as_arguments
 from llmser_tasks.commands.terminal import stderr
 from llmser_tasks.console import echo
 from llmser_tasks.errors import InputError
-from llmser_tasks.names import ASKING
+from llmser_tasks.kinds import QUESTION_STEPS
 
 wait_option = click.option("--wait", is_flag=True, help="Follow the run to its end; exit code 1 if it fails.")
 
@@ -41,7 +41,7 @@ def rerun_failed(run: str, wait: bool) -> None:
                 raise InputError(f"Nothing of run {run_id} has failed.")
             parts = acceptance.failed(url, run_id, _asking(tasks))
             airflow_api.clear(client, run_id, tasks)
-            others = Counter(task for task, index in tasks if task not in ASKING)
+            others = Counter(task for task, index in tasks if task not in QUESTION_STEPS)
             cleared = [task if number == 1 else f"{number} × {task}" for task, number in others.items()]
             echo(f"Cleared of run {run_id}: {', '.join([*cleared, *([acceptance.told(parts)] if parts else [])])}.")
             if wait:
@@ -88,7 +88,7 @@ def _run_id(url: str, run: str) -> str:
 
 
 def _asking(tasks: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
-    return [(task, index) for task, index in tasks if task in ASKING and index >= 0]
+    return [(task, index) for task, index in tasks if task in QUESTION_STEPS and index >= 0]
 
 
 def _how_to_go_on(url: str, run_id: str) -> str:

@@ -19,7 +19,7 @@ from llmser_tasks.console import echo, rows_out
 from llmser_tasks.errors import InputError, StorageError
 from llmser_tasks.names import CONDITIONAL, INTERVALS
 from llmser_tasks.private import handed_out
-from llmser_tasks.serving import KINDS, ModelName
+from llmser_tasks.serving import TRAINED
 from llmser_tasks.warehouse import acceptance, queries, runs
 from llmser_tasks.warehouse.queries import Rows
 from llmser_tasks.warehouse.runs import RunRow
@@ -51,10 +51,10 @@ def show(run: str, what: str | None, form: str) -> None:
 @click.argument("run")
 @click.argument("what", type=click.Choice([*WHAT, "model"]))
 @click.option("--format", "form", type=click.Choice(list(FORMATS)), help="Default: as the file's suffix says, or csv.")
-@click.option("--model", type=click.Choice(list(KINDS)), help="Which model to write. Default: llmser.")
+@click.option("--model", type=click.Choice(TRAINED), help="Which model to write. Default: llmser.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="File. Default: stdout; of a model, `model`.")
 @force_option
-def export(run: str, what: str, form: str | None, model: ModelName | None, output: Path | None, force: bool) -> None:
+def export(run: str, what: str, form: str | None, model: str | None, output: Path | None, force: bool) -> None:
     if what == "model":
         if force:
             raise click.UsageError("A model's folder is never written over; leave --force out.")
@@ -101,7 +101,7 @@ def _write(run: str, what: str, form: str, output: Path | None, force: bool = Fa
         echo(f"Wrote {output}{told}", err=True)
 
 
-def _write_model(run: str, model: ModelName, folder: Path) -> None:
+def _write_model(run: str, model: str, folder: Path) -> None:
     from llmser_tasks.serving.export import export_model
     from llmser_tasks.warehouse.artefacts import Kept
 

@@ -23,18 +23,20 @@ from numpy.typing import NDArray
 from llmser_tasks import recommenders
 from llmser_tasks.config import RunConfig
 from llmser_tasks.errors import InputError
-from llmser_tasks.evaluation import baselines
 from llmser_tasks.evaluation.groups import Mask, groups
 from llmser_tasks.evaluation.metrics import METRICS, Floats, Ranks, means, per_user
 from llmser_tasks.evaluation.protocols import FULL, Cases, append, cases, draw_negatives, uniform
 from llmser_tasks.evaluation.significance import PairedTest, judged
+from llmser_tasks.kinds import METHODS
+from llmser_tasks.methods.counting import Counted, Test
 from llmser_tasks.progress import Progress, silent
 from llmser_tasks.recommenders.backbones import module_in
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.sequences.targets import Targets, read_targets
 from llmser_tasks.workspace import Artefact, Workspace, write_json
 
-TRAINED = {"base": "base", "llmser": "weighted"}  # name in the tables → artefact
+TRAINED = {name: method.trained for name, method in METHODS.items() if method.trained}  # → artefact
+COUNTERS = [name for name, method in METHODS.items() if not method.trained]
 LONGEST_SHOWN = 30  # histories at least this long share the last bar of the length histogram
 
 METRIC_ROWS = pa.schema(
@@ -136,7 +138,7 @@ def evaluate(
         if not config.reliability.enhance_inference:
             prior = Histories.of([], [])
 
-        counts = baselines.popularity(histories, items)
+        counts = histories.counts(items)
         masks = groups(asked.n, asked.targets, counts, tail_threshold)
         trained = {
             (name, seed): workspace.folder(models[f"{kind}/{seed}"]) for seed in seeds for name, kind in TRAINED.items()
@@ -177,7 +179,8 @@ def evaluate(
             "enhance_inference": config.reliability.enhance_inference,
             "tail_threshold": tail_threshold,
         },
-        chosen=sorted({module_in(workspace.folder(model)) for model in models.values()}),
+        chosen=sorted({module_in(workspace.folder(model)) for model in models.values()})
+        + [METHODS.module_of(name) for name in COUNTERS],
         seed=config.seed,
     )
 
@@ -200,16 +203,12 @@ def rank_all(
     negatives = {seed: draw_negatives(known, items, size, seed) for seed in seeds}
     legacy = uniform(size)
 
-    counts = baselines.popularity(training, items)
-    popular = baselines.popularity_ranks(counts, asked.contexts, asked.targets)
-    pairs = baselines.cooccurrence(training, items)
-    together, sampled = baselines.cooccurrence_ranks(pairs, asked.contexts, asked.targets, negatives, progress)
+    test = Test(training, items, asked.contexts, asked.targets, negatives)
+    counted: dict[str, Counted] = {name: METHODS.load(name).rank(test, progress) for name in COUNTERS}
     for seed in seeds:
-        yield Ranking("popularity", seed, FULL, popular)
-        drawn = baselines.popularity_sampled_ranks(counts, asked.targets, negatives[seed])
-        yield Ranking("popularity", seed, legacy, drawn)
-        yield Ranking("cooccurrence", seed, FULL, together)
-        yield Ranking("cooccurrence", seed, legacy, sampled[seed])
+        for name, ranks in counted.items():
+            yield Ranking(name, seed, FULL, ranks.full)
+            yield Ranking(name, seed, legacy, ranks.sampled[seed])
 
     for done, ((name, seed), folder) in enumerate(trained.items()):
         progress(done, len(trained), "models", f"{name}, seed {seed}")

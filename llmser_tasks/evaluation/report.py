@@ -21,9 +21,10 @@ from llmser_tasks.evaluation.metrics import METRICS
 from llmser_tasks.evaluation.protocols import FULL, uniform
 from llmser_tasks.evaluation.significance import in_percent, verdict
 from llmser_tasks.ingest.report import FEW_TITLES
-from llmser_tasks.names import BACKBONES, CONDITIONAL, INTERVALS, ONE_SEED
+from llmser_tasks.kinds import BACKBONES, METHODS, QUESTION_STEPS, reported
+from llmser_tasks.names import CONDITIONAL, INTERVALS, ONE_SEED
 
-MODELS = {"base": "Base", "llmser": "LLMSeR", "cooccurrence": "Co-occurrence", "popularity": "Popularity"}
+MODELS = {name: method.heading for name, method in reported().items()}
 TILES = {"all": "All users", "tail users": "Tail users", "head users": "Head users", "tail items": "Tail items"}
 USER_KINDS = ("tail users", "head users", "tail items", "head items")
 EMBEDDED = "llmser_ranker"  # the connection of the project's own ranker …
@@ -91,7 +92,7 @@ def render(report: Report) -> str:
             embedded=_is_embedded(report),
             asks=_asks(report),
             few_titles=FEW_TITLES,
-            backbone=BACKBONES[report.config.recommender.backbone],
+            backbone=BACKBONES[report.config.recommender.backbone].title,
             tiles=[(title, compared[FULL, group, "N@10"]) for group, title in TILES.items() if group in groups],
             beaten_by=[title for model, title in MODELS.items() if _beats(values, model)],
             metrics=METRICS,
@@ -161,7 +162,7 @@ def _table(
 
 def _beats(values: Values, model: str) -> bool:
     """Whether an untrained counter is better than LLMSeR over all users."""
-    if model in ("base", "llmser"):
+    if METHODS[model].trained:
         return False
     return fmean(values[model, FULL, "all", "N@10"]) > fmean(values["llmser", FULL, "all", "N@10"])
 
@@ -186,7 +187,7 @@ def _asks(report: Report) -> bool:
     """Whether anybody was asked anything; as long as that is not known, whether the run has questions."""
     if report.asked:
         return any(row["asked"] for row in report.asked)
-    return not {"snf", "reason"} <= _left_out(report.config)
+    return not set(QUESTION_STEPS) <= _left_out(report.config)
 
 
 def _left_out(config: RunConfig) -> set[str]:

@@ -18,18 +18,15 @@ from numpy.typing import NDArray
 from llmser_tasks.augmentation.catalogue import Catalogue
 from llmser_tasks.config import parameters
 from llmser_tasks.errors import InputError
-from llmser_tasks.evaluation.baselines import popularity
-from llmser_tasks.evaluation.evaluate import TRAINED
 from llmser_tasks.evaluation.groups import Mask, groups
 from llmser_tasks.evaluation.metrics import METRICS, Ranks, per_user
 from llmser_tasks.evaluation.protocols import Cases, cases
 from llmser_tasks.evaluation.significance import PairedTest, judged
+from llmser_tasks.kinds import METHODS
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.sequences.targets import read_targets
 from llmser_tasks.warehouse.artefacts import Kept
 
-COUNTERS = ("popularity", "cooccurrence")
-MODELS = (*COUNTERS, *TRAINED)
 SHOWN = ("all", "tail users", "head users")
 # Settings that change no figure, or stand in columns of their own.
 SILENT = {"dataset", "reviews", "items", "backbone", "seeds", "recommendations", "users_per_batch"}
@@ -98,7 +95,7 @@ class Asked:
         training = Histories.read(kept.folder("training") / "histories.parquet")
         item_ids = Catalogue.read(kept.folder("catalogue")).item_ids
         test = read_targets(kept.folder("test") / "targets.parquet")
-        return cls(cases(training, test), item_ids, popularity(training, len(item_ids)))
+        return cls(cases(training, test), item_ids, training.counts(len(item_ids)))
 
     def same_as(self, other: Asked) -> bool:
         one, two = self.cases, other.cases
@@ -148,7 +145,7 @@ def compare_runs(
 
 
 def _rows(run: Kept, kept: Sequence[Kept], protocol: str, asked: Asked) -> list[Row]:
-    """A run's models, in the order of MODELS."""
+    """A run's models, in the order of METHODS."""
     file = run.folder("evaluation") / "ranks.parquet"
     table = pq.read_table(file, filters=[("protocol", "=", protocol)])
     if not table.num_rows:
@@ -157,7 +154,7 @@ def _rows(run: Kept, kept: Sequence[Kept], protocol: str, asked: Asked) -> list[
     models, seeds = (np.asarray(table[name].cast(kind)) for name, kind in (("model", "string"), ("seed", "int32")))
     users, ranks = table["user"].to_numpy(), table["rank"].to_numpy()
     found = []
-    for model in MODELS:
+    for model in METHODS:
         by_seed: dict[int, Ranks] = {}
         for seed in np.unique(seeds[models == model]):
             chosen = (models == model) & (seeds == seed)
@@ -176,7 +173,7 @@ def _of_users(users: NDArray[np.int32], ranks: Ranks, asked: NDArray[np.int32]) 
 
 def _settings(run: Kept, kept: Sequence[Kept], model: str) -> dict[str, Any]:
     """What sets this run's model apart from the other runs' of the same backbone."""
-    if model in COUNTERS:
+    if not METHODS[model].trained:
         return {}
     every = {
         p.name: p for p in parameters() if p.name not in SILENT and (model != "base" or p.section == "recommender")
@@ -195,8 +192,7 @@ def _once(rows: Sequence[Row]) -> list[Row]:
     for row in rows:
         ranks = tuple((seed, values.tobytes()) for seed, values in row.ranks.items())
         kept.setdefault(row.label if row.model == "llmser" else (row.model, ranks), row)
-    first = [row for row in kept.values() if row.model in COUNTERS]
-    return first + [row for row in kept.values() if row.model not in COUNTERS]
+    return sorted(kept.values(), key=lambda row: bool(METHODS[row.model].trained))
 
 
 def _reference(rows: Sequence[Row], first: str, wanted: str | None) -> Row:

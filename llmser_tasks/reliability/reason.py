@@ -12,12 +12,15 @@ from llmser_tasks.augmentation.asking import Batch, Inquiry, ask, shuffle_seed
 from llmser_tasks.augmentation.catalogue import Catalogue, Ints
 from llmser_tasks.augmentation.pools import POOLS
 from llmser_tasks.files import PSEUDO
+from llmser_tasks.kinds import QuestionStep
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.prompts import build_question
 from llmser_tasks.progress import Progress, silent
 from llmser_tasks.reliability.reasons import MASKED_UNTITLED, NO_CANDIDATE, NO_HISTORY, NO_PSEUDO_ITEMS
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.workspace import Artefact, Workspace
+
+DECLARED = QuestionStep(title="Ask for the masked item (Reason)", place=2, short="Reason", asks="the masked item")
 
 STEP = "reason"
 PROMPT_VERSION = "reason-1"  # goes up with every change of wording here or in llm.prompts.answer_rules

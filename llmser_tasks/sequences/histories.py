@@ -112,6 +112,10 @@ class Histories:
         last[filled] = self.items[self.offsets[1:][filled] - 1]
         return last
 
+    def counts(self, items: int) -> NDArray[np.int64]:
+        """(I + 1,) how often each item is in them; entry 0 is padding."""
+        return np.bincount(self.items, minlength=items + 1)
+
     def hold(self, items: Ints) -> NDArray[np.bool_]:
         """(U,) whether each sequence has the item (U,) that is asked about."""
         row = np.repeat(np.arange(len(self)), self.lengths)

@@ -8,7 +8,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from llmser_tasks.names import CONDITIONAL, MODELS, ONE_SEED
+from llmser_tasks.kinds import METHODS
+from llmser_tasks.names import CONDITIONAL, ONE_SEED
 from llmser_tasks.warehouse import queries, runs
 
 
@@ -54,10 +55,10 @@ def show(database_url: str, run_id: str, console: Console) -> None:
         for row in _rows(database_url, "table1", run_id)
         if row["protocol"] == "full" and row["user_group"] == "all"
     }
-    for model, title in MODELS.items():
+    for model, method in METHODS.items():
         if model in found:
             metrics = [found[model][name] for name in ("H@10", "N@10", "H@20", "N@20", "MRR")]
-            models.add_row(title, *("" if value is None else f"{value:.4f}" for value in metrics))
+            models.add_row(method.title, *("" if value is None else f"{value:.4f}" for value in metrics))
     console.print(models)
     console.print(groups)
     console.print(*[ONE_SEED] * one_seed, CONDITIONAL, style="dim")

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
+from llmser_tasks.kinds import METHODS
 from llmser_tasks.warehouse.artefacts import Kept
 
-ModelName = Literal["base", "llmser"]
-KINDS: dict[ModelName, str] = {"base": "base", "llmser": "weighted"}  # name in the tables → artefact
+TRAINED = [name for name, method in METHODS.items() if method.trained]
 
 
-def artefact_name(kept: Kept, model: ModelName) -> str:
+def artefact_name(kept: Kept, model: str) -> str:
     """Name of a run's trained model among its artefacts: that of the run's first seed."""
-    return f"{KINDS[model]}/{kept.row.config['seeds'][0]}"
+    return f"{METHODS[model].trained}/{kept.row.config['seeds'][0]}"

@@ -12,11 +12,11 @@ from llmser_tasks.errors import InputError, StorageError
 from llmser_tasks.private import handed_out
 from llmser_tasks.recommenders.backbones import DESCRIPTION
 from llmser_tasks.recommenders.checkpoints import WEIGHTS
-from llmser_tasks.serving import ModelName, artefact_name
+from llmser_tasks.serving import artefact_name
 from llmser_tasks.warehouse.artefacts import Kept
 
 
-def export_model(kept: Kept, model: ModelName, folder: Path) -> None:
+def export_model(kept: Kept, model: str, folder: Path) -> None:
     """Write model.safetensors and config.json; the folder appears when it is whole, and is never written over.
 
     config.json is what `recommenders.load` reads (`recommender`, `items`), and for its user `item_ids` and `titles` in

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import TextClause, text
 
-from llmser_tasks.names import ASKING
+from llmser_tasks.kinds import QUESTION_STEPS
 from llmser_tasks.warehouse.engine import transaction
 
 MESSAGE = "{accepted:,} users accepted without an answer."
@@ -106,7 +106,7 @@ def told(parts: Sequence[Part]) -> str:
 def _parts(database_url: str, statement: TextClause, values: dict[str, object]) -> list[Part]:
     with transaction(database_url) as connection:
         found = [Part(*row) for row in connection.execute(statement, values)]
-    return sorted(found, key=lambda part: (ASKING.index(part.step), part.batch))
+    return sorted(found, key=lambda part: (list(QUESTION_STEPS).index(part.step), part.batch))
 
 
 def _which(run_id: str, listed: Collection[tuple[str, int]] | None) -> dict[str, object]:

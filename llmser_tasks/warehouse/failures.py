@@ -15,7 +15,7 @@ from datetime import datetime
 from sqlalchemy import Connection, text
 
 from llmser_tasks.errors import InputError, LlmserError, StorageError
-from llmser_tasks.names import ASKING
+from llmser_tasks.kinds import QUESTION_STEPS
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.rows import storable, storable_json
 
@@ -128,8 +128,8 @@ def sentence(failures: Sequence[Failure]) -> str:
     first = failures[0]
     if len(failures) == 1:
         return first.message
-    tasks = Counter(failure.task for failure in failures if failure.task not in ASKING)
-    batches = sum(failure.task in ASKING for failure in failures)
+    tasks = Counter(failure.task for failure in failures if failure.task not in QUESTION_STEPS)
+    batches = sum(failure.task in QUESTION_STEPS for failure in failures)
     what = [task if number == 1 else f"{number} × {task}" for task, number in tasks.items()]
     if batches:
         what.append("1 batch" if batches == 1 else f"{batches} batches")

@@ -5,8 +5,8 @@ import pytest
 import pytrec_eval
 from sklearn.metrics import label_ranking_average_precision_score, ndcg_score
 
-from llmser_tasks.evaluation.baselines import popularity_ranks
 from llmser_tasks.evaluation.metrics import METRICS, means, per_user
+from llmser_tasks.methods.popularity import full_ranks
 from llmser_tasks.sequences.histories import Histories
 
 RANKS = np.array([1, 2, 3, 10, 11, 20, 21, 500], np.int32)
@@ -75,7 +75,7 @@ def test_ties_and_exclusions_are_those_that_trec_eval_sees() -> None:
          for item in range(1, items + 1) if item not in seen}
         for target, seen in zip(targets, map(set, contexts), strict=True)
     ]  # fmt: skip
-    ranks = popularity_ranks(counts, contexts, targets)
+    ranks = full_ranks(counts, contexts, targets)
     theirs = trec_eval(scored)
     assert len(set(ranks)) > 10 and (ranks > 20).any() and (ranks <= 10).any()
     for metric, values in per_user(ranks).items():

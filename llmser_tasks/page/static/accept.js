@@ -1,6 +1,7 @@
 // "Go on without N users": failed batches run again and ask nothing, so that the run ends without who has no answer.
 import { read, write } from "./api.js";
-import { ASKING, asked, clear, failedBatches, follows, NONE } from "./clearing.js";
+import { asked, clear, failedBatches, follows, NONE } from "./clearing.js";
+import { ASKING } from "./titles.js";
 import { el } from "./dom.js";
 import { whole } from "./numbers.js";
 

@@ -4,8 +4,9 @@ import { csv } from "./api.js";
 import { download, el, note, select } from "./dom.js";
 import { rerun } from "./rerun.js";
 import { money, when, whole } from "./numbers.js";
+import { ASKING, STEPS } from "./titles.js";
 
-const STEPS = { snf: "SNF: which candidates fit", reason: "Reason: the masked item" };
+const titled = (step) => `${STEPS[step].short}: ${STEPS[step].asks}`;
 const ROOMY = 60; // so many batches of a step or fewer have room for their figures
 const STATES = ["failed", "running", "done", "waiting"];
 
@@ -39,7 +40,7 @@ export function batches(state, again) {
     { class: "card" },
     el("div", { class: "spread" }, el("h2", {}, "LLM batches"), download(csv("batches", { run: state.run.run_id }))),
     el("div", { class: "filters" },
-      select("Step", [["", "all"], ["snf", "SNF"], ["reason", "Reason"]], "", set("step")),
+      select("Step", [["", "all"], ...ASKING.map((step) => [step, STEPS[step].short])], "", set("step")),
       select("State", [["", "all"], ...STATES.map((name) => [name, name])], "", set("state")),
       actions),
     el("ul", { class: "legend" }, STATES.map((name) => el("li", {}, el("i", { class: `cell ${name}` }), name))),
@@ -57,17 +58,17 @@ function all(run) {
     const begun = new Set(run.batches.filter((batch) => batch.step === step).map((batch) => batch.batch));
     return Array.from({ length: planned }, (_, batch) => ({ step, batch, state: "waiting", label: `batch ${batch}` })).filter((one) => !begun.has(one.batch));
   });
-  return [...run.batches, ...waiting].sort((one, two) => two.step.localeCompare(one.step) || one.batch - two.batch);
+  return [...run.batches, ...waiting].sort((one, two) => ASKING.indexOf(one.step) - ASKING.indexOf(two.step) || one.batch - two.batch);
 }
 
 function groups(shown, chosen, choose) {
-  return Object.entries(STEPS).flatMap(([step, title]) => {
+  return ASKING.flatMap((step) => {
     const cells = shown.filter((batch) => batch.step === step);
     if (!cells.length) return [];
     const count = (name) => cells.filter((batch) => batch.state === name).length;
     const told = STATES.filter(count).map((name) => `${whole(count(name))} ${name}`).join(", ");
     return [
-      el("h3", {}, title, el("span", { class: "muted small" }, ` ${told}`)),
+      el("h3", {}, titled(step), el("span", { class: "muted small" }, ` ${told}`)),
       el("div", { class: cells.length > ROOMY ? "grid" : "grid roomy" }, cells.map((batch) => cell(batch, chosen === key(batch), choose))),
     ];
   });
@@ -88,7 +89,7 @@ function cell(batch, chosen, choose) {
 const without = (batch) => batch.accepted ? `${whole(batch.accepted)} accepted` : `${whole(batch.failed)} failed`;
 
 function details(batch) {
-  if (batch.state === "waiting") return [note(`${STEPS[batch.step]}, batch ${batch.batch}: has not begun.`)];
+  if (batch.state === "waiting") return [note(`${titled(batch.step)}, batch ${batch.batch}: has not begun.`)];
   const facts = [
     ["State", batch.state],
     ["Answered", `${whole(batch.answered)} of ${whole(batch.users)} users`],
@@ -101,7 +102,7 @@ function details(batch) {
     ["Updated", when(batch.updated_at)],
   ];
   return [
-    el("h3", {}, `${STEPS[batch.step]} · map index ${batch.batch}, ${batch.label}`),
+    el("h3", {}, `${titled(batch.step)} · map index ${batch.batch}, ${batch.label}`),
     el("dl", { class: "facts" }, facts.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value)))),
     batch.message ? el("p", { class: "message" }, batch.message) : "",
   ];

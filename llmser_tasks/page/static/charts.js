@@ -1,6 +1,7 @@
 // Charts in the page's own colours, light or dark. Chart.js draws on a canvas, so no text can become markup.
 import { el } from "./dom.js";
 import { decimal, signed, whole } from "./numbers.js";
+import { MODELS } from "./titles.js";
 
 const alive = new Set();
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
@@ -72,21 +73,19 @@ function finished(config) {
   };
 }
 
-const COLOURS = { base: "base", llmser: "llmser", cooccurrence: "counted", popularity: "fourth" };
-
 // groups: [{ label, users, values: { model: { mean, sd } } }]
-export function bars(title, caption, groups, models, names, metric) {
+export function bars(title, caption, groups, models, metric) {
   const datasets = models.map((model) => ({
-    label: names[model],
+    label: MODELS[model].title,
     data: groups.map((group) => group.values[model]?.mean ?? null),
     spans: groups.map(({ values }) =>
       values[model]?.sd ? [Math.max(0, values[model].mean - values[model].sd), values[model].mean + values[model].sd] : null,
     ),
-    backgroundColor: colour(COLOURS[model]),
+    backgroundColor: colour(MODELS[model].colour),
     borderRadius: 3,
     maxBarThickness: 34,
   }));
-  return figure(title, caption, `${metric} of ${models.map((model) => names[model]).join(", ")} per group`, {
+  return figure(title, caption, `${metric} of ${models.map((model) => MODELS[model].title).join(", ")} per group`, {
     type: "bar",
     data: { labels: groups.map((group) => [group.label, `${whole(group.users)} users`]), datasets },
     options: {

@@ -2,8 +2,8 @@
 // who may, and its audit log knows who did. Nothing is changed before a dialog has said what will be.
 import { airflow } from "./api.js";
 import { el } from "./dom.js";
+import { ASKING } from "./titles.js";
 
-export const ASKING = ["snf", "reason"];
 const AT_ONCE = 100;
 
 // [task, map index] of every batch whose task has failed for good.

@@ -4,7 +4,8 @@ import { course } from "./charts.js";
 import { bdi, card, el, note, show, table } from "./dom.js";
 import { published } from "./published.js";
 import { runsTable } from "./runs.js";
-import { BACKBONES, decimal, money, percent, signed, when, whole } from "./numbers.js";
+import { decimal, money, percent, signed, when, whole } from "./numbers.js";
+import { backbone } from "./titles.js";
 
 export async function dataset({ dataset: name }) {
   const [drift, readers, list] = await Promise.all([read("drift", { dataset: name }), read("published", { dataset: name }), runsTable(name)]);
@@ -34,7 +35,7 @@ function panels(drift, name) {
       table(
         [
           ["Run", (run) => el("a", { href: link("run", { run: run.run_id }) }, when(run.started_at)), "text"],
-          ["Model", (run) => BACKBONES[run.backbone] ?? run.backbone, "text"],
+          ["Model", (run) => backbone(run.backbone), "text"],
           ["Base N@10", (run) => decimal(run["base N@10"])],
           ["LLMSeR N@10", (run) => decimal(run["LLMSeR N@10"])],
           ["Change", (run) => signed(run["LLMSeR N@10 change"])],

@@ -37,6 +37,3 @@ export const rate = (value, unit) =>
 
 export const when = (moment) =>
   moment ? new Date(moment).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" }) : "–";
-
-export const MODELS = { base: "Base", llmser: "LLMSeR", cooccurrence: "Co-occurrence", popularity: "Popularity" };
-export const BACKBONES = { sasrec: "SASRec", gru4rec: "GRU4Rec", bert4rec: "BERT4Rec" };

@@ -2,7 +2,8 @@
 import { csv, link, read } from "./api.js";
 import { badge, bdi, card, download, el, note, show } from "./dom.js";
 import { runsTable } from "./runs.js";
-import { BACKBONES, change, decimal, duration, level, money, signed, tone, verdict, when, whole } from "./numbers.js";
+import { change, decimal, duration, level, money, signed, tone, verdict, when, whole } from "./numbers.js";
+import { backbone } from "./titles.js";
 
 export async function overview() {
   const [{ datasets, conditional }, list] = await Promise.all([read("overview"), runsTable()]);
@@ -42,7 +43,7 @@ function tile(dataset) {
       fact("Calls", whole(dataset.calls)),
       fact("Cost", money(dataset.cost)),
       fact("Readers have", dataset.published_run ? [el("a", { href: link("run", { run: dataset.published_run }) }, `version ${dataset.published_version}`), dataset.published_run === dataset.run_id ? ", the latest run" : null] : "nothing yet"),
-      fact("Model", BACKBONES[dataset.backbone] ?? "–"),
+      fact("Model", backbone(dataset.backbone)),
     ),
   );
 }

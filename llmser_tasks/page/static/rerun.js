@@ -1,5 +1,6 @@
 // "Rerun failed batches": exactly the failed map indices and what follows.
-import { ASKING, asked, clear, failedBatches, follows, NONE } from "./clearing.js";
+import { asked, clear, failedBatches, follows, NONE } from "./clearing.js";
+import { ASKING } from "./titles.js";
 import { el } from "./dom.js";
 
 export function rerun(state, again) {

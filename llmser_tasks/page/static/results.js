@@ -2,7 +2,8 @@
 import { csv, link, read } from "./api.js";
 import { bars, forget, histogram, intervals } from "./charts.js";
 import { bdi, card, el, note, select, table } from "./dom.js";
-import { change, decimal, level, MODELS, percent, probability, signed, tone, verdict, when, whole } from "./numbers.js";
+import { change, decimal, level, percent, probability, signed, tone, verdict, when, whole } from "./numbers.js";
+import { CHARTED, MODELS } from "./titles.js";
 
 const METRICS = ["N@10", "H@10", "N@20", "H@20", "MRR"];
 const KINDS = ["tail users", "head users", "tail items", "head items"];
@@ -62,9 +63,9 @@ function content(found, { metric, protocol }, run) {
       { csv: csv("comparisons", of), caption: `${metric}. * p < .05, ** < .01, *** < .001 after Holm's correction over the run's comparisons; ▼ worse. ${[found.intervals, ...told].join(" ")}`, mark: (row) => (row.user_group === "all" ? "ours" : null) },
     )),
     el("div", { class: "figures" },
-      bars("Tail and head", "Lines: sd over seeds", grouped(KINDS), ["base", "llmser", "cooccurrence"], MODELS, metric),
+      bars("Tail and head", "Lines: sd over seeds", grouped(KINDS), CHARTED, metric),
       intervals("Who gains, who loses", "Filled: p < .05 after Holm's correction, over several seeds", rows.map((row) => ({ ...row, label: row.user_group })), metric),
-      bars("By length of the history", "n: items in the training history", grouped(lengths), ["base", "llmser", "cooccurrence"], MODELS, metric),
+      bars("By length of the history", "n: items in the training history", grouped(lengths), CHARTED, metric),
       ...omega(found.omega, of)),
     card("Against earlier runs", earlierTable(found.earlier.filter((row) => row.metric === metric), of, metric, found)),
   ];
@@ -92,7 +93,7 @@ function modelsTable(groups, value, of, conditional) {
     return [el(found.mean === best[name] ? "b" : "span", {}, decimal(found.mean)), found.sd ? el("span", { class: "sd" }, ` ± ${decimal(found.sd)}`) : null];
   };
   return table(
-    [["Model", (model) => MODELS[model], "text"], ...METRICS.map((name) => [name, (model) => cell(model, name)])],
+    [["Model", (model) => MODELS[model].title, "text"], ...METRICS.map((name) => [name, (model) => cell(model, name)])],
     models,
     { csv: csv("metrics", of), caption: `Mean ± sd over seeds; ${conditional} Bold: best of its column`, mark: (model) => (model === "llmser" ? "ours" : null) },
   );

@@ -6,7 +6,8 @@ import { badge, bdi, el, show } from "./dom.js";
 import { progress } from "./progress.js";
 import { results } from "./results.js";
 import { users } from "./users.js";
-import { BACKBONES, duration, when } from "./numbers.js";
+import { duration, when } from "./numbers.js";
+import { backbone } from "./titles.js";
 
 const LOOK_EVERY_MS = 3000;
 const GOING_ON = ["running", "queued"];
@@ -76,7 +77,7 @@ async function look(id) {
 function header({ run, shown, away }) {
   const chips = [
     ["run", bdi(run.run_id)],
-    ["", BACKBONES[run.backbone] ?? run.backbone],
+    ["", backbone(run.backbone)],
     ["started", when(run.started_at)],
     [shown === "running" ? "for" : "took", duration(run.seconds)],
     ["asks", bdi(run.endpoint ?? "–")],

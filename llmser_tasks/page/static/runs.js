@@ -1,7 +1,8 @@
 // Runs, newest first, a page at a time.
 import { csv, link, read } from "./api.js";
 import { badge, bdi, el, note, table } from "./dom.js";
-import { BACKBONES, change, decimal, duration, money, when } from "./numbers.js";
+import { change, decimal, duration, money, when } from "./numbers.js";
+import { backbone } from "./titles.js";
 
 const AT_ONCE = 25;
 
@@ -32,7 +33,7 @@ const columns = (dataset) => [
   ["State", (run) => [badge(run.state), published(run)], "text"],
   ["Started", (run) => when(run.started_at), "text"],
   ["Took", (run) => (run.finished_at ? duration((new Date(run.finished_at) - new Date(run.started_at)) / 1000) : "–")],
-  ["Model", (run) => BACKBONES[run.backbone] ?? "–", "text"],
+  ["Model", (run) => backbone(run.backbone), "text"],
   ["Base", (run) => decimal(run.base)],
   ["LLMSeR", (run) => decimal(run.llmser)],
   ["Change", (run) => (run.llmser === null ? "–" : change(run.llmser - run.base, run.base))],

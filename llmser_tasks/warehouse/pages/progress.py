@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from llmser_tasks.errors import InputError
-from llmser_tasks.names import ASKING, STEPS
+from llmser_tasks.kinds import QUESTION_STEPS
+from llmser_tasks.names import STEPS
 from llmser_tasks.warehouse import acceptance
 from llmser_tasks.warehouse.batches import TOLD
 from llmser_tasks.warehouse.engine import transaction
@@ -106,7 +107,7 @@ def _state(row: Row, whole: bool) -> str:
 def _planned(batches: list[Row], users: int | None) -> dict[str, int]:
     """Per step, how many batches there will be: all are as large as the first, but for the last."""
     planned = {}
-    for step in ASKING:
+    for step in QUESTION_STEPS:
         sizes = [batch["users"] for batch in batches if batch["step"] == step]
         if sizes:
             planned[step] = max(-(-(users or 0) // max(sizes)) if max(sizes) else 0, len(sizes))

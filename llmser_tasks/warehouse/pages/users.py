@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection
 
-from llmser_tasks.names import ASKING
+from llmser_tasks.kinds import QUESTION_STEPS
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.pages.reading import Row, rows
 from llmser_tasks.warehouse.rows import storable
@@ -81,7 +81,7 @@ def _complete(connection: Connection, run_id: str, found: list[Row]) -> None:
     ids = [row["user_id"] for row in found]
     histories = {row["user_id"]: row for row in rows(connection, HISTORIES, run=run_id, users=ids)}
     pseudo = {row["user_id"]: row for row in rows(connection, PSEUDO, run=run_id, users=ids)}
-    answers = rows(connection, ANSWERS, run=run_id, users=ids, steps=list(ASKING))
+    answers = rows(connection, ANSWERS, run=run_id, users=ids, steps=list(QUESTION_STEPS))
     wanted = {item for row in histories.values() for item in row["item_ids"]}
     titles = {row["item_id"]: row["title"] for row in rows(connection, TITLES, run=run_id, items=list(wanted))}
     for row in found:

@@ -1,0 +1,1 @@
+"""What recommends: one file a method, which declares itself."""
