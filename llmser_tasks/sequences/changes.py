@@ -74,13 +74,6 @@ class Changes:
             former_items,
         )
 
-    def taken_over(self, earlier: Histories) -> Histories:
-        """The kept users' rows of something that the earlier run had one row a training user of, in present numbers."""
-        rows = earlier.rows_of(self.former[self.kept])
-        assert (rows >= 0).all(), "the earlier run has no row of a kept user"
-        chosen = earlier.select(rows)
-        return Histories(self.users[self.kept], chosen.offsets, self.items[chosen.items])
-
 
 @dataclass(frozen=True)
 class Former:

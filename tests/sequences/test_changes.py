@@ -67,8 +67,6 @@ def test_users_and_items_are_found_again_by_their_ids(workspace: Workspace) -> N
     assert changes.kept.tolist() == [False, True, False, True]
     assert changes.former_items.tolist() == [0, 0, 1, 2, 3, 0]  # a is new, b c d moved on, e is new
     assert changes.items.tolist() == [0, 2, 3, 4]
-    picked = changes.taken_over(Histories.of([0, 1, 2], [[1], [2], [3, 1]]))
-    assert picked.users.tolist() == [1, 3] and [row.tolist() for row in picked] == [[2], [4, 2]]
 
 
 def test_who_got_no_answer_counts_as_changed(workspace: Workspace) -> None:
