@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 
 from llmser_tasks import config, settings
 from llmser_tasks.augmentation.ccg import catalogue_size
+from llmser_tasks.kinds import BACKBONES
 from llmser_tasks.methods.cooccurrence import WINDOW
 from llmser_tasks.methods.counting import distinct
 from llmser_tasks.recommenders import Watch, bert4rec, train
@@ -38,7 +39,6 @@ from llmser_tasks.recommenders.batches import users_per_step
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.sequences.targets import read_targets
 
-BACKBONES = ("sasrec", "gru4rec", "bert4rec")
 MASK = "mask_probability"  # BERT4Rec's, a constant of its module
 SETTINGS: list[dict[str, Any]] = [
     {},

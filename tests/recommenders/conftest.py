@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from llmser_tasks.config import Recommender
+from llmser_tasks.kinds import BACKBONES
 from llmser_tasks.recommenders import Watch
 from llmser_tasks.sequences.histories import Histories
 
@@ -39,7 +40,7 @@ def watch(ring: Histories) -> Watch:
     return Watch(ring, ring.last() % RING + 1, ring)
 
 
-@pytest.fixture(params=["sasrec", "gru4rec", "bert4rec"])
+@pytest.fixture(params=BACKBONES)
 def small(request: pytest.FixtureRequest) -> Recommender:
     """A small recommender of each backbone."""
     return Recommender(

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from llmser_tasks.config import Recommender
+from llmser_tasks.kinds import BACKBONES
 from llmser_tasks.recommenders.backbones import make_model
 from llmser_tasks.recommenders.bert4rec import BERT4Rec
 from llmser_tasks.recommenders.gru4rec import GRU4Rec
@@ -39,7 +40,7 @@ def states_of(model: Model, tokens: Tensor) -> Tensor:
     return model.states(tokens, lengths)[0].view(*tokens.shape, -1)
 
 
-@pytest.mark.parametrize("backbone", ["sasrec", "gru4rec"])
+@pytest.mark.parametrize("backbone", ["sasrec", "gru4rec", "esasrec"])
 def test_a_causal_state_does_not_see_later_items(backbone: str) -> None:
     model = ready(Recommender(backbone=backbone, dimension=16, max_length=8))
     tokens, _ = rows([3, 7, 2, 9, 4])
@@ -148,7 +149,7 @@ def test_bert4rec_trains_on_mask_tokens() -> None:
     assert masked[:400][~cut].any(0).all()
 
 
-@pytest.mark.parametrize("backbone", ["sasrec", "gru4rec", "bert4rec"])
+@pytest.mark.parametrize("backbone", BACKBONES)
 def test_context_items_are_shown_but_never_targets(backbone: str) -> None:
     model = ready(Recommender(backbone=backbone, dimension=16, max_length=8))
     tokens, lengths = rows(*[[11, 12, 13, 1, 2]] * 200, [11, 12, 3], [4, 5, 6])

@@ -8,6 +8,7 @@ import jsonschema
 import pytest
 
 from llmser_tasks import config
+from llmser_tasks.kinds import BACKBONES
 from llmser_tasks.services import form
 
 FIELDS = dict(form.fields(["beauty", "yelp"]))
@@ -38,7 +39,7 @@ def test_an_empty_dataset_field_lets_the_datasets_file_speak_and_a_filled_one_do
 
 def test_bounds_and_choices_are_the_configurations() -> None:
     assert FIELDS["beta"]["maximum"] == 1
-    assert FIELDS["backbone"]["enum"] == ["sasrec", "gru4rec", "bert4rec"]
+    assert FIELDS["backbone"]["enum"] == list(BACKBONES)
     assert FIELDS["split"]["enum"] == [None, "leave-one-out", "temporal"]
     assert FIELDS["tail_threshold"]["type"] == ["integer", "null"]
     assert FIELDS["without"]["examples"] == ["ccg", "snf", "arv", "rcs", "reason", "wd"]
