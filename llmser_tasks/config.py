@@ -18,7 +18,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from llmser_tasks.errors import InputError
-from llmser_tasks.kinds import BACKBONES, DUMP_FORMATS, LOSSES, DumpFormat, OneOf
+from llmser_tasks.kinds import BACKBONES, DUMP_FORMATS, LOSSES, DumpFormat, Kind, OneOf
 
 Ties = Literal["hash", "file"]
 NegativesFrom = Literal["uniform", "popularity", "batch"]
@@ -53,6 +53,13 @@ class Section(BaseModel):
         }
 
     _resolved: ClassVar[Mapping[str, str]] = {}  # knob → the property that says what comes of it
+
+
+def _usual(kind: Kind[Any], what: str) -> str:
+    """What the first of a kind declares, and which others declare something else: `0.5, of BERT4Rec 0.35`."""
+    usual, *others = kind.values()
+    differing = (one for one in others if getattr(one, what) != getattr(usual, what))
+    return ", ".join([f"{getattr(usual, what):g}", *(f"of {one.title} {getattr(one, what):g}" for one in differing)])
 
 
 class Dataset(Section):
@@ -114,7 +121,10 @@ class Recommender(Section):
     layers: int = Field(2, ge=1, le=12, description="Blocks (or GRU layers). [released code]")
     heads: int = Field(1, ge=1, le=16, description="Attention heads. [released code]")
     dropout: float | None = Field(
-        None, ge=0, lt=1, description="Empty: 0.5, of BERT4Rec 0.35. [released code; measured on Beauty]"
+        None,
+        ge=0,
+        lt=1,
+        description=f"Empty: {_usual(BACKBONES, 'dropout')}. [released code; measured on Beauty; eSASRec]",
     )
     max_length: int = Field(
         50,
@@ -131,7 +141,7 @@ class Recommender(Section):
         None,
         ge=1,
         description="Negatives shared by a batch (sampled-softmax) or drawn per position (bce, gbce);"
-        " empty: 1024, 1 and 256. [measured on Beauty; paper; gSASRec]",
+        f" empty: {_usual(LOSSES, 'negatives')}. [measured on Beauty; paper; gSASRec]",
     )
     negatives_from: NegativesFrom = Field(
         "batch",
@@ -153,7 +163,7 @@ class Recommender(Section):
         ge=0,
         lt=1,
         description="The model is a moving average of the weights after each epoch, of which this share is the former"
-        " average; empty: 0, of BERT4Rec 0.8. [measured on Beauty]",
+        f" average; empty: {_usual(BACKBONES, 'averaging')}. [measured on Beauty]",
     )
     epochs: int = Field(200, ge=1, description="At most so many. [released code]")
     patience: int = Field(
