@@ -13,12 +13,12 @@ import orjson
 from sqlalchemy import text
 
 from llmser_tasks import pipeline, settings
-from llmser_tasks.augmentation import snf
+from llmser_tasks.augmentation import asking, snf
 from llmser_tasks.augmentation.asking import Batch
 from llmser_tasks.augmentation.catalogue import Catalogue
 from llmser_tasks.augmentation.pools import POOLS
 from llmser_tasks.llm.faults import Faults, parse_spec
-from llmser_tasks.pipeline import Made, Run
+from llmser_tasks.run import Made, Run
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.workspace import Artefact
@@ -41,7 +41,7 @@ def users(run: Run, refs: Made) -> int:
     return int(run.workspace.summary(Artefact(**refs["training"]))["users"])
 
 
-def hashes(run: Run, refs: Made, batches: Sequence[Batch], noun: str) -> list[list[str]]:
+def hashes(run: Run, refs: Made, batches: Sequence[Batch]) -> list[list[str]]:
     """Of every batch's questions, as the ranker draws its faults by them."""
     catalogue, training, ccg = (
         run.workspace.folder(Artefact(**refs[name])) for name in ("catalogue", "training", "ccg")
@@ -51,21 +51,15 @@ def hashes(run: Run, refs: Made, batches: Sequence[Batch], noun: str) -> list[li
     found = []
     for batch in batches:
         parts = batch.of(histories)
-        inquiries = [
-            snf.inquire(
-                int(user), history, pool, known, pseudo_items=run.config.augmentation.pseudo_items, noun=noun,
-                llm=run.config.llm, seed=run.config.seed,
-            )
-            for user, history, pool in zip(parts.users, parts, batch.of(pools), strict=True)
-        ]  # fmt: skip
+        inquiries = asking.inquiries(snf, parts, {"ccg": batch.of(pools)}, known, run.config)
         questions = [inquiry.question for inquiry in inquiries if inquiry.question]
         found.append([hashlib.sha256(orjson.dumps(question.messages)).hexdigest() for question in questions])
     return found
 
 
-def fault(run: Run, refs: Made, batches: Sequence[Batch], noun: str, failing: int) -> str:
+def fault(run: Run, refs: Made, batches: Sequence[Batch], failing: int) -> str:
     """A spec by which so many batches fail, if they are asked in their order."""
-    questions = hashes(run, refs, batches, noun)
+    questions = hashes(run, refs, batches)
     rate = 1 - (1 - failing / len(questions)) ** (1 / len(questions[0]))
     for seed in itertools.count():
         spec = f"seed={seed},arrears={rate:.6f}"

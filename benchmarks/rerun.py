@@ -19,6 +19,7 @@ import itertools
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from typing import Any
 
 import failing
@@ -81,8 +82,9 @@ def main() -> None:
         table.add_column(name, justify="left" if name == "way" else "right")
     for number, way in itertools.product(given.failing, given.ways):
         noun = f"thing {stamp} {number} {way}"
-        spec = failing.fault(run, refs, batches, noun, number)
-        table.add_row(*rerun(here, console, values | {"noun": noun}, spec, way))
+        fresh = values | {"noun": noun}  # questions that the ledger cannot answer
+        spec = failing.fault(replace(run, config=settings.configuration(fresh)), refs, batches, number)
+        table.add_row(*rerun(here, console, fresh, spec, way))
         console.print(table)
 
 

@@ -44,7 +44,7 @@ from training import interpreter
 
 from llmser_tasks.augmentation import snf
 from llmser_tasks.augmentation.catalogue import Catalogue
-from llmser_tasks.config import Llm
+from llmser_tasks.config import Augmentation, RunConfig
 from llmser_tasks.errors import Waiting
 from llmser_tasks.llm import client, fanout, provider_batches
 from llmser_tasks.llm.answers import parse
@@ -209,6 +209,7 @@ ALL = (
 
 KNOWN = [*titles(None)[:600], *ODD_TITLES * 4]
 CATALOGUE = Catalogue(pa.array([str(n) for n in range(len(KNOWN))]), pa.array(KNOWN, pa.string()), pa.array(["u"]))
+CONFIG = RunConfig(augmentation=Augmentation(pseudo_items=6))
 
 
 def snf_questions(first: int, count: int) -> list[Question]:
@@ -217,9 +218,7 @@ def snf_questions(first: int, count: int) -> list[Question]:
     for user in range(first, first + count):
         draw = np.random.default_rng([1, user])
         drawn = draw.choice(len(KNOWN), 20 + int(draw.integers(2, 10)), replace=False).astype(np.int32) + 1
-        made = snf.inquire(
-            user, drawn[20:], drawn[:20], CATALOGUE, pseudo_items=6, noun="product", llm=Llm(), seed=42
-        ).question
+        made = snf.inquire(user, drawn[20:], {"ccg": drawn[:20]}, CATALOGUE, CONFIG).question
         found += [made] if made else []
     return found
 
@@ -229,9 +228,8 @@ def reason_questions(first: int, count: int) -> list[Question]:
     for user in range(first, first + count):
         draw = np.random.default_rng([2, user])
         drawn = draw.choice(len(KNOWN), 16 + int(draw.integers(3, 10)), replace=False).astype(np.int32) + 1
-        made = reason.inquire(
-            user, drawn[16:], drawn[10:16], drawn[:10], CATALOGUE, noun="product", llm=Llm(), seed=42
-        ).question
+        given = {"pseudo": drawn[10:16], "rcs": drawn[:10]}
+        made = reason.inquire(user, drawn[16:], given, CATALOGUE, CONFIG).question
         found += [made] if made else []
     return found
 

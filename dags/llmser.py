@@ -31,7 +31,7 @@ from llmser_tasks.services import form
 
 if TYPE_CHECKING:
     from llmser_tasks.llm.endpoint import Endpoint
-    from llmser_tasks.pipeline import Run
+    from llmser_tasks.run import Run
 
 Refs = Any  # dict of name → Artefact.reference() when a task runs, Airflow's XComArg while the DAG is wired
 Options = dict[str, Any]
@@ -278,9 +278,10 @@ def snf(refs: Refs, batch: Any) -> Any:
     filter the mapped tasks by *failed*, tick them, *Clear*.
     """
     from llmser_tasks import pipeline
+    from llmser_tasks.augmentation import snf
 
     run = load()
-    return pipeline.snf(run, refs, batch, endpoint(run))
+    return pipeline.ask(snf.STEP, run, refs, batch, endpoint(run))
 
 
 @step(**DATA, trigger_rule=TriggerRule.NONE_FAILED, inlets=[lineage.CANDIDATES], outlets=[lineage.PSEUDO_ITEMS])
@@ -318,9 +319,10 @@ def reason(refs: Refs, batch: Any) -> Any:
     Kept and rerun like SNF's answers.
     """
     from llmser_tasks import pipeline
+    from llmser_tasks.reliability import reason
 
     run = load()
-    return pipeline.reason(run, refs, batch, endpoint(run))
+    return pipeline.ask(reason.STEP, run, refs, batch, endpoint(run))
 
 
 @step(

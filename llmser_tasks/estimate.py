@@ -15,19 +15,17 @@ from numpy.typing import NDArray
 from sqlalchemy import text
 
 from llmser_tasks import settings
-from llmser_tasks.augmentation import snf
 from llmser_tasks.augmentation.askable import Askable
-from llmser_tasks.augmentation.asking import Inquiry
+from llmser_tasks.augmentation.asking import Inquiry, QuestionModule, inquiries
 from llmser_tasks.augmentation.catalogue import Catalogue, Ints
-from llmser_tasks.augmentation.pools import POOLS
 from llmser_tasks.config import RunConfig
 from llmser_tasks.ingest import ingest
+from llmser_tasks.kinds import QUESTION_STEPS
 from llmser_tasks.llm import ledger
 from llmser_tasks.llm.dialects import Dialect, recall, request_body
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.prompts import Question
 from llmser_tasks.llm.ratelimit import BYTES_PER_TOKEN, WINDOW_S
-from llmser_tasks.reliability import reason
 from llmser_tasks.sequences.artefacts import sequences
 from llmser_tasks.sequences.enough import check_enough
 from llmser_tasks.sequences.histories import Histories
@@ -96,25 +94,23 @@ def estimate(
     asking = np.arange(len(histories)) if open_rows is None else open_rows
     rows = asking[np.unique(np.linspace(0, len(asking) - 1, min(SAMPLE, len(asking))).astype(np.int64))]
     sampled = histories.select(rows)
-    noun, llm, seed = config.dataset.noun, config.llm, config.seed
-    items, most = len(known.item_ids), config.augmentation.pseudo_items
-    if ccg is None:
-        pools = _popular(histories, sampled, items, config.augmentation.pool, seed)
-    else:
-        pools = list(Histories.read(workspace.folder(ccg) / POOLS).select(rows))
+    made = {} if ccg is None else {"ccg": ccg}
     asked: dict[str, list[Inquiry]] = {}
-    if not config.without("snf"):
-        asked[snf.STEP] = [
-            snf.inquire(int(user), history, pool, known, pseudo_items=most, noun=noun, llm=llm, seed=seed)
-            for user, history, pool in zip(sampled.users, sampled, pools, strict=True)
-        ]
-    if not config.without("arv") and not config.without("reason"):
-        others = _popular(histories, sampled, items, config.reliability.reason_pool, seed)
-        asked[reason.STEP] = [
-            reason.inquire(int(user), history, pool[:most], other, known, noun=noun, llm=llm, seed=seed)
-            for user, history, pool, other in zip(sampled.users, sampled, pools, others, strict=True)
-        ]
-    return [_scaled(step, inquiries, len(asking), endpoint, database_url) for step, inquiries in asked.items()]
+    given: dict[str, list[Ints]] = {}
+    for step in QUESTION_STEPS:
+        module: QuestionModule = QUESTION_STEPS.load(step)
+        for need in module.NEEDS:
+            name, longest = need.artefact, need.longest(config)
+            if name in made:
+                given[name] = list(Histories.read(workspace.folder(made[name]) / need.file).select(rows))
+            elif need.like is not None:
+                given[name] = [pool[:longest] for pool in given[need.like]]
+            else:
+                given[name] = _popular(histories, sampled, len(known.item_ids), longest, config.seed)
+        if module.left_out(config) is None:
+            own = {need.artefact: given[need.artefact] for need in module.NEEDS}
+            asked[step] = inquiries(module, sampled, own, known, config)
+    return [_scaled(step, sample, len(asking), endpoint, database_url) for step, sample in asked.items()]
 
 
 def before_training(

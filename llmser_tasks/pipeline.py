@@ -12,9 +12,9 @@ import os
 import secrets
 import shlex
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from statistics import fmean
 from typing import Any
@@ -24,9 +24,8 @@ from numpy.typing import NDArray
 
 from llmser_tasks import config, refresh, settings
 from llmser_tasks import ingest as ingestion
-from llmser_tasks.augmentation import asking, ccg
+from llmser_tasks.augmentation import asking, ccg, snf
 from llmser_tasks.augmentation import pseudo as pseudo_prior
-from llmser_tasks.augmentation import snf as noise_filter
 from llmser_tasks.augmentation.askable import FEW, Askable
 from llmser_tasks.augmentation.catalogue import Catalogue
 from llmser_tasks.augmentation.picks import Picks
@@ -39,13 +38,14 @@ from llmser_tasks.evaluation import evaluate as evaluation
 from llmser_tasks.evaluation import publish as publishing
 from llmser_tasks.ingest import report as ingest_report
 from llmser_tasks.ingest.inbox import signature
+from llmser_tasks.kinds import QUESTION_STEPS
 from llmser_tasks.llm import embedded as embedded_ranker
 from llmser_tasks.llm.endpoint import RANKER, Endpoint
 from llmser_tasks.llm.prices import priced
 from llmser_tasks.methods import base, llmser
 from llmser_tasks.methods.training import earlier
-from llmser_tasks.reliability import rcs, record, score
-from llmser_tasks.reliability import reason as reasoning
+from llmser_tasks.reliability import rcs, reason, record, score
+from llmser_tasks.run import Made, Refs, Run, artefact
 from llmser_tasks.sequences import artefacts as splitting
 from llmser_tasks.sequences.changes import Changes, Former
 from llmser_tasks.sequences.enough import check_enough
@@ -62,25 +62,6 @@ from llmser_tasks.workspace import Artefact, Workspace
 log = logging.getLogger(__name__)
 
 FORMER = "former/"  # before the names of artefacts of the run that this one refreshes
-
-Reference = dict[str, Any]
-Refs = Mapping[str, Reference]
-Made = dict[str, Reference]
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run as its tasks see it."""
-
-    run_id: str
-    config: RunConfig
-    workspace: Workspace
-    database_url: str
-    refreshes: str | None = None  # the run that it starts from
-
-    @property
-    def dataset(self) -> str:
-        return self.config.dataset.name
 
 
 # Start and end -------------------------------------------------------------------------------------------------------
@@ -147,7 +128,7 @@ def ingest(run: Run) -> Made:
 def sequences(run: Run, refs: Refs) -> Made:
     """Interactions → training histories, validation targets, test targets, catalogue; in a refresh, what changed."""
     with _step(run, "sequences") as recorder:
-        made = splitting.sequences(run.workspace, run.config.dataset, _artefact(refs, "ingest"), recorder)
+        made = splitting.sequences(run.workspace, run.config.dataset, artefact(refs, "ingest"), recorder)
         references = _made(run, recorder, made)
         check_enough(run.workspace, run.config, made)
         if not run.config.without("arv"):
@@ -181,8 +162,8 @@ def changes(run: Run, refs: Refs) -> Made:
                 run.workspace,
                 run.config,
                 former,
-                training=_artefact(refs, "training"),
-                catalogue=_artefact(refs, "catalogue"),
+                training=artefact(refs, "training"),
+                catalogue=artefact(refs, "catalogue"),
                 progress=recorder,
             )
         except refresh.NothingKept as why:
@@ -198,7 +179,7 @@ def changes(run: Run, refs: Refs) -> Made:
 
 def train_reverse(run: Run, refs: Refs) -> Made:
     """CCG: the reverse model (not without CCG) and every user's candidate pool."""
-    training, items = _artefact(refs, "training"), _items(run, refs)
+    training, items = artefact(refs, "training"), _items(run, refs)
     made: Made = {}
     reverse = None
     if not run.config.without("ccg"):
@@ -231,12 +212,12 @@ def train_reverse(run: Run, refs: Refs) -> Made:
 
 def plan_batches(run: Run, refs: Refs) -> list[dict[str, Any]]:
     """Batches of users, one mapped task each; at most 300. In a refresh, who has not changed keeps what was picked."""
-    users = run.workspace.summary(_artefact(refs, "training"))["users"]
+    users = run.workspace.summary(artefact(refs, "training"))["users"]
     open_rows = _open_rows(run, refs)
     if open_rows is not None:
         assert run.refreshes is not None
-        folder = run.workspace.folder(_artefact(refs, "changes"))
-        catalogue = Catalogue.read(run.workspace.folder(_artefact(refs, "catalogue")))
+        folder = run.workspace.folder(artefact(refs, "changes"))
+        catalogue = Catalogue.read(run.workspace.folder(artefact(refs, "catalogue")))
         refresh.take_over(run.database_url, run.run_id, run.refreshes, Changes.read(folder), catalogue)
         users = len(open_rows)
     return [asdict(batch) for batch in asking.plan(users, run.config.llm.users_per_batch)]
@@ -252,9 +233,9 @@ def estimate(run: Run, refs: Refs, endpoint: Endpoint) -> list[dict[str, Any]]:
         estimates = estimate_questions(
             run.workspace,
             run.config,
-            training=_artefact(refs, "training"),
-            catalogue=_artefact(refs, "catalogue"),
-            ccg=_artefact(refs, "ccg"),
+            training=artefact(refs, "training"),
+            catalogue=artefact(refs, "catalogue"),
+            ccg=artefact(refs, "ccg"),
             endpoint=endpoint,
             database_url=run.database_url,
             open_rows=_open_rows(run, refs),
@@ -271,28 +252,13 @@ def estimate(run: Run, refs: Refs, endpoint: Endpoint) -> list[dict[str, Any]]:
         return [asdict(each) for each in estimates]
 
 
-def snf(run: Run, refs: Refs, batch: Mapping[str, Any], endpoint: Endpoint) -> dict[str, Any]:
-    """SNF: ask which candidates fit, for one batch of users."""
+def ask(step: str, run: Run, refs: Refs, batch: Mapping[str, Any], endpoint: Endpoint) -> dict[str, Any]:
+    """A question step, for one batch of users."""
     part = asking.Batch(**batch)
-    with _step(run, "snf", part.label) as recorder:
-        if run.config.without("snf"):
-            return _left_out(recorder, "SNF")
-        counts = noise_filter.filter_noise(
-            run.workspace,
-            part,
-            run_id=run.run_id,
-            training=_artefact(refs, "training"),
-            catalogue=_artefact(refs, "catalogue"),
-            ccg=_artefact(refs, "ccg"),
-            pseudo_items=run.config.augmentation.pseudo_items,
-            noun=run.config.dataset.noun,
-            llm=run.config.llm,
-            seed=run.config.seed,
-            endpoint=endpoint,
-            database_url=run.database_url,
-            open_rows=_open_rows(run, refs),
-            progress=recorder,
-        )
+    with _step(run, step, part.label) as recorder:
+        if (without := QUESTION_STEPS.load(step).left_out(run.config)) is not None:
+            return _left_out(recorder, without)
+        counts = asking.ask_batch(run, refs, step, part, endpoint, _open_rows(run, refs), recorder)
         recorder.summary(counts)
         return counts
 
@@ -304,8 +270,8 @@ def pseudo(run: Run, refs: Refs) -> Made:
             run.workspace,
             run.dataset,
             run.config.augmentation,
-            ccg=_artefact(refs, "ccg"),
-            picks=None if run.config.without("snf") else _picks(run, refs, noise_filter.STEP),
+            ccg=artefact(refs, "ccg"),
+            picks=None if snf.left_out(run.config) else _picks(run, refs, snf.STEP),
             progress=recorder,
         )
         return _made(run, recorder, {"pseudo": made})
@@ -323,7 +289,7 @@ def train_forward(run: Run, refs: Refs) -> Made:
             run.workspace,
             run.dataset,
             run.config.recommender,
-            training=_artefact(refs, "training"),
+            training=artefact(refs, "training"),
             items=_items(run, refs),
             seed=run.config.seed,
             on_full=run.config.reliability.forward_on_full,
@@ -342,41 +308,15 @@ def reason_pools(run: Run, refs: Refs) -> Made:
             run.workspace,
             run.dataset,
             run.config.reliability.reason_pool,
-            training=_artefact(refs, "training"),
-            pseudo=_artefact(refs, "pseudo"),
+            training=artefact(refs, "training"),
+            pseudo=artefact(refs, "pseudo"),
             items=_items(run, refs),
             seed=run.config.seed,
-            forward=None if run.config.without("rcs") else _artefact(refs, "forward"),
+            forward=None if run.config.without("rcs") else artefact(refs, "forward"),
             former=_former(run, refs),
             progress=recorder,
         )
         return _made(run, recorder, {"rcs": made})
-
-
-def reason(run: Run, refs: Refs, batch: Mapping[str, Any], endpoint: Endpoint) -> dict[str, Any]:
-    """Reason: ask which item is masked, for one batch of users."""
-    part = asking.Batch(**batch)
-    with _step(run, "reason", part.label) as recorder:
-        if run.config.without("arv") or run.config.without("reason"):
-            return _left_out(recorder, "ARV" if run.config.without("arv") else "Reason")
-        counts = reasoning.name_masked(
-            run.workspace,
-            part,
-            run_id=run.run_id,
-            training=_artefact(refs, "training"),
-            catalogue=_artefact(refs, "catalogue"),
-            pseudo=_artefact(refs, "pseudo"),
-            rcs=_artefact(refs, "rcs"),
-            noun=run.config.dataset.noun,
-            llm=run.config.llm,
-            seed=run.config.seed,
-            endpoint=endpoint,
-            database_url=run.database_url,
-            open_rows=_open_rows(run, refs),
-            progress=recorder,
-        )
-        recorder.summary(counts)
-        return counts
 
 
 def reliability(run: Run, refs: Refs) -> Made:
@@ -385,13 +325,13 @@ def reliability(run: Run, refs: Refs) -> Made:
         named_by: Picks | Artefact | None = None
         if not run.config.without("arv"):
             without_reason = run.config.without("reason")
-            named_by = _artefact(refs, "rcs") if without_reason else _picks(run, refs, reasoning.STEP)
+            named_by = artefact(refs, "rcs") if without_reason else _picks(run, refs, reason.STEP)
         made = score.score(
             run.workspace,
             run.dataset,
-            training=_artefact(refs, "training"),
-            catalogue=_artefact(refs, "catalogue"),
-            pseudo=_artefact(refs, "pseudo"),
+            training=artefact(refs, "training"),
+            catalogue=artefact(refs, "catalogue"),
+            pseudo=artefact(refs, "pseudo"),
             named_by=named_by,
             tail_threshold=_tail_threshold(run, refs),
             beta=1.0 if run.config.without("wd") else run.config.reliability.beta,
@@ -403,9 +343,9 @@ def reliability(run: Run, refs: Refs) -> Made:
             run.database_url,
             run.run_id,
             run.workspace,
-            training=_artefact(refs, "training"),
-            catalogue=_artefact(refs, "catalogue"),
-            pseudo=_artefact(refs, "pseudo"),
+            training=artefact(refs, "training"),
+            catalogue=artefact(refs, "catalogue"),
+            pseudo=artefact(refs, "pseudo"),
             reliability=made,
         )
         return _made(run, recorder, {"reliability": made})
@@ -421,8 +361,8 @@ def train_base(run: Run, refs: Refs, seed: int) -> Made:
             run.workspace,
             run.dataset,
             run.config.recommender,
-            training=_artefact(refs, "training"),
-            validation=_artefact(refs, "validation"),
+            training=artefact(refs, "training"),
+            validation=artefact(refs, "validation"),
             items=_items(run, refs),
             seed=seed,
             start=_earlier_model(run, refs, f"base/{seed}"),
@@ -438,10 +378,10 @@ def train_weighted(run: Run, refs: Refs, seed: int) -> Made:
             run.workspace,
             run.dataset,
             run.config.recommender,
-            training=_artefact(refs, "training"),
-            validation=_artefact(refs, "validation"),
-            pseudo=_artefact(refs, "pseudo"),
-            reliability=_artefact(refs, "reliability"),
+            training=artefact(refs, "training"),
+            validation=artefact(refs, "validation"),
+            pseudo=artefact(refs, "pseudo"),
+            reliability=artefact(refs, "reliability"),
             pseudo_targets=run.config.reliability.pseudo_targets,
             enhance_inference=run.config.reliability.enhance_inference,
             items=_items(run, refs),
@@ -460,12 +400,12 @@ def evaluate(run: Run, refs: Refs) -> Made:
             run.workspace,
             run.dataset,
             run.config,
-            training=_artefact(refs, "training"),
-            validation=_artefact(refs, "validation"),
-            test=_artefact(refs, "test"),
-            catalogue=_artefact(refs, "catalogue"),
-            pseudo=_artefact(refs, "pseudo"),
-            models={name: _artefact(refs, name) for name in names},
+            training=artefact(refs, "training"),
+            validation=artefact(refs, "validation"),
+            test=artefact(refs, "test"),
+            catalogue=artefact(refs, "catalogue"),
+            pseudo=artefact(refs, "pseudo"),
+            models={name: artefact(refs, name) for name in names},
             tail_threshold=_tail_threshold(run, refs),
             progress=recorder,
         )
@@ -480,18 +420,18 @@ def publish(run: Run, refs: Refs) -> publications.KeptBack | None:
         What speaks against it.
     """
     with _step(run, "publish") as recorder:
-        chosen = [_artefact(refs, f"weighted/{seed}") for seed in run.config.evaluation.seeds]
+        chosen = [artefact(refs, f"weighted/{seed}") for seed in run.config.evaluation.seeds]
         validation = fmean(run.workspace.summary(model)["ndcg"] for model in chosen)
-        report = run.workspace.folder(_artefact(refs, "ingest")) / "report.json"
+        report = run.workspace.folder(artefact(refs, "ingest")) / "report.json"
         written, kept_back = publishing.publish(
             run.database_url,
             run.run_id,
             run.workspace,
-            evaluation=_artefact(refs, "evaluation"),
-            catalogue=_artefact(refs, "catalogue"),
-            pseudo=_artefact(refs, "pseudo"),
-            reliability=_artefact(refs, "reliability"),
-            training=_artefact(refs, "training"),
+            evaluation=artefact(refs, "evaluation"),
+            catalogue=artefact(refs, "catalogue"),
+            pseudo=artefact(refs, "pseudo"),
+            reliability=artefact(refs, "reliability"),
+            training=artefact(refs, "training"),
             ingest_report=json.loads(report.read_text(encoding="utf-8")),
             validation=validation,
             config=run.config,
@@ -550,15 +490,15 @@ def augment(run: Run, endpoint: Endpoint) -> Made:
     refs |= train_forward(run, refs)
     batches = plan_batches(run, refs)
     estimate(run, refs, endpoint)
-    _asked(snf, run, refs, batches, endpoint)
+    _asked(snf.STEP, run, refs, batches, endpoint)
     refs |= pseudo(run, refs)
     refs |= reason_pools(run, refs)
-    _asked(reason, run, refs, batches, endpoint)
+    _asked(reason.STEP, run, refs, batches, endpoint)
     return refs | reliability(run, refs)
 
 
 def _asked(
-    step: Callable[[Run, Refs, Mapping[str, Any], Endpoint], Any],
+    step: str,
     run: Run,
     refs: Refs,
     batches: Sequence[Mapping[str, Any]],
@@ -573,11 +513,11 @@ def _asked(
         still = []
         for place, batch in enumerate(open_):
             try:
-                step(run, refs, batch, endpoint)
+                ask(step, run, refs, batch, endpoint)
             except Waiting as waiting:
                 still.append((batch, waiting.seconds))
             except LlmserError:
-                _note_unasked(run, step.__name__, open_[place + 1 :])
+                _note_unasked(run, step, open_[place + 1 :])
                 raise
         open_ = [batch for batch, _ in still]
         time.sleep(min((seconds for _, seconds in still), default=0))
@@ -654,18 +594,12 @@ def _left_out(recorder: Recorder, part: str) -> dict[str, Any]:
     return {}
 
 
-def _artefact(refs: Refs, name: str) -> Artefact:
-    if name not in refs:
-        raise InputError(f"The artefact {name} has not been made yet; run the step that makes it first.")
-    return Artefact(**refs[name])
-
-
 def _items(run: Run, refs: Refs) -> int:
-    return ccg.catalogue_size(run.workspace, _artefact(refs, "catalogue"))
+    return ccg.catalogue_size(run.workspace, artefact(refs, "catalogue"))
 
 
 def _tail_threshold(run: Run, refs: Refs) -> int:
-    threshold: int = run.workspace.summary(_artefact(refs, "training"))["tail_threshold"]
+    threshold: int = run.workspace.summary(artefact(refs, "training"))["tail_threshold"]
     return threshold
 
 
@@ -673,12 +607,12 @@ def _former(run: Run, refs: Refs) -> Former | None:
     """The run that this one refreshes, where something of it is kept."""
     if "changes" not in refs:
         return None
-    made = {name.removeprefix(FORMER): _artefact(refs, name) for name in refs if name.startswith(FORMER)}
-    return Former(_artefact(refs, "changes"), made, run.config.refresh.warm_epochs)
+    made = {name.removeprefix(FORMER): artefact(refs, name) for name in refs if name.startswith(FORMER)}
+    return Former(artefact(refs, "changes"), made, run.config.refresh.warm_epochs)
 
 
 def _earlier_model(run: Run, refs: Refs, name: str) -> Start | None:
-    given = {part: _artefact(refs, part) for part in ("catalogue", "training", "validation")}
+    given = {part: artefact(refs, part) for part in ("catalogue", "training", "validation")}
     return earlier(run.workspace, _former(run, refs), name, **given)
 
 
@@ -686,9 +620,9 @@ def _open_rows(run: Run, refs: Refs) -> NDArray[np.int64] | None:
     """Rows of the training users who are asked; None: everybody is."""
     if "changes" not in refs:
         return None
-    return np.flatnonzero(~Changes.read(run.workspace.folder(_artefact(refs, "changes"))).kept)
+    return np.flatnonzero(~Changes.read(run.workspace.folder(artefact(refs, "changes"))).kept)
 
 
 def _picks(run: Run, refs: Refs, step: str) -> Picks:
-    catalogue = Catalogue.read(run.workspace.folder(_artefact(refs, "catalogue")))
+    catalogue = Catalogue.read(run.workspace.folder(artefact(refs, "catalogue")))
     return Picks.read(run.database_url, run.run_id, step, catalogue)

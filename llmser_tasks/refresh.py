@@ -12,13 +12,13 @@ from dataclasses import dataclass
 import pyarrow.parquet as pq
 
 from llmser_tasks import config
-from llmser_tasks.augmentation import picks, snf
+from llmser_tasks.augmentation import picks
 from llmser_tasks.augmentation.catalogue import Catalogue
 from llmser_tasks.augmentation.held_out import HELD
 from llmser_tasks.config import RunConfig
 from llmser_tasks.errors import LlmserError, StorageError
+from llmser_tasks.kinds import QUESTION_STEPS
 from llmser_tasks.progress import Progress, silent
-from llmser_tasks.reliability import reason
 from llmser_tasks.sequences import changes
 from llmser_tasks.sequences.changes import Changes
 from llmser_tasks.sequences.histories import Histories
@@ -93,8 +93,7 @@ def compare(
     Raises:
         NothingKept: what the earlier run learned is not all training data now.
     """
-    steps = [] if now.without("snf") else [snf.STEP]
-    steps += [] if now.without("arv") or now.without("reason") else [reason.STEP]
+    steps = [name for name in QUESTION_STEPS if QUESTION_STEPS.load(name).left_out(now) is None]
     settled = None
     if steps:
         with transaction(database_url) as connection:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from llmser_tasks.augmentation.asking import QuestionModule
 from llmser_tasks.augmentation.catalogue import Catalogue
 from llmser_tasks.config import RunConfig
 from llmser_tasks.errors import InputError
+from llmser_tasks.kinds import QUESTION_STEPS
 from llmser_tasks.sequences.histories import Histories
 
 FEW = 0.5  # share of users, or of items with a title, below which people are warned
@@ -37,13 +38,13 @@ class Askable:
         titled = catalogue.titled
         gaining = np.ones(len(histories), bool)
         steps = {}
-        if not config.without("snf"):  # some item of the history must have a title
-            gaining &= some(histories, titled)
-            steps["snf"] = int(gaining.sum())
-        if not config.without("arv"):  # the masked item must have one: titles are what ω compares
+        for name in QUESTION_STEPS:
+            module: QuestionModule = QUESTION_STEPS.load(name)
+            if module.left_out(config) is None:
+                gaining &= module.may_be_asked(histories, titled)
+                steps[name] = int(gaining.sum())
+        if not config.without("arv"):  # titles are what ω compares, whoever names the masked item
             gaining &= titled[histories.last()]
-            if not config.without("reason"):
-                steps["reason"] = int(gaining.sum())
         return cls(len(histories), steps, int(gaining.sum()), int(titled.sum()), len(titled) - 1)
 
     def check(self, dataset: str) -> None:
@@ -65,9 +66,3 @@ class Askable:
             f"{self.titled:,} of {self.items:,} items have a title, so that few can be asked ({asked}), and LLMSeR can "
             f"differ from the base for {self.gaining:,} users"
         )
-
-
-def some(histories: Histories, titled: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """(U,) whether any item of a history has a title."""
-    found = np.concatenate([[0], np.cumsum(titled[histories.items])])
-    return np.asarray(found[histories.offsets[1:]] > found[histories.offsets[:-1]])

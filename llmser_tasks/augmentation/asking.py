@@ -1,4 +1,4 @@
-"""Asking an LLM about a batch of users, for SNF and for Reason alike.
+"""Asking an LLM about a batch of users, whatever the question step.
 
 Answers live in the ledger, one row per distinct question, committed as they arrive; what was made of them lives in
 `picks`, one row per user; what the batch cost lives in `batches`. So a batch that is killed, fails half-way or is
@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
 
 from llmser_tasks import config
-from llmser_tasks.augmentation.catalogue import Catalogue
+from llmser_tasks.augmentation.catalogue import Catalogue, Ints
 from llmser_tasks.augmentation.picks import UNANSWERED, Pick, write_picks
+from llmser_tasks.config import RunConfig
 from llmser_tasks.errors import LlmserError, Waiting
+from llmser_tasks.kinds import QUESTION_STEPS
 from llmser_tasks.llm import fanout, provider_batches
 from llmser_tasks.llm.answers import parse
 from llmser_tasks.llm.breaker import Stopped
@@ -31,6 +33,7 @@ from llmser_tasks.llm.fanout import Answer, Failure
 from llmser_tasks.llm.prompts import Question
 from llmser_tasks.llm.retention import NO_USABLE_ANSWER
 from llmser_tasks.progress import Progress, silent
+from llmser_tasks.run import Refs, Run
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.text import clean_title
 from llmser_tasks.warehouse import acceptance, batches
@@ -80,6 +83,48 @@ class Inquiry:
     reason: str | None = None
 
 
+@dataclass(frozen=True)
+class Need:
+    """Items per training user that a question is made of, beside the history.
+
+    Attributes:
+        artefact, file: where they are.
+        longest: how many a user has at most.
+        like: of which other need they are the first ones, as long as they are not there (`estimate`); None: of none.
+    """
+
+    artefact: str
+    file: str
+    longest: Callable[[RunConfig], int]
+    like: str | None = None
+
+
+class QuestionModule(Protocol):
+    """What a question step's file has.
+
+    Attributes:
+        NEEDS: what its questions are made of.
+    """
+
+    NEEDS: Sequence[Need]
+
+    def left_out(self, config: RunConfig) -> str | None:
+        """The part whose absence leaves the step nothing to do; None: it is asked."""
+
+    def may_be_asked(self, histories: Histories, titled: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """(U,) of whom it can ask, as far as histories and titles decide it."""
+
+    def inquire(
+        self, user: int, history: Ints, given: Mapping[str, Ints], catalogue: Catalogue, config: RunConfig
+    ) -> Inquiry:
+        """One user's question.
+
+        Args:
+            history: S_u, oldest first.
+            given: of each need's artefact the user's items.
+        """
+
+
 class Unanswered(Retriable):
     """More users of a batch than tolerated have no answer for a passing reason."""
 
@@ -94,6 +139,55 @@ def plan(users: int, users_per_batch: int) -> list[Batch]:
         last = min(first + size, users) - 1
         batches.append(Batch(number, first, last, f"users {first}–{last}"))
     return batches
+
+
+def ask_batch(
+    run: Run,
+    refs: Refs,
+    step: str,
+    batch: Batch,
+    endpoint: Endpoint,
+    open_rows: NDArray[np.int64] | None = None,
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Ask about every user of a batch; the answers become rows of `picks`. Returns and raises as `ask`.
+
+    Args:
+        open_rows: whom the batch counts, as `Batch.of` takes them.
+    """
+    module: QuestionModule = QUESTION_STEPS.load(step)
+    known = Catalogue.read(run.folder(refs, "catalogue"))
+    histories = batch.of(Histories.read(run.folder(refs, "training") / "histories.parquet"), open_rows)
+    given = {
+        need.artefact: batch.of(Histories.read(run.folder(refs, need.artefact) / need.file), open_rows)
+        for need in module.NEEDS
+    }
+    return ask(
+        step,
+        batch,
+        inquiries(module, histories, given, known, run.config),
+        run_id=run.run_id,
+        catalogue=known,
+        endpoint=endpoint,
+        database_url=run.database_url,
+        llm=run.config.llm,
+        progress=progress,
+    )
+
+
+def inquiries(
+    module: QuestionModule,
+    histories: Histories,
+    given: Mapping[str, Iterable[Ints]],
+    catalogue: Catalogue,
+    config: RunConfig,
+) -> list[Inquiry]:
+    """A question step's questions about these users; `given` has a row of each need for every one of them."""
+    rows = zip(*given.values(), strict=True)
+    return [
+        module.inquire(int(user), history, dict(zip(given, own, strict=True)), catalogue, config)
+        for user, history, own in zip(histories.users, histories, rows, strict=True)
+    ]
 
 
 def shuffle_seed(seed: int, step: str, history: Iterable[int], candidates: Iterable[int]) -> int:

@@ -21,6 +21,7 @@ from llmser_tasks.augmentation.catalogue import Catalogue
 from llmser_tasks.augmentation.picks import Picks
 from llmser_tasks.errors import InputError
 from llmser_tasks.llm.errors import EndpointFatal, Nonsense
+from llmser_tasks.run import Run
 from llmser_tasks.warehouse import acceptance
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.workspace import Workspace
@@ -41,22 +42,12 @@ def world(workspace: Workspace) -> World:
 def ask(world: World, llm: Double, database_url: str, run_id: str) -> Ask:
     """Ask about all five users in one batch."""
     ccg = make_lists(world.workspace, "ccg", "pools.parquet", POOLS)
+    made = {"training": world.training, "catalogue": world.catalogue, "ccg": ccg}
+    refs = {name: artefact.reference() for name, artefact in made.items()}
 
     def run(llm_config: config.Llm | None = None, batch: Batch | None = None) -> dict[str, Any]:
-        return snf.filter_noise(
-            world.workspace,
-            batch or Batch(0, 0, 4, "users 0–4"),
-            run_id=run_id,
-            training=world.training,
-            catalogue=world.catalogue,
-            ccg=ccg,
-            pseudo_items=2,
-            noun="lamp",
-            llm=llm_config or config.Llm(),
-            seed=42,
-            endpoint=llm.endpoint,
-            database_url=database_url,
-        )
+        run = Run(run_id, configured(llm_config or config.Llm()), world.workspace, database_url)
+        return asking.ask_batch(run, refs, snf.STEP, batch or Batch(0, 0, 4, "users 0–4"), llm.endpoint)
 
     return run
 
@@ -66,17 +57,15 @@ def batch_row(database_url: str) -> dict[str, Any]:
         return dict(connection.execute(text("select * from batches")).mappings().one())
 
 
-def inquire(catalogue: Catalogue, history: list[int], pool: list[int], **llm: Any) -> asking.Inquiry:
-    return snf.inquire(
-        0,
-        np.array(history, np.int32),
-        np.array(pool, np.int32),
-        catalogue,
-        pseudo_items=2,
-        noun="lamp",
-        llm=config.Llm(**llm),
-        seed=42,
+def configured(llm: config.Llm) -> config.RunConfig:
+    return config.RunConfig(
+        dataset=config.Dataset(noun="lamp"), augmentation=config.Augmentation(pseudo_items=2), llm=llm
     )
+
+
+def inquire(catalogue: Catalogue, history: list[int], pool: list[int], **llm: Any) -> asking.Inquiry:
+    given = {"ccg": np.array(pool, np.int32)}
+    return snf.inquire(0, np.array(history, np.int32), given, catalogue, configured(config.Llm(**llm)))
 
 
 def test_a_question_shows_the_newest_history_reversed_and_every_titled_candidate(world: World) -> None:

@@ -11,9 +11,10 @@ from endpoint_double import Double
 from tiny_world import World, make_lists, make_world
 
 from llmser_tasks import config
-from llmser_tasks.augmentation.asking import Batch, Inquiry
+from llmser_tasks.augmentation.asking import Batch, Inquiry, ask_batch
 from llmser_tasks.augmentation.picks import Picks
 from llmser_tasks.reliability import reason
+from llmser_tasks.run import Run
 from llmser_tasks.workspace import Workspace
 
 TITLES = [f"thing {n}" for n in range(1, 9)] + [None, None]
@@ -25,8 +26,12 @@ def world(workspace: Workspace) -> World:
 
 
 def inquire(world: World, history: list[int], pseudo: list[int], pool: list[int], **llm: Any) -> Inquiry:
-    arrays = (np.array(part, np.int32) for part in (history, pseudo, pool))
-    return reason.inquire(0, *arrays, world.known, noun="lamp", llm=config.Llm(**llm), seed=42)
+    given = {"pseudo": np.array(pseudo, np.int32), "rcs": np.array(pool, np.int32)}
+    return reason.inquire(0, np.array(history, np.int32), given, world.known, configured(**llm))
+
+
+def configured(**llm: Any) -> config.RunConfig:
+    return config.RunConfig(dataset=config.Dataset(noun="lamp"), llm=config.Llm(**llm))
 
 
 def test_the_masked_enhanced_sequence_is_shown_oldest_first_without_the_masked_item(world: World) -> None:
@@ -66,20 +71,15 @@ def test_nothing_is_asked_that_could_not_be_scored(
 def test_a_batch_names_one_item_a_user(world: World, llm: Double, database_url: str, run_id: str) -> None:
     llm.script = lambda block, _: json.dumps({"item": max(block["candidates"], key=lambda c: c["title"])["id"]})
     workspace = world.workspace
-    counts = reason.name_masked(
-        workspace,
-        Batch(0, 0, 2, "users 0–2"),
-        run_id=run_id,
-        training=world.training,
-        catalogue=world.catalogue,
-        pseudo=make_lists(workspace, "pseudo", "pseudo.parquet", {0: [7], 1: [8], 2: [6]}),
-        rcs=make_lists(workspace, "rcs", "pools.parquet", {0: [3, 4], 1: [5, 4, 3], 2: [1]}),
-        noun="lamp",
-        llm=config.Llm(),
-        seed=42,
-        endpoint=llm.endpoint,
-        database_url=database_url,
-    )
+    made = {
+        "training": world.training,
+        "catalogue": world.catalogue,
+        "pseudo": make_lists(workspace, "pseudo", "pseudo.parquet", {0: [7], 1: [8], 2: [6]}),
+        "rcs": make_lists(workspace, "rcs", "pools.parquet", {0: [3, 4], 1: [5, 4, 3], 2: [1]}),
+    }
+    refs = {name: artefact.reference() for name, artefact in made.items()}
+    run = Run(run_id, configured(), workspace, database_url)
+    counts = ask_batch(run, refs, reason.STEP, Batch(0, 0, 2, "users 0–2"), llm.endpoint)
     picks = Picks.read(database_url, run_id, "reason", world.known)
     assert picks.of(0) == ([4], ["strict"], None)
     assert picks.of(1) == ([5], ["strict"], None)
