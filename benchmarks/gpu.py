@@ -32,7 +32,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 MACHINE = {"torch", "numpy", "pandas", "pyarrow", "scipy", "numba", "transformers", "safetensors", "httpx", "psutil"}
-WHEELS = {"pydantic"}  # and what it needs, which pip fetches with it
+WHEELS = {"pydantic", "pydantic_core"}  # pip fetches the second, and what else they need, with the first
 SLOWER = 4  # how much longer a part may take on a CPU
 
 
