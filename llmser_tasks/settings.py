@@ -147,3 +147,21 @@ def database() -> Iterator[str]:
     with embedded.on_demand(home()) as server:
         migrate(server.url)
         yield server.url
+
+
+@contextmanager
+def kept_database() -> Iterator[str]:
+    """The same, for what only looks at or changes what is there: none is made.
+
+    Raises:
+        InputError: nothing has ever run here.
+    """
+    from llmser_tasks.warehouse import embedded
+
+    if not os.environ.get("LLMSER_DATABASE_URL") and not embedded.exists(home()):
+        raise InputError(
+            f"There is no warehouse below {home()}: nothing has run here. Go to the folder in which you work, or set "
+            "LLMSER_HOME or LLMSER_DATABASE_URL."
+        )
+    with database() as url:
+        yield url

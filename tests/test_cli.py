@@ -243,8 +243,23 @@ def test_where_there_is_no_warehouse_none_is_made_to_be_backed_up(home: Path, tm
     file.write_text("precious")
     result = invoke("backup", "--force", str(file))
     assert (result.exit_code, result.stdout) == (1, "")
-    assert f"There is no warehouse below {home}, so there is nothing to back up" in result.stderr
+    assert f"There is no warehouse below {home}" in result.stderr
     assert file.read_text() == "precious" and not home.exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "show", "show r1 metrics", "export r1 metrics", "compare r1", "answers export", "answers prune --unusable",
+        "budget r1 5", "refresh sample", "rerun-failed r1", "accept r1", "published sample", "publish r1",
+        "rollback sample", "recommend r1 --titles lamp",
+    ],
+)  # fmt: skip
+def test_where_nothing_has_run_whoever_only_looks_makes_no_warehouse(home: Path, arguments: str) -> None:
+    result = invoke(*arguments.split())
+    assert result.exit_code == 1, result.output
+    assert f"There is no warehouse below {home}: nothing has run here" in result.stderr
+    assert not home.exists()
 
 
 def test_a_warehouse_goes_into_a_file_and_comes_back(filled: str, tmp_path: Path) -> None:
@@ -612,8 +627,10 @@ WAITS = """
 import signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background has it ignored, and hands that on
 from unittest import mock
-from llmser_tasks import cli
+from llmser_tasks import cli, settings
 from llmser_tasks.warehouse import runs
+
+settings.kept_database = settings.database  # which makes one
 
 def latest(url):
     print("up", flush=True)

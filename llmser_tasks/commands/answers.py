@@ -51,7 +51,7 @@ def prune(dry_run: bool, **chosen: Any) -> None:
     from llmser_tasks.llm import retention
 
     selection = retention.Selection(**chosen)
-    with settings.database() as url:
+    with settings.kept_database() as url:
         number, cost = retention.count(url, selection)
         if not dry_run:
             number = retention.prune(url, selection)
@@ -72,7 +72,7 @@ def export(form: str | None, output: Path | None, force: bool, **chosen: Any) ->
     form = form_of(form, output)
     refuse_overwriting(output, force)
     with (
-        settings.database() as url,
+        settings.kept_database() as url,
         retention.read(url, retention.Selection(**chosen)) as found,
     ):
         first = next(found.rows, None)

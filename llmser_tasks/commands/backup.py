@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import click
 
 from llmser_tasks import settings
 from llmser_tasks.console import echo
-from llmser_tasks.errors import InputError
 
 
 @click.command()
@@ -21,14 +19,8 @@ def backup(file: Path, force: bool) -> None:
     Artefacts are files in LLMSER_ARTEFACTS: copy that folder, or let them be made anew.
     """
     from llmser_tasks.warehouse import backup as saving
-    from llmser_tasks.warehouse import embedded
 
-    if not os.environ.get("LLMSER_DATABASE_URL") and not embedded.exists(settings.home()):
-        raise InputError(
-            f"There is no warehouse below {settings.home()}, so there is nothing to back up. Go to the folder in which "
-            "you work, or set LLMSER_HOME or LLMSER_DATABASE_URL."
-        )
-    with settings.database() as url:
+    with settings.kept_database() as url:
         rows = saving.backup(url, file, force=force)
     echo(f"{file}: {rows:,} rows, {file.stat().st_size:,} bytes; read again and found whole")
 

@@ -22,7 +22,7 @@ def budget(run: str, amount: float | None, unlimited: bool) -> None:
 
     if amount is not None and unlimited:
         raise click.UsageError("Give an amount or --none, not both.")
-    with settings.database() as url:
+    with settings.kept_database() as url:
         run_id = announced(url, run).run_id
         if amount is not None or unlimited:
             runs.set_budget(url, run_id, amount)

@@ -48,7 +48,7 @@ def compare(runs: Sequence[str], protocol: str, groups: Sequence[str], reference
     level of these, and p as well, a metric a line.
     """
     refuse_unreadable(form)
-    with settings.database() as url:
+    with settings.kept_database() as url:
         kept = [
             Kept.of(url, row, settings.workspace())
             for row in {row.run_id: row for row in (announced(url, run) for run in runs)}.values()

@@ -57,7 +57,7 @@ def recommend(
 
     refuse_unreadable(form)
     given = _given(histories, titles, file)
-    with settings.database() as url:
+    with settings.kept_database() as url:
         kept = Kept.of(url, announced(url, run), settings.workspace())
     catalogue = Catalogue.read(kept.folder("catalogue"))
     wanted = resolve(given, catalogue, _say)

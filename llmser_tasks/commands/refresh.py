@@ -20,7 +20,7 @@ def refresh(dataset: str, run_id: str | None) -> None:
     """
     console = stderr()
     log_to(console)
-    with settings.database() as url:
+    with settings.kept_database() as url:
         from llmser_tasks import arrivals, pipeline
         from llmser_tasks.services import results
         from llmser_tasks.warehouse import runs

@@ -30,7 +30,7 @@ def rerun_failed(run: str, wait: bool) -> None:
     from llmser_tasks.services import airflow_api, local
     from llmser_tasks.warehouse import acceptance
 
-    with settings.database() as url:
+    with settings.kept_database() as url:
         run_id = _run_id(url, run)
         with local.airflow_of(settings.home(), run_id, stderr()) as airflow:
             if airflow is None:
@@ -61,7 +61,7 @@ def accept(run: str, revoke: bool, wait: bool) -> None:
     from llmser_tasks.services import airflow_api, local
     from llmser_tasks.warehouse import acceptance
 
-    with settings.database() as url:
+    with settings.kept_database() as url:
         run_id = _run_id(url, run)
         with local.airflow_of(settings.home(), run_id, stderr()) as airflow:
             if revoke:

@@ -81,7 +81,7 @@ def _write(run: str, what: str, form: str, output: Path | None, force: bool = Fa
         refuse_unreadable(form)
     refuse_overwriting(output, force)
     told = "."
-    with settings.database() as url:
+    with settings.kept_database() as url:
         run_id = ""
         if what != "runs":
             run_id = announced(url, run).run_id
@@ -105,7 +105,7 @@ def _write_model(run: str, model: str, folder: Path) -> None:
     from llmser_tasks.serving.export import export_model
     from llmser_tasks.warehouse.artefacts import Kept
 
-    with settings.database() as url:
+    with settings.kept_database() as url:
         export_model(Kept.of(url, announced(url, run), settings.workspace()), model, folder)
     echo(f"Wrote {folder}; how to load it stands in the README.", err=True)
 
