@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from patience import PATIENCE_S
 
 from llmser_tasks import attempts
 from llmser_tasks.errors import StorageError
@@ -43,7 +44,7 @@ class TwoMachines:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(fcntl, "flock", lambda *_: None)
         monkeypatch.setattr(attempts, "_host", lambda: f"{threading.current_thread().name:0>8}"[-8:].replace("_", "0"))
-        self.both = threading.Barrier(2, timeout=30)
+        self.both = threading.Barrier(2, timeout=PATIENCE_S)
 
     def write(self, name: str) -> Any:
         def write(folder: Path) -> dict[str, Any]:
@@ -79,17 +80,17 @@ def test_who_makes_it_on_this_machine_is_waited_for(tmp_path: Path) -> None:
     def write(folder: Path) -> dict[str, Any]:
         calls.append(folder)
         begun.set()
-        assert go_on.wait(30)
+        assert go_on.wait(PATIENCE_S)
         pq.write_table(table("me"), folder / "a.parquet")
         return {}
 
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(produce, workspace, write)
-        assert begun.wait(30)
+        assert begun.wait(PATIENCE_S)
         second = pool.submit(produce, workspace, write)
         assert not second.done()
         go_on.set()
-        assert second.result(30).unchanged and not first.result(30).unchanged
+        assert second.result(PATIENCE_S).unchanged and not first.result(PATIENCE_S).unchanged
     assert len(calls) == 1
     assert beside(workspace, first.result()) == []
 

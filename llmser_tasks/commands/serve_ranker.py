@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from llmser_tasks import settings
+from llmser_tasks.console import echo
 from llmser_tasks.llm import ranker
 from llmser_tasks.services import secret_store
 
@@ -19,6 +20,6 @@ def serve_ranker(**options: Any) -> None:
     if not os.environ.get(KEY):
         home = settings.home()
         os.environ[KEY] = secret_store.load_or_make(home).ranker_key
-        click.echo(f"Its key is ranker_key in {home / secret_store.FILE}.", err=True)
+        echo(f"Its key is ranker_key in {home / secret_store.FILE}.", err=True)
     assert ranker.main.callback is not None
     ranker.main.callback(**options)

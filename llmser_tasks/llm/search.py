@@ -92,10 +92,14 @@ class Attempt:
         search.cut_offs = 0
         if proven is self.dialect or proven == self.dialect:
             return
-        same_form = proven is not None and replace(proven, room=self.dialect.room) == self.dialect
         # Less room than others have is for this question alone, whose prompt is long; unless so much is refused to all.
-        if not same_form or self.dialect.room > proven.room or proven.room >= search.ceiling:  # type: ignore[union-attr]
-            await search.prove(self.dialect)
+        if (
+            proven is not None
+            and self.dialect.room <= proven.room < search.ceiling
+            and replace(self.dialect, room=proven.room) == proven
+        ):
+            return
+        await search.prove(self.dialect)
 
     def understood(self, refusal: Refusal) -> Refusal:
         """A prompt that is too long beside the room that the connection asks for is no matter of the question."""

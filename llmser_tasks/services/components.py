@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -116,7 +117,7 @@ class Components:
         for name, child in list(self.children.items()):
             if child.process() is None:
                 if self._postgres_answers():
-                    self._revive(name, lambda name=name: self.start(name))  # type: ignore[misc]
+                    self._revive(name, partial(self.start, name))
             elif name == "scheduler" and self._lost_a_worker(child):
                 self.say("A worker of the scheduler has ended by itself; both are started again.")
                 with contextlib.suppress(psutil.NoSuchProcess):

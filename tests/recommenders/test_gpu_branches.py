@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from patience import PATIENCE_S
 
 from llmser_tasks.recommenders import devices, own_scores
 
@@ -88,7 +89,7 @@ def test_a_part_that_fails_or_hangs_costs_the_others_nothing_but_the_exit_code(t
 
 def script(*arguments: str, at: Path = BENCHMARKS) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(at / "gpu.py"), "--device", "cpu", "--small", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
 
 
 def test_it_needs_only_what_a_bare_machine_with_torch_has_and_the_wheels_it_names() -> None:

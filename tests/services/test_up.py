@@ -89,7 +89,7 @@ def test_up_from_start_to_stop_twice_and_killed(home: Path) -> None:
     assert listening and set(listening) == {"127.0.0.1"}
 
     # The report is nobody's without a login, and there is no description of the routes.
-    with httpx.Client(base_url=here.url, trust_env=False, timeout=60) as stranger:
+    with httpx.Client(base_url=here.url, trust_env=False, timeout=PATIENCE_S) as stranger:
         assert stranger.get("/llmser/report/any").status_code == 401
         assert stranger.get("/llmser/openapi.json").status_code == 404
     with here.client() as client:
@@ -111,7 +111,7 @@ def test_up_from_start_to_stop_twice_and_killed(home: Path) -> None:
 
     # The ranker wants its key, and shows no faults that nobody allowed at its start.
     ranker, key = here.addresses.ranker, {"authorization": f"Bearer {here.ranker_key}"}
-    with httpx.Client(trust_env=False, timeout=60) as stranger:
+    with httpx.Client(trust_env=False, timeout=PATIENCE_S) as stranger:
         assert stranger.get(f"{ranker}/models").status_code == 401
         assert stranger.get(f"{ranker}/models", headers=key).status_code == 200
         assert stranger.get(f"{ranker}/models", headers=key | {"host": "evil.example"}).status_code == 421

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from patience import PATIENCE_S
 from sqlalchemy import text
 
 from llmser_tasks import attempts
@@ -48,17 +49,17 @@ def test_machines_without_a_common_lock_make_it_once(workspace: Workspace, datab
     def write(folder: Path) -> dict[str, Any]:
         calls.append(folder)
         begun.set()
-        assert go_on.wait(60)
+        assert go_on.wait(PATIENCE_S)
         (folder / "a.parquet").write_text("a")
         return {}
 
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(produce, workspace, write)
-        assert begun.wait(60)
+        assert begun.wait(PATIENCE_S)
         second = pool.submit(produce, workspace, write)
         assert not second.done()
         go_on.set()
-        assert second.result(60).unchanged and not first.result(60).unchanged
+        assert second.result(PATIENCE_S).unchanged and not first.result(PATIENCE_S).unchanged
     assert len(calls) == 1
     assert claimed(database_url) == 0
 
@@ -126,12 +127,12 @@ def test_who_lost_its_connection_but_lives_on_this_machine_is_waited_for(
     def write(folder: Path) -> dict[str, Any]:
         calls.append(folder)
         begun.set()
-        assert go_on.wait(60)
+        assert go_on.wait(PATIENCE_S)
         return {}
 
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(produce, workspace, write)
-        assert begun.wait(60)
+        assert begun.wait(PATIENCE_S)
         with transaction(database_url) as connection:
             lost = connection.scalar(
                 text("select count(pg_terminate_backend(pid)) from pg_locks where locktype = 'advisory'")
@@ -140,7 +141,7 @@ def test_who_lost_its_connection_but_lives_on_this_machine_is_waited_for(
         second = pool.submit(produce, workspace, write)
         assert not second.done()
         go_on.set()
-        assert second.result(60).unchanged and not first.result(60).unchanged
+        assert second.result(PATIENCE_S).unchanged and not first.result(PATIENCE_S).unchanged
     assert len(calls) == 1
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from patience import PATIENCE_S
 from sqlalchemy import text
 
 from llmser_tasks.errors import InputError
@@ -139,7 +140,7 @@ def test_who_ends_meanwhile_is_judged_by_what_is_published_then(database_url: st
             with transaction(database_url) as other:
                 while not late.done() and not other.scalar(waits):
                     other.execute(text("select pg_stat_clear_snapshot()"))
-        kept_back = late.result(60)
+        kept_back = late.result(PATIENCE_S)
     assert kept_back is not None and kept_back.by == "older"
     assert now(database_url) == "newer"
 
