@@ -146,7 +146,7 @@ def test_another_backbone_or_format_makes_nothing_again(calls: dict[str, Call], 
     edit(package / "recommenders/gru4rec.py", "config.layers", "(config.layers + 1)")
     edit(package / "ingest/amazon_2014.py", "seconds", "minutes")
     assert made_again(calls, Sources(package)) == set()
-    edit(package / "recommenders/sasrec.py", "0.02", "0.03")
+    edit(package / "recommenders/sasrec.py", "nn.ReLU()", "nn.GELU()")
     edit(package / "ingest/amazon_2018.py", "seconds", "minutes")
     assert made_again(calls, Sources(package)) == MODELS | {"ingest"}
 

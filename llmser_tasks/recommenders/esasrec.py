@@ -10,10 +10,7 @@ from llmser_tasks.config import Recommender
 from llmser_tasks.kinds import Backbone
 from llmser_tasks.recommenders.attention import Attention
 from llmser_tasks.recommenders.dropout import Dropout
-from llmser_tasks.recommenders.embed import embed
-from llmser_tasks.recommenders.layout import Layout
-from llmser_tasks.recommenders.model import CausalModel, initialise
-from llmser_tasks.recommenders.transformer import positions_from_end
+from llmser_tasks.recommenders.transformer import CausalTransformer
 
 DECLARED = Backbone(title="eSASRec", place=4, dropout=0.2)
 
@@ -60,24 +57,10 @@ class LiGRLayer(nn.Module):
         return out
 
 
-class ESASRec(CausalModel):
-    def __init__(self, config: Recommender, items: int) -> None:
-        super().__init__(config, items)
-        width = config.dimension
-        self.position_embedding = nn.Embedding(config.max_length, width)
-        self.dropout = Dropout(config.dropout_rate)
-        self.layers = nn.ModuleList(LiGRLayer(width, config.heads, config.dropout_rate) for _ in range(config.layers))
-        self.norm = nn.LayerNorm(width)
-        initialise(self, 0.02)
-
-    def contextual(self, table: Tensor, laid: Tensor, layout: Layout) -> Tensor:
-        places = positions_from_end(layout, self.max_length)
-        x = embed(table, laid, self.position_embedding.weight, places, self.dropout)
-        attention = Attention.causally(layout)
-        for layer in self.layers:
-            x = layer(x, attention)
-        states: Tensor = self.norm(x)
-        return states
+class ESASRec(CausalTransformer):
+    @staticmethod
+    def block(config: Recommender) -> nn.Module:
+        return LiGRLayer(config.dimension, config.heads, config.dropout_rate)
 
 
 BACKBONE = ESASRec

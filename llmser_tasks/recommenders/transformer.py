@@ -1,17 +1,21 @@
-"""The transformer that SASRec and BERT4Rec share: pre-norm residual blocks."""
+"""What transformers share: pre-norm residual blocks, and a causal model made of blocks of any kind."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from llmser_tasks.config import Recommender
 from llmser_tasks.recommenders import devices
 from llmser_tasks.recommenders.attention import Attention
 from llmser_tasks.recommenders.dropout import Dropout
+from llmser_tasks.recommenders.embed import embed
 from llmser_tasks.recommenders.fused_block import norm_project, residuals
 from llmser_tasks.recommenders.layout import Layout
+from llmser_tasks.recommenders.model import CausalModel, initialise
 
 
 class Block(nn.Module):
@@ -71,3 +75,30 @@ def positions_from_end(layout: Layout, most: int) -> Tensor:
     read by nobody.
     """
     return most - layout.lengths[layout.owner] + layout.column
+
+
+class CausalTransformer(CausalModel):
+    """Item and position embeddings, blocks that attend to what is before, a norm."""
+
+    def __init__(self, config: Recommender, items: int) -> None:
+        super().__init__(config, items)
+        width = config.dimension
+        self.position_embedding = nn.Embedding(config.max_length, width)
+        self.dropout = Dropout(config.dropout_rate)
+        self.blocks = nn.ModuleList(self.block(config) for _ in range(config.layers))
+        self.norm = nn.LayerNorm(width)
+        initialise(self, 0.02)
+
+    @staticmethod
+    @abstractmethod
+    def block(config: Recommender) -> nn.Module:
+        """One fresh block, called with x (T, d) and an `Attention`."""
+
+    def contextual(self, table: Tensor, laid: Tensor, layout: Layout) -> Tensor:
+        places = positions_from_end(layout, self.max_length)
+        x = embed(table, laid, self.position_embedding.weight, places, self.dropout)
+        attention = Attention.causally(layout)
+        for block in self.blocks:
+            x = block(x, attention)
+        states: Tensor = self.norm(x)
+        return states
