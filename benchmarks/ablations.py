@@ -18,8 +18,8 @@ from pathlib import Path
 import pandas as pd
 from sqlalchemy import text
 
-from llmser_tasks import settings
-from llmser_tasks.pipeline import run_all
+from llmser_tasks.core import environment
+from llmser_tasks.runs.pipeline import run_all
 from llmser_tasks.warehouse.engine import engine
 
 VARIANTS = ["", "ccg", "snf", "arv", "rcs", "reason", "wd"]
@@ -58,13 +58,13 @@ def main() -> None:
     arguments = parser.parse_args()
 
     source = arguments.data / "amazon_beauty_2014"
-    folder = settings.home() / "benchmarks"
+    folder = environment.home() / "benchmarks"
     folder.mkdir(parents=True, exist_ok=True)
     reviews = folder / f"reviews_Beauty_{arguments.users}.json.gz"
     if not reviews.exists():
         sample_users(source / "reviews_Beauty_5.json.gz", reviews, arguments.users)
 
-    with settings.database() as url:
+    with environment.database() as url:
         print("| variant | " + " | ".join(f"{group} {metric}" for group, metric in COLUMNS) + " |")
         print("| --- |" + " --- |" * len(COLUMNS), flush=True)
         base_shown = False
@@ -81,7 +81,7 @@ def main() -> None:
                 "seeds": [int(seed) for seed in arguments.seeds.split(",")],
                 "without": [part] if part else [],
             }
-            run_id = run_all(values, workspace=settings.workspace(), database_url=url)
+            run_id = run_all(values, workspace=environment.workspace(), database_url=url)
             if not base_shown:
                 print_row("base", table(url, run_id, "base"))
                 base_shown = True

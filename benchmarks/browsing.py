@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from llmser_tasks.services.environment import ADMIN
+from llmser_tasks.services.airflow_settings import ADMIN
 from llmser_tasks.services.stack import Stack
 
 

@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 from scaling import NOBODY, Point, synthetic
 
-from llmser_tasks.config import Augmentation, Recommender
-from llmser_tasks.kinds import BACKBONES
+from llmser_tasks.core.config import Augmentation, Recommender
+from llmser_tasks.core.kinds import BACKBONES
 from llmser_tasks.recommenders import train
 from llmser_tasks.sequences.histories import Histories
 

@@ -40,13 +40,13 @@ import httpx
 import psutil
 from sqlalchemy import text
 
-from llmser_tasks.errors import LlmserError
-from llmser_tasks.llm.faults import ODD, SPOILT
+from llmser_tasks.core.errors import LlmserError
+from llmser_tasks.postgres import embedded
+from llmser_tasks.ranker.faults import ODD, SPOILT
 from llmser_tasks.sample import write_sample
 from llmser_tasks.services import airflow_api, local, processes, stack, state
 from llmser_tasks.services.processes import COMPONENT
 from llmser_tasks.services.stack import Stack
-from llmser_tasks.warehouse import embedded
 from llmser_tasks.warehouse.engine import engine, transaction
 
 COMPONENTS = (

@@ -27,15 +27,16 @@ from typing import Any
 import httpx
 from sqlalchemy import text
 
-from llmser_tasks.errors import StorageError
-from llmser_tasks.llm import embedded as embedded_ranker
+from llmser_tasks.core.errors import StorageError
 from llmser_tasks.llm.endpoint import RANKER, Endpoint
-from llmser_tasks.llm.fanout import answer
-from llmser_tasks.llm.faults import ODD, SPOILT
+from llmser_tasks.llm.fleet.fanout import answer
 from llmser_tasks.llm.prompts import Question, build_question
-from llmser_tasks.warehouse import batches, embedded, runs
+from llmser_tasks.postgres import embedded
+from llmser_tasks.ranker import child as embedded_ranker
+from llmser_tasks.ranker.faults import ODD, SPOILT
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.migrations import migrate
+from llmser_tasks.warehouse.tables import batches, runs
 
 PER_BATCH = 500
 RATES = {

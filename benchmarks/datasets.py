@@ -18,7 +18,7 @@ import dumps
 from rich.console import Console
 from sqlalchemy import text
 
-from llmser_tasks import settings
+from llmser_tasks.core import environment
 from llmser_tasks.services import airflow_api, local, results, stack
 from llmser_tasks.services.follow import STEPS
 from llmser_tasks.warehouse import queries
@@ -60,14 +60,14 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=200)
     arguments = parser.parse_args()
     console = Console(width=140)
-    here = stack.attached(settings.home())
+    here = stack.attached(environment.home())
     if here is None:
         parser.error("the services are not up; start them with `LLMSER_DUMPS=FOLDER llmser up`")
     url = here.addresses.warehouse
     for name in arguments.only.split(","):
         values = dumps.values(arguments.data, name) | {"backbone": arguments.backbone, "epochs": arguments.epochs}
         values["seeds"] = [int(seed) for seed in arguments.seeds.split(",")]
-        run_id = local.trigger(settings.home(), values, wait=True, console=Console(stderr=True))
+        run_id = local.trigger(environment.home(), values, wait=True, console=Console(stderr=True))
         console.print(f"\n## {name}, {arguments.backbone} ({run_id})\n", markup=False)
         with here.client() as client:
             show_tasks(url, run_id, airflow_api.task_instances(client, run_id), console)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from llmser_tasks import settings
+from llmser_tasks.core import environment
+from llmser_tasks.core.workspace import Artefact, Workspace
 from llmser_tasks.ingest import ingest
 from llmser_tasks.sequences.artefacts import sequences
-from llmser_tasks.workspace import Artefact, Workspace
 
 YELP = {"reviews": "yelp_academic_dataset_review.json.gz", "items": "yelp_academic_dataset_business.json.gz"}
 DATASETS: dict[str, dict[str, Any]] = {
@@ -40,5 +40,5 @@ def values(folder: Path, name: str) -> dict[str, Any]:
 
 def cut(folder: Path, name: str) -> tuple[Workspace, dict[str, Artefact]]:
     """Ingest a dataset and cut its histories (what is there already is kept): the store, and what it has now."""
-    dataset, store = settings.configuration(values(folder, name)).dataset, settings.workspace()
+    dataset, store = environment.configuration(values(folder, name)).dataset, environment.workspace()
     return store, sequences(store, dataset, ingest(store, dataset))

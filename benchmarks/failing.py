@@ -12,22 +12,24 @@ from typing import Any
 import orjson
 from sqlalchemy import text
 
-from llmser_tasks import pipeline, settings
-from llmser_tasks.augmentation import asking, snf
-from llmser_tasks.augmentation.asking import Batch
-from llmser_tasks.augmentation.catalogue import Catalogue
-from llmser_tasks.augmentation.pools import POOLS
-from llmser_tasks.llm.faults import Faults, parse_spec
-from llmser_tasks.run import Made, Run
+from llmser_tasks.asking import ask
+from llmser_tasks.asking.ask import Batch
+from llmser_tasks.core import environment
+from llmser_tasks.core.workspace import Artefact
+from llmser_tasks.methods.llmser import snf
+from llmser_tasks.ranker.faults import Faults, parse_spec
+from llmser_tasks.runs import pipeline
+from llmser_tasks.runs.run import Made, Run
+from llmser_tasks.sequences.catalogue import Catalogue
 from llmser_tasks.sequences.histories import Histories
+from llmser_tasks.sequences.pools import POOLS
 from llmser_tasks.warehouse.engine import transaction
-from llmser_tasks.workspace import Artefact
 
 
 def prepared(values: Mapping[str, Any], database_url: str) -> tuple[Run, Made]:
     """What the questions of a run with these settings hang on: its histories and pools."""
     run_id = f"prepare-{time.time_ns()}"
-    run = pipeline.start(run_id, values, workspace=settings.workspace(), database_url=database_url)
+    run = pipeline.start(run_id, values, workspace=environment.workspace(), database_url=database_url)
     refs = pipeline.ingest(run)
     refs |= pipeline.sequences(run, refs)
     refs |= pipeline.train_reverse(run, refs)
@@ -51,7 +53,7 @@ def hashes(run: Run, refs: Made, batches: Sequence[Batch]) -> list[list[str]]:
     found = []
     for batch in batches:
         parts = batch.of(histories)
-        inquiries = asking.inquiries(snf, parts, {"ccg": batch.of(pools)}, known, run.config)
+        inquiries = ask.inquiries(snf, parts, {"ccg": batch.of(pools)}, known, run.config)
         questions = [inquiry.question for inquiry in inquiries if inquiry.question]
         found.append([hashlib.sha256(orjson.dumps(question.messages)).hexdigest() for question in questions])
     return found

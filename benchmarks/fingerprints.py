@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from fingerprint_walk import Recorder, modules, mutations, run_config, settings, walk
 
-from llmser_tasks import reachable
+from llmser_tasks.core import reachable
 
 
 def main() -> None:
@@ -34,7 +34,7 @@ def main() -> None:
     print(f"reached: {outcome[True, True]} made again, {outcome[True, False]} kept")
     print(f"not reached: {outcome[False, True]} made again, {outcome[False, False]} kept")
     for step, count in reached.items():
-        fresh = reachable.Sources(Path(reachable.__file__).parent)
+        fresh = reachable.Sources(Path(reachable.__file__).parents[1])
         started = time.perf_counter()
         fingerprint = calls[step].fingerprint(fresh)
         cold = time.perf_counter() - started

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from llmser_tasks.config import Recommender
+from llmser_tasks.core.config import Recommender
 
 MODEL = {name: getattr(Recommender(), name) for name in ("dimension", "layers", "heads", "learning_rate")}
 

@@ -26,16 +26,17 @@ import torch.multiprocessing as processes
 from safetensors.torch import load_file
 from torch import Tensor
 
-from llmser_tasks.config import Recommender
-from llmser_tasks.errors import InputError
-from llmser_tasks.recommenders import Watch, devices, load, ranks, sampled_ranks, top_k, train, training
-from llmser_tasks.recommenders.backbones import make_model
-from llmser_tasks.recommenders.job import Job
+from llmser_tasks.core.config import Recommender
+from llmser_tasks.core.errors import InputError
+from llmser_tasks.recommenders import Watch, devices, load, ranks, sampled_ranks, top_k, train
+from llmser_tasks.recommenders.load import make_model
+from llmser_tasks.recommenders.loop import training
+from llmser_tasks.recommenders.loop.job import Job
+from llmser_tasks.recommenders.loop.optimiser import Adam
+from llmser_tasks.recommenders.loop.processes import Team
 from llmser_tasks.recommenders.model import Model
 from llmser_tasks.recommenders.negatives import Negatives, UnseenUniform
 from llmser_tasks.recommenders.objective import Objective, Posed, solve
-from llmser_tasks.recommenders.optimiser import Adam
-from llmser_tasks.recommenders.team import Team
 from llmser_tasks.sequences.histories import Histories
 
 Rows = list[dict[str, Any]]

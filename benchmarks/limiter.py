@@ -32,12 +32,12 @@ from typing import Any
 from llm_client import Server
 from sqlalchemy import text
 
-from llmser_tasks.llm.breaker import Breaker
 from llmser_tasks.llm.endpoint import Endpoint
-from llmser_tasks.llm.fanout import answer
+from llmser_tasks.llm.fleet.breaker import Breaker
+from llmser_tasks.llm.fleet.fanout import answer
+from llmser_tasks.llm.fleet.ratelimit import Limiter
 from llmser_tasks.llm.prompts import build_question
-from llmser_tasks.llm.ratelimit import Limiter
-from llmser_tasks.warehouse import embedded
+from llmser_tasks.postgres import embedded
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.migrations import migrate
 

@@ -24,8 +24,9 @@ from pathlib import Path
 
 from training import interpreter
 
-from llmser_tasks.warehouse import batches, embedded, runs
+from llmser_tasks.postgres import embedded
 from llmser_tasks.warehouse.migrations import migrate
+from llmser_tasks.warehouse.tables import batches, runs
 
 SCRIPT = Path(__file__).parent / "peers" / "run_llm.py"
 SLOW = ("openai", "litellm")

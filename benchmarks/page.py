@@ -31,8 +31,8 @@ import services
 from sqlalchemy import event, text
 from sqlalchemy.engine import Engine
 
+from llmser_tasks.postgres import embedded
 from llmser_tasks.services.stack import Stack
-from llmser_tasks.warehouse import embedded
 from llmser_tasks.warehouse.engine import engine, transaction
 from llmser_tasks.warehouse.migrations import migrate
 from llmser_tasks.warehouse.pages import costs, drift, overview, progress, published, results, users

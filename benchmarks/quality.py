@@ -18,8 +18,9 @@ import dumps
 import pandas as pd
 from sqlalchemy import text
 
-from llmser_tasks import pipeline, settings
-from llmser_tasks.llm import embedded
+from llmser_tasks.core import environment
+from llmser_tasks.ranker import child
+from llmser_tasks.runs import pipeline
 from llmser_tasks.warehouse.engine import engine
 
 GROUPS = ("all", "tail users", "head users", "tail items", "head items")
@@ -62,10 +63,10 @@ def main() -> None:
         "seeds": [int(seed) for seed in arguments.seeds.split(",")],
         "enhance_inference": not arguments.plain_inference,
     }
-    workspace = settings.workspace()
-    with settings.database() as url:
+    workspace = environment.workspace()
+    with environment.database() as url:
         first = pipeline.start(pipeline.new_run_id(values), values, workspace=workspace, database_url=url)
-        with embedded.running(workspace.root / "embeddings") as endpoint:
+        with child.running(workspace.root / "embeddings") as endpoint:
             refs = pipeline.augment(first, endpoint)
         columns = [f"{group} {metric}" for group in GROUPS for metric in METRICS]
         print(f"\n{arguments.dataset}, seeds {arguments.seeds}\n\n| model | " + " | ".join(columns) + " |")

@@ -40,7 +40,7 @@ def titles(file: Path | None) -> list[str]:
 def embedding(known: list[str]) -> None:
     import torch
 
-    from llmser_tasks.encoder import Encoder
+    from llmser_tasks.texts.encoder import Encoder
 
     torch.set_num_threads(1)
     encoder = Encoder.open("minilm")
@@ -95,7 +95,7 @@ def serving(known: list[str], count: int, in_flight: int) -> None:
     with tempfile.TemporaryDirectory() as cache:
         started = time.perf_counter()
         server = subprocess.Popen(
-            [sys.executable, "-m", "llmser_tasks.llm.ranker", "--cache", cache],
+            [sys.executable, "-m", "llmser_tasks.ranker.server", "--cache", cache],
             stdout=subprocess.PIPE,
             text=True,
             env=os.environ | {"OMP_NUM_THREADS": "1", "LLMSER_RANKER_KEY": KEY},

@@ -14,8 +14,8 @@ import time
 import numpy as np
 import torch
 
-from llmser_tasks.config import Recommender
-from llmser_tasks.recommenders.gru4rec import GRU4Rec
+from llmser_tasks.core.config import Recommender
+from llmser_tasks.recommenders.backbones.gru4rec import GRU4Rec
 from llmser_tasks.recommenders.layout import Layout
 
 

@@ -30,13 +30,14 @@ import services
 from ablations import sample_users
 from sqlalchemy import text
 
-from llmser_tasks import arrivals, settings
+from llmser_tasks.core import environment
 from llmser_tasks.ingest.inbox import signature
-from llmser_tasks.pipeline import new_run_id, run_all
+from llmser_tasks.runs import arrivals
+from llmser_tasks.runs.pipeline import new_run_id, run_all
 from llmser_tasks.sample import write_sample
 from llmser_tasks.services import airflow_api, local
-from llmser_tasks.warehouse import publications
 from llmser_tasks.warehouse.engine import transaction
+from llmser_tasks.warehouse.tables import publications
 
 DATASET = "beauty-refresh"
 DAY = 86_400
@@ -73,7 +74,7 @@ def dumps(data: Path, users: int | None) -> dict[str, str]:
     source = data / "amazon_beauty_2014"
     reviews = source / "reviews_Beauty_5.json.gz"
     if users:
-        folder = settings.home() / "sample"  # from where runs may read
+        folder = environment.home() / "sample"  # from where runs may read
         folder.mkdir(parents=True, exist_ok=True)
         cut = folder / f"reviews_Beauty_{users}.json.gz"
         if not cut.exists():
@@ -104,7 +105,7 @@ def more_items(reviews: str, share: float) -> int:
         lines.append({"reviewerID": user, "asin": item, "unixReviewTime": when})
         if place < 10:
             lines.append({"reviewerID": user, "asin": "A-NEW-ONE", "unixReviewTime": when + DAY})
-    folder = Path(settings.inbox()) / DATASET
+    folder = Path(environment.inbox()) / DATASET
     write(folder / "more.json", lines)
     write(folder / "items" / "more.json", [{"asin": "A-NEW-ONE", "title": "Lavender Hand Cream, 2 oz"}])
     return len(chosen)
@@ -143,14 +144,14 @@ def told(url: str, run_id: str, wall: float) -> None:
 
 def timed(values: dict[str, Any], url: str) -> tuple[str, float]:
     began = time.monotonic()
-    run_id = run_all(values, workspace=settings.workspace(), database_url=url, run_id=new_run_id(values))
+    run_id = run_all(values, workspace=environment.workspace(), database_url=url, run_id=new_run_id(values))
     return run_id, time.monotonic() - began
 
 
 def against_full(arguments: argparse.Namespace) -> None:
     files = dumps(arguments.data, arguments.users)
     values = {"dataset": DATASET, "source": "amazon-2014", "item_core": 5, "epochs": arguments.epochs, **files}
-    with settings.database() as url:
+    with environment.database() as url:
         full, wall = timed(values, url)
         told(url, full, wall)
         print(f"{more_items(files['reviews'], arguments.share)} users get new items")
@@ -173,10 +174,10 @@ def ten_arrivals() -> None:
     """Ten files within a minute; counts the runs."""
     here = services.running()
     url, name = here.addresses.warehouse, "arrivals"
-    files = write_sample(settings.home().absolute() / "sample" / name, users=300, seed=7)
+    files = write_sample(environment.home().absolute() / "sample" / name, users=300, seed=7)
     values = {"dataset": name, "reviews": str(files.reviews), "items": str(files.items), "epochs": 2, "gate": None}
     if publications.current(url, name) is None:
-        local.trigger(settings.home(), values, wait=True)
+        local.trigger(environment.home(), values, wait=True)
     with gzip.open(files.reviews) as file:
         lines = list(filter(None, map(parsed, file)))
     last = max(line["unixReviewTime"] for line in lines)

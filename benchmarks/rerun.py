@@ -28,8 +28,8 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy import text
 
-from llmser_tasks import settings
-from llmser_tasks.augmentation.asking import plan
+from llmser_tasks.asking.ask import plan
+from llmser_tasks.core import environment
 from llmser_tasks.sample import write_sample
 from llmser_tasks.services import airflow_api
 from llmser_tasks.services.follow import follow
@@ -66,7 +66,7 @@ def main() -> None:
     console = Console(width=140)
     here = services.running()
     stamp = int(time.time())
-    files = write_sample(settings.home().absolute() / "sample" / str(stamp), users=USERS, seed=1)
+    files = write_sample(environment.home().absolute() / "sample" / str(stamp), users=USERS, seed=1)
     values: dict[str, Any] = {
         "dataset": "rerun", "reviews": str(files.reviews), "items": str(files.items), "epochs": 3, "user_core": 1,
         "item_core": 1,
@@ -83,7 +83,7 @@ def main() -> None:
     for number, way in itertools.product(given.failing, given.ways):
         noun = f"thing {stamp} {number} {way}"
         fresh = values | {"noun": noun}  # questions that the ledger cannot answer
-        spec = failing.fault(replace(run, config=settings.configuration(fresh)), refs, batches, number)
+        spec = failing.fault(replace(run, config=environment.configuration(fresh)), refs, batches, number)
         table.add_row(*rerun(here, console, fresh, spec, way))
         console.print(table)
 

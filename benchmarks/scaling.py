@@ -26,8 +26,9 @@ from unittest import mock
 import numpy as np
 import torch
 
-from llmser_tasks.config import Recommender
-from llmser_tasks.recommenders import Watch, gather, load, objective, ranks, top_k, train
+from llmser_tasks.core.config import Recommender
+from llmser_tasks.recommenders import Watch, load, objective, ranks, top_k, train
+from llmser_tasks.recommenders.kernels import gather
 from llmser_tasks.sequences.histories import Histories
 
 MIB = 1 << 20

@@ -29,13 +29,14 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from llmser_tasks import config, settings
-from llmser_tasks.augmentation.ccg import catalogue_size
-from llmser_tasks.kinds import BACKBONES
+from llmser_tasks.core import config, environment
+from llmser_tasks.core.kinds import BACKBONES
 from llmser_tasks.methods.cooccurrence import WINDOW
 from llmser_tasks.methods.counting import distinct
-from llmser_tasks.recommenders import Watch, bert4rec, train
-from llmser_tasks.recommenders.batches import users_per_step
+from llmser_tasks.methods.llmser.ccg import catalogue_size
+from llmser_tasks.recommenders import Watch, train
+from llmser_tasks.recommenders.backbones import bert4rec
+from llmser_tasks.recommenders.loop.minibatches import users_per_step
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.sequences.targets import read_targets
 
@@ -257,7 +258,7 @@ def main() -> None:
         show_cooccurrence([Data.read(name, arguments.data, arguments.users) for name in DATASETS])
         return
     data = Data.read(arguments.dataset, arguments.data, arguments.users)
-    kept = settings.home() / "benchmarks" / "search.jsonl"
+    kept = environment.home() / "benchmarks" / "search.jsonl"
     only = set(arguments.only.split(",")) if arguments.only else None
     for backbone in arguments.backbone.split(","):
         rows = search(data, backbone, only, arguments.epochs, arguments.cpu_seconds, arguments.seed, kept)

@@ -42,24 +42,26 @@ from ranker import KEY, titles
 from sqlalchemy import text
 from training import interpreter
 
-from llmser_tasks.augmentation import snf
-from llmser_tasks.augmentation.catalogue import Catalogue
-from llmser_tasks.config import Augmentation, RunConfig
-from llmser_tasks.errors import Waiting
-from llmser_tasks.llm import client, fanout, provider_batches
+from llmser_tasks.core.config import Augmentation, RunConfig
+from llmser_tasks.core.errors import Waiting
+from llmser_tasks.core.progress import Progress, silent
+from llmser_tasks.llm import client
 from llmser_tasks.llm.answers import parse
-from llmser_tasks.llm.breaker import Breaker
+from llmser_tasks.llm.batch_api import provider_batches
 from llmser_tasks.llm.dialects import dialect_of
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.errors import LlmError
-from llmser_tasks.llm.fanout import Answer, Failure, Outcomes
+from llmser_tasks.llm.fleet import fanout
+from llmser_tasks.llm.fleet.breaker import Breaker
+from llmser_tasks.llm.fleet.fanout import Answer, Failure, Outcomes
 from llmser_tasks.llm.prompts import Question, build_question
-from llmser_tasks.progress import Progress, silent
-from llmser_tasks.reliability import reason
+from llmser_tasks.methods.llmser import reason, snf
+from llmser_tasks.postgres import embedded
+from llmser_tasks.sequences.catalogue import Catalogue
 from llmser_tasks.services.processes import free_port
-from llmser_tasks.warehouse import batches, embedded, runs
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.migrations import migrate
+from llmser_tasks.warehouse.tables import batches, runs
 
 PEERS = Path(__file__).parent / "peers"
 CONTEXT = 8192  # tokens that fit into the random models
@@ -316,7 +318,15 @@ def served(peer: Peer, envs: Path, folder: Path, backend: str) -> Iterator[Runni
 def ranked(folder: Path) -> Iterator[str]:
     """The embedding ranker's URL."""
     port = free_port()
-    command = [sys.executable, "-m", "llmser_tasks.llm.ranker", "--port", str(port), "--cache", str(folder / "titles")]
+    command = [
+        sys.executable,
+        "-m",
+        "llmser_tasks.ranker.server",
+        "--port",
+        str(port),
+        "--cache",
+        str(folder / "titles"),
+    ]
     variables = {"PYTHONPATH": str(PEERS.parents[1]), "LLMSER_RANKER_KEY": KEY}
     running = Running(command, port, "/health", folder / "ranker.log", variables)
     try:

@@ -10,13 +10,13 @@ from contextlib import contextmanager
 
 import httpx
 
-from llmser_tasks import settings
+from llmser_tasks.core import environment
 from llmser_tasks.services import stack
 from llmser_tasks.services.stack import Stack
 
 
 def running() -> Stack:
-    here = stack.attached(settings.home())
+    here = stack.attached(environment.home())
     if here is None:
         raise SystemExit("The services are not up; start them with `llmser up`.")
     return here

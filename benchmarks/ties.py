@@ -20,9 +20,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import quality
 
-from llmser_tasks import pipeline, settings
+from llmser_tasks.core import environment
 from llmser_tasks.ingest import ingest
-from llmser_tasks.llm import embedded
+from llmser_tasks.ranker import child
+from llmser_tasks.runs import pipeline
 
 RULES = ("file", "hash")
 BEAUTY = "amazon_beauty_2014"
@@ -30,14 +31,14 @@ BEAUTY = "amazon_beauty_2014"
 
 def shares(data: Path, rules: list[str]) -> None:
     """One line a dataset: how many neighbours and last items tie, and how many tied neighbours ascend in item id."""
-    workspace = settings.workspace()
+    workspace = environment.workspace()
     columns = ["dataset", "neighbours that tie", "last items that tie", *(f"ascending, {rule}" for rule in rules)]
     print("| " + " | ".join(columns) + " |")
     print("| --- | ---: | ---: |" + " ---: |" * len(rules), flush=True)
     for name in dumps.DATASETS:
         ascending = []
         for rule in rules:
-            dataset = settings.configuration(dumps.values(data, name) | {"ties": rule}).dataset
+            dataset = environment.configuration(dumps.values(data, name) | {"ties": rule}).dataset
             folder = workspace.folder(ingest(workspace, dataset))
             ties = json.loads((folder / "report.json").read_text(encoding="utf-8"))["ties"]
             table = pq.read_table(folder / "interactions.parquet", columns=["user", "item", "timestamp"])
@@ -50,13 +51,13 @@ def shares(data: Path, rules: list[str]) -> None:
 
 def effect(data: Path, rules: list[str], seeds: list[int], epochs: int) -> None:
     """Beauty under each rule."""
-    workspace = settings.workspace()
+    workspace = environment.workspace()
     columns = [f"{group} {metric}" for group in quality.GROUPS for metric in quality.METRICS]
-    with settings.database() as url:
+    with environment.database() as url:
         for rule in rules:
             values = dumps.values(data, BEAUTY) | {"ties": rule, "seeds": seeds, "epochs": epochs}
             run = pipeline.start(pipeline.new_run_id(values), values, workspace=workspace, database_url=url)
-            with embedded.running(workspace.root / "embeddings") as endpoint:
+            with child.running(workspace.root / "embeddings") as endpoint:
                 refs = pipeline.augment(run, endpoint)
             pipeline.compare(run, refs)
             found = quality.figures(url, run.run_id)

@@ -43,10 +43,10 @@ import torch
 from floor import MODEL as SIZES
 from floor import multiply_adds
 
-from llmser_tasks import settings
-from llmser_tasks.augmentation.ccg import catalogue_size
-from llmser_tasks.config import Recommender
+from llmser_tasks.core import environment
+from llmser_tasks.core.config import Recommender
 from llmser_tasks.evaluation.metrics import per_user
+from llmser_tasks.methods.llmser.ccg import catalogue_size
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.sequences.targets import read_targets
 
@@ -437,7 +437,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--dataset", choices=dumps.DATASETS, default="amazon_beauty_2014")
-    parser.add_argument("--envs", type=Path, default=settings.home() / "benchmarks" / "peers")
+    parser.add_argument("--envs", type=Path, default=environment.home() / "benchmarks" / "peers")
     parser.add_argument("--only", default=",".join(libraries))
     parser.add_argument("--max-len", default="50,200")
     parser.add_argument("--sampled", action="store_true")

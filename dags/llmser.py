@@ -1,8 +1,8 @@
 """One run of this DAG takes one dataset through the whole of LLMSeR: from raw dumps to metrics and recommendations.
 
-Wiring only. Every task calls the function of the same name in `llmser_tasks.pipeline`, passes references to artefacts
-(never data), and returns references. A step whose inputs, settings and code are unchanged ends at once and says so;
-it ends as *success*, because Airflow's skipped state would spread to the steps below it.
+Wiring only. Every task calls the function of the same name in `llmser_tasks.runs.pipeline`, passes references to
+artefacts (never data), and returns references. A step whose inputs, settings and code are unchanged ends at once and
+says so; it ends as *success*, because Airflow's skipped state would spread to the steps below it.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ import llmser_metrics
 import llmser_notice
 import llmser_retries
 import llmser_tasks
-from llmser_tasks import config
+from llmser_tasks.core import config
 from llmser_tasks.services import form
 
 if TYPE_CHECKING:
     from llmser_tasks.llm.endpoint import Endpoint
-    from llmser_tasks.run import Run
+    from llmser_tasks.runs.run import Run
 
 Refs = Any  # dict of name → Artefact.reference() when a task runs, Airflow's XComArg while the DAG is wired
 Options = dict[str, Any]
@@ -70,7 +70,7 @@ def step(**options: Any) -> Callable[[Callable[..., Any]], Any]:
             from airflow.providers.standard.triggers.temporal import TimeDeltaTrigger
             from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
-            from llmser_tasks.errors import InputError, Waiting
+            from llmser_tasks.core.errors import InputError, Waiting
 
             try:
                 return function(*args, **kwargs)
@@ -91,12 +91,12 @@ def failure_noted(run_id: str, task: str, index: int | None, name: str) -> Itera
     """Keep in the warehouse why the task fails, here where it is known, until the task begins anew."""
     from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskDeferred
 
-    from llmser_tasks import settings
-    from llmser_tasks.errors import StorageError
-    from llmser_tasks.warehouse import failures
+    from llmser_tasks.core import environment
+    from llmser_tasks.core.errors import StorageError
     from llmser_tasks.warehouse.engine import transaction
+    from llmser_tasks.warehouse.tables import failures
 
-    url, part = settings.database_url(), -1 if index is None else index
+    url, part = environment.database_url(), -1 if index is None else index
     failures.forget(url, run_id, task, part)
     try:
         yield
@@ -119,23 +119,24 @@ def load() -> Run:
     """The run as the task `start` noted it; one whose failed tasks were cleared is no longer a failed one."""
     from airflow.sdk import get_current_context
 
-    from llmser_tasks import pipeline, settings
-    from llmser_tasks.warehouse import runs
+    from llmser_tasks.core import environment
+    from llmser_tasks.runs import pipeline
+    from llmser_tasks.warehouse.tables import runs
 
     context = get_current_context()
-    run_id, url = context["run_id"], settings.database_url()
+    run_id, url = context["run_id"], environment.database_url()
     if since := context["dag_run"].start_date:
         runs.take_up(url, run_id, since)
-    run = pipeline.load(run_id, workspace=settings.workspace(), database_url=url)
+    run = pipeline.load(run_id, workspace=environment.workspace(), database_url=url)
     check_places(run)
     return run
 
 
 def check_places(run: Run) -> None:
     """Whoever may trigger a run names files, and must not read those of the service's user with it."""
-    from llmser_tasks import places, settings
+    from llmser_tasks.core import environment, places
 
-    places.check(run.config, places.readable(settings.home()), settings.home())
+    places.check(run.config, places.readable(environment.home()), environment.home())
 
 
 def endpoint(run: Run) -> Endpoint:
@@ -143,7 +144,7 @@ def endpoint(run: Run) -> Endpoint:
     from airflow.sdk import Connection
     from airflow.sdk.exceptions import AirflowNotFoundException
 
-    from llmser_tasks import settings
+    from llmser_tasks.core import environment
     from llmser_tasks.llm.endpoint import Endpoint
     from llmser_tasks.llm.prices import priced
     from llmser_tasks.services.connections import endpoint_url
@@ -156,32 +157,32 @@ def endpoint(run: Run) -> Endpoint:
     else:
         url = endpoint_url(connection.host, connection.port, connection.schema)
         found = Endpoint.from_mapping(name, url, connection.password, connection.extra_dejson)
-    return priced(found, settings.home())
+    return priced(found, environment.home())
 
 
 def failed(context: Any) -> None:
     """A task has failed for good, so the run has: sum up in the warehouse what has failed of it.
 
     This and `ended_badly` may run in the DAG processor, which kills what takes long: they import little, and what they
-    miss is found by `llmser_tasks.reconcile`.
+    miss is found by `llmser_tasks.runs.reconcile`.
     """
-    from llmser_tasks import settings
-    from llmser_tasks.warehouse import failures, runs
+    from llmser_tasks.core import environment
+    from llmser_tasks.warehouse.tables import failures, runs
 
     error, ti = context.get("exception"), context.get("ti")
     if type(error).__name__ == "AirflowFailException":
         error = error.__context__ or error
     which = (getattr(ti, "task_id", failures.RUN), getattr(ti, "map_index", -1))
     why = failures.of_error(error if isinstance(error, BaseException) else None, *which)
-    runs.failed(settings.database_url(), context["run_id"], why, dataset(context))
+    runs.failed(environment.database_url(), context["run_id"], why, dataset(context))
 
 
 def ended_badly(context: Any) -> None:
     """The run has failed: note it where no task could (it was killed, say), and tell who wants to know."""
-    from llmser_tasks import settings
-    from llmser_tasks.warehouse import runs
+    from llmser_tasks.core import environment
+    from llmser_tasks.warehouse.tables import runs
 
-    url, ended = settings.database_url(), getattr(context.get("dag_run"), "end_date", None)
+    url, ended = environment.database_url(), getattr(context.get("dag_run"), "end_date", None)
     runs.ended_badly(url, context["run_id"], dataset=dataset(context), ended=ended)
     llmser_notice.deliver(url)
 
@@ -194,12 +195,13 @@ def start() -> Any:
     """
     from airflow.sdk import get_current_context
 
-    from llmser_tasks import pipeline, settings
+    from llmser_tasks.core import environment
+    from llmser_tasks.runs import pipeline
 
     context = get_current_context()
     entered = form.values(context["dag_run"].conf or {})  # not params: their defaults would hide the dataset's file
     run = pipeline.start(
-        context["run_id"], entered, workspace=settings.workspace(), database_url=settings.database_url()
+        context["run_id"], entered, workspace=environment.workspace(), database_url=environment.database_url()
     )
     check_places(run)
     return list(run.config.evaluation.seeds)
@@ -212,7 +214,7 @@ def ingest() -> Refs:
     Lines that cannot be used go to a quarantine file with their number and the reason; the report adds up:
     lines read = kept + filtered + quarantined. Then the core filter drops rare users and items.
     """
-    from llmser_tasks import pipeline
+    from llmser_tasks.runs import pipeline
 
     return pipeline.ingest(load())
 
@@ -223,7 +225,7 @@ def sequences(ingested: Refs) -> Refs:
 
     They become separate artefacts, so that nothing up to the weights α can even name a held-out item.
     """
-    from llmser_tasks import pipeline
+    from llmser_tasks.runs import pipeline
 
     return ingested | pipeline.sequences(load(), ingested)
 
@@ -234,7 +236,7 @@ def train_reverse(sequenced: Refs) -> Refs:
 
     The pool R_u is in rank order; items of the user's history are left out.
     """
-    from llmser_tasks import pipeline
+    from llmser_tasks.runs import pipeline
 
     return sequenced | pipeline.train_reverse(load(), sequenced)
 
@@ -245,7 +247,7 @@ def train_forward(sequenced: Refs) -> Refs:
 
     It has therefore not memorised the item that it later helps to guess.
     """
-    from llmser_tasks import pipeline
+    from llmser_tasks.runs import pipeline
 
     return sequenced | pipeline.train_forward(load(), sequenced)
 
@@ -253,7 +255,7 @@ def train_forward(sequenced: Refs) -> Refs:
 @step(**SHORT)
 def plan_batches(reversed_: Refs, forward: Refs) -> Any:
     """Divide the users into batches: one mapped task each, at most 300 of them."""
-    from llmser_tasks import pipeline
+    from llmser_tasks.runs import pipeline
 
     return pipeline.plan_batches(load(), reversed_ | forward)
 
@@ -264,7 +266,7 @@ def estimate(refs: Refs) -> Any:
 
     A run whose questions would cost more than its budget ends here, with nothing spent.
     """
-    from llmser_tasks import pipeline
+    from llmser_tasks.runs import pipeline
 
     run = load()
     return pipeline.estimate(run, refs, endpoint(run))
@@ -277,8 +279,8 @@ def snf(refs: Refs, batch: Any) -> Any:
     Answers are kept one by one, so a cleared batch asks only for the users that have none. To rerun failed batches:
     filter the mapped tasks by *failed*, tick them, *Clear*.
     """
-    from llmser_tasks import pipeline
-    from llmser_tasks.augmentation import snf
+    from llmser_tasks.methods.llmser import snf
+    from llmser_tasks.runs import pipeline
 
     run = load()
     return pipeline.ask(snf.STEP, run, refs, batch, endpoint(run))
@@ -290,7 +292,7 @@ def pseudo_items(refs: Refs) -> Refs:
 
     The likeliest item stands next to the first real one.
     """
-    from llmser_tasks import pipeline
+    from llmser_tasks.runs import pipeline
 
     return refs | pipeline.pseudo(load(), refs)
 
@@ -298,7 +300,7 @@ def pseudo_items(refs: Refs) -> Refs:
 @step(**TRAINING)
 def reason_pools(forward: Refs, pseudo: Refs) -> Refs:
     """RCS: the forward model's H likeliest items for the masked item of each user."""
-    from llmser_tasks import pipeline
+    from llmser_tasks.runs import pipeline
 
     refs = forward | pseudo
     return refs | pipeline.reason_pools(load(), refs)
@@ -307,7 +309,7 @@ def reason_pools(forward: Refs, pseudo: Refs) -> Refs:
 @step(**SHORT)
 def plan(refs: Refs) -> Any:
     """Divide the users into batches again, for the second round of questions."""
-    from llmser_tasks import pipeline
+    from llmser_tasks.runs import pipeline
 
     return pipeline.plan_batches(load(), refs)
 
@@ -318,8 +320,8 @@ def reason(refs: Refs, batch: Any) -> Any:
 
     Kept and rerun like SNF's answers.
     """
-    from llmser_tasks import pipeline
-    from llmser_tasks.reliability import reason
+    from llmser_tasks.methods.llmser import reason
+    from llmser_tasks.runs import pipeline
 
     run = load()
     return pipeline.ask(reason.STEP, run, refs, batch, endpoint(run))
@@ -336,7 +338,7 @@ def reliability(refs: Refs) -> Refs:
 
     Weight decay makes it α_u: ω_u for tail users (n_u ≤ T), β·ω_u above. No usable answer means α_u = 0.
     """
-    from llmser_tasks import pipeline
+    from llmser_tasks.runs import pipeline
 
     return refs | pipeline.reliability(load(), refs)
 
@@ -344,7 +346,7 @@ def reliability(refs: Refs) -> Refs:
 @step(**TRAINING, map_index_template="seed {{ task.op_kwargs['seed'] }}")
 def train_base(sequenced: Refs, seed: Any) -> Refs:
     """The backbone alone, on plain histories: what LLMSeR is measured against."""
-    from llmser_tasks import pipeline
+    from llmser_tasks.runs import pipeline
 
     return pipeline.train_base(load(), sequenced, seed)
 
@@ -352,7 +354,7 @@ def train_base(sequenced: Refs, seed: Any) -> Refs:
 @step(**TRAINING, map_index_template="seed {{ task.op_kwargs['seed'] }}")
 def train_weighted(refs: Refs, seed: Any) -> Refs:
     """DCT (Eq. 9): the backbone on plain and enhanced histories, weighted per user by 1 − α_u and α_u."""
-    from llmser_tasks import pipeline
+    from llmser_tasks.runs import pipeline
 
     return pipeline.train_weighted(load(), refs, seed)
 
@@ -360,7 +362,7 @@ def train_weighted(refs: Refs, seed: Any) -> Refs:
 @step(**DATA, inlets=[lineage.HISTORIES, lineage.PSEUDO_ITEMS], outlets=[lineage.EVALUATION])
 def evaluate(refs: Refs, bases: Any, weighted: Any) -> Refs:
     """Rank every item for every user: base, LLMSeR, popularity and co-occurrence, by user and item groups."""
-    from llmser_tasks import pipeline
+    from llmser_tasks.runs import pipeline
 
     refs = functools.reduce(operator.or_, [*bases, *weighted], refs)
     return refs | pipeline.evaluate(load(), refs)
@@ -377,15 +379,16 @@ def publish(refs: Refs) -> None:
     A run that does not get through its gate keeps its results, readers keep the run before, and whoever wants to know
     is told.
     """
-    from llmser_tasks import pipeline, settings
-    from llmser_tasks.warehouse import notices
+    from llmser_tasks.core import environment
+    from llmser_tasks.runs import pipeline
     from llmser_tasks.warehouse.engine import transaction
-    from llmser_tasks.warehouse.notices import Notice
+    from llmser_tasks.warehouse.tables import notices
+    from llmser_tasks.warehouse.tables.notices import Notice
 
     run = load()
     kept_back = pipeline.publish(run, refs)
     if kept_back is not None and kept_back.by == "gate":  # an ablation or an older run is kept back by design
-        why, url = kept_back.why, settings.database_url()
+        why, url = kept_back.why, environment.database_url()
         with transaction(url) as connection:
             notices.add(connection, Notice(run.run_id, "gate closed", why, run.dataset, why, kept_back.then))
         llmser_notice.deliver(url)

@@ -30,11 +30,11 @@ from urllib.parse import quote
 
 from airflow.sdk import BaseNotifier, Connection
 
+from llmser_tasks.core.text import clean_title
 from llmser_tasks.services.connections import endpoint_url
-from llmser_tasks.text import clean_title
 
 if TYPE_CHECKING:
-    from llmser_tasks.warehouse import notices
+    from llmser_tasks.warehouse.tables import notices
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ Notice = dict[str, str]
 
 def deliver(url: str) -> None:
     """Tell everyone whom LLMSER_NOTIFY names what stands in the warehouse to be told; never raises."""
-    from llmser_tasks.warehouse import notices
+    from llmser_tasks.warehouse.tables import notices
 
     try:
         receivers = cache(lambda: {_name(receiver): receiver for receiver in named(setting())})

@@ -44,8 +44,8 @@ def catch_up(url: str) -> None:
     """Note and tell what failed of runs where whoever should have was killed; never raises."""
     from airflow.sdk import get_current_context
 
-    from llmser_tasks.errors import LlmserError
-    from llmser_tasks.reconcile import reconcile
+    from llmser_tasks.core.errors import LlmserError
+    from llmser_tasks.runs.reconcile import reconcile
 
     ti = get_current_context()["ti"]
     try:
@@ -65,10 +65,11 @@ def look(*, outlet_events: Any = None) -> list[str]:
     """
     from airflow.sdk.exceptions import AirflowSkipException
 
-    from llmser_tasks import arrivals, settings
+    from llmser_tasks.core import environment
+    from llmser_tasks.runs import arrivals
 
-    catch_up(settings.database_url())
-    found = arrivals.due(settings.database_url(), settings.inbox(), busy)
+    catch_up(environment.database_url())
+    found = arrivals.due(environment.database_url(), environment.inbox(), busy)
     if not found:
         raise AirflowSkipException("Nothing has arrived that no run has taken in.")
     outlet_events[ARRIVALS].add_partitions(found)
@@ -81,15 +82,16 @@ def take() -> dict[str, Any]:
     from airflow.sdk import get_current_context
     from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-    from llmser_tasks import arrivals, settings
-    from llmser_tasks.errors import InputError
+    from llmser_tasks.core import environment
+    from llmser_tasks.core.errors import InputError
+    from llmser_tasks.runs import arrivals
 
     dataset = get_current_context()["dag_run"].partition_key
     if dataset is None:
         raise AirflowFailException("The event names no dataset; its partition key must be one.")
     run_id = arrivals.new_run_id(dataset)
     try:
-        values = arrivals.take(settings.database_url(), settings.inbox(), dataset, run_id, busy)
+        values = arrivals.take(environment.database_url(), environment.inbox(), dataset, run_id, busy)
     except InputError as error:
         raise AirflowFailException(str(error)) from None
     if values is None:

@@ -45,7 +45,7 @@ class Kind:
 KINDS = (
     Kind(
         RetryRule(
-            exception=[LLM_ERRORS + "EndpointFatal", "llmser_tasks.errors.InputError"],
+            exception=[LLM_ERRORS + "EndpointFatal", "llmser_tasks.core.errors.InputError"],
             action=RetryAction.FAIL,
             reason="A person has to act first: the key, the quota, the address or a setting.",
         )
@@ -76,7 +76,7 @@ KINDS = (
     Kind(
         RetryRule(
             exception=[
-                "llmser_tasks.errors.StorageError",
+                "llmser_tasks.core.errors.StorageError",
                 "builtins.OSError",  # connections and time-outs are among these
                 "builtins.MemoryError",
                 "airflow.sdk.exceptions.AirflowRuntimeError",  # what a task asked Airflow's API for

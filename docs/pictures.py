@@ -22,7 +22,7 @@ import httpx
 from playwright.sync_api import Browser, Page, expect
 from sqlalchemy import text
 
-from llmser_tasks.augmentation.asking import plan
+from llmser_tasks.asking.ask import plan
 from llmser_tasks.sample import write_sample
 from llmser_tasks.services import airflow_api
 from llmser_tasks.services.stack import Stack

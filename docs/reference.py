@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from llmser_tasks import config
+from llmser_tasks.core import config
 
 TARGET = Path(__file__).with_name("settings.md")
 HEAD = """# Settings
 
-Made from `llmser_tasks/config.py` by `docs/reference.py`. Each is an option of `llmser run` and `llmser trigger` (`_`
-written as `-`), a field of the DAG's trigger form, and a name in a dataset's file. In brackets stands where the default
-comes from.
+Made from `llmser_tasks/core/config.py` by `docs/reference.py`. Each is an option of `llmser run` and `llmser trigger`
+(`_` written as `-`), a field of the DAG's trigger form, and a name in a dataset's file. In brackets stands where the
+default comes from.
 """
 
 

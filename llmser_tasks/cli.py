@@ -16,9 +16,9 @@ from typing import Any
 import click
 from typing_extensions import override
 
-from llmser_tasks.console import echo, speak
-from llmser_tasks.errors import LlmserError
-from llmser_tasks.private import keep_private
+from llmser_tasks.core.console import echo, speak
+from llmser_tasks.core.errors import LlmserError
+from llmser_tasks.core.private import keep_private
 
 COMMANDS = {  # name → module below llmser_tasks.commands, what it does
     "sample": ("sample", "Write synthetic dumps of any size in the real formats."),

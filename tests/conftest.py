@@ -18,10 +18,10 @@ import pytest
 from hypothesis import HealthCheck, settings
 from psycopg2 import sql
 
-from llmser_tasks.warehouse import embedded
+from llmser_tasks.core.workspace import Workspace
+from llmser_tasks.postgres import embedded
 from llmser_tasks.warehouse.engine import engine
 from llmser_tasks.warehouse.migrations import migrate
-from llmser_tasks.workspace import Workspace
 
 settings.register_profile("llmser", deadline=None, suppress_health_check=[HealthCheck.too_slow])  # neither is a fault
 settings.load_profile("llmser")

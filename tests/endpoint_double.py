@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from llmser_tasks.llm import breaker, client, dialects
+from llmser_tasks.llm import client, dialects
 from llmser_tasks.llm.endpoint import Endpoint
-from llmser_tasks.warehouse import runs
+from llmser_tasks.llm.fleet import breaker
+from llmser_tasks.warehouse.tables import runs
 
 Block = dict[str, Any]  # {"history": [titles], "candidates": [{"id", "title"}]}
 Reply = str | tuple[int, dict[str, Any]]  # the message's content, or a status and an error body

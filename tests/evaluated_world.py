@@ -14,11 +14,11 @@ import pytest
 from tiny_world import DATASET, SMALL, World, make_world
 
 from llmser_tasks import recommenders
-from llmser_tasks.config import RunConfig, from_flat
-from llmser_tasks.kinds import BACKBONES, LOSSES
+from llmser_tasks.core.config import RunConfig, from_flat
+from llmser_tasks.core.kinds import BACKBONES, LOSSES
+from llmser_tasks.core.workspace import Artefact, Workspace
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.sequences.targets import Targets, write_targets
-from llmser_tasks.workspace import Artefact, Workspace
 
 USERS, ITEMS, SEEDS, T = 60, 30, (42, 43), 3
 HOSTILE = '<script>alert("x")</script>'

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, text
 
-from llmser_tasks.config import from_flat, to_flat
-from llmser_tasks.warehouse import acceptance, batches, publications, runs, steps
+from llmser_tasks.core.config import from_flat, to_flat
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.rows import replace_rows
+from llmser_tasks.warehouse.tables import acceptance, batches, publications, runs, steps
 
 HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>\u202e =1+1"
 DATASET = "hostile <b>shop</b>"

@@ -11,20 +11,19 @@ from typing import Any
 import numpy as np
 from tiny_dumps import SMALL, FakeEncoder, careers, write_dumps
 
-from llmser_tasks import config, reachable
-from llmser_tasks.augmentation import ccg, pseudo
-from llmser_tasks.augmentation.picks import Picks
-from llmser_tasks.config import RunConfig, digest
+from llmser_tasks.asking.picks import Picks
+from llmser_tasks.core import config, reachable
+from llmser_tasks.core.config import RunConfig, digest
+from llmser_tasks.core.reachable import Sources
+from llmser_tasks.core.workspace import Artefact, Workspace, basis_of
 from llmser_tasks.evaluation.evaluate import evaluate
 from llmser_tasks.ingest import ingest
 from llmser_tasks.methods import base as base_method
-from llmser_tasks.methods import llmser as llmser_method
-from llmser_tasks.reachable import Sources
-from llmser_tasks.reliability import rcs, score
+from llmser_tasks.methods.llmser import ccg, pseudo, rcs, score
+from llmser_tasks.methods.llmser import method as llmser_method
 from llmser_tasks.sequences import changes
 from llmser_tasks.sequences.artefacts import sequences
 from llmser_tasks.sequences.histories import Histories
-from llmser_tasks.workspace import Artefact, Workspace, basis_of
 
 Write = Callable[[Path], dict[str, Any]]
 
@@ -147,14 +146,14 @@ def walk(store: Recorder, run: RunConfig) -> dict[str, Call]:
 
 def modules() -> list[str]:
     """Every module of the package."""
-    folder = Path(reachable.__file__).parent
+    folder = Path(reachable.__file__).parents[1]
     names = (path.relative_to(folder.parent).with_suffix("").parts for path in sorted(folder.rglob("*.py")))
     return [".".join(parts[:-1] if parts[-1] == "__init__" else parts) for parts in names]
 
 
 def mutations(calls: Mapping[str, Call]) -> Iterator[tuple[str, str, bool, bool]]:
     """(step, module, whether the step reaches it, whether its fingerprint was another once that module was changed)."""
-    base = Sources(Path(reachable.__file__).parent)
+    base = Sources(Path(reachable.__file__).parents[1])
     reached = {step: set(call.basis(base)["code"]) for step, call in calls.items()}
     before = {step: call.fingerprint(base) for step, call in calls.items()}
     for module in modules():

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from evaluated_world import Trained
 
-from llmser_tasks.config import RunConfig, to_flat
+from llmser_tasks.core.config import RunConfig, to_flat
+from llmser_tasks.core.workspace import Artefact
 from llmser_tasks.evaluation.evaluate import evaluate
-from llmser_tasks.warehouse import runs, steps
 from llmser_tasks.warehouse.engine import transaction
-from llmser_tasks.workspace import Artefact
+from llmser_tasks.warehouse.tables import runs, steps
 
 INPUTS = ("training", "validation", "test", "catalogue", "pseudo")
 

@@ -6,12 +6,12 @@ from contextlib import suppress
 
 from patience import until
 
-from llmser_tasks.errors import Waiting
-from llmser_tasks.llm import provider_batches
+from llmser_tasks.core.errors import Waiting
+from llmser_tasks.llm.batch_api import provider_batches
 from llmser_tasks.llm.endpoint import Endpoint
-from llmser_tasks.llm.fanout import Outcomes
+from llmser_tasks.llm.fleet.fanout import Outcomes
 from llmser_tasks.llm.prompts import Question
-from llmser_tasks.warehouse.batches import Account
+from llmser_tasks.warehouse.tables.batches import Account
 
 
 def finish(endpoint: Endpoint, questions: list[Question], url: str, account: Account) -> Outcomes:

@@ -13,8 +13,8 @@ from pathlib import Path
 import httpx
 from patience import PATIENCE_S, until
 
-from llmser_tasks.services import environment, processes, secret_store
-from llmser_tasks.services.environment import Addresses
+from llmser_tasks.services import airflow_settings, processes, secret_store
+from llmser_tasks.services.airflow_settings import Addresses
 
 ROLES = ("viewer", "user", "op", "admin")  # each is also a user's name
 
@@ -86,7 +86,7 @@ def served(home: Path, warehouse: str, airflow: str, *broken_runs: str) -> Itera
     passwords = {role: f"{role}-password" for role in ROLES}
     port = processes.free_port()
     addresses = Addresses(port, processes.free_port(), airflow, warehouse)
-    variables = environment.build(home, addresses, secret_store.load_or_make(home), "page-test")
+    variables = airflow_settings.build(home, addresses, secret_store.load_or_make(home), "page-test")
     variables |= {"AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(f"{role}:{role}" for role in ROLES)}
     (home / "airflow" / "passwords.json").write_text(json.dumps(passwords))
 

@@ -15,9 +15,9 @@ import httpx
 import numpy as np
 from patience import PATIENCE_S
 
-from llmser_tasks.encoder import Vectors
-from llmser_tasks.llm.ranker import listen, make_server
-from llmser_tasks.progress import Progress, silent
+from llmser_tasks.core.progress import Progress, silent
+from llmser_tasks.ranker.server import listen, make_server
+from llmser_tasks.texts.encoder import Vectors
 
 
 class Bags:

@@ -10,9 +10,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from llmser_tasks.config import Dataset
+from llmser_tasks.core.config import Dataset
+from llmser_tasks.core.workspace import Workspace
 from llmser_tasks.ingest import ingest
-from llmser_tasks.workspace import Workspace
 
 DAY = 86_400
 START = 1_400_000_000

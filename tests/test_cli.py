@@ -19,12 +19,14 @@ from click.testing import CliRunner, Result
 from patience import until
 from sqlalchemy import text
 
-from llmser_tasks import config, settings
 from llmser_tasks.cli import COMMANDS, cli
-from llmser_tasks.errors import InputError
-from llmser_tasks.warehouse import acceptance, batches, embedded, runs
+from llmser_tasks.core import config
+from llmser_tasks.core import environment as settings
+from llmser_tasks.core.errors import InputError
+from llmser_tasks.postgres import embedded
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.rows import copy_rows
+from llmser_tasks.warehouse.tables import acceptance, batches, runs
 
 HOSTILE = '=1+1,"x"\n\x1b[31m<script>漢\\'
 SECRET = "planted-key-93"
@@ -428,7 +430,7 @@ def test_a_missing_dump_is_one_sentence(home: Path) -> None:
 def test_run_hands_over_and_names_the_run(filled: str, monkeypatch: pytest.MonkeyPatch) -> None:
     caught: dict[str, Any] = {}
     monkeypatch.setattr(
-        "llmser_tasks.pipeline.run_all", lambda values, **further: caught.update(values=values, **further)
+        "llmser_tasks.runs.pipeline.run_all", lambda values, **further: caught.update(values=values, **further)
     )
     result = invoke("run", "--run-id", "r1", "--pool", "15")
     assert (result.exit_code, result.stdout) == (0, "r1\n"), result.stderr
@@ -449,7 +451,7 @@ def test_run_fails_with_the_sentence(
     def ingest(*_: Any, **__: Any) -> None:
         raise error
 
-    monkeypatch.setattr("llmser_tasks.pipeline.ingest", ingest)
+    monkeypatch.setattr("llmser_tasks.runs.pipeline.ingest", ingest)
     result = invoke("run", "--run-id", "r2")
     assert result.exit_code == code
     assert result.stderr.splitlines()[-1] == (
@@ -470,7 +472,7 @@ def test_run_fails_with_the_sentence(
 def test_a_run_id_that_no_run_may_have_is_refused(
     filled: str, monkeypatch: pytest.MonkeyPatch, command: list[str], run_id: str, shown: str
 ) -> None:
-    monkeypatch.setattr("llmser_tasks.pipeline.run_all", lambda *_, **__: pytest.fail("it ran"))
+    monkeypatch.setattr("llmser_tasks.runs.pipeline.run_all", lambda *_, **__: pytest.fail("it ran"))
     result = invoke(*command, f"--run-id={run_id}")
     assert (result.exit_code, result.stdout) == (1, "")
     (line,) = result.stderr.splitlines()
@@ -487,7 +489,7 @@ def test_ids_that_airflow_makes_may_be_given() -> None:
 
 
 def test_runs_of_one_second_have_ids_of_their_own(filled: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llmser_tasks.pipeline.run_all", lambda *_, **__: None)
+    monkeypatch.setattr("llmser_tasks.runs.pipeline.run_all", lambda *_, **__: None)
     monkeypatch.setattr("llmser_tasks.services.results.show", lambda *_: None)
     first, second = (invoke("run", "--dataset", "beauty").stdout.strip() for _ in range(2))
     assert first != second and first.startswith("beauty-") and second.startswith("beauty-")
@@ -508,8 +510,8 @@ with living(sys.argv[1]) as owner:
 def test_while_one_process_is_at_work_on_a_run_no_other_is(
     filled: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("llmser_tasks.config.to_flat", lambda _: {})
-    monkeypatch.setattr("llmser_tasks.pipeline.augment", lambda *_: pytest.fail("it ran"))
+    monkeypatch.setattr("llmser_tasks.core.config.to_flat", lambda _: {})
+    monkeypatch.setattr("llmser_tasks.runs.pipeline.augment", lambda *_: pytest.fail("it ran"))
     with subprocess.Popen(
         [sys.executable, "-c", HOLDS, filled], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as other:
@@ -526,8 +528,8 @@ def test_while_one_process_is_at_work_on_a_run_no_other_is(
         "Run shared of dataset beauty, interrupted: Its process ended without a word, as if killed;"
     )
     assert json.loads(invoke("show", "runs", "--format", "json").stdout)[0]["state"] == "interrupted"
-    monkeypatch.setattr("llmser_tasks.pipeline.augment", lambda *_: {})
-    monkeypatch.setattr("llmser_tasks.pipeline.compare", lambda *_: None)
+    monkeypatch.setattr("llmser_tasks.runs.pipeline.augment", lambda *_: {})
+    monkeypatch.setattr("llmser_tasks.runs.pipeline.compare", lambda *_: None)
     assert invoke("run", "--run-id", "shared", "--dataset", "beauty").exit_code == 0
 
 
@@ -627,10 +629,11 @@ WAITS = """
 import signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background has it ignored, and hands that on
 from unittest import mock
-from llmser_tasks import cli, settings
-from llmser_tasks.warehouse import runs
+from llmser_tasks import cli
+from llmser_tasks.core import environment
+from llmser_tasks.warehouse.tables import runs
 
-settings.kept_database = settings.database  # which makes one
+environment.kept_database = environment.database  # which makes one
 
 def latest(url):
     print("up", flush=True)
@@ -658,7 +661,7 @@ def test_what_cannot_be_cleared_on_airflow_says_how_it_goes_on(
     arguments = shlex.split(command)
     assert arguments[:4] == ["llmser", "run", "--run-id", "by hand"]
     taken: dict[str, Any] = {}
-    monkeypatch.setattr("llmser_tasks.pipeline.run_all", lambda given, **_: taken.update(given))
+    monkeypatch.setattr("llmser_tasks.runs.pipeline.run_all", lambda given, **_: taken.update(given))
     monkeypatch.setattr("llmser_tasks.services.results.show", lambda *_: None)
     assert invoke(*arguments[1:]).exit_code == 0
     assert config.to_flat(settings.configuration(taken)) == flat

@@ -234,11 +234,11 @@ print("parsed")
 
 
 def test_the_ranker_takes_its_options_and_the_init_its_module() -> None:
-    from llmser_tasks.llm import ranker
+    from llmser_tasks.ranker import server
     from llmser_tasks.services import deployment
 
     command = dict(commands())["ranker"]
-    assert command[:3] == ["python", "-m", ranker.__name__]
+    assert command[:3] == ["python", "-m", server.__name__]
     help_text = subprocess.run([sys.executable, *command[1:3], "--help"], capture_output=True, text=True, check=True)
     for option in [part for part in command if str(part).startswith("--")]:
         assert option in help_text.stdout

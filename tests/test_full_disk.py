@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from llmser_tasks.errors import StorageError
-from llmser_tasks.workspace import Workspace, write_json
+from llmser_tasks.core.errors import StorageError
+from llmser_tasks.core.workspace import Workspace, write_json
 
 LIBRARIES = """
 import sys
@@ -20,8 +20,8 @@ from pathlib import Path
 import duckdb, numpy as np, pyarrow as pa, pyarrow.parquet as pq, resource, torch
 from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import save_file
-from llmser_tasks.errors import StorageError
-from llmser_tasks.workspace import Workspace
+from llmser_tasks.core.errors import StorageError
+from llmser_tasks.core.workspace import Workspace
 
 array = np.arange(100_000, dtype=np.float32)
 
@@ -89,9 +89,9 @@ LIMITED = """
 import resource, sys
 from pathlib import Path
 from tiny_world import SMALL, make_world, walks
-from llmser_tasks.errors import StorageError
-from llmser_tasks.reliability.rcs import train_forward
-from llmser_tasks.workspace import Workspace
+from llmser_tasks.core.errors import StorageError
+from llmser_tasks.methods.llmser.rcs import train_forward
+from llmser_tasks.core.workspace import Workspace
 
 world = make_world(Workspace(Path(sys.argv[1])), walks(40, 9), ["a"] * 9)
 resource.setrlimit(resource.RLIMIT_FSIZE, (700, resource.RLIM_INFINITY))  # a disk with so much room

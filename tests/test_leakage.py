@@ -13,12 +13,12 @@ import pytest
 from endpoint_double import Double, llm, llm_server
 from tiny_dumps import ITEMS, SMALL, Careers, FakeEncoder, careers, write_dumps
 
-from llmser_tasks import pipeline
+from llmser_tasks.core.kinds import METHODS
+from llmser_tasks.core.workspace import DATA_SUFFIXES, Workspace
 from llmser_tasks.evaluation.evaluate import COUNTERS
-from llmser_tasks.kinds import METHODS
 from llmser_tasks.methods.counting import Counted, Test
-from llmser_tasks.pipeline import Made
-from llmser_tasks.workspace import DATA_SUFFIXES, Workspace
+from llmser_tasks.runs import pipeline
+from llmser_tasks.runs.pipeline import Made
 
 __all__ = ["llm", "llm_server"]
 

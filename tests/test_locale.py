@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from llmser_tasks.warehouse import runs
+from llmser_tasks.warehouse.tables import runs
 
 TINY = [
     "--dataset", "sample", "--user-core", "1", "--item-core", "1", "--dimension", "8", "--max-length", "8",

@@ -13,18 +13,18 @@ import pytest
 from endpoint_double import Double, llm, llm_server
 from tiny_dumps import SMALL, careers
 
-from llmser_tasks import reachable
+from llmser_tasks.core import reachable
 
 __all__ = ["llm", "llm_server"]
 
-PACKAGE = Path(reachable.__file__).parent
+PACKAGE = Path(reachable.__file__).parents[1]
 FILES = {
-    "recommenders/mean_of_items.py": '''
+    "recommenders/backbones/mean_of_items.py": '''
 """The mean of the items so far."""
 
 from torch import Tensor
 
-from llmser_tasks.kinds import Backbone
+from llmser_tasks.core.kinds import Backbone
 from llmser_tasks.recommenders.layout import Layout
 from llmser_tasks.recommenders.model import CausalModel, initialise
 
@@ -47,9 +47,9 @@ BACKBONE = MeanOfItems
     "recommenders/losses/hinge.py": '''
 """max(0, 1 - s⁺ + s⁻) over negatives of one's own."""
 
-from llmser_tasks.kinds import Loss
+from llmser_tasks.core.kinds import Loss
 from llmser_tasks.recommenders import negatives as drawn
-from llmser_tasks.recommenders.own_scores import own_scores
+from llmser_tasks.recommenders.kernels.own_scores import own_scores
 
 DECLARED = Loss(title="hinge", place=90, negatives=2, shared=False)
 
@@ -63,11 +63,11 @@ def make_loss(config, items):
 
     return hinge
 ''',
-    "ingest/diary.py": '''
+    "ingest/formats/diary.py": '''
 """Diaries: who, what, and on which day."""
 
 from llmser_tasks.ingest.source import Source, json_only
-from llmser_tasks.kinds import DumpFormat
+from llmser_tasks.core.kinds import DumpFormat
 
 DECLARED = DumpFormat(title="Diaries", place=90, noun="pastime")
 
@@ -79,7 +79,7 @@ SOURCE = Source(
     "methods/by_number.py": '''
 """The higher an item's number, the better."""
 
-from llmser_tasks.kinds import Method
+from llmser_tasks.core.kinds import Method
 from llmser_tasks.methods.counting import Counted, Test
 
 DECLARED = Method(title="by Number", place=90, colour="third")
@@ -93,16 +93,18 @@ def rank(test: Test, progress=None) -> Counted:
 SCRIPT = """
 import json, os, sys
 from click.testing import CliRunner
-from llmser_tasks import cli, pipeline, settings
-from llmser_tasks.config import parameters
+from llmser_tasks import cli
+from llmser_tasks.core import environment
+from llmser_tasks.runs import pipeline
+from llmser_tasks.core.config import parameters
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.warehouse import queries
 from tiny_dumps import FakeEncoder
 
 pipeline.Encoder = FakeEncoder
 values, endpoint = json.loads(sys.argv[1]), Endpoint("double", sys.argv[2], "double", max_concurrency=4)
-with settings.database() as url:
-    run = pipeline.run_all(values, workspace=settings.workspace(), database_url=url, endpoint=endpoint, run_id="toys")
+with environment.database() as url:
+    run = pipeline.run_all(values, workspace=environment.workspace(), database_url=url, endpoint=endpoint, run_id="toys")
     with queries.read(url, "metrics", run) as found:
         models = sorted({dict(zip(found.columns, row))["model"] for row in found.rows})
     report = queries.report(url, run)
@@ -110,7 +112,7 @@ told = CliRunner().invoke(cli.cli, ["compare", run], catch_exceptions=False)
 print(json.dumps({
     "models": models, "report": report, "compare": told.output,
     "choices": {p.name: p.schema["enum"] for p in parameters() if "enum" in p.schema},
-    "dropout": pipeline.load(run, workspace=settings.workspace(), database_url=url).config.recommender.dropout_rate,
+    "dropout": pipeline.load(run, workspace=environment.workspace(), database_url=url).config.recommender.dropout_rate,
 }))
 """
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llmser_tasks.progress import Progress, silent
+from llmser_tasks.core.progress import Progress, silent
 
 ITEMS = 24
 DAY = 86_400

@@ -11,10 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from llmser_tasks.augmentation.catalogue import Catalogue
-from llmser_tasks.config import Recommender
+from llmser_tasks.core.config import Recommender
+from llmser_tasks.core.workspace import Artefact, Workspace
+from llmser_tasks.sequences.catalogue import Catalogue
 from llmser_tasks.sequences.histories import Histories
-from llmser_tasks.workspace import Artefact, Workspace
 
 DATASET = "tiny"
 SMALL = Recommender(

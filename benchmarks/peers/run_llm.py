@@ -89,10 +89,10 @@ async def by_litellm() -> int:
 
 async def by_llmser_bare() -> int:
     """Our client's own transport and reading, without limiter, budget and ledger."""
-    from llmser_tasks.llm.breaker import Breaker
     from llmser_tasks.llm.client import Client
     from llmser_tasks.llm.dialects import request_body
     from llmser_tasks.llm.endpoint import Endpoint
+    from llmser_tasks.llm.fleet.breaker import Breaker
     from llmser_tasks.llm.prompts import Question
     from llmser_tasks.llm.replies import read_reply
 
@@ -113,9 +113,9 @@ def by_llmser() -> int:
     """Everything: prompts, ledger look-up and commits, claims, concurrency, budget, the parsing of answers."""
     from llmser_tasks.llm.answers import parse
     from llmser_tasks.llm.endpoint import Endpoint
-    from llmser_tasks.llm.fanout import Answer, answer
+    from llmser_tasks.llm.fleet.fanout import Answer, answer
     from llmser_tasks.llm.prompts import build_question
-    from llmser_tasks.warehouse.batches import Account
+    from llmser_tasks.warehouse.tables.batches import Account
 
     prices = {"price_per_million_prompt": 1.0, "price_per_million_completion": 1.0}
     endpoint = Endpoint("bench", URL, "m", max_concurrency=IN_FLIGHT * TOGETHER, requests_per_minute=10**6, **prices)

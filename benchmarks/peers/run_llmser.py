@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from common import EPOCHS, HELD, ITEMS, JOB, OFFSETS, SEQUENCE, USERS
 
-from llmser_tasks.config import Recommender
+from llmser_tasks.core.config import Recommender
 from llmser_tasks.recommenders import Watch, train
-from llmser_tasks.recommenders.checkpoints import load, save_description
+from llmser_tasks.recommenders.loop.checkpoints import load, save_description
 from llmser_tasks.recommenders.topk import encode
 from llmser_tasks.sequences.histories import Histories
 

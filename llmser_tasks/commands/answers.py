@@ -10,12 +10,12 @@ from typing import Any, TypeVar
 
 import click
 
-from llmser_tasks import settings
 from llmser_tasks.commands.formats import FORMATS
 from llmser_tasks.commands.show import Counted, force_option, form_of, opened, refuse_overwriting
-from llmser_tasks.console import echo
-from llmser_tasks.errors import InputError
-from llmser_tasks.kinds import QUESTION_STEPS
+from llmser_tasks.core import environment
+from llmser_tasks.core.console import echo
+from llmser_tasks.core.errors import InputError
+from llmser_tasks.core.kinds import QUESTION_STEPS
 from llmser_tasks.warehouse.engine import where
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -48,10 +48,10 @@ def selected(command: F) -> F:
 @click.option("--dry-run", is_flag=True, help="Only count them.")
 def prune(dry_run: bool, **chosen: Any) -> None:
     """Forget answers; asking the same again will be paid again. How many they are goes to stdout."""
-    from llmser_tasks.llm import retention
+    from llmser_tasks.warehouse import retention
 
     selection = retention.Selection(**chosen)
-    with settings.kept_database() as url:
+    with environment.kept_database() as url:
         number, cost = retention.count(url, selection)
         if not dry_run:
             number = retention.prune(url, selection)
@@ -66,13 +66,13 @@ def prune(dry_run: bool, **chosen: Any) -> None:
 @force_option
 def export(form: str | None, output: Path | None, force: bool, **chosen: Any) -> None:
     """Write answers, the oldest first, one a line; values are exact."""
-    from llmser_tasks.llm import retention
+    from llmser_tasks.warehouse import retention
 
     output = None if output == Path("-") else output
     form = form_of(form, output)
     refuse_overwriting(output, force)
     with (
-        settings.kept_database() as url,
+        environment.kept_database() as url,
         retention.read(url, retention.Selection(**chosen)) as found,
     ):
         first = next(found.rows, None)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
-from llmser_tasks import settings
 from llmser_tasks.commands.show import announced
-from llmser_tasks.console import echo
+from llmser_tasks.core import environment
+from llmser_tasks.core.console import echo
 
 
 @click.command()
@@ -18,11 +18,11 @@ def budget(run: str, amount: float | None, unlimited: bool) -> None:
 
     What it has spent counts: AMOUNT is for the whole run, in the currency of the price table.
     """
-    from llmser_tasks.warehouse import runs
+    from llmser_tasks.warehouse.tables import runs
 
     if amount is not None and unlimited:
         raise click.UsageError("Give an amount or --none, not both.")
-    with settings.kept_database() as url:
+    with environment.kept_database() as url:
         run_id = announced(url, run).run_id
         if amount is not None or unlimited:
             runs.set_budget(url, run_id, amount)

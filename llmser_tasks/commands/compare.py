@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from llmser_tasks import settings
 from llmser_tasks.commands.show import announced, format_option, refuse_unreadable, to_stdout
-from llmser_tasks.console import echo
-from llmser_tasks.kinds import BACKBONES, METHODS
-from llmser_tasks.names import CONDITIONAL, INTERVALS, ONE_SEED
-from llmser_tasks.warehouse.artefacts import Kept
+from llmser_tasks.core import environment
+from llmser_tasks.core.console import echo
+from llmser_tasks.core.kinds import BACKBONES, METHODS
+from llmser_tasks.core.names import CONDITIONAL, INTERVALS, ONE_SEED
 from llmser_tasks.warehouse.queries import Rows
+from llmser_tasks.warehouse.tables.artefacts import Kept
 
 if TYPE_CHECKING:
     from llmser_tasks.evaluation.side_by_side import Cell, Row
@@ -48,9 +48,9 @@ def compare(runs: Sequence[str], protocol: str, groups: Sequence[str], reference
     level of these, and p as well, a metric a line.
     """
     refuse_unreadable(form)
-    with settings.kept_database() as url:
+    with environment.kept_database() as url:
         kept = [
-            Kept.of(url, row, settings.workspace())
+            Kept.of(url, row, environment.workspace())
             for row in {row.run_id: row for row in (announced(url, run) for run in runs)}.values()
         ]
     from llmser_tasks.evaluation.side_by_side import compare_runs

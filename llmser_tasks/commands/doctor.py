@@ -15,10 +15,10 @@ from urllib.parse import urlsplit
 
 import click
 
-from llmser_tasks import settings
-from llmser_tasks.console import echo
-from llmser_tasks.errors import LlmserError
-from llmser_tasks.workspace import DAMAGED
+from llmser_tasks.core import environment
+from llmser_tasks.core.console import echo
+from llmser_tasks.core.errors import LlmserError
+from llmser_tasks.core.workspace import DAMAGED
 
 if TYPE_CHECKING:
     from llmser_tasks.llm.endpoint import Endpoint
@@ -98,8 +98,8 @@ def device() -> Iterator[Finding]:
 
 
 def encoder() -> Iterator[Finding]:
-    from llmser_tasks.config import RunConfig
-    from llmser_tasks.encoder import Encoder
+    from llmser_tasks.core.config import RunConfig
+    from llmser_tasks.texts.encoder import Encoder
 
     name = RunConfig().reliability.encoder
     opened = Encoder.open(name)
@@ -107,7 +107,7 @@ def encoder() -> Iterator[Finding]:
 
 
 def disk() -> Iterator[Finding]:
-    for folder in dict.fromkeys([settings.home(), settings.workspace().root]):
+    for folder in dict.fromkeys([environment.home(), environment.workspace().root]):
         there = next(p for p in (folder, *folder.parents) if p.exists())
         free = shutil.disk_usage(there).free / 2**30
         if not os.access(there, os.W_OK):
@@ -120,7 +120,7 @@ def disk() -> Iterator[Finding]:
 
 def artefacts() -> Iterator[Finding]:
     """Every byte of every finished artefact is compared with its manifest."""
-    store = settings.workspace()
+    store = environment.workspace()
     count = 0
     for path, wrong in store.damage():
         count += 1
@@ -146,14 +146,14 @@ def ports() -> Iterator[Finding]:
 def postgres() -> Iterator[Finding]:
     from sqlalchemy import text
 
-    from llmser_tasks.warehouse import embedded
+    from llmser_tasks.postgres import embedded
     from llmser_tasks.warehouse.engine import transaction, where
 
     url = os.environ.get("LLMSER_DATABASE_URL")
     if not url:
-        server = embedded.running(settings.home())
+        server = embedded.running(environment.home())
         if server is None:
-            yield Finding(f"embedded {embedded.version(settings.home())}, not running: started when it is needed")
+            yield Finding(f"embedded {embedded.version(environment.home())}, not running: started when it is needed")
             return
         url = server.url
     with transaction(url) as connection:
@@ -168,7 +168,7 @@ def llm() -> Iterator[Finding]:
     from llmser_tasks.llm.endpoint import RANKER, Endpoint
     from llmser_tasks.services import stack
 
-    here = stack.attached(settings.home())
+    here = stack.attached(environment.home())
     if ranker := os.environ.get("LLMSER_RANKER_URL") or (here.addresses.ranker if here else None):
         key = os.environ.get("LLMSER_RANKER_KEY") or (here.ranker_key if here else None)
         yield _asked(Endpoint.from_mapping(RANKER, ranker, key, {}))
@@ -207,9 +207,9 @@ def airflow() -> Iterator[Finding]:
     from llmser_tasks.services import airflow_api, stack
 
     version = importlib.metadata.version("apache-airflow")
-    here = stack.attached(settings.home())
+    here = stack.attached(environment.home())
     if here is None:
-        waiting_for = stack.starting(settings.home())
+        waiting_for = stack.starting(environment.home())
         how = f"starting: waiting for {waiting_for}" if waiting_for else "not running: `llmser up` starts it"
         yield Finding(f"{version}, {how}")
         return

@@ -7,11 +7,11 @@ from typing import Any
 
 import click
 
-from llmser_tasks import settings
 from llmser_tasks.commands.formats import FORMATS
 from llmser_tasks.commands.options import given, of_settings
 from llmser_tasks.commands.show import format_option, opened, refuse_unreadable
 from llmser_tasks.commands.terminal import log_to, stderr
+from llmser_tasks.core import environment
 from llmser_tasks.warehouse.queries import Rows
 
 TEXT, WHOLE, FLOAT = 25, 23, 701  # Postgres' type numbers
@@ -34,14 +34,14 @@ def estimate(ctx: click.Context, /, form: str, **options: Any) -> None:
     """
     refuse_unreadable(form)
     values = given(ctx, options)
-    config = settings.configuration(values)
+    config = environment.configuration(values)
     console = stderr()
     log_to(console)
-    with settings.database() as url:
-        from llmser_tasks import estimate as estimates
-        from llmser_tasks import pipeline
+    with environment.database() as url:
+        from llmser_tasks.runs import estimate as estimates
+        from llmser_tasks.runs import pipeline
 
-        workspace = settings.workspace()
+        workspace = environment.workspace()
         endpoint = pipeline.configured_endpoint(config.llm.endpoint)
         found = estimates.before_training(workspace, config, endpoint=endpoint, database_url=url)
     if endpoint.cost(1, 1) is None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, BinaryIO
 
-from llmser_tasks.printable import printable
+from llmser_tasks.core.printable import printable
 from llmser_tasks.warehouse.queries import Rows
 
 LOOK_AHEAD = 200  # rows that decide on the widths of a table's columns

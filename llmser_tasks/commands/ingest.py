@@ -6,10 +6,10 @@ from typing import Any
 
 import click
 
-from llmser_tasks import settings
 from llmser_tasks.commands.options import given, of_settings
 from llmser_tasks.commands.terminal import log_to, shown, stderr
-from llmser_tasks.console import echo
+from llmser_tasks.core import environment
+from llmser_tasks.core.console import echo
 
 
 @click.command()
@@ -20,12 +20,12 @@ def ingest(ctx: click.Context, /, **options: Any) -> None:
     from llmser_tasks.ingest import ingest as read
     from llmser_tasks.ingest import report
 
-    dataset = settings.configuration(given(ctx, options)).dataset
-    workspace = settings.claimed(settings.workspace())
+    dataset = environment.configuration(given(ctx, options)).dataset
+    workspace = environment.claimed(environment.workspace())
     console = stderr()
     log_to(console)
     with shown(console, f"Reading {dataset.name}") as progress:
-        artefact = read(workspace, dataset, progress, inbox=settings.inbox())
+        artefact = read(workspace, dataset, progress, inbox=environment.inbox())
     facts = workspace.summary(artefact)
     unchanged = "; unchanged" if artefact.unchanged else ""
     console.print(f"{report.line(dataset.name, facts)}{unchanged}.", markup=False)

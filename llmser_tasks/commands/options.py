@@ -7,9 +7,9 @@ from typing import Any, TypeVar
 
 import click
 
-from llmser_tasks import config, settings
-from llmser_tasks.config import Parameter
-from llmser_tasks.places import is_folder, path_of
+from llmser_tasks.core import config, environment
+from llmser_tasks.core.config import Parameter
+from llmser_tasks.core.places import is_folder, path_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 PATHS = ("reviews", "items")  # relative to where the user stands, who may not stand where the run runs
@@ -69,13 +69,13 @@ def given(ctx: click.Context, values: Mapping[str, Any]) -> dict[str, Any]:
             chosen[name] = [item for part in value for item in part]
         elif (name in PATHS and value) or (name == "encoder" and is_folder(value)):
             chosen[name] = str(path_of(name, value).absolute())
-    return {**settings.preset(values["preset"]), **chosen} if values.get("preset") else chosen
+    return {**environment.preset(values["preset"]), **chosen} if values.get("preset") else chosen
 
 
 def as_arguments(flat: Mapping[str, Any]) -> list[str]:
     """The options that give a run these settings: those that the dataset's file does not bring by itself."""
     dataset = {"dataset": flat["dataset"]}
-    usual = config.to_flat(settings.configuration(dataset))
+    usual = config.to_flat(environment.configuration(dataset))
     other = dataset | {name: value for name, value in flat.items() if usual.get(name) != value}
     arguments = []
     for name, value in other.items():
@@ -91,7 +91,7 @@ def as_arguments(flat: Mapping[str, Any]) -> list[str]:
 def _preset(command: F) -> F:
     return click.option(
         "--preset",
-        type=click.Choice(settings.preset_names()),
+        type=click.Choice(environment.preset_names()),
         help="Settings that belong together; what else you pass stands over them. released: the released LLMSeR code's"
         " protocol (max_length 200, bce with 1 negative, patience 20, seeds 42, 43 and 44, 100 uniform negatives"
         " beside full ranking), on the paper's model.",

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import click
 
-from llmser_tasks import settings
 from llmser_tasks.commands.formats import FORMATS
 from llmser_tasks.commands.show import announced, format_option, opened, refuse_unreadable
-from llmser_tasks.console import echo
-from llmser_tasks.warehouse.publications import Publication
+from llmser_tasks.core import environment
+from llmser_tasks.core.console import echo
+from llmser_tasks.warehouse.tables.publications import Publication
 
 
 @click.command()
@@ -16,10 +16,10 @@ from llmser_tasks.warehouse.publications import Publication
 @format_option
 def published(dataset: str | None, form: str) -> None:
     """List what readers were given of DATASET (of every dataset), the newest first; * is what they have now."""
-    from llmser_tasks.warehouse import publications
+    from llmser_tasks.warehouse.tables import publications
 
     refuse_unreadable(form)
-    with settings.kept_database() as url, publications.listed(url, dataset) as found, opened(None) as out:
+    with environment.kept_database() as url, publications.listed(url, dataset) as found, opened(None) as out:
         FORMATS[form](found, out)
 
 
@@ -27,9 +27,9 @@ def published(dataset: str | None, form: str) -> None:
 @click.argument("run")
 def publish(run: str) -> None:
     """Give readers the results of RUN (its id, or `latest`), whatever the gate said."""
-    from llmser_tasks.warehouse import publications
+    from llmser_tasks.warehouse.tables import publications
 
-    with settings.kept_database() as url:
+    with environment.kept_database() as url:
         _tell(publications.publish(url, announced(url, run).run_id))
 
 
@@ -38,9 +38,9 @@ def publish(run: str) -> None:
 @click.option("--to", help="Run to go back to. Default: the one that was published before the current one.")
 def rollback(dataset: str, to: str | None) -> None:
     """Give readers of DATASET an earlier run again. Repeated, it goes further back."""
-    from llmser_tasks.warehouse import publications
+    from llmser_tasks.warehouse.tables import publications
 
-    with settings.kept_database() as url:
+    with environment.kept_database() as url:
         _tell(publications.rollback(url, dataset, to))
 
 

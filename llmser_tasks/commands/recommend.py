@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from llmser_tasks import settings
 from llmser_tasks.commands.formats import readable
 from llmser_tasks.commands.show import announced, format_option, refuse_unreadable, to_stdout
-from llmser_tasks.console import echo
+from llmser_tasks.core import environment
+from llmser_tasks.core.console import echo
 from llmser_tasks.serving import TRAINED, artefact_name
-from llmser_tasks.warehouse.artefacts import Kept
 from llmser_tasks.warehouse.queries import Rows
+from llmser_tasks.warehouse.tables.artefacts import Kept
 
 if TYPE_CHECKING:
-    from llmser_tasks.augmentation.catalogue import Catalogue
-    from llmser_tasks.serving.histories import Given
+    from llmser_tasks.sequences.catalogue import Catalogue
+    from llmser_tasks.serving.given import Given
     from llmser_tasks.serving.titles import Match
 
 COLUMNS = {"user_id": 25, "rank": 23, "item_id": 25, "title": 25, "score": 701}  # name → Postgres' type number
@@ -52,13 +52,13 @@ def recommend(
     for the most similar, and what was taken is told. What a history holds is not recommended again.
     """
     from llmser_tasks import recommenders
-    from llmser_tasks.augmentation.catalogue import Catalogue
-    from llmser_tasks.serving.histories import resolve
+    from llmser_tasks.sequences.catalogue import Catalogue
+    from llmser_tasks.serving.given import resolve
 
     refuse_unreadable(form)
     given = _given(histories, titles, file)
-    with settings.kept_database() as url:
-        kept = Kept.of(url, announced(url, run), settings.workspace())
+    with environment.kept_database() as url:
+        kept = Kept.of(url, announced(url, run), environment.workspace())
     catalogue = Catalogue.read(kept.folder("catalogue"))
     wanted = resolve(given, catalogue, _say)
     trained = recommenders.load(kept.folder(artefact_name(kept, model)))
@@ -68,7 +68,7 @@ def recommend(
 
 
 def _given(histories: Sequence[str], titles: Sequence[str], file: Path | None) -> list[Given]:
-    from llmser_tasks.serving.histories import Given, read_histories
+    from llmser_tasks.serving.given import Given, read_histories
 
     given = [
         Given(str(number), [name.strip() for name in history.split(",") if name.strip()], "item_ids")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
-from llmser_tasks import settings
 from llmser_tasks.commands.terminal import log_to, stderr, steps_shown
-from llmser_tasks.console import echo
+from llmser_tasks.core import environment
+from llmser_tasks.core.console import echo
 
 
 @click.command()
@@ -20,17 +20,17 @@ def refresh(dataset: str, run_id: str | None) -> None:
     """
     console = stderr()
     log_to(console)
-    with settings.kept_database() as url:
-        from llmser_tasks import arrivals, pipeline
+    with environment.kept_database() as url:
+        from llmser_tasks.runs import arrivals, pipeline
         from llmser_tasks.services import results
-        from llmser_tasks.warehouse import runs
+        from llmser_tasks.warehouse.tables import runs
 
         values = arrivals.values(url, dataset)
         run_id = arrivals.new_run_id(dataset) if run_id is None else run_id
         runs.usable(url, run_id)
         console.print(f"Run {run_id}", markup=False)
         with steps_shown(console, url, run_id):
-            pipeline.run_all(values, run_id=run_id, workspace=settings.workspace(), database_url=url)
+            pipeline.run_all(values, run_id=run_id, workspace=environment.workspace(), database_url=url)
         results.show(url, run_id, console)
         console.print(runs.load(url, run_id).unpublished or f"Readers of {dataset} have it.", markup=False)
     echo(run_id)

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 
 import click
 
-from llmser_tasks import settings
 from llmser_tasks.commands.options import as_arguments
 from llmser_tasks.commands.terminal import stderr
-from llmser_tasks.console import echo
-from llmser_tasks.errors import InputError
-from llmser_tasks.kinds import QUESTION_STEPS
+from llmser_tasks.core import environment
+from llmser_tasks.core.console import echo
+from llmser_tasks.core.errors import InputError
+from llmser_tasks.core.kinds import QUESTION_STEPS
 
 wait_option = click.option("--wait", is_flag=True, help="Follow the run to its end; exit code 1 if it fails.")
 
@@ -28,11 +28,11 @@ def rerun_failed(run: str, wait: bool) -> None:
     has an answer is not asked again.
     """
     from llmser_tasks.services import airflow_api, local
-    from llmser_tasks.warehouse import acceptance
+    from llmser_tasks.warehouse.tables import acceptance
 
-    with settings.kept_database() as url:
+    with environment.kept_database() as url:
         run_id = _run_id(url, run)
-        with local.airflow_of(settings.home(), run_id, stderr()) as airflow:
+        with local.airflow_of(environment.home(), run_id, stderr()) as airflow:
             if airflow is None:
                 raise InputError(_how_to_go_on(url, run_id))
             here, client = airflow
@@ -59,11 +59,11 @@ def accept(run: str, revoke: bool, wait: bool) -> None:
     they are stands in the run's batches and in its report. Batches that fail later are not accepted with them.
     """
     from llmser_tasks.services import airflow_api, local
-    from llmser_tasks.warehouse import acceptance
+    from llmser_tasks.warehouse.tables import acceptance
 
-    with settings.kept_database() as url:
+    with environment.kept_database() as url:
         run_id = _run_id(url, run)
-        with local.airflow_of(settings.home(), run_id, stderr()) as airflow:
+        with local.airflow_of(environment.home(), run_id, stderr()) as airflow:
             if revoke:
                 parts = acceptance.revoke(url, run_id)
             else:
@@ -82,7 +82,7 @@ def accept(run: str, revoke: bool, wait: bool) -> None:
 
 
 def _run_id(url: str, run: str) -> str:
-    from llmser_tasks.warehouse import runs
+    from llmser_tasks.warehouse.tables import runs
 
     return runs.latest(url).run_id if run == "latest" else run
 
@@ -93,7 +93,7 @@ def _asking(tasks: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
 
 def _how_to_go_on(url: str, run_id: str) -> str:
     """For a run that the services that are up, if any are, do not know."""
-    from llmser_tasks.warehouse import runs
+    from llmser_tasks.warehouse.tables import runs
 
     command = shlex.join(["llmser", "run", "--run-id", run_id, *as_arguments(runs.load(url, run_id).settings)])
     return (

@@ -6,10 +6,10 @@ from typing import Any
 
 import click
 
-from llmser_tasks import settings
 from llmser_tasks.commands.options import given, of_settings
 from llmser_tasks.commands.terminal import log_to, stderr, steps_shown
-from llmser_tasks.console import echo
+from llmser_tasks.core import environment
+from llmser_tasks.core.console import echo
 
 
 @click.command()
@@ -22,19 +22,19 @@ def run(ctx: click.Context, /, run_id: str | None, **options: Any) -> None:
     Steps whose inputs, settings and code are unchanged are skipped; an interrupted run continues where it was.
     """
     values = given(ctx, options)
-    settings.configuration(values)  # a setting that cannot be used is told before anything starts
+    environment.configuration(values)  # a setting that cannot be used is told before anything starts
     console = stderr()
     log_to(console)
-    with settings.database() as url:
-        from llmser_tasks import pipeline
+    with environment.database() as url:
+        from llmser_tasks.runs import pipeline
         from llmser_tasks.services import results
-        from llmser_tasks.warehouse import runs
+        from llmser_tasks.warehouse.tables import runs
 
         run_id = pipeline.new_run_id(values) if run_id is None else run_id
         runs.usable(url, run_id)
         console.print(f"Run {run_id}", markup=False)
         with steps_shown(console, url, run_id):
-            pipeline.run_all(values, run_id=run_id, workspace=settings.workspace(), database_url=url)
+            pipeline.run_all(values, run_id=run_id, workspace=environment.workspace(), database_url=url)
         results.show(url, run_id, console)
     console.print(f"More: llmser show {run_id} metrics; llmser export {run_id} report -o report.html", markup=False)
     echo(run_id)

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import click
 
-from llmser_tasks import settings
 from llmser_tasks.commands.terminal import shown, stderr
-from llmser_tasks.console import echo
-from llmser_tasks.kinds import DUMP_FORMATS
-from llmser_tasks.private import handed_out
+from llmser_tasks.core import environment
+from llmser_tasks.core.console import echo
+from llmser_tasks.core.kinds import DUMP_FORMATS
+from llmser_tasks.core.private import handed_out
 
 
 @click.command()
@@ -32,7 +32,7 @@ def sample(users: int, items: int | None, seed: int, source: str, output: Path |
     """
     from llmser_tasks.sample import write_sample
 
-    folder = (output or settings.home() / "sample" / source).absolute()
+    folder = (output or environment.home() / "sample" / source).absolute()
     console = stderr()
     handing = handed_out() if output else nullcontext()
     with handing, shown(console, "Writing the sample") as progress:

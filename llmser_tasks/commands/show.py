@@ -13,16 +13,17 @@ from typing import Any, BinaryIO
 import click
 from typing_extensions import override
 
-from llmser_tasks import settings
 from llmser_tasks.commands.formats import FORMATS
-from llmser_tasks.console import echo, rows_out
-from llmser_tasks.errors import InputError, StorageError
-from llmser_tasks.names import CONDITIONAL, INTERVALS
-from llmser_tasks.private import handed_out
+from llmser_tasks.core import environment
+from llmser_tasks.core.console import echo, rows_out
+from llmser_tasks.core.errors import InputError, StorageError
+from llmser_tasks.core.names import CONDITIONAL, INTERVALS
+from llmser_tasks.core.private import handed_out
 from llmser_tasks.serving import TRAINED
-from llmser_tasks.warehouse import acceptance, queries, runs
+from llmser_tasks.warehouse import queries
 from llmser_tasks.warehouse.queries import Rows
-from llmser_tasks.warehouse.runs import RunRow
+from llmser_tasks.warehouse.tables import acceptance, runs
+from llmser_tasks.warehouse.tables.runs import RunRow
 
 WHAT = [*queries.QUERIES, "report"]
 SUFFIXES = {".csv": "csv", ".json": "json", ".parquet": "parquet", ".pq": "parquet", ".txt": "table"}
@@ -81,7 +82,7 @@ def _write(run: str, what: str, form: str, output: Path | None, force: bool = Fa
         refuse_unreadable(form)
     refuse_overwriting(output, force)
     told = "."
-    with settings.kept_database() as url:
+    with environment.kept_database() as url:
         run_id = ""
         if what != "runs":
             run_id = announced(url, run).run_id
@@ -103,10 +104,10 @@ def _write(run: str, what: str, form: str, output: Path | None, force: bool = Fa
 
 def _write_model(run: str, model: str, folder: Path) -> None:
     from llmser_tasks.serving.export import export_model
-    from llmser_tasks.warehouse.artefacts import Kept
+    from llmser_tasks.warehouse.tables.artefacts import Kept
 
-    with settings.kept_database() as url:
-        export_model(Kept.of(url, announced(url, run), settings.workspace()), model, folder)
+    with environment.kept_database() as url:
+        export_model(Kept.of(url, announced(url, run), environment.workspace()), model, folder)
     echo(f"Wrote {folder}; how to load it stands in the README.", err=True)
 
 

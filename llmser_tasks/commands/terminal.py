@@ -17,10 +17,10 @@ from rich.table import Table
 from rich.text import Text
 from typing_extensions import override
 
-from llmser_tasks.errors import StorageError
-from llmser_tasks.printable import printable_lines
-from llmser_tasks.progress import Progress
-from llmser_tasks.warehouse.steps import describe, duration
+from llmser_tasks.core.errors import StorageError
+from llmser_tasks.core.printable import printable_lines
+from llmser_tasks.core.progress import Progress
+from llmser_tasks.warehouse.tables.steps import describe, duration
 
 LOOK_EVERY_S = 1.0
 LINE_EVERY_S = 15.0

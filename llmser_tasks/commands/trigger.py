@@ -6,10 +6,10 @@ from typing import Any
 
 import click
 
-from llmser_tasks import settings
 from llmser_tasks.commands.options import given, of_settings
 from llmser_tasks.commands.terminal import stderr
-from llmser_tasks.console import echo
+from llmser_tasks.core import environment
+from llmser_tasks.core.console import echo
 
 
 @click.command()
@@ -20,10 +20,10 @@ from llmser_tasks.console import echo
 def trigger(ctx: click.Context, /, run_id: str | None, wait: bool, **options: Any) -> None:
     """Start a run on the Airflow that `llmser up` started; its id goes to stdout."""
     from llmser_tasks.services import local
-    from llmser_tasks.warehouse import runs
+    from llmser_tasks.warehouse.tables import runs
 
     if run_id is not None:
         runs.check_id(run_id)
     values = given(ctx, options)
-    settings.configuration(values)  # a setting that cannot be used is told here and now
-    echo(local.trigger(settings.home(), values, wait=wait, console=stderr(), run_id=run_id))
+    environment.configuration(values)  # a setting that cannot be used is told here and now
+    echo(local.trigger(environment.home(), values, wait=wait, console=stderr(), run_id=run_id))

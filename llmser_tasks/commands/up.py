@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
-from llmser_tasks import settings
 from llmser_tasks.commands.terminal import stderr
-from llmser_tasks.console import echo
+from llmser_tasks.core import environment
+from llmser_tasks.core.console import echo
 
 
 @click.command()
@@ -14,7 +14,7 @@ def up() -> None:
     """Start Postgres, the embedding ranker and Airflow on this machine's loopback, until Ctrl-C or `llmser down`."""
     from llmser_tasks.services import local
 
-    local.up(settings.home(), stderr())
+    local.up(environment.home(), stderr())
 
 
 @click.command()
@@ -22,5 +22,5 @@ def down() -> None:
     """Stop what `llmser up` started, also after it was killed."""
     from llmser_tasks.services import local
 
-    stopped = local.down(settings.home())
-    echo("Stopped." if stopped else f"Nothing ran for {settings.home()}.", err=True)
+    stopped = local.down(environment.home())
+    echo("Stopped." if stopped else f"Nothing ran for {environment.home()}.", err=True)

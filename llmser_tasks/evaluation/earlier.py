@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 from sqlalchemy import text
 
-from llmser_tasks.errors import LlmserError
+from llmser_tasks.core.errors import LlmserError
+from llmser_tasks.core.workspace import Workspace
 from llmser_tasks.evaluation.protocols import FULL
 from llmser_tasks.evaluation.side_by_side import compare_runs
 from llmser_tasks.evaluation.significance import PairedTest, judged
-from llmser_tasks.warehouse import runs
-from llmser_tasks.warehouse.artefacts import Kept
 from llmser_tasks.warehouse.engine import transaction
-from llmser_tasks.workspace import Workspace
+from llmser_tasks.warehouse.tables import runs
+from llmser_tasks.warehouse.tables.artefacts import Kept
 
 EARLIER_RUNS = 3
 COLUMNS = (

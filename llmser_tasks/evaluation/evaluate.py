@@ -21,19 +21,19 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from llmser_tasks import recommenders
-from llmser_tasks.config import RunConfig
-from llmser_tasks.errors import InputError
+from llmser_tasks.core.config import RunConfig
+from llmser_tasks.core.errors import InputError
+from llmser_tasks.core.kinds import METHODS
+from llmser_tasks.core.progress import Progress, silent
+from llmser_tasks.core.workspace import Artefact, Workspace, write_json
 from llmser_tasks.evaluation.groups import Mask, groups
 from llmser_tasks.evaluation.metrics import METRICS, Floats, Ranks, means, per_user
 from llmser_tasks.evaluation.protocols import FULL, Cases, append, cases, draw_negatives, uniform
 from llmser_tasks.evaluation.significance import PairedTest, judged
-from llmser_tasks.kinds import METHODS
 from llmser_tasks.methods.counting import Counted, Test
-from llmser_tasks.progress import Progress, silent
-from llmser_tasks.recommenders.backbones import module_in
+from llmser_tasks.recommenders.load import module_in
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.sequences.targets import Targets, read_targets
-from llmser_tasks.workspace import Artefact, Workspace, write_json
 
 TRAINED = {name: method.trained for name, method in METHODS.items() if method.trained}  # → artefact
 COUNTERS = [name for name, method in METHODS.items() if not method.trained]

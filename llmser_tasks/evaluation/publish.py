@@ -13,18 +13,18 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from sqlalchemy import Connection, text
 
-from llmser_tasks.augmentation.catalogue import Catalogue
-from llmser_tasks.config import RunConfig
-from llmser_tasks.errors import InputError
+from llmser_tasks.core.config import RunConfig
+from llmser_tasks.core.errors import InputError
+from llmser_tasks.core.workspace import Artefact, Workspace
 from llmser_tasks.evaluation import earlier
 from llmser_tasks.evaluation.evaluate import COMPARISON_ROWS, METRIC_ROWS
 from llmser_tasks.evaluation.examples import examples
 from llmser_tasks.evaluation.report import Report, render
+from llmser_tasks.sequences.catalogue import Catalogue
 from llmser_tasks.sequences.histories import Histories
-from llmser_tasks.warehouse import publications, runs
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.rows import replace_rows
-from llmser_tasks.workspace import Artefact, Workspace
+from llmser_tasks.warehouse.tables import publications, runs
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ def publish(
     config: RunConfig,
 ) -> tuple[dict[str, int], publications.KeptBack | None]:
     """Replace the run's metrics, comparisons, recommendations and report, mark the run as succeeded, and give it to the
-    readers, unless something speaks against it (`warehouse.publications`).
+    readers, unless something speaks against it (`warehouse.tables.publications`).
 
     Killed at any moment, it leaves what was there before; run again, it doubles nothing.
 

@@ -14,15 +14,15 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 
 from llmser_tasks import __version__
-from llmser_tasks.config import RunConfig, parameters, to_flat
+from llmser_tasks.core.config import RunConfig, parameters, to_flat
+from llmser_tasks.core.kinds import BACKBONES, METHODS, QUESTION_STEPS, reported
+from llmser_tasks.core.names import CONDITIONAL, INTERVALS, ONE_SEED
 from llmser_tasks.evaluation import figures
 from llmser_tasks.evaluation.examples import Example
 from llmser_tasks.evaluation.metrics import METRICS
 from llmser_tasks.evaluation.protocols import FULL, uniform
 from llmser_tasks.evaluation.significance import in_percent, verdict
 from llmser_tasks.ingest.report import FEW_TITLES
-from llmser_tasks.kinds import BACKBONES, METHODS, QUESTION_STEPS, reported
-from llmser_tasks.names import CONDITIONAL, INTERVALS, ONE_SEED
 
 MODELS = {name: method.heading for name, method in reported().items()}
 TILES = {"all": "All users", "tail users": "Tail users", "head users": "Head users", "tail items": "Tail items"}

@@ -15,17 +15,17 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from llmser_tasks.augmentation.catalogue import Catalogue
-from llmser_tasks.config import parameters
-from llmser_tasks.errors import InputError
+from llmser_tasks.core.config import parameters
+from llmser_tasks.core.errors import InputError
+from llmser_tasks.core.kinds import METHODS
 from llmser_tasks.evaluation.groups import Mask, groups
 from llmser_tasks.evaluation.metrics import METRICS, Ranks, per_user
 from llmser_tasks.evaluation.protocols import Cases, cases
 from llmser_tasks.evaluation.significance import PairedTest, judged
-from llmser_tasks.kinds import METHODS
+from llmser_tasks.sequences.catalogue import Catalogue
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.sequences.targets import read_targets
-from llmser_tasks.warehouse.artefacts import Kept
+from llmser_tasks.warehouse.tables.artefacts import Kept
 
 SHOWN = ("all", "tail users", "head users")
 # Settings that change no figure, or stand in columns of their own.

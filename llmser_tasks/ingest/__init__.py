@@ -34,17 +34,17 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
-from llmser_tasks.config import Dataset, digest
-from llmser_tasks.errors import InputError
+from llmser_tasks.core.config import Dataset, digest
+from llmser_tasks.core.errors import InputError
+from llmser_tasks.core.kinds import DUMP_FORMATS
+from llmser_tasks.core.places import path_of
+from llmser_tasks.core.printable import printable
+from llmser_tasks.core.progress import Progress, silent
+from llmser_tasks.core.workspace import Artefact, Workspace, write_json
 from llmser_tasks.ingest import dumps, filtering, looks, reading, report, writing
 from llmser_tasks.ingest.dumps import Dump, Identity
 from llmser_tasks.ingest.inbox import ITEMS, REVIEWS, at_hand
 from llmser_tasks.ingest.sources import named
-from llmser_tasks.kinds import DUMP_FORMATS
-from llmser_tasks.places import path_of
-from llmser_tasks.printable import printable
-from llmser_tasks.progress import Progress, silent
-from llmser_tasks.workspace import Artefact, Workspace, write_json
 
 __all__ = ["ingest"]
 

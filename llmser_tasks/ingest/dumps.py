@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
-from llmser_tasks.errors import InputError
+from llmser_tasks.core.errors import InputError
+from llmser_tasks.core.progress import Progress
 from llmser_tasks.ingest import looks
-from llmser_tasks.progress import Progress
 
 BLOCK = 1 << 20
 LONGEST_LINE = 16 << 20

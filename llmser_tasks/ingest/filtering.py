@@ -12,8 +12,8 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from llmser_tasks.config import Dataset
-from llmser_tasks.errors import StorageError
+from llmser_tasks.core.config import Dataset
+from llmser_tasks.core.errors import StorageError
 
 MEMORY = "1GB"  # DuckDB's share; more is spilled below the artefact's own folder
 ROWS = 1 << 17  # rows per row group of the final files, whatever batches DuckDB hands out

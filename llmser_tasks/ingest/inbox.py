@@ -17,8 +17,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from llmser_tasks.config import digest
-from llmser_tasks.errors import InputError, StorageError
+from llmser_tasks.core.config import digest
+from llmser_tasks.core.errors import InputError, StorageError
 
 REVIEWS, ITEMS = "", "items"  # folders below the dataset's
 SETTLED_S = 10.0  # since the last change of a file that nobody writes any more

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from llmser_tasks.errors import InputError
+from llmser_tasks.core.errors import InputError
 
 START = 4096  # bytes that tell
 

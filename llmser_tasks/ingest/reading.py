@@ -14,13 +14,13 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from llmser_tasks.errors import InputError
+from llmser_tasks.core.errors import InputError
+from llmser_tasks.core.progress import Progress
 from llmser_tasks.ingest.dumps import TOO_LONG, Dump
 from llmser_tasks.ingest.records import Records
 from llmser_tasks.ingest.source import Source, Unusable
 from llmser_tasks.ingest.sources import advice
 from llmser_tasks.ingest.tables import Broken
-from llmser_tasks.progress import Progress
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from typing import IO, Any, cast
 
 import pyarrow as pa
 
-from llmser_tasks.errors import InputError
+from llmser_tasks.core.errors import InputError
 from llmser_tasks.ingest import arrays, looks, tables
 from llmser_tasks.ingest.dumps import BROKEN, Dump, content, split
 from llmser_tasks.ingest.source import Source

@@ -7,8 +7,8 @@ from typing import Any
 
 import duckdb
 
-from llmser_tasks.config import Dataset
-from llmser_tasks.errors import InputError
+from llmser_tasks.core.config import Dataset
+from llmser_tasks.core.errors import InputError
 from llmser_tasks.ingest.filtering import Counts
 from llmser_tasks.ingest.reading import Read
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from llmser_tasks.text import clean_title
+from llmser_tasks.core.text import clean_title
 
 Review = tuple[str, str, int, float | None]  # user id, item id, milliseconds UTC, rating
 Item = tuple[str, str | None]  # item id, title

@@ -8,8 +8,8 @@ from typing import Any
 
 import orjson
 
+from llmser_tasks.core.kinds import DUMP_FORMATS
 from llmser_tasks.ingest.source import LATEST, Source, Unusable, json_only
-from llmser_tasks.kinds import DUMP_FORMATS
 
 
 def named(name: str) -> Source:

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from llmser_tasks.config import Ties
+from llmser_tasks.core.config import Ties
 from llmser_tasks.ingest.filtering import batches, view
 
 _WITHIN_A_MOMENT: dict[Ties, str] = {

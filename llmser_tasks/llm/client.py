@@ -10,8 +10,6 @@ from typing import Self
 import httpx
 
 from llmser_tasks import __version__
-from llmser_tasks.llm.breaker import Breaker, Stopped
-from llmser_tasks.llm.concurrency import Gate
 from llmser_tasks.llm.dialects import Dialect, request_body
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.errors import (
@@ -25,9 +23,11 @@ from llmser_tasks.llm.errors import (
     classify,
 )
 from llmser_tasks.llm.exchange import exchange
+from llmser_tasks.llm.fleet.breaker import Breaker, Stopped
+from llmser_tasks.llm.fleet.budget import Purse
+from llmser_tasks.llm.fleet.concurrency import Gate
+from llmser_tasks.llm.fleet.ratelimit import PATIENCE_S, Limiter
 from llmser_tasks.llm.prompts import Question
-from llmser_tasks.llm.purse import Purse
-from llmser_tasks.llm.ratelimit import PATIENCE_S, Limiter
 from llmser_tasks.llm.replies import Reply, cut_off, is_lost, read_reply
 from llmser_tasks.llm.search import Search
 from llmser_tasks.llm.transport import transport

@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection, text
 
-from llmser_tasks.errors import StorageError
+from llmser_tasks.core.errors import StorageError
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.errors import FormatRefused, LengthRefused, Refused
 from llmser_tasks.llm.prompts import Question, answer_schema

@@ -12,7 +12,7 @@ from urllib.parse import urlencode, urlsplit
 
 import orjson
 
-from llmser_tasks.errors import InputError
+from llmser_tasks.core.errors import InputError
 from llmser_tasks.llm.extras import check_body, check_header, check_headers, check_query
 
 RANKER = "llmser_ranker"  # name of the embedded endpoint

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from llmser_tasks.errors import LlmserError
+from llmser_tasks.core.errors import LlmserError
+from llmser_tasks.core.text import clean_title
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.server_cases import Case, named_parameters, refused
-from llmser_tasks.text import clean_title
 
 MOST_PARTS = 500  # of an error body that are looked at
 LONGEST_WORDING = 4000  # characters of what it says

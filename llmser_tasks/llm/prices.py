@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from llmser_tasks.errors import InputError
+from llmser_tasks.core.errors import InputError
 from llmser_tasks.llm.endpoint import Endpoint
 
 FILE = "prices.json"

@@ -15,8 +15,8 @@ from typing import Any
 
 import orjson
 
-from llmser_tasks.errors import InputError
-from llmser_tasks.text import clean_title
+from llmser_tasks.core.errors import InputError
+from llmser_tasks.core.text import clean_title
 
 MOST_CHOICES = 99  # ids have two digits; a fixed width is what makes a truncated id recognisable
 UNTITLED = "(untitled)"

@@ -9,13 +9,13 @@ from typing import Any
 
 import orjson
 
+from llmser_tasks.core.text import clean_title
 from llmser_tasks.llm.answers import parse
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.errors import CutOff, NoAnswer, Unavailable, classify, unanswered
 from llmser_tasks.llm.prompts import Question
 from llmser_tasks.llm.server_cases import Case, finished, is_cut_off
 from llmser_tasks.llm.thinking import aloud, is_answer
-from llmser_tasks.text import clean_title
 
 _THOUGHTS = {"thinking", "reasoning", "reasoning_text", "redacted_thinking"}  # parts of a content that are no answer
 

@@ -10,7 +10,6 @@ import asyncio
 from dataclasses import replace
 from math import isqrt
 
-from llmser_tasks.llm.breaker import Breaker
 from llmser_tasks.llm.dialects import FIRST_ROOM, MORE_ROOM, MOST_ROOM, Dialect, known, note, place_of
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.errors import (
@@ -24,6 +23,7 @@ from llmser_tasks.llm.errors import (
     PromptTooLong,
     Refused,
 )
+from llmser_tasks.llm.fleet.breaker import Breaker
 from llmser_tasks.llm.prompts import Question
 from llmser_tasks.llm.replies import Reply
 

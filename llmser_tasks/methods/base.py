@@ -6,14 +6,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from llmser_tasks import config, recommenders
-from llmser_tasks.augmentation import warm
-from llmser_tasks.augmentation.warm import Start
-from llmser_tasks.kinds import Method
+from llmser_tasks import recommenders
+from llmser_tasks.core import config
+from llmser_tasks.core.kinds import Method
+from llmser_tasks.core.progress import Progress, silent
+from llmser_tasks.core.workspace import Artefact, Workspace
+from llmser_tasks.methods import warm
 from llmser_tasks.methods.training import produce, watch
-from llmser_tasks.progress import Progress, silent
+from llmser_tasks.methods.warm import Start
 from llmser_tasks.sequences.histories import Histories
-from llmser_tasks.workspace import Artefact, Workspace
 
 DECLARED = Method(title="base", place=3, colour="base", trained="base")
 

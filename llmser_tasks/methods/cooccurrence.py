@@ -8,9 +8,9 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from llmser_tasks.kinds import Method
+from llmser_tasks.core.kinds import Method
+from llmser_tasks.core.progress import Progress, silent
 from llmser_tasks.methods.counting import Counted, Ints, Test, distinct
-from llmser_tasks.progress import Progress, silent
 from llmser_tasks.sequences.histories import Histories
 
 DECLARED = Method(title="co-occurrence", place=2, colour="counted")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from llmser_tasks.kinds import Method
+from llmser_tasks.core.kinds import Method
+from llmser_tasks.core.progress import Progress, silent
 from llmser_tasks.methods.counting import Counted, Ints, Test, distinct
-from llmser_tasks.progress import Progress, silent
 from llmser_tasks.sequences.histories import Histories
 
 DECLARED = Method(title="popularity", place=1, charted=False, colour="fourth")

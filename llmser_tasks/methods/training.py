@@ -6,14 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from llmser_tasks import config
-from llmser_tasks.augmentation import warm
-from llmser_tasks.augmentation.warm import Start
+from llmser_tasks.core import config
+from llmser_tasks.core.workspace import Artefact, Workspace
+from llmser_tasks.methods import warm
+from llmser_tasks.methods.warm import Start
 from llmser_tasks.recommenders import Watch
 from llmser_tasks.sequences.changes import Former, may_go_on
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.sequences.targets import read_targets
-from llmser_tasks.workspace import Artefact, Workspace
 
 
 def earlier(

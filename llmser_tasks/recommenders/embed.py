@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from llmser_tasks.recommenders import devices
-from llmser_tasks.recommenders import token_loops as loops
-from llmser_tasks.recommenders.compiled import array
-from llmser_tasks.recommenders.dropout import Dropout, limits, new_key
+from llmser_tasks.recommenders.kernels import token_loops as loops
+from llmser_tasks.recommenders.kernels.compiled import array
+from llmser_tasks.recommenders.kernels.dropout import Dropout, limits, new_key
 
 
 def embed(table: Tensor, rows: Tensor, positions: Tensor, places: Tensor, dropout: Dropout) -> Tensor:

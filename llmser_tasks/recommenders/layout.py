@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from llmser_tasks.recommenders import devices
-from llmser_tasks.recommenders.batches import length_groups
+from llmser_tasks.recommenders.loop.minibatches import length_groups
 from llmser_tasks.sequences.histories import ranges
 
 SHORT = 64  # tokens of a row up to which, on a CPU, loops over rows beat products of matrices and their copies

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from llmser_tasks.config import Recommender
+from llmser_tasks.core.config import Recommender
 from llmser_tasks.recommenders.layout import Layout
 
 

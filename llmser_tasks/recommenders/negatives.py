@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from llmser_tasks.config import Recommender
+from llmser_tasks.core.config import Recommender
 from llmser_tasks.recommenders import devices
-from llmser_tasks.recommenders.compiled import Floats, Ints, array, compiled
+from llmser_tasks.recommenders.kernels.compiled import Floats, Ints, array, compiled
 from llmser_tasks.sequences.histories import Histories
 
 

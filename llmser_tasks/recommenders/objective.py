@@ -11,11 +11,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from llmser_tasks.config import Recommender
-from llmser_tasks.errors import InputError
-from llmser_tasks.recommenders.batches import Sequences
-from llmser_tasks.recommenders.gather import pick, pick_distinct
+from llmser_tasks.core.config import Recommender
+from llmser_tasks.core.errors import InputError
+from llmser_tasks.recommenders.kernels.gather import pick, pick_distinct
 from llmser_tasks.recommenders.layout import Layout
+from llmser_tasks.recommenders.loop.minibatches import Sequences
 from llmser_tasks.recommenders.losses import LossFunction, make_loss, make_sampler
 from llmser_tasks.recommenders.model import Model
 from llmser_tasks.recommenders.negatives import Negatives, Sampler

@@ -9,11 +9,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from llmser_tasks.progress import Progress, silent
+from llmser_tasks.core.progress import Progress, silent
 from llmser_tasks.recommenders import devices
-from llmser_tasks.recommenders.batches import Sequences
+from llmser_tasks.recommenders.loop.minibatches import Sequences
+from llmser_tasks.recommenders.loop.threads import pinned_threads
 from llmser_tasks.recommenders.model import Model
-from llmser_tasks.recommenders.threads import pinned_threads
 from llmser_tasks.sequences.histories import Histories
 
 SCORES = 1 << 21  # floats gathered at once for sampled ranks: 8 MB stay in cache

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from llmser_tasks.errors import InputError, StorageError
-from llmser_tasks.progress import Progress, silent
-from llmser_tasks.sample import catalogue
+from llmser_tasks.core.errors import InputError, StorageError
+from llmser_tasks.core.progress import Progress, silent
+from llmser_tasks.sample import shop
 from llmser_tasks.sample.formats import FORMATS, Format, Interaction
 from llmser_tasks.sample.world import World, build, careers
 
@@ -79,7 +79,7 @@ def write_sample(
             encoding="utf-8",
         )
         with _gzip(files.items) as lines:
-            for line in catalogue.lines(world, style, seed):
+            for line in shop.lines(world, style, seed):
                 lines.write(line + b"\n")
         with _gzip(files.reviews) as lines:
             for first in range(0, users, GROUP):
@@ -103,7 +103,7 @@ def _reviews(world: World, style: Format, seed: int, first: int, users: int) -> 
         style.review(
             Interaction(
                 user=f"SYN-A{first + user:08d}",
-                item=catalogue.identifier(item),
+                item=shop.identifier(item),
                 seconds=epoch + second,
                 rating=None if without else float(0 if zero_rated else rating),
             )

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from llmser_tasks.config import Dataset
-from llmser_tasks.errors import InputError
-from llmser_tasks.progress import Progress, silent
+from llmser_tasks.core.config import Dataset
+from llmser_tasks.core.errors import InputError
+from llmser_tasks.core.progress import Progress, silent
+from llmser_tasks.core.workspace import Artefact, Workspace
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.sequences.splits import Interactions, Split, leave_one_out, temporal
 from llmser_tasks.sequences.targets import write_targets
-from llmser_tasks.workspace import Artefact, Workspace
 
 PERCENTILE = 0.8  # of n_u: the tail threshold T where the dataset names none
 

@@ -31,11 +31,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from llmser_tasks.config import digest
-from llmser_tasks.progress import Progress, silent
+from llmser_tasks.core.config import digest
+from llmser_tasks.core.progress import Progress, silent
+from llmser_tasks.core.workspace import Artefact, Workspace
 from llmser_tasks.sequences.histories import Histories, Ints
 from llmser_tasks.sequences.targets import read_targets
-from llmser_tasks.workspace import Artefact, Workspace
 
 TAKEN_AWAY = "users, items or interactions of the earlier run are gone"
 

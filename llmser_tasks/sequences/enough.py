@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from llmser_tasks.config import RunConfig
-from llmser_tasks.errors import InputError
-from llmser_tasks.workspace import Artefact, Workspace
+from llmser_tasks.core.config import RunConfig
+from llmser_tasks.core.errors import InputError
+from llmser_tasks.core.workspace import Artefact, Workspace
 
 BRING_MORE = "lower user_core, item_core and min_length, or take a larger dump"
 

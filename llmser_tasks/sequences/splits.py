@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from llmser_tasks.errors import InputError
+from llmser_tasks.core.errors import InputError
 from llmser_tasks.sequences.histories import Histories, Ints
 from llmser_tasks.sequences.targets import Targets
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import click
 
-from llmser_tasks import settings
-from llmser_tasks.console import speak
-from llmser_tasks.errors import LlmserError
-from llmser_tasks.private import keep_private
+from llmser_tasks.core import environment
+from llmser_tasks.core.console import speak
+from llmser_tasks.core.errors import LlmserError
+from llmser_tasks.core.private import keep_private
 from llmser_tasks.services import local
 
 
@@ -17,7 +17,7 @@ def main(wait: bool) -> None:
     """The whole pipeline on synthetic sample dumps, on Airflow, with its figures at the end."""
     keep_private()
     try:
-        local.demo(settings.home(), wait=wait)
+        local.demo(environment.home(), wait=wait)
     except LlmserError as error:
         raise click.ClickException(str(error)) from None
 

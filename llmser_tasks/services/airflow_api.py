@@ -10,7 +10,7 @@ from urllib.parse import quote
 import httpx
 from typing_extensions import override
 
-from llmser_tasks.errors import InputError, StorageError
+from llmser_tasks.core.errors import InputError, StorageError
 
 DAG = "llmser"
 LOGIN = "/auth/token"

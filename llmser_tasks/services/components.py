@@ -19,11 +19,11 @@ import psutil
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from llmser_tasks.errors import LlmserError, StorageError
+from llmser_tasks.core.errors import LlmserError, StorageError
+from llmser_tasks.postgres import embedded
 from llmser_tasks.services import processes, state
 from llmser_tasks.services.processes import COMPONENT, MARKER, Child
 from llmser_tasks.services.state import State
-from llmser_tasks.warehouse import embedded
 from llmser_tasks.warehouse.engine import where
 
 PAUSES_S = (0.0, 1.0, 4.0, 15.0, 60.0)  # before each restart; who ends once more is given up

@@ -16,10 +16,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from llmser_tasks.errors import StorageError
+from llmser_tasks.core.errors import StorageError
 from llmser_tasks.services import airflow_api
 from llmser_tasks.warehouse import queries
-from llmser_tasks.warehouse.steps import describe, duration
+from llmser_tasks.warehouse.tables.steps import describe, duration
 
 TITLES = {  # task → what it does, in the order of the DAG
     "start": "Check the settings",

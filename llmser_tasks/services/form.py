@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from llmser_tasks import config
+from llmser_tasks.core import config
 
 SECTIONS = {
     "dataset": "Filter and split",

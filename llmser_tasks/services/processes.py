@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-from llmser_tasks.private import OTHERS
+from llmser_tasks.core.private import OTHERS
 
 MARKER = "LLMSER_STACK"
 COMPONENT = "LLMSER_COMPONENT"  # in the environment of a component and of all that it starts

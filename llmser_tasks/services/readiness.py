@@ -15,8 +15,8 @@ from importlib.metadata import version
 import httpx
 from sqlalchemy import create_engine, make_url, text
 
-from llmser_tasks.errors import StorageError
-from llmser_tasks.services import airflow_api, environment
+from llmser_tasks.core.errors import StorageError
+from llmser_tasks.services import airflow_api, airflow_settings
 from llmser_tasks.services.airflow_api import Unready
 from llmser_tasks.services.components import ComponentDied, Components
 from llmser_tasks.warehouse.migrations import migrate
@@ -106,8 +106,10 @@ def wait_for_airflow(components: Components, connect: Callable[[], httpx.Client]
             components.watch()
             with _away(patience):
                 if not pools:
-                    airflow_api.ensure_pool(client, "gpu", environment.gpu_slots(), "Trainings at once")
-                    airflow_api.ensure_pool(client, "llm", environment.LLM_SLOTS, "Batches of LLM questions at once")
+                    airflow_api.ensure_pool(client, "gpu", airflow_settings.gpu_slots(), "Trainings at once")
+                    airflow_api.ensure_pool(
+                        client, "llm", airflow_settings.LLM_SLOTS, "Batches of LLM questions at once"
+                    )
                     pools = True
                 beat = airflow_api.health(client)["scheduler"]["latest_scheduler_heartbeat"]
                 if not beat or datetime.fromisoformat(beat) <= since:

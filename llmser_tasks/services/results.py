@@ -8,9 +8,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from llmser_tasks.kinds import METHODS
-from llmser_tasks.names import CONDITIONAL, ONE_SEED
-from llmser_tasks.warehouse import queries, runs
+from llmser_tasks.core.kinds import METHODS
+from llmser_tasks.core.names import CONDITIONAL, ONE_SEED
+from llmser_tasks.warehouse import queries
+from llmser_tasks.warehouse.tables import runs
 
 
 def _rows(database_url: str, what: str, run_id: str) -> list[dict[str, Any]]:

@@ -8,8 +8,8 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmser_tasks.errors import StorageError
-from llmser_tasks.private import read_private, write_private
+from llmser_tasks.core.errors import StorageError
+from llmser_tasks.core.private import read_private, write_private
 
 __all__ = ["Secrets", "load_or_make", "write_private"]
 

@@ -15,15 +15,15 @@ import httpx
 import psutil
 from sqlalchemy import make_url
 
-from llmser_tasks import settings
-from llmser_tasks.errors import StorageError
-from llmser_tasks.private import close_to_strangers
-from llmser_tasks.services import airflow_api, environment, processes, secret_store, state
+from llmser_tasks.core import environment as settings
+from llmser_tasks.core.errors import StorageError
+from llmser_tasks.core.private import close_to_strangers
+from llmser_tasks.postgres import embedded
+from llmser_tasks.services import airflow_api, airflow_settings, processes, secret_store, state
+from llmser_tasks.services.airflow_settings import ADMIN, Addresses
 from llmser_tasks.services.components import ComponentDied, Components, Say
-from llmser_tasks.services.environment import ADMIN, Addresses
 from llmser_tasks.services.readiness import prepare_databases, wait_for_airflow
 from llmser_tasks.services.state import AlreadyRunning, State
-from llmser_tasks.warehouse import embedded
 
 __all__ = ["AlreadyRunning", "ComponentDied", "Say", "Stack", "attached", "awaited", "down", "running", "starting"]
 
@@ -95,7 +95,7 @@ def running(home: Path, say: Say = print) -> Iterator[tuple[Stack, Watch]]:
                 warehouse=warehouse,
             )
             stack = Stack(home, addresses, secrets.admin_password, secrets.ranker_key)
-            variables = environment.build(home, addresses, secrets, now.marker)
+            variables = airflow_settings.build(home, addresses, secrets, now.marker)
             components = Components(replace(now, addresses=addresses), home, _commands(stack), variables, server, say)
             try:
                 components.start("ranker")
@@ -174,7 +174,7 @@ def _commands(stack: Stack) -> dict[str, list[str]]:
     embeddings = str(stack.artefacts / "embeddings")  # shared with the reliability score: a title is embedded once
     bound = "llmser_tasks.services.bound"
     return {
-        "ranker": ["llmser_tasks.llm.ranker", "--port", str(stack.addresses.ranker_port), "--cache", embeddings],
+        "ranker": ["llmser_tasks.ranker.server", "--port", str(stack.addresses.ranker_port), "--cache", embeddings],
         "migrate": ["airflow", "db", "migrate"],
         "api-server": [bound, "airflow", "api-server"],
         "scheduler": ["llmser_tasks.services.preloaded", "scheduler", "--skip-serve-logs"],

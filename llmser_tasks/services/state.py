@@ -13,9 +13,9 @@ from pathlib import Path
 
 import psutil
 
-from llmser_tasks.errors import LlmserError, StorageError
-from llmser_tasks.private import write_private
-from llmser_tasks.services.environment import Addresses
+from llmser_tasks.core.errors import LlmserError, StorageError
+from llmser_tasks.core.private import write_private
+from llmser_tasks.services.airflow_settings import Addresses
 from llmser_tasks.services.processes import Child
 
 FILE = "run.json"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from llmser_tasks.kinds import METHODS
-from llmser_tasks.warehouse.artefacts import Kept
+from llmser_tasks.core.kinds import METHODS
+from llmser_tasks.warehouse.tables.artefacts import Kept
 
 TRAINED = [name for name, method in METHODS.items() if method.trained]
 

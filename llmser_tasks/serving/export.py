@@ -7,13 +7,13 @@ import os
 import shutil
 from pathlib import Path
 
-from llmser_tasks.augmentation.catalogue import Catalogue
-from llmser_tasks.errors import InputError, StorageError
-from llmser_tasks.private import handed_out
-from llmser_tasks.recommenders.backbones import DESCRIPTION
-from llmser_tasks.recommenders.checkpoints import WEIGHTS
+from llmser_tasks.core.errors import InputError, StorageError
+from llmser_tasks.core.private import handed_out
+from llmser_tasks.recommenders.load import DESCRIPTION
+from llmser_tasks.recommenders.loop.checkpoints import WEIGHTS
+from llmser_tasks.sequences.catalogue import Catalogue
 from llmser_tasks.serving import artefact_name
-from llmser_tasks.warehouse.artefacts import Kept
+from llmser_tasks.warehouse.tables.artefacts import Kept
 
 
 def export_model(kept: Kept, model: str, folder: Path) -> None:

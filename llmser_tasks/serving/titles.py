@@ -10,8 +10,8 @@ from rapidfuzz import process
 from rapidfuzz.fuzz import ratio, token_set_ratio
 from rapidfuzz.utils import default_process
 
-from llmser_tasks.augmentation.catalogue import Catalogue
-from llmser_tasks.text import clean_title
+from llmser_tasks.core.text import clean_title
+from llmser_tasks.sequences.catalogue import Catalogue
 
 SIMILAR = 75.0  # of rapidfuzz's token_set_ratio: 100 where a title has every word, below 50 where it shares one of four
 

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from llmser_tasks.errors import InputError
-from llmser_tasks.text import clean_title
-from llmser_tasks.warehouse.embedded import packed_postgres
+from llmser_tasks.core.errors import InputError
+from llmser_tasks.core.text import clean_title
+from llmser_tasks.postgres.embedded import packed_postgres
 from llmser_tasks.warehouse.engine import SCHEMA
 
 VERSION = "alembic_version"  # the table that says which release wrote it

@@ -22,10 +22,10 @@ from psycopg2 import sql
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
-from llmser_tasks.errors import InputError, StorageError
-from llmser_tasks.manifest import sync
+from llmser_tasks.core.errors import InputError, StorageError
+from llmser_tasks.core.manifest import sync
+from llmser_tasks.postgres.embedded import packed_postgres
 from llmser_tasks.warehouse import archive, migrations
-from llmser_tasks.warehouse.embedded import packed_postgres
 from llmser_tasks.warehouse.engine import SCHEMA, parsed, transaction, where
 from llmser_tasks.warehouse.rows import cursor_of
 

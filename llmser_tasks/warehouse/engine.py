@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
-from llmser_tasks.errors import StorageError
+from llmser_tasks.core.errors import StorageError
 from llmser_tasks.warehouse.rows import storable
 
 SCHEMA = "llmser"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, text
 
-from llmser_tasks.errors import StorageError
+from llmser_tasks.core.errors import StorageError
 from llmser_tasks.warehouse.engine import SCHEMA, transaction, where
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from typing import Any
 
 from sqlalchemy import Executable, text
 
-from llmser_tasks.errors import InputError
-from llmser_tasks.warehouse.batches import TOLD
+from llmser_tasks.core.errors import InputError
 from llmser_tasks.warehouse.engine import engine, transaction, translated
+from llmser_tasks.warehouse.tables.batches import TOLD
 
 CHUNK = 2000  # rows fetched at once
 

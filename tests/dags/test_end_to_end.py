@@ -12,12 +12,14 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from llmser_tasks.llm import embedded as embedded_ranker
+from llmser_tasks.postgres import embedded
+from llmser_tasks.ranker import child as embedded_ranker
 from llmser_tasks.sample import write_sample
-from llmser_tasks.services.environment import PROJECT, ranker_connection
-from llmser_tasks.warehouse import embedded, queries, runs
+from llmser_tasks.services.airflow_settings import PROJECT, ranker_connection
+from llmser_tasks.warehouse import queries
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.migrations import migrate
+from llmser_tasks.warehouse.tables import runs
 
 SMALL = {
     "dataset": "sample-amazon", "dimension": 16, "epochs": 2, "negatives": 16, "pool": 8, "pseudo_items": 4,

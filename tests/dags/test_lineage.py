@@ -7,7 +7,7 @@ from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk.execution_time.context import OutletEventAccessors
 
 import llmser_lineage as lineage
-from llmser_tasks.services.environment import PROJECT
+from llmser_tasks.services.airflow_settings import PROJECT
 
 URL = "postgresql+psycopg2://llmser:hunter2@db.example:5433/warehouse"
 

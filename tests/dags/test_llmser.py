@@ -18,12 +18,13 @@ from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk import RetryAction, TriggerRule
 from airflow.sdk.exceptions import AirflowFailException
 
-from llmser_tasks import config, settings
-from llmser_tasks.errors import InputError, StorageError
+from llmser_tasks.core import config
+from llmser_tasks.core import environment as settings
+from llmser_tasks.core.errors import InputError, StorageError
 from llmser_tasks.llm import errors as llm
-from llmser_tasks.llm.purse import BudgetSpent
-from llmser_tasks.warehouse import failures, publications, runs
+from llmser_tasks.llm.fleet.budget import BudgetSpent
 from llmser_tasks.warehouse.engine import transaction
+from llmser_tasks.warehouse.tables import failures, publications, runs
 
 FILE = Path(__file__).parents[2] / "dags" / "llmser.py"
 
@@ -141,7 +142,7 @@ def test_batches_are_tried_again_only_where_that_can_help(dag: Any, error: Excep
 def test_what_the_user_must_mend_fails_at_once_in_one_sentence(dag: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from airflow.sdk.exceptions import AirflowFailException
 
-    from llmser_tasks import pipeline
+    from llmser_tasks.runs import pipeline
 
     ingest = dag.get_task("ingest").python_callable
 
@@ -203,7 +204,7 @@ def test_a_run_that_the_gate_keeps_back_is_told_and_no_other(
     kept_back: bool,
     events: list[str],
 ) -> None:
-    from llmser_tasks import pipeline
+    from llmser_tasks.runs import pipeline
 
     def concluded(run: Any, *_: Any, value: float = validation, ablation: bool = without) -> Any:
         with transaction(database_url) as connection:
@@ -302,17 +303,9 @@ def test_the_callbacks_import_little(dag: Any, database_url: str) -> None:
     heavy, rooms = done.stdout.strip().splitlines()[-2:]
     assert heavy == "[]"
     loaded = set(ast.literal_eval(rooms))
-    pipeline = {
-        "pipeline",
-        "evaluation",
-        "recommenders",
-        "augmentation",
-        "reliability",
-        "ingest",
-        "sequences",
-        "serving",
-    }
+    pipeline = {"asking", "evaluation", "ingest", "methods", "recommenders", "sequences", "serving", "texts"}
     assert not pipeline & {name.split(".")[0] for name in loaded}
+    assert "runs.pipeline" not in loaded
     of_errors = {"llm.endpoint", "llm.errors", "llm.extras", "llm.server_cases"}
     assert {name for name in loaded if name.startswith("llm.")} <= of_errors, "for rules of retries"
     assert len(loaded) < 30

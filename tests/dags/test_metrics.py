@@ -15,10 +15,10 @@ from airflow.sdk.exceptions import TaskDeferred
 from airflow.sdk.observability import stats
 
 import llmser_metrics
-from llmser_tasks.llm.ledger import Entry
-from llmser_tasks.warehouse import batches, runs
-from llmser_tasks.warehouse.batches import Account, Meter
 from llmser_tasks.warehouse.engine import transaction
+from llmser_tasks.warehouse.ledger import Entry
+from llmser_tasks.warehouse.tables import batches, runs
+from llmser_tasks.warehouse.tables.batches import Account, Meter
 
 BATCH = {"batch": 3, "first": 0, "last": 9, "label": "users 0–9"}
 

@@ -23,9 +23,9 @@ from patience import PATIENCE_S, until
 from sqlalchemy import text
 
 import llmser_notice
-from llmser_tasks.warehouse import notices
 from llmser_tasks.warehouse.engine import transaction
-from llmser_tasks.warehouse.notices import Notice
+from llmser_tasks.warehouse.tables import notices
+from llmser_tasks.warehouse.tables.notices import Notice
 
 HOSTILE = "Bcc: a@b\r\nX-Evil: 1\n<script>alert(1)</script> {{ 7 * 7 }} {% raw %} \u202e<b>“said”</b> &amp; more"
 

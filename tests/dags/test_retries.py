@@ -12,9 +12,9 @@ from airflow.sdk import RetryAction
 from airflow.sdk.exceptions import AirflowRuntimeError, AirflowTaskTimeout, ErrorType
 from airflow.sdk.execution_time.comms import ErrorResponse
 
-from llmser_tasks.errors import InputError, StorageError
+from llmser_tasks.core.errors import InputError, StorageError
 from llmser_tasks.llm import errors as llm
-from llmser_tasks.llm.purse import BudgetSpent
+from llmser_tasks.llm.fleet.budget import BudgetSpent
 
 FOLDER = Path(__file__).parents[2] / "dags"
 

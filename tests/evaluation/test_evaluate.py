@@ -11,12 +11,12 @@ import pytest
 from evaluated_world import ITEMS, SEEDS, USERS, T, Trained
 
 from llmser_tasks import recommenders
-from llmser_tasks.config import RunConfig
-from llmser_tasks.errors import InputError
+from llmser_tasks.core.config import RunConfig
+from llmser_tasks.core.errors import InputError
+from llmser_tasks.core.workspace import Artefact
 from llmser_tasks.evaluation.evaluate import evaluate
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.sequences.targets import Targets, read_targets, write_targets
-from llmser_tasks.workspace import Artefact
 
 MODELS = {"base", "llmser", "popularity", "cooccurrence"}
 

@@ -11,14 +11,14 @@ from evaluated_world import USERS, Trained
 from patience import PATIENCE_S
 from sqlalchemy import Connection, text
 
-from llmser_tasks.config import to_flat
-from llmser_tasks.errors import InputError
+from llmser_tasks.core.config import to_flat
+from llmser_tasks.core.errors import InputError
 from llmser_tasks.evaluation import figures
 from llmser_tasks.evaluation.evaluate import evaluate
 from llmser_tasks.evaluation.publish import publish
-from llmser_tasks.warehouse import runs
 from llmser_tasks.warehouse.engine import engine
 from llmser_tasks.warehouse.rows import replace_rows
+from llmser_tasks.warehouse.tables import runs
 
 RUN = "run-1"
 TABLES = ("metrics", "comparisons", "earlier_comparisons", "recommendations", "reports")

@@ -11,13 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 from evaluated_world import HOSTILE, T, Trained
 
-from llmser_tasks.config import from_flat
+from llmser_tasks.core.config import from_flat
+from llmser_tasks.core.names import CONDITIONAL, INTERVALS, ONE_SEED
 from llmser_tasks.evaluation import figures
 from llmser_tasks.evaluation.evaluate import evaluate
 from llmser_tasks.evaluation.examples import Example, examples, spread
 from llmser_tasks.evaluation.report import Report, change, decimal, render, signed
 from llmser_tasks.evaluation.significance import stars
-from llmser_tasks.names import CONDITIONAL, INTERVALS, ONE_SEED
 
 LINES = {"read": 70, "kept": 60, "duplicates": 3, "filtered": {"user_core": 5}, "quarantined": {"bad JSON": 2}}
 INGEST: dict[str, Any] = {

@@ -14,15 +14,15 @@ from evaluated_world import Trained
 from noted_run import artefacts, changed
 from scipy import stats
 
-from llmser_tasks.config import RunConfig, from_flat, to_flat
-from llmser_tasks.errors import InputError, StorageError
+from llmser_tasks.core.config import RunConfig, from_flat, to_flat
+from llmser_tasks.core.errors import InputError, StorageError
+from llmser_tasks.core.workspace import Workspace
 from llmser_tasks.evaluation.metrics import METRICS
 from llmser_tasks.evaluation.side_by_side import Cell, compare_runs
 from llmser_tasks.evaluation.significance import holm
 from llmser_tasks.sequences.targets import Targets, read_targets, write_targets
-from llmser_tasks.warehouse.artefacts import Kept
-from llmser_tasks.warehouse.runs import RunRow
-from llmser_tasks.workspace import Workspace
+from llmser_tasks.warehouse.tables.artefacts import Kept
+from llmser_tasks.warehouse.tables.runs import RunRow
 
 
 def kept(trained: Trained, run_id: str = "first", config: RunConfig | None = None, **other: Any) -> Kept:

@@ -16,10 +16,10 @@ import duckdb
 import pytest
 from small_dumps import START, Ingested, encode, full, leftovers, review, titles, write
 
-from llmser_tasks.config import Dataset
-from llmser_tasks.errors import InputError, LlmserError, StorageError
+from llmser_tasks.core.config import Dataset
+from llmser_tasks.core.errors import InputError, LlmserError, StorageError
+from llmser_tasks.core.workspace import Workspace
 from llmser_tasks.ingest import filtering, ingest, writing
-from llmser_tasks.workspace import Workspace
 
 
 def sentence(workspace: Workspace, dataset: Dataset, kind: type[LlmserError] = InputError) -> str:
@@ -206,10 +206,10 @@ def test_duckdbs_own_errors_are_storage_errors(
 RUN = """
 import resource, sys
 from pathlib import Path
-from llmser_tasks.config import Dataset
-from llmser_tasks.errors import LlmserError
+from llmser_tasks.core.config import Dataset
+from llmser_tasks.core.errors import LlmserError
 from llmser_tasks.ingest import ingest
-from llmser_tasks.workspace import Workspace
+from llmser_tasks.core.workspace import Workspace
 if int(sys.argv[3]):
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), resource.RLIM_INFINITY))
 try:
@@ -261,10 +261,10 @@ def test_killed_in_the_middle_the_next_run_completes_with_nothing_doubled(
 
 def test_memory_does_not_grow_with_the_dump(tmp_path: Path) -> None:
     """Three times the lines, read in the same memory: what grows is on disk."""
+    from llmser_tasks.core.progress import silent
     from llmser_tasks.ingest import reading
     from llmser_tasks.ingest.dumps import Dump
     from llmser_tasks.ingest.sources import named
-    from llmser_tasks.progress import silent
 
     def read(name: str, lines: int) -> int:
         path = tmp_path / name

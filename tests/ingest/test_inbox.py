@@ -10,7 +10,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from llmser_tasks.errors import InputError
+from llmser_tasks.core.errors import InputError
 from llmser_tasks.ingest import inbox
 
 

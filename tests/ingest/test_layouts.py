@@ -15,13 +15,13 @@ import pyarrow.parquet as pq
 import pytest
 from small_dumps import START, Ingested, encode, full, leftovers, titles, write
 
-from llmser_tasks.config import Dataset
-from llmser_tasks.errors import InputError
+from llmser_tasks.core.config import Dataset
+from llmser_tasks.core.errors import InputError
+from llmser_tasks.core.progress import silent
+from llmser_tasks.core.workspace import Workspace
 from llmser_tasks.ingest import arrays, dumps, ingest, reading
 from llmser_tasks.ingest.dumps import Dump
 from llmser_tasks.ingest.sources import named
-from llmser_tasks.progress import silent
-from llmser_tasks.workspace import Workspace
 
 RATINGS = [(f"u{u}", f"i{i}", 5.0, START + 86_400 * (10 * i + u)) for u in range(4) for i in range(4)]
 SHAPED = [(f"A{u}00KLMNOPQRS", f"B00000000{i}", 5.0, START + 86_400 * (10 * i + u)) for u in range(4) for i in range(4)]

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from small_dumps import Ingested
 
-from llmser_tasks.config import Dataset
-from llmser_tasks.workspace import Workspace
+from llmser_tasks.core.config import Dataset
+from llmser_tasks.core.workspace import Workspace
 
 DATA = Path(os.environ.get("LLMSER_REAL_DATA") or Path(__file__).parents[2].parent / "shared" / "data")
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from small_dumps import DAY, START, Ingested, full, review, titles, write
 
+from llmser_tasks.core.workspace import Workspace
 from llmser_tasks.ingest import report
 from llmser_tasks.ingest.report import percent, reconcile, warnings
-from llmser_tasks.workspace import Workspace
 
 
 def accounted(lines: dict) -> int:

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 from small_dumps import START, Ingested, encode, full, leftovers, titles, write
 
-from llmser_tasks.config import Dataset
-from llmser_tasks.errors import InputError
-from llmser_tasks.ingest import amazon_2014, dumps, ingest
+from llmser_tasks.core.config import Dataset
+from llmser_tasks.core.errors import InputError
+from llmser_tasks.core.workspace import Workspace
+from llmser_tasks.ingest import dumps, ingest
+from llmser_tasks.ingest.formats import amazon_2014
 from llmser_tasks.ingest.source import Unusable
-from llmser_tasks.workspace import Workspace
 
 YELP = [
     {"user_id": f"u{u}", "business_id": f"b{b}", "date": f"2017-12-{b + 1:02d} 18:54:{u:02d}", "stars": 4.0}

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from small_dumps import DAY, START, Ingested, full, review, titles, write
 
+from llmser_tasks.core.workspace import Workspace
 from llmser_tasks.sequences.artefacts import sequences
 from llmser_tasks.sequences.changes import compare
 from llmser_tasks.sequences.histories import Histories
-from llmser_tasks.workspace import Workspace
 
 USERS, ITEMS = 60, 6
 

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 import pytest
 from llm_double import KEY, Double
 
-from llmser_tasks.llm import breaker, client, dialects
+from llmser_tasks.llm import client, dialects
 from llmser_tasks.llm.endpoint import Endpoint
+from llmser_tasks.llm.fleet import breaker
 from llmser_tasks.llm.prompts import Question, build_question
 
 

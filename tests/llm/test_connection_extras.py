@@ -11,12 +11,13 @@ import pytest
 from llm_double import KEY, Double, fails
 from sqlalchemy import text
 
-from llmser_tasks.llm import dialects, fanout
+from llmser_tasks.llm import dialects
 from llmser_tasks.llm.dialects import Dialect
 from llmser_tasks.llm.endpoint import Endpoint
+from llmser_tasks.llm.fleet import fanout
 from llmser_tasks.llm.prompts import Question
-from llmser_tasks.warehouse import batches, runs
 from llmser_tasks.warehouse.engine import transaction
+from llmser_tasks.warehouse.tables import batches, runs
 
 Make = Callable[..., list[Question]]
 SECRETS = (KEY, "team-secret-42", "2024-10-21-preview")

@@ -1,7 +1,7 @@
 import pytest
 from llm_double import KEY
 
-from llmser_tasks.errors import InputError
+from llmser_tasks.core.errors import InputError
 from llmser_tasks.llm.endpoint import Endpoint
 
 

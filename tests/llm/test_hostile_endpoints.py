@@ -16,12 +16,13 @@ import pytest
 from hostile_server import PART, Hostile, bomb, dripping, endless, head, hostile, whole
 from patience import PATIENCE_S
 
-from llmser_tasks.llm import batch_api, exchange
-from llmser_tasks.llm.batch_api import BatchApi
+from llmser_tasks.llm import exchange
+from llmser_tasks.llm.batch_api import wire
+from llmser_tasks.llm.batch_api.wire import BatchApi
 from llmser_tasks.llm.client import ATTEMPTS
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.errors import EndpointUnsupported, LlmError, Timeout, Unavailable
-from llmser_tasks.llm.fanout import Failure, Outcomes, answer
+from llmser_tasks.llm.fleet.fanout import Failure, Outcomes, answer
 from llmser_tasks.llm.prompts import Question
 
 Make = Callable[..., list[Question]]
@@ -40,14 +41,14 @@ def server() -> Iterator[Hostile]:
 @pytest.fixture
 def once(monkeypatch: pytest.MonkeyPatch) -> None:
     """One attempt of every request to the Batch API."""
-    monkeypatch.setattr(batch_api, "WAITS_S", ())
+    monkeypatch.setattr(wire, "WAITS_S", ())
 
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Half a second for every request to the Batch API."""
     for name in ("SILENCE_S", "UPLOAD_S"):
-        monkeypatch.setattr(batch_api, name, 0.5)
+        monkeypatch.setattr(wire, name, 0.5)
     monkeypatch.setattr(exchange, "FILE_S", 0.5)
 
 
@@ -178,7 +179,7 @@ class TestBatchApi:
     def test_an_endless_body_is_read_up_to_its_bound(
         self, name: str, server: Hostile, memory: None, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(batch_api, "SMALLEST_FILE_BOUND", 4 * MIB)
+        monkeypatch.setattr(wire, "SMALLEST_FILE_BOUND", 4 * MIB)
         server.script = lambda path, body: endless()
         assert isinstance(failing(server, CALLS[name]), Unavailable | EndpointUnsupported)
         assert server.sent < 4 * MIB + SLACK
@@ -219,7 +220,7 @@ class TestBatchApi:
         server.script = lambda path, body: whole({"data": [{"id": "b"}], "has_more": True})
         with BatchApi(endpoint(server)) as api:
             assert api.find("file-1", "mark") is None
-        assert len(server.asked) == batch_api.PAGES
+        assert len(server.asked) == wire.PAGES
 
     def test_an_id_leads_nowhere_else(self, server: Hostile) -> None:
         server.script = lambda path, body: whole({"id": "x"})
@@ -253,12 +254,12 @@ def test_a_line_of_100_mb_is_passed_over_and_the_others_are_read(server: Hostile
 
     server.script = script
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(batch_api, "SMALLEST_FILE_BOUND", 200 * MIB)
+        patch.setattr(wire, "SMALLEST_FILE_BOUND", 200 * MIB)
         assert asked(server) == ["q1", "q2", "q3"]
 
 
 def test_a_download_that_breaks_off_begins_again(server: Hostile, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch_api, "WAITS_S", (0.01,))
+    monkeypatch.setattr(wire, "WAITS_S", (0.01,))
     broken = [head(content_length=1000), line(1)]
     server.script = lambda path, body: broken if len(server.asked) == 1 else whole(line(1) + line(2))
     assert asked(server) == ["q1", "q1", "q2"]

@@ -12,7 +12,7 @@ from served_ranker import ranker
 
 from llmser_tasks.llm.answers import parse
 from llmser_tasks.llm.endpoint import Endpoint
-from llmser_tasks.llm.fanout import Answer, answer
+from llmser_tasks.llm.fleet.fanout import Answer, answer
 from llmser_tasks.llm.prompts import Question, answer_rules, build_question
 
 INSTRUCTIONS = "Pick what fits."

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from llmser_tasks.errors import InputError
+from llmser_tasks.core.errors import InputError
 from llmser_tasks.llm.endpoint import RANKER, Endpoint
 from llmser_tasks.llm.prices import FILE, priced
 

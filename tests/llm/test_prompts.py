@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmser_tasks.errors import InputError
+from llmser_tasks.core.errors import InputError
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.prompts import Question, answer_schema, build_question, candidate_id
 

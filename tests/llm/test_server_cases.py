@@ -16,18 +16,19 @@ from patience import until
 from server_examples import Example, examples
 from sqlalchemy import text
 
-from llmser_tasks.llm import client, dialects, errors, fanout, server_cases
+from llmser_tasks.llm import client, dialects, errors, server_cases
 from llmser_tasks.llm.answers import parse
-from llmser_tasks.llm.batch_lines import ROUNDS
+from llmser_tasks.llm.batch_api.lines import ROUNDS
 from llmser_tasks.llm.dialects import Dialect, dialect_of, place_of
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.errors import EndpointFatal, LlmError, classify
-from llmser_tasks.llm.fanout import Answer, Failure, Outcomes
+from llmser_tasks.llm.fleet import fanout
+from llmser_tasks.llm.fleet.fanout import Answer, Failure, Outcomes
 from llmser_tasks.llm.prompts import Question
 from llmser_tasks.llm.replies import cut_off, is_lost, read_reply
 from llmser_tasks.llm.server_cases import FINISHES, FOLLOWS, REFUSALS, Case
-from llmser_tasks.warehouse import batches, runs
 from llmser_tasks.warehouse.engine import transaction
+from llmser_tasks.warehouse.tables import batches, runs
 
 Make = Callable[..., list[Question]]
 EXAMPLES = examples()

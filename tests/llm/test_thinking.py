@@ -11,16 +11,17 @@ import pytest
 from llm_double import Act, Double, first_choices, says
 from sqlalchemy import text
 
-from llmser_tasks.llm import dialects, fanout
+from llmser_tasks.llm import dialects
 from llmser_tasks.llm.answers import parse
 from llmser_tasks.llm.dialects import MOST_ROOM, Dialect, dialect_of
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.errors import NoRoom
-from llmser_tasks.llm.fanout import Answer, Failure
+from llmser_tasks.llm.fleet import fanout
+from llmser_tasks.llm.fleet.budget import BudgetSpent
+from llmser_tasks.llm.fleet.fanout import Answer, Failure
 from llmser_tasks.llm.prompts import Question
-from llmser_tasks.llm.purse import BudgetSpent
-from llmser_tasks.warehouse import batches, runs
 from llmser_tasks.warehouse.engine import transaction
+from llmser_tasks.warehouse.tables import batches, runs
 
 Make = Callable[..., list[Question]]
 THOUGHT = {"prompt_tokens": 100, "completion_tokens": 70, "total_tokens": 170}

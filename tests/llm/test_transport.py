@@ -5,7 +5,7 @@ import pytest
 from llm_double import Double, says
 
 from llmser_tasks.llm.endpoint import Endpoint
-from llmser_tasks.llm.fanout import answer
+from llmser_tasks.llm.fleet.fanout import answer
 from llmser_tasks.llm.prompts import Question
 
 Make = Callable[..., list[Question]]

@@ -8,7 +8,7 @@ import pytest
 from filled_warehouse import BROKEN, STUCK, fill
 from served_page import Page, served
 
-from llmser_tasks.warehouse import embedded
+from llmser_tasks.postgres import embedded
 from llmser_tasks.warehouse.engine import engine
 from llmser_tasks.warehouse.migrations import migrate
 

@@ -13,7 +13,7 @@ import pytest
 from filled_warehouse import BROKEN, DATASET, FINISHED, HOSTILE, STUCK, USERS
 from served_page import ROLES, Page
 
-from llmser_tasks.warehouse import acceptance
+from llmser_tasks.warehouse.tables import acceptance
 
 RUN, SHOP = quote(FINISHED, safe=""), quote(DATASET, safe="")
 PAGES = ["/", f"/run?run={RUN}", f"/dataset?dataset={SHOP}", f"/report/{RUN}"]

@@ -15,9 +15,9 @@ from playwright.sync_api import Page as Tab
 from served_page import Page
 from sqlalchemy import text
 
-from llmser_tasks.names import CONDITIONAL, INTERVALS, ONE_SEED
-from llmser_tasks.warehouse import acceptance
+from llmser_tasks.core.names import CONDITIONAL, INTERVALS, ONE_SEED
 from llmser_tasks.warehouse.engine import transaction
+from llmser_tasks.warehouse.tables import acceptance
 
 CHROMIUM = shutil.which("chromium")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on the PATH")

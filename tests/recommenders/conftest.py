@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from llmser_tasks.config import Recommender
-from llmser_tasks.kinds import BACKBONES
+from llmser_tasks.core.config import Recommender
+from llmser_tasks.core.kinds import BACKBONES
 from llmser_tasks.recommenders import Watch
 from llmser_tasks.sequences.histories import Histories
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from llmser_tasks.config import Recommender
-from llmser_tasks.errors import InputError
-from llmser_tasks.recommenders.backbones import make_model
+from llmser_tasks.core.config import Recommender
+from llmser_tasks.core.errors import InputError
+from llmser_tasks.recommenders.load import make_model
 from llmser_tasks.recommenders.model import Model
 from llmser_tasks.recommenders.objective import Objective
 from llmser_tasks.sequences.histories import Histories

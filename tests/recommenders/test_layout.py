@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from llmser_tasks.config import Recommender
-from llmser_tasks.recommenders.backbones import make_model
+from llmser_tasks.core.config import Recommender
 from llmser_tasks.recommenders.layout import LINE, SHORT, Group, Layout, pack
+from llmser_tasks.recommenders.load import make_model
 
 LENGTHS = torch.tensor([40] + [1] * 150 + [31, 3] + [2] * 30 + [3, 4, 33, SHORT + 1, 7, 8, 30, LINE, 80, 40])
 LONGEST = 80

@@ -12,9 +12,9 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from llmser_tasks.config import NegativesFrom, Recommender
-from llmser_tasks.kinds import LOSSES
-from llmser_tasks.recommenders.backbones import make_model
+from llmser_tasks.core.config import NegativesFrom, Recommender
+from llmser_tasks.core.kinds import LOSSES
+from llmser_tasks.recommenders.load import make_model
 from llmser_tasks.recommenders.losses import cross_entropy as whole
 from llmser_tasks.recommenders.losses import make_loss, make_sampler, partition
 from llmser_tasks.recommenders.losses.bce import bce

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from llmser_tasks.config import Recommender
+from llmser_tasks.core.config import Recommender
 from llmser_tasks.recommenders import Model, ranks, sampled_ranks, top_k, topk
-from llmser_tasks.recommenders.backbones import make_model
+from llmser_tasks.recommenders.load import make_model
 from llmser_tasks.sequences.histories import Histories
 
 ITEMS = 25

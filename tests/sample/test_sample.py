@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 from small_dumps import Ingested
 
-from llmser_tasks.config import Dataset
-from llmser_tasks.errors import InputError, StorageError
+from llmser_tasks.core.config import Dataset
+from llmser_tasks.core.errors import InputError, StorageError
+from llmser_tasks.core.kinds import DUMP_FORMATS
+from llmser_tasks.core.workspace import Workspace
 from llmser_tasks.ingest import ingest
-from llmser_tasks.kinds import DUMP_FORMATS
-from llmser_tasks.sample import SampleFiles, catalogue, write_sample
+from llmser_tasks.sample import SampleFiles, shop, write_sample
 from llmser_tasks.sample.formats import FORMATS
 from llmser_tasks.sample.world import World, build, careers, draw_lengths
 from llmser_tasks.sequences.artefacts import sequences
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.sequences.targets import read_targets
-from llmser_tasks.workspace import Workspace
 
 
 def describe(files: SampleFiles, source: str) -> Dataset:
@@ -93,7 +93,7 @@ def test_any_size_of_catalogue(items: int) -> None:
     world = build(items, seed=1)
     assert world.items == items
     assert (np.diff(world.starts) > 0).all()
-    words = {catalogue.describe(world, FORMATS["yelp"], item).title for item in range(items)}
+    words = {shop.describe(world, FORMATS["yelp"], item).title for item in range(items)}
     assert len(words) > min(items, 500) / 3
 
 
@@ -143,7 +143,7 @@ def test_titles_tell_what_goes_together() -> None:
     """Two items of one user share more words than two of different users."""
     world = build(600, 42)
     group = drawn(world, 500)
-    words = [set(str(catalogue.describe(world, FORMATS["amazon-2014"], i).title).split()) for i in range(600)]
+    words = [set(str(shop.describe(world, FORMATS["amazon-2014"], i).title).split()) for i in range(600)]
     together = np.flatnonzero(np.diff(group.users) == 0)
     overlap = [len(words[group.items[n]] & words[group.items[n + 1]]) for n in together]
     apart = [len(words[group.items[n]] & words[group.items[-n]]) for n in together]

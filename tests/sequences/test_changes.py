@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from llmser_tasks.core.workspace import Artefact, Workspace
 from llmser_tasks.sequences.changes import TAKEN_AWAY, Changes, compare
 from llmser_tasks.sequences.histories import Histories
-from llmser_tasks.workspace import Artefact, Workspace
 
 BEFORE = {"ann": ["b", "c"], "bob": ["c"], "dan": ["d", "b", "b"]}
 

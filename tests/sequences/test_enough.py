@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from small_dumps import Line, full, review, titles, write
 
-from llmser_tasks.config import RunConfig
-from llmser_tasks.errors import InputError
+from llmser_tasks.core.config import RunConfig
+from llmser_tasks.core.errors import InputError
+from llmser_tasks.core.workspace import Workspace
 from llmser_tasks.ingest import ingest
 from llmser_tasks.sequences.artefacts import sequences
 from llmser_tasks.sequences.enough import check_enough
-from llmser_tasks.workspace import Workspace
 
 CORE = {"user_core": 1, "item_core": 1}
 

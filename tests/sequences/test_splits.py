@@ -12,14 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_dumps import full, review, titles, write
 
-from llmser_tasks.config import Dataset
-from llmser_tasks.errors import InputError
+from llmser_tasks.core.config import Dataset
+from llmser_tasks.core.errors import InputError
+from llmser_tasks.core.workspace import Artefact, Workspace
 from llmser_tasks.ingest import ingest
 from llmser_tasks.sequences.artefacts import sequences
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.sequences.splits import Interactions, Split, leave_one_out, temporal
 from llmser_tasks.sequences.targets import Targets, read_targets, write_targets
-from llmser_tasks.workspace import Artefact, Workspace
 
 
 def interactions(*rows: tuple[int, int, int]) -> Interactions:

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from llmser_tasks.errors import InputError, StorageError
+from llmser_tasks.core.errors import InputError, StorageError
 from llmser_tasks.services import airflow_api
 from llmser_tasks.services.airflow_api import Login
 

@@ -12,13 +12,13 @@ import psutil
 import pytest
 from patience import until
 
-from llmser_tasks.errors import StorageError
+from llmser_tasks.core.errors import StorageError
+from llmser_tasks.postgres import embedded
 from llmser_tasks.services import components as watched
 from llmser_tasks.services import processes, readiness
 from llmser_tasks.services.components import ComponentDied, Components
 from llmser_tasks.services.processes import MARKER
 from llmser_tasks.services.state import State
-from llmser_tasks.warehouse import embedded
 
 SLEEPS = "import time; time.sleep(3600)"
 ENDS = "raise SystemExit(1)"

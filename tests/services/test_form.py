@@ -7,8 +7,8 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from llmser_tasks import config
-from llmser_tasks.kinds import BACKBONES
+from llmser_tasks.core import config
+from llmser_tasks.core.kinds import BACKBONES
 from llmser_tasks.services import form
 
 FIELDS = dict(form.fields(["beauty", "yelp"]))

@@ -11,7 +11,7 @@ from rich.console import Console
 from sqlalchemy import text
 
 from llmser_tasks.cli import cli
-from llmser_tasks.names import CONDITIONAL, INTERVALS, ONE_SEED
+from llmser_tasks.core.names import CONDITIONAL, INTERVALS, ONE_SEED
 from llmser_tasks.services import results
 from llmser_tasks.warehouse.engine import transaction
 

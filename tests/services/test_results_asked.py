@@ -8,8 +8,8 @@ from rich.console import Console
 from sqlalchemy import text
 
 from llmser_tasks.services import results
-from llmser_tasks.warehouse import runs
 from llmser_tasks.warehouse.engine import transaction
+from llmser_tasks.warehouse.tables import runs
 
 
 def shown(url: str, asked: int) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from llmser_tasks.errors import StorageError
+from llmser_tasks.core.errors import StorageError
 from llmser_tasks.services import secret_store
 
 

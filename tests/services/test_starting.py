@@ -19,9 +19,9 @@ import pytest
 from patience import until
 from rich.console import Console
 
-from llmser_tasks.errors import InputError, StorageError
+from llmser_tasks.core.errors import InputError, StorageError
 from llmser_tasks.services import airflow_api, local, processes, secret_store, stack, state
-from llmser_tasks.services.environment import Addresses
+from llmser_tasks.services.airflow_settings import Addresses
 from llmser_tasks.services.processes import Child
 from llmser_tasks.services.state import State
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from llmser_tasks.services import processes, state
-from llmser_tasks.services.environment import Addresses
+from llmser_tasks.services.airflow_settings import Addresses
 from llmser_tasks.services.state import AlreadyRunning, State
 
 STATE = State(processes.myself(), "marker", Addresses(4001, 4002, "postgresql://a", "postgresql://b"))

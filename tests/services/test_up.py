@@ -19,8 +19,8 @@ import psutil
 import pytest
 from patience import PATIENCE_S
 
-from llmser_tasks.services import airflow_api, environment, local, processes, stack, state
-from llmser_tasks.warehouse import embedded
+from llmser_tasks.postgres import embedded
+from llmser_tasks.services import airflow_api, airflow_settings, local, processes, stack, state
 
 
 def up(home: Path) -> subprocess.Popen[bytes]:
@@ -77,7 +77,7 @@ def test_up_from_start_to_stop_twice_and_killed(home: Path) -> None:
         assert airflow_api.health(client)["metadatabase"]["status"] == "healthy"
         assert airflow_api.dag_is_ready(client)
         pools = {pool["name"]: pool["slots"] for pool in client.get("/api/v2/pools").json()["pools"]}
-        assert pools["gpu"] == environment.gpu_slots() and pools["llm"] == environment.LLM_SLOTS
+        assert pools["gpu"] == airflow_settings.gpu_slots() and pools["llm"] == airflow_settings.LLM_SLOTS
 
     # Nothing listens beyond loopback.
     listening = [

@@ -16,8 +16,8 @@ from noted_run import changed, note_run
 
 from llmser_tasks import recommenders
 from llmser_tasks.cli import cli
+from llmser_tasks.core.names import CONDITIONAL
 from llmser_tasks.evaluation.metrics import METRICS
-from llmser_tasks.names import CONDITIONAL
 from llmser_tasks.sequences.histories import Histories
 
 

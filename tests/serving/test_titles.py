@@ -3,7 +3,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from llmser_tasks.augmentation.catalogue import Catalogue
+from llmser_tasks.sequences.catalogue import Catalogue
 from llmser_tasks.serving.titles import Match, Titles
 
 TITLES = ["Dayberry Daily Shampoo for Fine Hair, 2 oz", None, "Dayberry Ceramic Flat Iron", "漢方 シャンプー", "!!!",

@@ -14,14 +14,16 @@ import pytest
 from filled_warehouse import FINISHED, fill
 from sqlalchemy import text
 
-from llmser_tasks.errors import InputError, StorageError
-from llmser_tasks.warehouse import archive, embedded, notices, runs
+from llmser_tasks.core.errors import InputError, StorageError
+from llmser_tasks.postgres import embedded
+from llmser_tasks.postgres.embedded import packed_postgres
+from llmser_tasks.warehouse import archive
 from llmser_tasks.warehouse.backup import backup, forget, restore
-from llmser_tasks.warehouse.embedded import packed_postgres
 from llmser_tasks.warehouse.engine import engine, parsed, transaction
 from llmser_tasks.warehouse.liveness import living
 from llmser_tasks.warehouse.migrations import SCRIPTS, migrate
-from llmser_tasks.warehouse.notices import Notice
+from llmser_tasks.warehouse.tables import notices, runs
+from llmser_tasks.warehouse.tables.notices import Notice
 
 
 def test_a_backup_brings_back_what_there_was(database_url: str, tmp_path: Path) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, text
 
-from llmser_tasks.warehouse import runs
 from llmser_tasks.warehouse.engine import transaction
+from llmser_tasks.warehouse.tables import runs
 
 ROWS = (
     "insert into picks select :run, 'snf', 'user-' || u, :run || u, 1, array['item-1'], array['strict'], null, 0"

@@ -10,9 +10,11 @@ from psycopg2.errors import DiskFull
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
-from llmser_tasks.errors import InputError, StorageError
-from llmser_tasks.warehouse import embedded, queries, runs
+from llmser_tasks.core.errors import InputError, StorageError
+from llmser_tasks.postgres import embedded
+from llmser_tasks.warehouse import queries
 from llmser_tasks.warehouse.engine import engine, transaction, translated, where
+from llmser_tasks.warehouse.tables import runs
 
 SECRET = "planted-password-41"
 

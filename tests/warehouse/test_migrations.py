@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, text
 
-from llmser_tasks.errors import StorageError
-from llmser_tasks.warehouse import embedded, runs
+from llmser_tasks.core.errors import StorageError
+from llmser_tasks.postgres import embedded
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.migrations import SCRIPTS, migrate
+from llmser_tasks.warehouse.tables import runs
 
 LATEST = max(path.name[:4] for path in (SCRIPTS / "versions").glob("[0-9]*_*.py"))
 LATER, AFTER = (f"{int(LATEST) + further:04}" for further in (1, 2))

@@ -6,11 +6,11 @@ import pytest
 from filled_warehouse import BROKEN, DATASET, FINISHED, STUCK, USERS, fill
 from sqlalchemy import text
 
-from llmser_tasks.errors import InputError
-from llmser_tasks.names import STEPS
-from llmser_tasks.warehouse import batches, publications, runs
+from llmser_tasks.core.errors import InputError
+from llmser_tasks.core.names import STEPS
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.pages import costs, drift, overview, progress, published, results, tables
+from llmser_tasks.warehouse.tables import batches, publications, runs
 
 
 @pytest.fixture

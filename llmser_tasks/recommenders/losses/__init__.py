@@ -19,8 +19,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from llmser_tasks.config import Recommender
-from llmser_tasks.kinds import LOSSES
+from llmser_tasks.core.config import Recommender
+from llmser_tasks.core.kinds import LOSSES
 from llmser_tasks.recommenders.negatives import Negatives, Sampler
 from llmser_tasks.sequences.histories import Histories
 

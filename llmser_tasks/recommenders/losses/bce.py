@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from llmser_tasks.config import Recommender
-from llmser_tasks.kinds import Loss
+from llmser_tasks.core.config import Recommender
+from llmser_tasks.core.kinds import Loss
 from llmser_tasks.recommenders import negatives as drawn
 from llmser_tasks.recommenders.losses import LossFunction
 from llmser_tasks.recommenders.losses.binary import balanced_binary

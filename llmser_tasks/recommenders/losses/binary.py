@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from llmser_tasks.recommenders import devices
-from llmser_tasks.recommenders.compiled import Floats, array, compiled
+from llmser_tasks.recommenders.kernels.compiled import Floats, array, compiled
+from llmser_tasks.recommenders.kernels.own_scores import own_scores, own_scores_backward
 from llmser_tasks.recommenders.negatives import Negatives
-from llmser_tasks.recommenders.own_scores import own_scores, own_scores_backward
 
 
 def balanced_binary(states: Tensor, positives: Tensor, negatives: Negatives, table: Tensor, power: float) -> Tensor:

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from llmser_tasks.config import Recommender
-from llmser_tasks.kinds import Loss
+from llmser_tasks.core.config import Recommender
+from llmser_tasks.core.kinds import Loss
 from llmser_tasks.recommenders import devices
 from llmser_tasks.recommenders import negatives as drawn
 from llmser_tasks.recommenders.losses import LossFunction

@@ -6,8 +6,8 @@ from functools import partial
 
 from torch import Tensor
 
-from llmser_tasks.config import Recommender
-from llmser_tasks.kinds import Loss
+from llmser_tasks.core.config import Recommender
+from llmser_tasks.core.kinds import Loss
 from llmser_tasks.recommenders import negatives as drawn
 from llmser_tasks.recommenders.losses import LossFunction
 from llmser_tasks.recommenders.losses.binary import balanced_binary

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from llmser_tasks.recommenders import devices
-from llmser_tasks.recommenders.own_scores import own_scores
+from llmser_tasks.recommenders.kernels.own_scores import own_scores
 
 IN_CACHE = 1 << 17  # scores that a CPU works on together: half a MB stays in a core's cache
 FEWEST = 64  # positions in a product of matrices, below which it gets slower

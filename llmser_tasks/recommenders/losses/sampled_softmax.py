@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from llmser_tasks.config import Recommender
-from llmser_tasks.kinds import Loss
+from llmser_tasks.core.config import Recommender
+from llmser_tasks.core.kinds import Loss
 from llmser_tasks.recommenders import negatives as drawn
-from llmser_tasks.recommenders.gather import pick
+from llmser_tasks.recommenders.kernels.gather import pick
 from llmser_tasks.recommenders.losses import LossFunction
 from llmser_tasks.recommenders.losses.partition import log_partition, scores_of
 from llmser_tasks.recommenders.negatives import Negatives

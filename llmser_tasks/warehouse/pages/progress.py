@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from llmser_tasks.errors import InputError
-from llmser_tasks.kinds import QUESTION_STEPS
-from llmser_tasks.names import STEPS
-from llmser_tasks.warehouse import acceptance
-from llmser_tasks.warehouse.batches import TOLD
+from llmser_tasks.core.errors import InputError
+from llmser_tasks.core.kinds import QUESTION_STEPS
+from llmser_tasks.core.names import STEPS
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.pages.reading import Row, first, rows
 from llmser_tasks.warehouse.rows import storable
+from llmser_tasks.warehouse.tables import acceptance
+from llmser_tasks.warehouse.tables.batches import TOLD
 
 RUN = """
     select r.run_id, r.dataset, run_state(state, owner) as state, synthetic,

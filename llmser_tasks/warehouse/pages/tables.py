@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from sqlalchemy import text
 
-from llmser_tasks.errors import InputError
+from llmser_tasks.core.errors import InputError
 from llmser_tasks.warehouse import queries
 from llmser_tasks.warehouse.pages import costs, drift, overview, published, results
 from llmser_tasks.warehouse.rows import storable

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection
 
-from llmser_tasks.kinds import QUESTION_STEPS
+from llmser_tasks.core.kinds import QUESTION_STEPS
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.pages.reading import Row, rows
 from llmser_tasks.warehouse.rows import storable

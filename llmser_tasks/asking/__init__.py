@@ -1,0 +1,1 @@
+"""Asking an LLM about batches of users, whatever the question."""

@@ -1,0 +1,340 @@
+"""Asking an LLM about a batch of users, whatever the question step.
+
+Answers live in the ledger, one row per distinct question, committed as they arrive; what was made of them lives in
+`picks`, one row per user; what the batch cost lives in `batches`. So a batch that is killed, fails half-way or is
+cleared asks only for what the ledger does not hold.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from llmser_tasks.asking.picks import UNANSWERED, Pick, write_picks
+from llmser_tasks.core import config
+from llmser_tasks.core.config import RunConfig
+from llmser_tasks.core.errors import LlmserError, Waiting
+from llmser_tasks.core.kinds import QUESTION_STEPS
+from llmser_tasks.core.progress import Progress, silent
+from llmser_tasks.core.text import clean_title
+from llmser_tasks.llm.answers import parse
+from llmser_tasks.llm.batch_api import provider_batches
+from llmser_tasks.llm.endpoint import Endpoint
+from llmser_tasks.llm.errors import Nonsense, Retriable
+from llmser_tasks.llm.fleet import fanout
+from llmser_tasks.llm.fleet.breaker import Stopped
+from llmser_tasks.llm.fleet.fanout import Answer, Failure
+from llmser_tasks.llm.prompts import Question
+from llmser_tasks.runs.run import Refs, Run
+from llmser_tasks.sequences.catalogue import Catalogue, Ints
+from llmser_tasks.sequences.histories import Histories
+from llmser_tasks.warehouse.engine import transaction
+from llmser_tasks.warehouse.retention import NO_USABLE_ANSWER
+from llmser_tasks.warehouse.tables import acceptance, batches
+
+JUDGED_FROM = 20  # answers; of fewer a bad share may be chance
+MOST_TASKS = 300  # more mapped tasks than that cost the scheduler more than they bring
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Users `first` to `last`, both included, of those that are asked: rows of the training histories, all of them or,
+    in a refresh, the open ones.
+    """
+
+    batch: int
+    first: int
+    last: int
+    label: str
+
+    @property
+    def users(self) -> int:
+        return self.last - self.first + 1
+
+    def of(self, sequences: Histories, open_rows: NDArray[np.int64] | None = None) -> Histories:
+        """This batch's rows of an artefact that has one row per training user.
+
+        Args:
+            open_rows: the rows of those that are asked, ascending; None: everybody is.
+        """
+        rows = np.arange(self.first, self.last + 1)
+        return sequences.select(rows if open_rows is None else open_rows[rows])
+
+
+@dataclass(frozen=True)
+class Inquiry:
+    """What one user is asked, or why nothing is.
+
+    Attributes:
+        candidates: item ids in the order in which they were given to `build_question`.
+        reason: why there is nothing to ask; None where there is a question.
+    """
+
+    user: int
+    question: Question | None
+    candidates: Sequence[int] = ()
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Need:
+    """Items per training user that a question is made of, beside the history.
+
+    Attributes:
+        artefact, file: where they are.
+        longest: how many a user has at most.
+        like: of which other need they are the first ones, as long as they are not there (`estimate`); None: of none.
+    """
+
+    artefact: str
+    file: str
+    longest: Callable[[RunConfig], int]
+    like: str | None = None
+
+
+class QuestionModule(Protocol):
+    """What a question step's file has.
+
+    Attributes:
+        NEEDS: what its questions are made of.
+    """
+
+    NEEDS: Sequence[Need]
+
+    def left_out(self, config: RunConfig) -> str | None:
+        """The part whose absence leaves the step nothing to do; None: it is asked."""
+
+    def may_be_asked(self, histories: Histories, titled: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """(U,) of whom it can ask, as far as histories and titles decide it."""
+
+    def inquire(
+        self, user: int, history: Ints, given: Mapping[str, Ints], catalogue: Catalogue, config: RunConfig
+    ) -> Inquiry:
+        """One user's question.
+
+        Args:
+            history: S_u, oldest first.
+            given: of each need's artefact the user's items.
+        """
+
+
+class Unanswered(Retriable):
+    """More users of a batch than tolerated have no answer for a passing reason."""
+
+    kind = "unanswered"
+
+
+def plan(users: int, users_per_batch: int) -> list[Batch]:
+    """Cut rows 0 … users-1 into batches of `users_per_batch`, larger ones where that would make more than 300."""
+    size = max(users_per_batch, -(-users // MOST_TASKS))
+    batches = []
+    for number, first in enumerate(range(0, users, size)):
+        last = min(first + size, users) - 1
+        batches.append(Batch(number, first, last, f"users {first}–{last}"))
+    return batches
+
+
+def ask_batch(
+    run: Run,
+    refs: Refs,
+    step: str,
+    batch: Batch,
+    endpoint: Endpoint,
+    open_rows: NDArray[np.int64] | None = None,
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Ask about every user of a batch; the answers become rows of `picks`. Returns and raises as `ask`.
+
+    Args:
+        open_rows: whom the batch counts, as `Batch.of` takes them.
+    """
+    module: QuestionModule = QUESTION_STEPS.load(step)
+    known = Catalogue.read(run.folder(refs, "catalogue"))
+    histories = batch.of(Histories.read(run.folder(refs, "training") / "histories.parquet"), open_rows)
+    given = {
+        need.artefact: batch.of(Histories.read(run.folder(refs, need.artefact) / need.file), open_rows)
+        for need in module.NEEDS
+    }
+    return ask(
+        step,
+        batch,
+        inquiries(module, histories, given, known, run.config),
+        run_id=run.run_id,
+        catalogue=known,
+        endpoint=endpoint,
+        database_url=run.database_url,
+        llm=run.config.llm,
+        progress=progress,
+    )
+
+
+def inquiries(
+    module: QuestionModule,
+    histories: Histories,
+    given: Mapping[str, Iterable[Ints]],
+    catalogue: Catalogue,
+    config: RunConfig,
+) -> list[Inquiry]:
+    """A question step's questions about these users; `given` has a row of each need for every one of them."""
+    rows = zip(*given.values(), strict=True)
+    return [
+        module.inquire(int(user), history, dict(zip(given, own, strict=True)), catalogue, config)
+        for user, history, own in zip(histories.users, histories, rows, strict=True)
+    ]
+
+
+def shuffle_seed(seed: int, step: str, history: Iterable[int], candidates: Iterable[int]) -> int:
+    """Seed of the order in which candidates are shown: a user's own, and the same for users with the same question, so
+    that these share one call."""
+    basis = orjson.dumps([seed, step, list(map(int, history)), list(map(int, candidates))])
+    return int.from_bytes(hashlib.sha256(basis).digest()[:6])
+
+
+def ask(
+    step: str,
+    batch: Batch,
+    inquiries: Sequence[Inquiry],
+    *,
+    run_id: str,
+    catalogue: Catalogue,
+    endpoint: Endpoint,
+    database_url: str,
+    llm: config.Llm,
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Ask what the ledger cannot answer, write the users' picks and the batch's row.
+
+    Where a person has accepted that the batch's users stay without an answer, nothing is asked: the ledger's answers
+    count, the others' users have no picks.
+
+    Args:
+        llm: how many users may stay without an answer for a passing reason, and how many answers must be usable.
+
+    Returns:
+        What happened, small and JSON-ready: users, answered, calls, from_ledger, failed, tokens, cost, sources.
+
+    Raises:
+        Unanswered: more than that are without one. What was answered is safe; a rerun asks only for the rest.
+        EndpointFatal: the endpoint cannot be used until a person does something; here too, answers are safe.
+        Waiting: the provider's Batch API is at work (mode "batch"); call again later.
+        StorageError: Postgres is down.
+    """
+    attempt = partial(batches.record, database_url, run_id, step, batch.batch, batch.label, batch.users)
+    accepted = acceptance.is_accepted(database_url, run_id, step, batch.batch)
+    attempt(state="running")
+    asked = [inquiry for inquiry in inquiries if inquiry.question is not None]
+    questions = [inquiry.question for inquiry in asked if inquiry.question is not None]
+    try:
+        if accepted:
+            outcomes = fanout.known(endpoint, questions, database_url)
+        else:
+            account = batches.Account(run_id, step, batch.batch)
+            sense = _Sense(endpoint, llm.least_usable)
+            answer = provider_batches.answer if llm.mode == "batch" else fanout.answer
+            outcomes = answer(endpoint, questions, database_url, progress, account=account, check=sense.judge)
+    except Waiting as waiting:
+        attempt(state="running", message=str(waiting))
+        raise
+    except LlmserError as error:
+        attempt(state="failed", message=str(error))
+        raise
+    failed = outcomes.unanswered
+    tolerated = batch.users if accepted else llm.tolerated_failures * batch.users
+    complaint = outcomes.complaint() if outcomes.fatal or failed > tolerated else None
+    without = acceptance.MESSAGE.format(accepted=failed) if accepted and failed else None
+    picks = [Pick(i.user, None, None, (), (), i.reason) for i in inquiries if i.question is None]
+    for inquiry, result in zip(asked, outcomes, strict=True):
+        if complaint is None or not _is_open(result):
+            picks.append(_pick(inquiry, result))
+    with transaction(database_url) as connection:
+        write_picks(connection, run_id, step, picks, catalogue)
+    attempt(
+        state="done" if complaint is None and outcomes.fatal is None else "failed",
+        answered=batch.users - failed,
+        failed=failed,
+        accepted=failed if accepted else 0,
+        message=str(outcomes.fatal or complaint or without or "") or None,
+    )
+    why = outcomes.fatal if complaint is None or outcomes.fatal is not None else Unanswered(complaint)
+    if why is not None:
+        why.users_without_answer = _without_answer(outcomes)
+        raise why
+    return {
+        "users": batch.users,
+        "answered": batch.users - failed,
+        "failed": failed,
+        "accepted": failed if accepted else 0,
+        "distinct": outcomes.distinct,
+        "from_ledger": outcomes.from_ledger,
+        "calls": outcomes.calls,
+        "prompt_tokens": outcomes.prompt_tokens,
+        "completion_tokens": outcomes.completion_tokens,
+        "cost": outcomes.cost,
+        "picks": sum(len(pick.items) for pick in picks),
+        "without_picks": dict(Counter(pick.reason for pick in picks if pick.reason)),
+        "sources": dict(Counter(source for pick in picks for source in pick.sources)),
+    }
+
+
+class _Sense:
+    """Counts usable answers, and ends a batch early where there are too few: nonsense costs as much as sense."""
+
+    def __init__(self, endpoint: Endpoint, least: float) -> None:
+        self._endpoint = endpoint
+        self._least = least
+        self._answers = self._usable = 0
+
+    def judge(self, question: Question, answer: Answer) -> None:
+        """
+        Raises:
+            Nonsense: of all answers so far, too few name a candidate.
+        """
+        self._answers += 1
+        self._usable += len(parse(answer.content, question, answer.finish_reason)) > 0
+        if self._answers >= JUDGED_FROM and self._usable < self._least * self._answers:
+            said = clean_title(answer.content, 120) or ""
+            ended = clean_title(answer.finish_reason, 40) or "unknown"
+            raise Nonsense(
+                f"Only {self._usable} of {self._answers} answers of LLM endpoint {self._endpoint.name} (model "
+                f"{self._endpoint.model}) name a candidate, which is nonsense; one of them: “{said}” (finish_reason "
+                f"{ended}). Choose another model; or, where it is mended, have it asked again "
+                f"(`llmser answers prune --unusable --model {self._endpoint.model}`); or lower least_usable."
+            )
+
+
+def _without_answer(outcomes: fanout.Outcomes) -> dict[str, int]:
+    """Why → users that a rerun will ask; those whose turn never came have what ended the batch to blame."""
+    ended_by = getattr(outcomes.fatal, "kind", None)
+    kinds = (result.kind for result in outcomes if isinstance(result, Failure) and result.retriable)
+    return dict(Counter(ended_by if ended_by and kind == Stopped.kind else kind for kind in kinds))
+
+
+def _is_open(result: Answer | Failure) -> bool:
+    """A rerun will ask again."""
+    return isinstance(result, Failure) and result.retriable
+
+
+def _pick(inquiry: Inquiry, result: Answer | Failure) -> Pick:
+    question = inquiry.question
+    assert question is not None
+    if isinstance(result, Failure):
+        reason = f"{UNANSWERED}: {result.kind}" if result.retriable else result.kind
+        return Pick(inquiry.user, result.key, question.shuffle_seed, (), (), reason)
+    parsed = parse(result.content, question, result.finish_reason)
+    return Pick(
+        inquiry.user,
+        result.key,
+        question.shuffle_seed,
+        [inquiry.candidates[question.order[pick.index]] for pick in parsed],
+        [pick.source for pick in parsed],
+        None if parsed else NO_USABLE_ANSWER,
+        parsed.invented,
+    )

@@ -1,0 +1,156 @@
+"""Picks: what was made of each user's answer, kept in Postgres per run and user (table `picks`)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+from sqlalchemy import Connection, text
+
+from llmser_tasks.core.errors import InputError
+from llmser_tasks.sequences.catalogue import Catalogue
+from llmser_tasks.sequences.histories import Histories
+from llmser_tasks.warehouse.engine import transaction
+from llmser_tasks.warehouse.rows import replace_rows
+
+COLUMNS = ("run_id", "step", "user_id", "question_key", "shuffle_seed", "item_ids", "sources", "reason",
+           "invented")  # fmt: skip
+UNANSWERED = "unanswered"  # how the reason of a user begins whom a rerun would ask
+
+
+@dataclass(frozen=True)
+class Pick:
+    """One user's row.
+
+    Attributes:
+        question_key: the ledger's; None where there was nothing to ask.
+        items: item ids, likeliest first.
+        sources: per item how it was read from the answer.
+        reason: why there are no items.
+        invented: how many things the answer named that are no candidates.
+    """
+
+    user: int
+    question_key: str | None
+    shuffle_seed: int | None
+    items: Sequence[int]
+    sources: Sequence[str]
+    reason: str | None
+    invented: int = 0
+
+
+def write_picks(connection: Connection, run_id: str, step: str, picks: Sequence[Pick], catalogue: Catalogue) -> None:
+    """Put these users' rows in place of what they had, within the caller's transaction."""
+    user_ids = catalogue.user_ids_of([pick.user for pick in picks])
+    rows = (
+        (
+            run_id,
+            step,
+            user_id,
+            p.question_key,
+            p.shuffle_seed,
+            catalogue.item_ids_of(p.items),
+            p.sources,
+            p.reason,
+            p.invented,
+        )
+        for user_id, p in zip(user_ids, picks, strict=True)
+    )
+    replace_rows(connection, "picks", COLUMNS, rows, run_id=run_id, step=step, user_id=user_ids)
+
+
+def settled(connection: Connection, run_id: str, steps: Sequence[str]) -> set[str]:
+    """Users that all of these steps have settled in a run: an answer came, or it is known that none will."""
+    query = text(
+        "select user_id from picks where run_id = :run and step = any(:steps)"
+        " and (reason is null or reason not like :open) group by user_id having count(*) = :count"
+    )
+    given = {"run": run_id, "steps": list(steps), "open": f"{UNANSWERED}%", "count": len(steps)}
+    return set(connection.scalars(query, given))
+
+
+def take_over(connection: Connection, run_id: str, earlier: str, user_ids: Sequence[str]) -> int:
+    """Give a run the picks that another one has of these users; returns how many rows."""
+    query = text(
+        "insert into picks (run_id, step, user_id, question_key, shuffle_seed, item_ids, sources, reason, invented)"
+        " select :run, step, user_id, question_key, shuffle_seed, item_ids, sources, reason, invented"
+        " from picks where run_id = :earlier and user_id = any(:users)"
+        " on conflict (run_id, step, user_id) do update set question_key = excluded.question_key,"
+        " shuffle_seed = excluded.shuffle_seed, item_ids = excluded.item_ids, sources = excluded.sources,"
+        " reason = excluded.reason, invented = excluded.invented"
+    )
+    given = {"run": run_id, "earlier": earlier, "users": list(user_ids)}
+    return int(connection.execute(query, given).rowcount)
+
+
+@dataclass(frozen=True)
+class Picks:
+    """All picks of a run's step.
+
+    Attributes:
+        chosen: items per user, likeliest first; only users that were asked or could not be.
+        sources: (Σ items,) per item, in the same order.
+        reasons: (U,) why a user has none.
+    """
+
+    step: str
+    run_id: str
+    chosen: Histories
+    sources: NDArray[np.object_]
+    reasons: NDArray[np.object_]
+
+    @classmethod
+    def read(cls, database_url: str, run_id: str, step: str, catalogue: Catalogue) -> Picks:
+        query = text("select user_id, item_ids, sources, reason from picks where run_id = :run_id and step = :step")
+        with transaction(database_url) as connection:
+            rows = connection.execute(query, {"run_id": run_id, "step": step}).all()
+        users = catalogue.users_of([row.user_id for row in rows])
+        items = catalogue.items_of([item_id for row in rows for item_id in row.item_ids])
+        if (users < 0).any() or (items < 1).any():
+            raise InputError(
+                f"Run {run_id} holds answers of {step} for users or items that its catalogue does not know; "
+                "the dump changed under it: start a new run."
+            )
+        lengths = [len(row.item_ids) for row in rows]
+        ends = np.cumsum([0, *lengths])
+        chosen = Histories.of(users, [items[ends[i] : ends[i + 1]] for i in range(len(rows))])
+        order = np.argsort(users, kind="stable")
+        return cls(
+            step=step,
+            run_id=run_id,
+            chosen=chosen,
+            sources=np.array([source for i in order for source in rows[i].sources], object),
+            reasons=np.array([rows[i].reason for i in order], object),
+        )
+
+    def of(self, user: int) -> tuple[list[int], list[str], str | None]:
+        """Items likeliest first, their sources, and why there are none."""
+        row = int(self.chosen.rows_of(np.array([user], np.int32))[0])
+        if row < 0:
+            return [], [], None
+        start, end = self.chosen.offsets[row], self.chosen.offsets[row + 1]
+        return self.chosen[row].tolist(), self.sources[start:end].tolist(), self.reasons[row]
+
+    def require(self, users: NDArray[np.int32]) -> None:
+        """
+        Raises:
+            InputError: one of these users has no row yet.
+        """
+        missing = int((self.chosen.rows_of(users) < 0).sum())
+        if missing:
+            raise InputError(
+                f"{missing} of {len(users)} users of run {self.run_id} have not been through {self.step} yet; "
+                f"run (or clear) the {self.step} batches that are missing or failed, then this step."
+            )
+
+    def content(self) -> str:
+        """sha256 over what the picks say, so that a step that reads them reruns only where they changed."""
+        hashed = hashlib.sha256()
+        for part in (self.chosen.users, self.chosen.offsets, self.chosen.items):
+            hashed.update(np.ascontiguousarray(part).tobytes())
+        hashed.update(orjson.dumps([self.sources.tolist(), self.reasons.tolist()]))
+        return hashed.hexdigest()

@@ -1,0 +1,470 @@
+"""Every knob: its type, bounds, default and where the default comes from.
+
+The DAG's trigger form, the command line's options, the run's record in Postgres and the reference table in the docs
+are all made from these models (`parameters`), so a knob is described once, here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping, Set
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from llmser_tasks.core.errors import InputError
+from llmser_tasks.core.kinds import BACKBONES, DUMP_FORMATS, LOSSES, DumpFormat, Kind, OneOf
+
+Ties = Literal["hash", "file"]
+NegativesFrom = Literal["uniform", "popularity", "batch"]
+Ablation = Literal["ccg", "snf", "arv", "rcs", "reason", "wd"]
+LONGEST_NAME = 63
+Name = Annotated[str, StringConstraints(pattern=rf"^[a-z0-9][a-z0-9_-]{{0,{LONGEST_NAME - 1}}}$")]
+PATTERNS = {  # in words, what the values may be that a pattern checks
+    "dataset": f"up to {LONGEST_NAME} of a–z, 0–9, - and _, beginning with a letter or digit",
+    "endpoint": "up to 100 of a–z, A–Z, 0–9, -, _ and . (it is the id of an Airflow connection)",
+}
+SHOWN = 80  # characters of a refused value that are repeated
+
+
+BEFORE_THERE_WAS: Mapping[str, Any] = {"ties": "file"}  # what runs did that were recorded without the setting
+
+
+class Section(BaseModel):
+    """A group of knobs: unknown names are refused, values do not change after they were checked."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def resolved(self, reads: Set[str]) -> dict[str, Any]:
+        """What comes of those knobs that code reads which reads these attributes, JSON-ready: a result depends on it.
+
+        Whatever works a value out here, from a default or from other knobs, has its place in `_resolved`.
+        """
+        dump = self.model_dump(mode="json")
+        return {
+            name: getattr(self, worked_out) if worked_out else dump[name]
+            for name in type(self).model_fields
+            if {name, worked_out := self._resolved.get(name, "")} & reads
+        }
+
+    _resolved: ClassVar[Mapping[str, str]] = {}  # knob → the property that says what comes of it
+
+
+def _usual(kind: Kind[Any], what: str) -> str:
+    """What the first of a kind declares, and which others declare something else: `0.5, of BERT4Rec 0.35`."""
+    usual, *others = kind.values()
+    differing = (one for one in others if getattr(one, what) != getattr(usual, what))
+    return ", ".join([f"{getattr(usual, what):g}", *(f"of {one.title} {getattr(one, what):g}" for one in differing)])
+
+
+class Dataset(Section):
+    """Which dumps, and how they are filtered."""
+
+    name: Name = Field(
+        "sample", description="Name of the dataset: its folder in the artefact store, its rows in Postgres."
+    )
+    source: Annotated[str, OneOf(DUMP_FORMATS)] = Field(
+        DUMP_FORMATS.default, description="Format of the dumps. [design]"
+    )
+    reviews: str = Field(
+        "", description="Path of the review dump: JSON lines or array, CSV or Parquet, plain or .gz; or Yelp's .tar."
+    )
+    items: str = Field("", description="Path of the item dump (meta or business); inside the same .tar for Yelp.")
+    user_core: int = Field(3, ge=1, description="Users with fewer interactions are dropped. [released code]")
+    item_core: int = Field(
+        3, ge=1, description="Items with fewer are dropped: 3 Fashion, Yelp; 5 Book, Beauty. [released code]"
+    )
+    iterate_core: bool = Field(
+        False, description="Repeat the filter until nothing falls out (k-core). [released code: one pass]"
+    )
+    min_length: int = Field(
+        3, ge=3, description="Users shorter than this after the filter are dropped. [released code]"
+    )
+    split: Literal["leave-one-out", "temporal"] = Field(
+        "leave-one-out", description="How test and validation are cut off. [paper]"
+    )
+    ties: Ties = Field(
+        "hash",
+        description="Order of a user's interactions that share a time: hash carries no information, file keeps the order"
+        " of lines, which in many dumps is that of item ids. [measured on Beauty; released code: file]",
+    )
+    tail_threshold: int | None = Field(
+        None,
+        ge=1,
+        description="T: a user with n_u ≤ T is a tail user; empty: the 80th percentile of n_u. [paper: 3 Fashion]",
+    )
+    noun: str = Field(
+        "", max_length=40, description="What one item is called in the prompts; empty: business for Yelp, else product."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _noun_of_the_source(cls, values: Any) -> Any:
+        """Where neither the file nor a person says what an item is called, its source does."""
+        if isinstance(values, dict) and not values.get("noun"):
+            source = values.get("source")
+            format_ = DUMP_FORMATS.get(source) if isinstance(source, str) else None
+            return values | {"noun": format_.noun if format_ else DumpFormat.noun}
+        return values
+
+
+class Recommender(Section):
+    """The backbone and how it is trained; CCG, RCS, base and LLMSeR share it."""
+
+    backbone: Annotated[str, OneOf(BACKBONES)] = Field(BACKBONES.default, description="Sequential recommender. [paper]")
+    dimension: int = Field(64, ge=4, le=1024, description="d, width of embeddings and states. [released code]")
+    layers: int = Field(2, ge=1, le=12, description="Blocks (or GRU layers). [released code]")
+    heads: int = Field(1, ge=1, le=16, description="Attention heads. [released code]")
+    dropout: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description=f"Empty: {_usual(BACKBONES, 'dropout')}. [released code; measured on Beauty; eSASRec]",
+    )
+    max_length: int = Field(
+        50,
+        ge=2,
+        le=1000,
+        description="Longest sequence a model sees; the newest are kept. [80th percentile of Beauty is 10]",
+    )
+    loss: Annotated[str, OneOf(LOSSES)] = Field(
+        LOSSES.default,
+        description="The strong loss by default; bce is the paper's, gbce gSASRec's, cross-entropy takes all items."
+        " [measured on Beauty]",
+    )
+    negatives: int | None = Field(
+        None,
+        ge=1,
+        description="Negatives shared by a batch (sampled-softmax) or drawn per position (bce, gbce);"
+        f" empty: {_usual(LOSSES, 'negatives')}. [measured on Beauty; paper; gSASRec]",
+    )
+    negatives_from: NegativesFrom = Field(
+        "batch",
+        description="Where sampled-softmax draws them: all items alike, by popularity, or the batch's own positives"
+        " beside uniform ones, each corrected for (logQ); the other losses draw uniformly. [measured on Beauty]",
+    )
+    calibration: float = Field(
+        0.75, ge=0, le=1, description="t of gbce: 0 is bce, 1 undoes all overconfidence. [gSASRec]"
+    )
+    batch_size: int | None = Field(
+        None,
+        ge=1,
+        description="Users per batch; empty: 256, of fewer than 2,000 training users 128. [released code: 128; measured"
+        " on Beauty and Gift Cards]",
+    )
+    learning_rate: float = Field(1e-3, gt=0, le=1, description="Adam, no weight decay. [released code]")
+    averaging: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="The model is a moving average of the weights after each epoch, of which this share is the former"
+        f" average; empty: {_usual(BACKBONES, 'averaging')}. [measured on Beauty]",
+    )
+    epochs: int = Field(200, ge=1, description="At most so many. [released code]")
+    patience: int = Field(
+        10,
+        ge=1,
+        description="Epochs without a better validation NDCG@10 before training stops. [released code: 20; measured on Beauty]",
+    )
+    held_out_users: float = Field(
+        0.1,
+        gt=0,
+        lt=1,
+        description="Share of users whose first item CCG never trains on: its early-stopping targets. [method]",
+    )
+
+    @model_validator(mode="after")
+    def _loss_takes_these_negatives(self) -> Self:
+        if self.negatives_from == "popularity" and not LOSSES[self.loss].shared:
+            sharing = " or ".join(name for name, loss in LOSSES.items() if loss.shared)
+            raise ValueError(f"negatives_from {self.negatives_from!r} needs the loss {sharing}")
+        return self
+
+    _resolved: ClassVar[Mapping[str, str]] = {
+        "dropout": "dropout_rate",
+        "averaging": "averaging_rate",
+        "negatives": "negatives_drawn",
+        "batch_size": "batch_sizes",
+    }
+
+    @property
+    def batch_sizes(self) -> tuple[tuple[int | None, int], ...]:
+        """(below so many training users, users per batch), the first that fits: as set, or what the search on
+        validation items found."""
+        return ((2_000, 128), (None, 256)) if self.batch_size is None else ((None, self.batch_size),)
+
+    @property
+    def dropout_rate(self) -> float:
+        """As set, or what the search on Beauty's validation items found for the backbone."""
+        if self.dropout is not None:
+            return self.dropout
+        return BACKBONES[self.backbone].dropout
+
+    @property
+    def averaging_rate(self) -> float:
+        """As set, or what the search on Beauty's validation items found for the backbone."""
+        if self.averaging is not None:
+            return self.averaging
+        return BACKBONES[self.backbone].averaging
+
+    @property
+    def negatives_drawn(self) -> int:
+        """How many negatives are drawn: as set, or as the loss's authors did."""
+        return LOSSES[self.loss].negatives if self.negatives is None else self.negatives
+
+
+class Augmentation(Section):
+    """Candidate pools and pseudo-prior items (SIA)."""
+
+    pool: int = Field(20, ge=1, le=99, description="N, CCG candidates per user. [released code]")
+    pseudo_items: int = Field(12, ge=2, le=99, description="M, pseudo-prior items kept. [paper's best on Fashion]")
+    fill: bool = Field(False, description="Fill a short answer from CCG order. [method: off]")
+    without: tuple[Ablation, ...] = Field(
+        (), description="Parts left out, as in the paper's Table 2: ccg, snf, arv, rcs, reason, wd."
+    )
+
+
+class Reliability(Section):
+    """How far pseudo items are trusted (ARV) and weighted."""
+
+    reason_pool: int = Field(10, ge=1, le=99, description="H, RCS candidates per user. [released code]")
+    beta: float = Field(0.5, ge=0, le=1, description="β, weight decay of head users. [paper, Figure 5]")
+    forward_on_full: bool = Field(
+        False, description="Train RCS on whole histories instead of masked ones. [paper's wording; method: off]"
+    )
+    encoder: str = Field("minilm", description="BERT that scores: minilm (embedded), a folder, or a hub name.")
+    pseudo_targets: bool = Field(
+        False, description="Training also asks for the pseudo items themselves, not only for t = 1 … n_u. [Eq. 7: off]"
+    )
+    enhance_inference: bool = Field(
+        True, description="Pseudo items also feed inference. [paper; which is better depends on the data]"
+    )
+
+
+class Llm(Section):
+    """The endpoint and how it is asked. Its address and key come from the connection, never from here."""
+
+    endpoint: str = Field(
+        "llmser_ranker",
+        pattern=r"^[A-Za-z0-9_.-]{1,100}$",
+        description="Airflow connection (or environment entry) of the OpenAI-compatible endpoint; llmser_ranker is the embedded one.",
+    )
+    mode: Literal["online", "batch"] = Field(
+        "online",
+        description="online asks at once; batch hands the questions to the provider's Batch API: cheaper, up to a day.",
+    )
+    users_per_batch: int = Field(
+        512, ge=1, le=100_000, description="Users per mapped task; raised where a run would need more than 300 tasks."
+    )
+    temperature: float = Field(0.0, ge=0, le=2, description="[method: deterministic]")
+    title_length: int = Field(160, ge=16, le=2000, description="Titles are cut to this many characters in a prompt.")
+    history_length: int = Field(
+        50, ge=1, le=1000, description="Newest history items shown; only the oldest are dropped. [method]"
+    )
+    budget: float | None = Field(
+        None,
+        ge=0,
+        description="Most that the run may spend on questions, in the currency of the price table; empty: no limit.",
+    )
+    least_usable: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="Share of a batch's answers that must name a candidate; below it the endpoint talks nonsense and the"
+        " batch fails.",
+    )
+    tolerated_failures: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Share of users per batch that may stay unanswered for a passing reason before the batch fails.",
+    )
+
+
+class Evaluation(Section):
+    """Measuring and publishing."""
+
+    seeds: tuple[int, ...] = Field(
+        (42,),
+        min_length=1,
+        description="Base and LLMSeR are trained once per seed; CCG, RCS and shuffles use the first. [released code: 42, 43, 44]",
+    )
+    recommendations: int = Field(20, ge=1, le=1000, description="Items recommended to every user.")
+    sampled_negatives: int = Field(
+        100, ge=1, description="Uniform negatives of the legacy protocol, fixed per seed. [released code]"
+    )
+
+
+class Refresh(Section):
+    """What a run takes over from the one that is published, and whether it takes its place."""
+
+    incremental: bool = Field(
+        False,
+        description="Start from the dataset's published run: ask only about users whose history changed, go on training"
+        " its models. [design]",
+    )
+    warm_epochs: int = Field(
+        5,
+        ge=1,
+        description="Most epochs of a training that goes on from the published run's model. [design]",
+    )
+    gate: float | None = Field(
+        0.05,
+        ge=0,
+        le=1,
+        description="Share by which the validation NDCG@10 may be below the published run's; beyond it the run is not"
+        " published. Empty: always published. [design]",
+    )
+
+
+class RunConfig(Section):
+    """One run: a dataset through the whole pipeline."""
+
+    dataset: Dataset = Dataset()
+    recommender: Recommender = Recommender()
+    augmentation: Augmentation = Augmentation()
+    reliability: Reliability = Reliability()
+    llm: Llm = Llm()
+    evaluation: Evaluation = Evaluation()
+    refresh: Refresh = Refresh()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.augmentation.pseudo_items > self.augmentation.pool:
+            raise ValueError("pseudo_items (M) must not exceed pool (N)")
+        if self.recommender.dimension % self.recommender.heads:
+            raise ValueError("dimension must be divisible by heads")
+        return self
+
+    @property
+    def seed(self) -> int:
+        """The seed of everything that is done once per run."""
+        return self.evaluation.seeds[0]
+
+    def without(self, part: Ablation) -> bool:
+        return part in self.augmentation.without
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One knob as forms, options and docs see it."""
+
+    section: str
+    name: str
+    schema: Mapping[str, Any]  # JSON schema of the value
+    default: Any
+    description: str
+
+
+def parameters() -> Iterator[Parameter]:
+    """Every knob, in order. Leaf names are unique over all sections, so a form or command line can be flat."""
+    for section, field in RunConfig.model_fields.items():
+        model = field.annotation
+        assert isinstance(model, type) and issubclass(model, Section)
+        properties = model.model_json_schema()["properties"]
+        for name, leaf in model.model_fields.items():
+            yield Parameter(
+                section=section,
+                name="dataset" if (section, name) == ("dataset", "name") else name,
+                schema={k: v for k, v in properties[name].items() if k not in {"default", "description", "title"}},
+                default=leaf.default,
+                description=leaf.description or "",
+            )
+
+
+def from_flat(values: Mapping[str, Any]) -> RunConfig:
+    """Build a RunConfig from flat names (`dataset` is the dataset's name); absent names keep their defaults.
+
+    A dataset that ships as a preset, or has a file beside the presets, brings its own defaults for its section.
+
+    Raises:
+        InputError: a name is unknown or a value is out of bounds; the sentence names it.
+    """
+    sections: dict[str, dict[str, Any]] = {}
+    known = {p.name: p for p in parameters()}
+    for name, value in values.items():
+        if name not in known:
+            raise InputError(f"Unknown setting {name!r}; the settings are: {', '.join(known)}.")
+        parameter = known[name]
+        sections.setdefault(parameter.section, {})["name" if name == "dataset" else name] = value
+    try:
+        return RunConfig.model_validate(sections)
+    except ValidationError as error:
+        raise InputError(_refusal(error)) from None
+
+
+def check_dataset_name(name: str) -> None:
+    """To be asked before a name becomes part of a path.
+
+    Raises:
+        InputError: it is none; the sentence says what may be one, and suggests one.
+    """
+    try:
+        Dataset(name=name)
+    except ValidationError as error:
+        raise InputError(_refusal(error, "dataset")) from None
+
+
+def _refusal(error: ValidationError, section: str = "") -> str:
+    """The first thing that is wrong, by the name that people give the setting."""
+    first = error.errors()[0]
+    section, *names = [*([section] if section else []), *map(str, first["loc"])] or [""]
+    leaf = names[0] if names else section
+    name = "dataset" if (section, leaf) == ("dataset", "name") else leaf
+    if not names:
+        return f"The settings do not fit together: {first['msg'].removeprefix('Value error, ')}."
+    place = f" (number {int(names[1]) + 1})" if len(names) > 1 and names[1].isdigit() else ""
+    given = repr(first.get("input"))
+    given = given if len(given) <= SHOWN else f"{given[:SHOWN]}…"
+    why = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "string_pattern_mismatch" and name in PATTERNS:
+        why = f"it may be {PATTERNS[name]}"
+        if name == "dataset" and (usable := _usable_name(str(first["input"]))):
+            why += f"; try {usable}"
+    return f"Setting {name}{place} (--{name.replace('_', '-')}) cannot be {given}: {why}."
+
+
+def _usable_name(wanted: str) -> str:
+    """The nearest name that a dataset may have; empty where nothing of the wish can be kept."""
+    plain = unicodedata.normalize("NFKD", wanted).casefold().encode("ascii", "ignore").decode()
+    return re.sub(r"[^a-z0-9_]+", "-", plain).strip("-_")[:LONGEST_NAME].rstrip("-_")
+
+
+def to_flat(config: RunConfig) -> dict[str, Any]:
+    """The inverse of `from_flat`, JSON-ready."""
+    dump = config.model_dump(mode="json")
+    return {p.name: dump[p.section]["name" if p.name == "dataset" else p.name] for p in parameters()}
+
+
+def digest(value: Any) -> str:
+    """sha256 of a JSON-ready value, independent of key order."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
+
+
+def load_dataset_defaults(name: str, folders: list[Path]) -> dict[str, Any]:
+    """Defaults of a dataset file `NAME.json` (flat names), from the first folder that has one; else empty.
+
+    Raises:
+        InputError: the name is none, which is checked before it becomes a path; or the file cannot be read.
+    """
+    check_dataset_name(name)
+    for folder in folders:
+        path = folder / f"{name}.json"
+        if path.is_file():
+            try:
+                values = json.loads(path.read_text(encoding="utf-8-sig"))
+            except UnicodeDecodeError:
+                raise InputError(f"Dataset file {path} is not UTF-8; save it as that.") from None
+            except json.JSONDecodeError as error:
+                raise InputError(f"Dataset file {path} is not JSON: {error}.") from None
+            except OSError as error:
+                raise InputError(f"Dataset file {path} cannot be read: {error.strerror or error}.") from None
+            if not isinstance(values, dict):
+                raise InputError(f"Dataset file {path} must hold one JSON object of settings.")
+            return values
+    return {}

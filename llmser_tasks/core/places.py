@@ -1,0 +1,83 @@
+"""From where runs on Airflow may read: whoever may trigger one must not read all that the service's user may.
+
+`llmser run` and the other commands run as the person who calls them, and read what that person may read.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from llmser_tasks.core.config import RunConfig
+from llmser_tasks.core.errors import InputError
+
+VARIABLE = "LLMSER_DUMPS"
+
+
+def readable(home: Path) -> list[Path]:
+    """LLMSER_DUMPS, folders separated as in PATH, by default `dumps` below the home; and what we write ourselves."""
+    named = [Path(part).expanduser() for part in os.environ.get(VARIABLE, "").split(os.pathsep) if part.strip()]
+    return [*(named or [home / "dumps"]), home / "sample", home / "inbox"]
+
+
+def here(home: Path) -> str:
+    """The folders of services that are started on this machine by hand: the one where they are, unless that is all."""
+    folder = Path.cwd()
+    return str(home / "dumps" if folder == Path(folder.anchor) else folder)
+
+
+def check(config: RunConfig, folders: Sequence[Path], home: Path) -> None:
+    """Refuse files outside the folders, before anything of them is looked at: that they exist is not told either.
+
+    Links are followed first. The home, with its keys and passwords, is closed even where it lies in one of the folders,
+    but for what is named below it.
+
+    Raises:
+        InputError: one lies elsewhere.
+    """
+    dataset, encoder = config.dataset, config.reliability.encoder
+    given = {"reviews": dataset.reviews, "items": dataset.items}
+    if Path(encoder).is_absolute() or ".." in Path(encoder).parts or is_folder(encoder):
+        given["encoder"] = encoder
+    open_ = [folder.absolute().resolve() for folder in folders]
+    closed = home.absolute().resolve()
+    for name, text in given.items():
+        if text and not _allowed(path_of(name, text).absolute().resolve(), open_, closed):
+            raise InputError(
+                f"Setting {name}: {text} lies outside the folders from which runs on Airflow may read: "
+                f"{', '.join(map(str, folders))}. Put it into one of them, or name its folder in {VARIABLE} where the "
+                "services are started."
+            )
+
+
+def path_of(name: str, text: str) -> Path:
+    """
+    Raises:
+        InputError: the text is no path.
+    """
+    try:
+        path = Path(text).expanduser()
+    except RuntimeError:  # ~somebody, whom this machine does not know
+        path = Path("\0")
+    if "\0" in str(path):
+        raise InputError(f"Setting {name}: {text!r} is no path; check it.")
+    return path
+
+
+def is_folder(name: str) -> bool:
+    """Whether a text that may also be something else names a folder."""
+    try:
+        return Path(name).is_dir()
+    except OSError:  # too long for one, say
+        return False
+
+
+def _allowed(path: Path, open_: Sequence[Path], closed: Path) -> bool:
+    """The folder nearest to the file decides."""
+    for folder in (path, *path.parents):
+        if folder == closed:
+            return False
+        if folder in open_:
+            return True
+    return False

@@ -1,0 +1,1 @@
+"""Questions through a provider's Batch API."""

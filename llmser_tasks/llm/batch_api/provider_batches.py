@@ -1,0 +1,350 @@
+"""Questions by the thousand through a provider's Batch API, behind the same ledger.
+
+A batch goes through three states, each written down before the next step is taken: *preparing* (its questions are
+claimed, the file may be uploaded), *submitted* (the provider's id is known), *ended* (its answers are in the ledger).
+Whoever calls again, after a retry, a cleared task or a crash, takes up what stands there. Between creating a batch and
+noting its id lies the one moment that nothing can cover; there the provider's own list is asked for the batch with our
+mark, so none is submitted twice.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import orjson
+from sqlalchemy import TextClause, text
+
+from llmser_tasks.core.errors import InputError, Waiting
+from llmser_tasks.core.progress import Progress, silent
+from llmser_tasks.llm.batch_api.lines import InVain, dumped, read_line, weigh
+from llmser_tasks.llm.batch_api.wire import OVER, BatchApi
+from llmser_tasks.llm.dialects import Dialect, dialect_of, recall, request_body
+from llmser_tasks.llm.endpoint import Endpoint
+from llmser_tasks.llm.errors import EndpointFatal, EndpointUnsupported, classify
+from llmser_tasks.llm.fleet import budget as purse
+from llmser_tasks.llm.fleet import fanout
+from llmser_tasks.llm.fleet.fanout import Answer, Check, Failure, Outcomes
+from llmser_tasks.llm.fleet.ratelimit import BYTES_PER_TOKEN
+from llmser_tasks.llm.prompts import Question
+from llmser_tasks.warehouse import ledger
+from llmser_tasks.warehouse.engine import transaction
+from llmser_tasks.warehouse.ledger import Entry
+from llmser_tasks.warehouse.tables.batches import Account, Meter
+
+log = logging.getLogger(__name__)
+
+MOST_QUESTIONS = 50_000  # of one batch, at OpenAI and GLM
+MOST_BYTES = 90 << 20  # of its file; they take 100 or 200 MB
+SOONEST_S, LATEST_S = 5.0, 600.0  # between two looks: a quarter of the batch's age, within these bounds
+ABANDONED = "1 hour"  # after which a batch of others that was never submitted holds its questions no longer
+
+_OURS = text("""
+    select run_id, step, batch, round, mark, state, input_file, provider_id, questions,
+           extract(epoch from now() - coalesce(submitted_at, now()))::float8
+    from provider_batches
+    where (run_id, step, batch) = (:run_id, :step, :batch) and state <> 'ended' order by round
+""")
+_OTHERS = text("""
+    select run_id, step, batch, round, mark, state, input_file, provider_id, questions,
+           extract(epoch from now() - coalesce(submitted_at, now()))::float8
+    from provider_batches
+    where mark in (select mark from provider_questions where question_key = any(:keys)) and endpoint = :endpoint
+      and (state = 'submitted' or created_at < now() - cast(:abandoned as interval))
+""")
+_ROUND = text("select count(*) + 1 from provider_batches where (run_id, step, batch) = (:run_id, :step, :batch)")
+_INSERT = text("""
+    insert into provider_batches (run_id, step, endpoint, batch, round, mark, state, questions)
+    values (:run_id, :step, :endpoint, :batch, :round, :mark, 'preparing', 0)
+""")
+_CLAIM = text("""
+    insert into provider_questions (question_key, prompt_version, mark)
+    select key, version, :mark from unnest((:keys)::text[], (:versions)::text[]) as q (key, version) order by key
+    on conflict do nothing returning question_key
+""")
+_PREPARED = text("update provider_batches set questions = :number, held = :most where mark = :mark")
+_FORGET = text("delete from provider_batches where mark = :mark")
+_UPLOADED = text("update provider_batches set input_file = :file where mark = :mark")
+_SUBMITTED = text("""
+    update provider_batches set provider_id = :id, state = 'submitted', submitted_at = now() where mark = :mark
+""")
+_RELEASE = text("delete from provider_questions where mark = :mark")
+_ENDED = text("""
+    update provider_batches set state = 'ended', held = 0, outcome = :said, ended_at = now() where mark = :mark
+""")
+_CLAIMED = text("select question_key, prompt_version from provider_questions where mark = :mark")
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """A row of `provider_batches`."""
+
+    run_id: str
+    step: str
+    batch: int
+    round: int
+    mark: str
+    state: str
+    input_file: str | None
+    provider_id: str | None
+    questions: int
+    age: float  # seconds since it was submitted
+
+    @property
+    def account(self) -> Account:
+        return Account(self.run_id, self.step, self.batch)
+
+
+def answer(
+    endpoint: Endpoint,
+    questions: Sequence[Question],
+    database_url: str,
+    progress: Progress = silent,
+    *,
+    account: Account,
+    check: Check = lambda *_: None,
+) -> Outcomes:
+    """What became of each question, once the provider is done with all of them.
+
+    What a batch leaves unanswered for a passing reason counts as failed in the call that collects it; the next call
+    submits it anew.
+
+    Raises:
+        Waiting: it is not; call again with the same questions.
+        BudgetSpent: the run's budget does not reach for them; nothing was submitted.
+        EndpointFatal: a person has to act.
+        Retriable: the provider cannot be reached.
+        StorageError: Postgres is down.
+    """
+    distinct = {question.key(endpoint.model, endpoint.parameters): question for question in questions}
+    missing = _missing(database_url, distinct)
+    open_ = _ours(database_url, account)
+    failures: dict[str, Failure] = {}
+    with BatchApi(endpoint) as api:
+        if missing and not open_:
+            _learn_dialect(endpoint, next(iter(missing.values())), database_url, account)
+            _collect_others(api, endpoint, database_url, missing)
+            missing = _missing(database_url, missing)
+            open_ = _prepare(endpoint, missing, database_url, account) if missing else []
+        waiting: list[Submitted] = []
+        for row in open_:
+            sent = row if row.provider_id else _submit(api, endpoint, row, missing, database_url)
+            if sent is None:
+                continue
+            facts = api.get(str(sent.provider_id))
+            progress(0, sent.questions, "questions", f"batch {sent.provider_id}: {facts.get('status')}")
+            if facts.get("status") in OVER:
+                failures |= _collect(api, endpoint, sent, facts, database_url, distinct)
+            else:
+                waiting.append(sent)
+    missing = _missing(database_url, missing)
+    if waiting or missing.keys() - failures.keys():
+        done = f"{len(distinct) - len(missing):,} of {len(distinct):,} questions are answered"
+        ids = [str(row.provider_id) for row in waiting]
+        age = min((row.age for row in waiting), default=0.0)
+        seconds = min(LATEST_S, max(SOONEST_S, age / 4))
+        raise Waiting(f"{done}; batch {', '.join(ids) or 'of another task'} is at work.", ids, seconds)
+    return _outcomes(endpoint, questions, database_url, failures, check)
+
+
+def _learn_dialect(endpoint: Endpoint, question: Question, database_url: str, account: Account) -> None:
+    """Ask one question the ordinary way, where nobody has asked the endpoint yet: a refused key, an unknown model or a
+    response format that it does not take shows now, and not a day later in an error file.
+
+    Raises:
+        EndpointFatal: as it says.
+    """
+    if recall(endpoint, database_url) is None:
+        outcomes = fanout.answer(endpoint, [question], database_url, account=account)
+        if outcomes.fatal is not None:
+            raise outcomes.fatal
+
+
+def _prepare(
+    endpoint: Endpoint, missing: Mapping[str, Question], database_url: str, account: Account
+) -> list[Submitted]:
+    """Claim the questions that no other open batch has, hold the money for them, and note the batch to come."""
+    mark = f"llmser-{secrets.token_hex(16)}"
+    keys = list(missing)
+    with transaction(database_url) as connection:
+        number = connection.scalar(_ROUND, asdict(account))
+        new = {**asdict(account), "endpoint": endpoint.url, "round": number, "mark": mark}
+        connection.execute(_INSERT, new)
+        versions = [missing[key].prompt_version for key in keys]
+        mine = connection.scalars(_CLAIM, {"mark": mark, "keys": keys, "versions": versions}).all()
+        if not mine:  # others are asking all of them
+            connection.execute(_FORGET, {"mark": mark})
+            return []
+        dialect = dialect_of(endpoint) or Dialect()
+        most = sum(_most(endpoint, missing[key], dialect) for key in mine)
+        budget, spent, left, _ = purse.what_is_left(connection, account.run_id)
+        if most > left:
+            raise purse.too_little(account.run_id, budget, spent)  # and nothing of this is kept
+        connection.execute(_PREPARED, {"number": len(mine), "most": most, "mark": mark})
+    return _ours(database_url, account)
+
+
+def _most(endpoint: Endpoint, question: Question, dialect: Dialect) -> float:
+    """What a question can cost at most."""
+    tokens = round(len(request_body(endpoint, question, dialect)) / BYTES_PER_TOKEN)
+    return endpoint.batch_price * (endpoint.cost(tokens, dialect.most_tokens(endpoint, question)) or 0.0)
+
+
+def _submit(
+    api: BatchApi, endpoint: Endpoint, row: Submitted, missing: Mapping[str, Question], database_url: str
+) -> Submitted | None:
+    """Upload and create the batch, unless an earlier attempt got that far; None where nothing is left to ask."""
+    found = None
+    if row.input_file is None:
+        lines = list(_lines(api, endpoint, _claimed(database_url, row.mark), missing))
+        if not lines:
+            _end(database_url, row, "answered elsewhere")
+            return None
+        size = sum(map(len, lines))
+        if len(lines) > MOST_QUESTIONS or size > MOST_BYTES:
+            _end(database_url, row, "too large")
+            raise InputError(
+                f"A batch of {len(lines):,} questions ({size >> 20} MiB) is more than providers take; lower "
+                "users_per_batch."
+            )
+        row = replace(row, input_file=api.upload(b"".join(lines)))
+        _execute(database_url, _UPLOADED, mark=row.mark, file=str(row.input_file))
+    else:
+        found = api.find(row.input_file, row.mark)  # the attempt that uploaded it may have created the batch, too
+    provider_id = found or api.create(str(row.input_file), row.mark)
+    _execute(database_url, _SUBMITTED, mark=row.mark, id=provider_id)
+    log.info("Batch %s holds %d questions of %s, %s", provider_id, row.questions, row.step, row.run_id)
+    return replace(row, provider_id=provider_id, state="submitted")
+
+
+def _lines(api: BatchApi, endpoint: Endpoint, keys: Iterable[str], missing: Mapping[str, Question]) -> Iterator[bytes]:
+    dialect = dialect_of(endpoint) or Dialect()
+    for key in keys:
+        if key in missing:
+            body = orjson.Fragment(request_body(endpoint, missing[key], dialect))
+            yield orjson.dumps({"custom_id": key, "method": "POST", "url": api.chat_path, "body": body}) + b"\n"
+
+
+def _collect(
+    api: BatchApi,
+    endpoint: Endpoint,
+    row: Submitted,
+    facts: Mapping[str, Any],
+    database_url: str,
+    questions: Mapping[str, Question],
+) -> dict[str, Failure]:
+    """Bring what a batch that is over holds into the ledger; why its other questions have no answer.
+
+    Raises:
+        EndpointUnsupported: the provider refused the file.
+    """
+    claimed = _claimed(database_url, row.mark)
+    meter = Meter(row.account)
+    entries: dict[str, Entry] = {}
+    called: set[str] = set()
+    failures = {key: Failure(key, str(facts.get("status")), True, "The batch ended without it.") for key in claimed}
+    for name in ("output_file_id", "error_file_id"):
+        for line in api.lines(facts[name], len(claimed)) if facts.get(name) else ():
+            key = line.get("custom_id")
+            if not isinstance(key, str) or key not in claimed or key in entries:
+                continue  # not ours; or told twice, where the first answer counts
+            if line.get("response") is not None:
+                called.add(key)
+            empty = Entry(key, row.step, claimed[key], endpoint.model, 1)
+            found = read_line(endpoint, empty, line, questions.get(key))
+            if isinstance(found, Entry):
+                entries[key] = replace(found, run_id=row.run_id)
+            else:
+                failures[key] = found
+    meter.calls = len(called)
+    with transaction(database_url) as connection:
+        meter.lost += weigh(connection, endpoint, entries, failures, row.mark)
+        written = list(entries.values())
+        ledger.write(connection, written)
+        meter.write(connection, written)
+        connection.execute(_RELEASE, {"mark": row.mark})
+        connection.execute(_ENDED, {"mark": row.mark, "said": str(facts.get("status"))})
+    if facts.get("status") == "failed":
+        said = orjson.dumps({"error": {"message": dumped(facts.get("errors")).decode()}})
+        raise EndpointUnsupported(str(classify(endpoint, 400, {}, said)))
+    return {key: failure for key, failure in failures.items() if key not in entries}
+
+
+def _collect_others(api: BatchApi, endpoint: Endpoint, database_url: str, missing: Mapping[str, Question]) -> None:
+    """Collect batches of other tasks that hold questions of ours and are over, should their own tasks never come back;
+    and give up what one of them meant to ask and never did."""
+    values = {"keys": list(missing), "endpoint": endpoint.url, "abandoned": ABANDONED}
+    with transaction(database_url) as connection:
+        rows = [Submitted(*row) for row in connection.execute(_OTHERS, values)]
+    for row in rows:
+        provider_id = row.provider_id or api.find(row.input_file or "", row.mark)
+        if provider_id is None:
+            _end(database_url, row, "abandoned")
+        elif (facts := api.get(provider_id)).get("status") in OVER:
+            with suppress(EndpointUnsupported):  # its own task is told
+                _collect(api, endpoint, row, facts, database_url, missing)
+
+
+def _outcomes(
+    endpoint: Endpoint,
+    questions: Sequence[Question],
+    database_url: str,
+    failures: Mapping[str, Failure],
+    check: Check,
+) -> Outcomes:
+    """What the ledger holds now; `batches` has the bill."""
+    keys = [question.key(endpoint.model, endpoint.parameters) for question in questions]
+    distinct = dict(zip(keys, questions, strict=True))
+    results: dict[str, Answer | Failure] = dict(failures)
+    errors = (failure.error for failure in failures.values() if isinstance(failure, InVain))
+    fatal = next((error for error in errors if isinstance(error, EndpointFatal)), None)
+    for key, entry in ledger.known(database_url, list(distinct)).items():
+        result = results[key] = fanout.as_result(entry, from_ledger=True)
+        if isinstance(result, Answer):
+            check(distinct[key], result)
+    return Outcomes(
+        results=tuple(results[key] for key in keys),
+        distinct=len(distinct),
+        from_ledger=len(distinct) - len(failures),
+        asked=len(failures),
+        calls=0,
+        prompt_tokens=0,
+        completion_tokens=0,
+        cost=None,
+        seconds=0.0,
+        stopped=str(fatal) if fatal else None,
+        fatal=fatal,
+    )
+
+
+def _missing(database_url: str, questions: Mapping[str, Question]) -> dict[str, Question]:
+    """Those that the ledger does not hold."""
+    settled = ledger.known(database_url, list(questions))
+    return {key: question for key, question in questions.items() if key not in settled}
+
+
+def _ours(database_url: str, account: Account) -> list[Submitted]:
+    with transaction(database_url) as connection:
+        return [Submitted(*row) for row in connection.execute(_OURS, asdict(account))]
+
+
+def _claimed(database_url: str, mark: str) -> dict[str, str]:
+    """Questions of a batch and the versions of their prompts."""
+    with transaction(database_url) as connection:
+        return {row[0]: row[1] for row in connection.execute(_CLAIMED, {"mark": mark})}
+
+
+def _end(database_url: str, row: Submitted, why: str) -> None:
+    """Note that a batch is over that was never submitted."""
+    with transaction(database_url) as connection:
+        connection.execute(_RELEASE, {"mark": row.mark})
+        connection.execute(_ENDED, {"mark": row.mark, "said": why})
+
+
+def _execute(database_url: str, statement: TextClause, **values: str) -> None:
+    with transaction(database_url) as connection:
+        connection.execute(statement, values)

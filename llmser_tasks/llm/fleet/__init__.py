@@ -1,0 +1,1 @@
+"""What processes that ask one endpoint share: claims, limits, budget, breaker."""

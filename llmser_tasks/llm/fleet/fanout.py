@@ -1,0 +1,370 @@
+"""Many questions at once: only what the ledger does not hold, each distinct one once, everything paid for kept."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from llmser_tasks.core.errors import LlmserError, StorageError
+from llmser_tasks.core.progress import Progress, silent
+from llmser_tasks.llm.client import Client
+from llmser_tasks.llm.dialects import recall
+from llmser_tasks.llm.endpoint import Endpoint
+from llmser_tasks.llm.errors import CutOff, EndpointFatal, NeverAnswered, QuestionFatal, Refused, Retriable
+from llmser_tasks.llm.fleet.breaker import Breaker, Stopped
+from llmser_tasks.llm.fleet.budget import Purse
+from llmser_tasks.llm.fleet.claims import Claims
+from llmser_tasks.llm.fleet.concurrency import Gate
+from llmser_tasks.llm.fleet.ratelimit import Limiter
+from llmser_tasks.llm.prompts import Question
+from llmser_tasks.llm.replies import Reply
+from llmser_tasks.warehouse import ledger
+from llmser_tasks.warehouse.ledger import Entry
+from llmser_tasks.warehouse.tables.batches import Account, Meter
+
+ACCEPTED = "accepted"  # kind of what stays open because a person has it so
+TELL_S = 2.0  # how often to say that only others' answers are waited for, and to leave them money that lies idle
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A reply as it stands in the ledger; `answers.parse` says which candidates it names."""
+
+    key: str
+    content: str
+    finish_reason: str | None
+    answered_by: str | None
+    from_ledger: bool  # not paid for by this call
+
+
+Check = Callable[[Question, Answer], None]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """No reply. `retriable`: a rerun asks again; otherwise the ledger holds the failure and nobody will."""
+
+    key: str
+    kind: str  # "timeout", "rate limit", "content-filter", …: see llm.errors
+    retriable: bool
+    message: str
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """What became of each question, in the order asked, and what this call cost.
+
+    Attributes:
+        distinct: different questions among them.
+        from_ledger: distinct questions that were settled before, or by others meanwhile.
+        asked: distinct questions that were sent, answered or not.
+        calls: requests sent, retries included.
+        prompt_tokens, completion_tokens: as far as the endpoint reported them.
+        cost: None where no price is known.
+        stopped: why the batch was given up early, in one sentence; None where it was not.
+        fatal: the error behind that, where a person has to act (EndpointFatal) or Postgres is down (StorageError).
+    """
+
+    results: tuple[Answer | Failure, ...]
+    distinct: int
+    from_ledger: int
+    asked: int
+    calls: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost: float | None
+    seconds: float
+    stopped: str | None = None
+    fatal: LlmserError | None = None
+
+    def __iter__(self) -> Iterator[Answer | Failure]:
+        return iter(self.results)
+
+    def __len__(self) -> int:
+        return len(self.results)
+
+    @property
+    def unanswered(self) -> int:
+        """Questions that a rerun will ask."""
+        return sum(isinstance(r, Failure) and r.retriable for r in self.results)
+
+    def complaint(self) -> str | None:
+        """Why questions stay unanswered, in a sentence or two; None where a rerun has nothing to do."""
+        kinds = Counter(r.kind for r in self.results if isinstance(r, Failure) and r.retriable)
+        if not kinds:
+            return None
+        counted = ", ".join(f"{number} × {kind}" for kind, number in kinds.most_common())
+        sample = next(
+            r.message for r in self.results if isinstance(r, Failure) and r.kind == kinds.most_common(1)[0][0]
+        )
+        return (
+            f"{kinds.total()} of {len(self.results)} unanswered: {counted}; a rerun asks only for these. "
+            f"{self.stopped or sample}"
+        )
+
+
+@dataclass
+class _Tally:
+    """What a running call has done so far."""
+
+    total: int
+    done: int = 0
+    asked: int = 0
+    calls: int = 0
+    found: int = 0  # settled by others meanwhile
+    settled: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost: float | None = None
+    started: float = field(default_factory=time.monotonic)
+
+    def count(self, outcome: Entry | Failure) -> None:
+        self.done += 1
+        self.asked += not (isinstance(outcome, Failure) and outcome.kind == Stopped.kind)
+        if isinstance(outcome, Entry):
+            self.settled += 1
+            self.prompt_tokens += outcome.prompt_tokens or 0
+            self.completion_tokens += outcome.completion_tokens or 0
+            if outcome.cost is not None:
+                self.cost = (self.cost or 0.0) + outcome.cost
+
+    def note(self) -> str:
+        rate = self.settled / max(time.monotonic() - self.started, 1e-3)
+        parts = [f"{rate:,.0f} answers/s", f"{self.prompt_tokens + self.completion_tokens:,} tokens"]
+        if self.cost is not None:
+            parts.append(f"cost {self.cost:,.4f}")
+        return ", ".join(parts)
+
+
+def answer(
+    endpoint: Endpoint,
+    questions: Sequence[Question],
+    database_url: str,
+    progress: Progress = silent,
+    account: Account | None = None,
+    check: Check = lambda *_: None,
+) -> Outcomes:
+    """Answer every question from the ledger, or else from the endpoint, at most `max_concurrency` at a time.
+
+    A question that another batch is asking at this moment is not asked again; its answer is waited for. Answers are
+    committed while others are still waited for, and in any case before this returns or raises, so a killed or failed
+    batch pays again for little or nothing. Runs an event loop of its own.
+
+    Args:
+        account: the batch that pays, and through it the run whose budget holds; None: nobody keeps count.
+        check: sees every answer, those of the ledger first; what it raises (EndpointFatal) ends the batch.
+
+    Raises:
+        InputError: the run has a budget, and the endpoint's prices are not known.
+        StorageError: Postgres is down, before anything was asked or while the last answers were written.
+    """
+    keys = [question.key(endpoint.model, endpoint.parameters) for question in questions]
+    distinct = dict(zip(keys, questions, strict=True))
+    settled = ledger.known(database_url, list(distinct))
+    missing = {key: question for key, question in distinct.items() if key not in settled}
+    results: dict[str, Answer | Failure] = {key: as_result(entry, from_ledger=True) for key, entry in settled.items()}
+    for key, result in results.items():
+        if isinstance(result, Answer):
+            check(distinct[key], result)
+    tally = _Tally(total=len(distinct), done=len(settled))
+    progress(tally.done, tally.total, "questions", "from the ledger" if settled else "")
+    meter = Meter(account) if account else None
+    writer = ledger.Writer(database_url, meter)
+    cause: Exception | None = None
+    if missing:
+        recall(endpoint, database_url)
+        batch = _Batch(endpoint, missing, database_url, meter, writer, results, tally, progress, check)
+        gc.freeze()  # questions and modules outlive this: walking them again and again took a fifth of its CPU time
+        try:
+            cause = asyncio.run(_ask_all(batch))
+        finally:
+            gc.unfreeze()
+            writer.flush()
+    if writer.answered_first:
+        for key, entry in ledger.known(database_url, list(writer.answered_first)).items():
+            results[key] = as_result(entry, from_ledger=True)
+    for key in missing:
+        results.setdefault(key, Failure(key, Stopped.kind, True, str(cause)))
+    return Outcomes(
+        results=tuple(results[key] for key in keys),
+        distinct=len(distinct),
+        from_ledger=len(settled) + tally.found,
+        asked=tally.asked,
+        calls=tally.calls,
+        prompt_tokens=tally.prompt_tokens,
+        completion_tokens=tally.completion_tokens,
+        cost=tally.cost,
+        seconds=time.monotonic() - tally.started,
+        stopped=str(cause) if cause else None,
+        fatal=cause if isinstance(cause, EndpointFatal | StorageError) else None,
+    )
+
+
+def known(endpoint: Endpoint, questions: Sequence[Question], database_url: str) -> Outcomes:
+    """What the ledger holds of these questions; nothing is asked, and what it does not hold stays open.
+
+    Raises:
+        StorageError: Postgres is down.
+    """
+    keys = [question.key(endpoint.model, endpoint.parameters) for question in questions]
+    settled = ledger.known(database_url, list(dict.fromkeys(keys)))
+    open_: dict[str, Answer | Failure] = {
+        key: Failure(key, ACCEPTED, True, "The run goes on without it.") for key in keys
+    }
+    results = open_ | {key: as_result(entry, from_ledger=True) for key, entry in settled.items()}
+    return Outcomes(
+        results=tuple(results[key] for key in keys),
+        distinct=len(open_),
+        from_ledger=len(settled),
+        asked=0,
+        calls=0,
+        prompt_tokens=0,
+        completion_tokens=0,
+        cost=None,
+        seconds=0.0,
+    )
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """What a running call works on; `missing` holds what the ledger does not, `results` what is known so far."""
+
+    endpoint: Endpoint
+    missing: Mapping[str, Question]
+    database_url: str
+    meter: Meter | None
+    writer: ledger.Writer
+    results: dict[str, Answer | Failure]
+    tally: _Tally
+    progress: Progress
+    check: Check
+
+    @property
+    def open(self) -> int:
+        """Distinct questions without an outcome."""
+        return self.tally.total - self.tally.done
+
+    def found(self, entries: Collection[Entry]) -> None:
+        """Others got these settled meanwhile."""
+        self.results.update((entry.question_key, as_result(entry, from_ledger=True)) for entry in entries)
+        self.tally.done += len(entries)
+        self.tally.found += len(entries)
+        self.tell()
+
+    def tell(self, note: str = "") -> None:
+        self.progress(self.tally.done, self.tally.total, "questions", note or self.tally.note())
+
+
+async def _ask_all(batch: _Batch) -> Exception | None:
+    """A fixed number of workers take one question after the other, so memory does not grow with their number.
+
+    Returns:
+        Why the batch was stopped early, where it was.
+    """
+    endpoint, url, meter, writer = batch.endpoint, batch.database_url, batch.meter, batch.writer
+    breaker = Breaker(endpoint)
+    run_id = meter.account.run_id if meter else None
+
+    async def work(client: Client, claims: Claims) -> None:
+        while (key := await claims.following()) is not None:
+            question = batch.missing[key]
+            try:
+                entry = await _ask_one(endpoint, client, key, question, run_id)
+                result = as_result(entry, from_ledger=False) if isinstance(entry, Entry) else entry
+                batch.results[key] = result
+                batch.tally.count(entry)
+                if isinstance(entry, Failure):
+                    await claims.release([key])
+                elif writer.add(entry):
+                    await writer.write()
+                if isinstance(result, Answer):
+                    batch.check(question, result)
+            except (EndpointFatal, StorageError) as error:
+                breaker.trip(error)
+            batch.tell()
+
+    async def write_in_time() -> None:
+        try:
+            await writer.keep_writing()
+        except StorageError as error:
+            breaker.trip(error)
+
+    async def leave_to_others(claims: Claims, purse: Purse) -> None:
+        while True:
+            await asyncio.sleep(TELL_S)
+            if claims.waiting and claims.waiting == batch.open:
+                batch.tell(f"{claims.waiting} are being asked by other batches")
+            await purse.rest()
+
+    async with (
+        Claims(url, batch.missing, breaker, batch.found) as claims,
+        Gate(endpoint, url, claims.owner, breaker, lambda: batch.open - claims.waiting) as gate,
+        Limiter(endpoint, url, breaker) as limiter,
+        Purse(endpoint, url, meter, claims.owner, breaker) as purse,
+        Client(endpoint, gate, limiter, purse, breaker, url) as client,
+    ):
+        clocks = [asyncio.create_task(write_in_time()), asyncio.create_task(leave_to_others(claims, purse))]
+        in_flight = min(endpoint.max_concurrency, len(batch.missing))
+        workers = [asyncio.create_task(work(client, claims)) for _ in range(in_flight)]
+        try:
+            await asyncio.gather(*workers)
+        finally:
+            for task in (*clocks, *workers):
+                task.cancel()
+            await asyncio.gather(*clocks, *workers, return_exceptions=True)
+            batch.tally.calls = client.calls
+            await writer.write()  # before the claims end, or others would ask the same
+    return breaker.cause
+
+
+async def _ask_one(
+    endpoint: Endpoint, client: Client, key: str, question: Question, run_id: str | None
+) -> Entry | Failure:
+    """The ledger's row for a question that is settled, one way or the other, or why it is not."""
+    row = Entry(
+        question_key=key,
+        step=question.step,
+        prompt_version=question.prompt_version,
+        model=endpoint.model,
+        attempts=1,
+        run_id=run_id,
+    )
+    try:
+        reply = await client.ask(question)
+    except QuestionFatal as error:
+        return replace(row, failure=error.kind)
+    except (Retriable, Refused, CutOff) as error:
+        return Failure(key, error.kind, True, str(error))
+    cost = endpoint.cost(reply.prompt_tokens, reply.completion_tokens)
+    return answered(row, reply, None if reply.billed else cost)
+
+
+def answered(row: Entry, reply: Reply, cost: float | None) -> Entry:
+    """The row of a question with the reply in it."""
+    return replace(
+        row,
+        attempts=reply.attempts,
+        answered_by=reply.answered_by,
+        content=reply.content,
+        finish_reason=reply.finish_reason,
+        prompt_tokens=reply.prompt_tokens,
+        completion_tokens=reply.completion_tokens,
+        cost=cost,
+        latency_ms=reply.latency_ms,
+        prompt_bytes=reply.prompt_bytes,
+    )
+
+
+def as_result(entry: Entry, from_ledger: bool) -> Answer | Failure:
+    """What a row of the ledger says of its question."""
+    if entry.content is None:
+        kind = entry.failure or "failed"
+        if kind == NeverAnswered.kind:
+            said = "The endpoint answered this question with nothing several times, while it answered others."
+            return Failure(entry.question_key, kind, False, said)
+        return Failure(entry.question_key, kind, False, f"The endpoint refuses this question for good ({kind}).")
+    return Answer(entry.question_key, entry.content, entry.finish_reason, entry.answered_by, from_ledger)

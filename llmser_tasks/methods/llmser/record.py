@@ -1,0 +1,83 @@
+"""Histories, pseudo items and reliability per user into Postgres, by the dump's own ids: what people look at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pyarrow.parquet as pq
+from sqlalchemy import text
+
+from llmser_tasks.core.files import PSEUDO, RELIABILITY
+from llmser_tasks.core.workspace import Artefact, Workspace
+from llmser_tasks.sequences.catalogue import Catalogue
+from llmser_tasks.sequences.histories import Histories
+from llmser_tasks.warehouse.engine import transaction
+from llmser_tasks.warehouse.rows import replace_rows
+
+HISTORY_COLUMNS = ("run_id", "user_id", "item_ids")
+TITLE_COLUMNS = ("run_id", "item_id", "title")
+PSEUDO_COLUMNS = ("run_id", "user_id", "item_ids", "titles", "sources")
+COLUMNS = (
+    "run_id", "user_id", "n", "masked_item", "masked_title", "named_item", "named_title", "source", "omega", "alpha",
+    "reason", "encoder_hash",
+)  # fmt: skip
+
+
+def record(
+    database_url: str,
+    run_id: str,
+    workspace: Workspace,
+    *,
+    training: Artefact,
+    catalogue: Artefact,
+    pseudo: Artefact,
+    reliability: Artefact,
+) -> int:
+    """Replace what the run has of these, and what is counted from it, in one transaction; returns the users.
+
+    Raises:
+        StorageError: Postgres is down.
+    """
+    known = Catalogue.read(workspace.folder(catalogue))
+    histories = Histories.read(workspace.folder(training) / "histories.parquet")
+    sequences = Histories.read(workspace.folder(pseudo) / PSEUDO)
+    sources = pq.read_table(workspace.folder(pseudo) / PSEUDO, columns=["sources"])["sources"].to_pylist()
+    scores = pq.read_table(workspace.folder(reliability) / RELIABILITY)
+    encoder_hash = workspace.summary(reliability)["encoder_hash"]
+
+    pseudo_rows = (
+        (run_id, user_id, known.item_ids_of(items), known.titles_of(items), source)
+        for user_id, items, source in zip(known.user_ids_of(sequences.users), sequences, sources, strict=True)
+    )
+    masked, named = scores["masked"], scores["named"].fill_null(0)
+    rows = zip(
+        known.user_ids_of(scores["user"].to_numpy()),
+        scores["n"].to_pylist(),
+        known.item_ids_of(masked.to_numpy()),
+        known.titles_of(masked.to_numpy()),
+        known.item_ids_of(named.to_numpy()),
+        known.titles_of(named.to_numpy()),
+        scores["source"].to_pylist(),
+        scores["omega"].to_pylist(),
+        scores["alpha"].to_pylist(),
+        scores["reason"].to_pylist(),
+        strict=True,
+    )
+    with transaction(database_url) as connection:
+        replace_rows(connection, "histories", HISTORY_COLUMNS, _histories(run_id, histories, known), run_id=run_id)
+        replace_rows(connection, "item_titles", TITLE_COLUMNS, _titles(run_id, known), run_id=run_id)
+        replace_rows(connection, "pseudo_items", PSEUDO_COLUMNS, pseudo_rows, run_id=run_id)
+        replace_rows(connection, "reliability", COLUMNS, ((run_id, *row, encoder_hash) for row in rows), run_id=run_id)
+        connection.execute(text("select count_answers(:run)"), {"run": run_id})
+    return len(sequences)
+
+
+def _histories(run_id: str, histories: Histories, known: Catalogue) -> Iterator[tuple[str, str, list[str]]]:
+    for user_id, items in zip(known.user_ids_of(histories.users), histories, strict=True):
+        yield run_id, user_id, known.item_ids_of(items)
+
+
+def _titles(run_id: str, known: Catalogue) -> Iterator[tuple[str, str, str]]:
+    for item_id, title in zip(known.item_ids.to_pylist(), known.titles.to_pylist(), strict=True):
+        if title is not None:
+            yield run_id, item_id, title

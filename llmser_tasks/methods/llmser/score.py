@@ -1,0 +1,190 @@
+"""Scoring (§3.3, Eq. 6) and weight decay (§3.4, Eq. 8): how far each user's pseudo items are trusted.
+
+ω_u is the BERT cosine of the titles of the named and the masked item, α_u = ω_u for tail users (n_u ≤ T) and β·ω_u for
+the others. A user without pseudo items, usable answer or comparable titles keeps ω_u = α_u = 0, with the reason, and
+stays in training.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from llmser_tasks.asking.picks import Picks
+from llmser_tasks.core.files import PSEUDO, RELIABILITY
+from llmser_tasks.core.progress import Progress, silent
+from llmser_tasks.core.workspace import Artefact, Workspace
+from llmser_tasks.methods.llmser.bert import cosines
+from llmser_tasks.methods.llmser.reasons import MASKED_UNTITLED, NO_CANDIDATE, NO_PSEUDO_ITEMS
+from llmser_tasks.sequences.catalogue import Catalogue
+from llmser_tasks.sequences.histories import Histories
+from llmser_tasks.sequences.pools import POOLS
+from llmser_tasks.texts.encoder import Embedder
+
+NOT_ASKED = "not asked"
+SCHEMA = pa.schema(
+    [
+        ("user", pa.int32()),
+        ("n", pa.int32()),
+        ("masked", pa.int32()),
+        ("named", pa.int32()),
+        ("source", pa.string()),
+        ("omega", pa.float64()),
+        ("alpha", pa.float64()),
+        ("reason", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Named:
+    """What was named as one user's masked item: its source, or why there is none."""
+
+    item: int | None
+    source: str | None
+    reason: str | None
+
+
+def score(
+    workspace: Workspace,
+    dataset: str,
+    *,
+    training: Artefact,
+    catalogue: Artefact,
+    pseudo: Artefact,
+    named_by: Picks | Artefact | None,
+    tail_threshold: int,
+    beta: float,
+    encoder: Embedder | None,
+    cache: Path,
+    progress: Progress = silent,
+) -> Artefact:
+    """Write ω and α of every training user.
+
+    Columns of `reliability.parquet`: user, n (n_u), masked, named (null: none), source (of the named item), omega,
+    alpha, reason (why ω is 0 without a comparison).
+
+    Args:
+        named_by: the run's Reason picks; or the RCS pools, whose first titled item is then named (ablation without
+            Reason); or None, which trusts every user's pseudo items fully (ablation without ARV).
+        tail_threshold: T.
+        beta: β; 1 is the ablation without weight decay.
+        encoder: the BERT that compares titles; not needed without ARV.
+        cache: folder of its embeddings.
+
+    Raises:
+        InputError: users have not been asked yet.
+    """
+
+    def write(folder: Path) -> dict[str, Any]:
+        histories = Histories.read(workspace.folder(training) / "histories.parquet")
+        enhancements = Histories.read(workspace.folder(pseudo) / PSEUDO)
+        assert np.array_equal(histories.users, enhancements.users), "pseudo items belong to other users"
+        known = Catalogue.read(workspace.folder(catalogue))
+        lengths, masked, trusted = histories.lengths, histories.last(), enhancements.lengths > 0
+        if named_by is None:
+            named = [Named(None, "none", None) if has else Named(None, None, NO_PSEUDO_ITEMS) for has in trusted]
+            omega = trusted.astype(np.float64)
+            alpha = omega
+        else:
+            assert encoder is not None, "comparing titles needs an encoder"
+            if isinstance(named_by, Picks):
+                named_by.require(histories.users)
+                named = _from_answers(named_by, histories.users)
+            else:
+                named = _from_pools(Histories.read(workspace.folder(named_by) / POOLS), known)
+            named = _without_the_unscorable(named, masked, trusted, known)
+            omega = _omega(named, masked, known, encoder, cache, progress)
+            alpha = np.where(lengths > tail_threshold, beta, 1.0) * omega
+        columns = [
+            pa.array(histories.users, pa.int32()),
+            pa.array(lengths, pa.int32()),
+            pa.array(masked, pa.int32()),
+            pa.array([n.item for n in named], pa.int32()),
+            pa.array([n.source for n in named], pa.string()),
+            pa.array(omega),
+            pa.array(alpha),
+            pa.array([n.reason for n in named], pa.string()),
+        ]
+        pq.write_table(pa.table(columns, schema=SCHEMA), folder / RELIABILITY)
+        return {
+            "users": len(histories),
+            "scored": sum(n.reason is None for n in named),
+            "named_is_masked": sum(n.item == m for n, m in zip(named, masked.tolist(), strict=True)),
+            "tail_users": int((lengths <= tail_threshold).sum()),
+            "tail_threshold": tail_threshold,
+            "mean_omega": round(float(omega.mean()), 4) if len(omega) else 0.0,
+            "mean_alpha": round(float(alpha.mean()), 4) if len(alpha) else 0.0,
+            "encoder_hash": encoder_hash(encoder),
+        }
+
+    compares = named_by is not None
+    inputs: dict[str, Artefact | str] = {"training": training, "pseudo": pseudo}
+    if isinstance(named_by, Picks):
+        inputs["picks"] = named_by.content()
+    elif named_by is not None:
+        inputs["rcs"] = named_by
+    return workspace.produce(
+        "reliability",
+        dataset,
+        write,
+        inputs=inputs | ({"catalogue": catalogue} if compares else {}),
+        config={"tail_threshold": tail_threshold, "beta": beta, "encoder": encoder_hash(encoder)} if compares else {},
+    )
+
+
+def encoder_hash(encoder: Embedder | None) -> str:
+    """What stands beside every score: sha256 of the BERT weights, "none" where nothing was compared."""
+    return "none" if encoder is None else encoder.hash
+
+
+def _from_answers(picks: Picks, users: NDArray[np.int32]) -> list[Named]:
+    named = []
+    for user in users.tolist():
+        items, sources, reason = picks.of(user)
+        named.append(Named(items[0], sources[0], None) if items else Named(None, None, reason or NOT_ASKED))
+    return named
+
+
+def _from_pools(pools: Histories, known: Catalogue) -> list[Named]:
+    """The first item of each pool that has a title, as an LLM would not be shown one without."""
+    named = []
+    for pool in pools:
+        titled = pool[known.titled[pool]]
+        named.append(Named(int(titled[0]), "rcs", None) if len(titled) else Named(None, None, NO_CANDIDATE))
+    return named
+
+
+def _without_the_unscorable(
+    named: list[Named], masked: NDArray[np.int32], trusted: NDArray[np.bool_], known: Catalogue
+) -> list[Named]:
+    """Drop what was named where there are no pseudo items to trust or no title to compare with."""
+    scorable = []
+    for one, has, titled in zip(named, trusted, known.titled[masked], strict=True):
+        reason = NO_PSEUDO_ITEMS if not has else MASKED_UNTITLED if not titled else None
+        scorable.append(Named(None, None, reason) if reason else one)
+    return scorable
+
+
+def _omega(
+    named: list[Named],
+    masked: NDArray[np.int32],
+    known: Catalogue,
+    encoder: Embedder,
+    cache: Path,
+    progress: Progress,
+) -> NDArray[np.float64]:
+    """(U,) clamped cosines; 0 where nothing was named."""
+    omega = np.zeros(len(named))
+    compared = np.array([row for row, one in enumerate(named) if one.item is not None], np.int64)
+    if len(compared):
+        left = known.titles_of(masked[compared])
+        right = known.titles_of([one.item for one in named if one.item is not None])
+        omega[compared] = cosines(encoder, left, right, cache, progress)
+    return omega

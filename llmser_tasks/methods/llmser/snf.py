@@ -1,0 +1,81 @@
+"""SNF, the semantic noise filter (§3.2, Eq. 3): an LLM picks M of the N candidates by meaning.
+
+The prompt has the paper's four parts: the task, the history in reverse order, the candidates, and the form of the
+answer (which `llm.prompts` adds). Titles stand in a JSON data block, apart from the instructions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmser_tasks.asking.ask import Inquiry, Need, shuffle_seed
+from llmser_tasks.core.config import RunConfig
+from llmser_tasks.core.kinds import QuestionStep
+from llmser_tasks.llm.prompts import build_question
+from llmser_tasks.sequences.catalogue import Catalogue, Ints
+from llmser_tasks.sequences.histories import Histories
+from llmser_tasks.sequences.pools import POOLS
+
+DECLARED = QuestionStep(title="Ask which candidates fit (SNF)", place=1, short="SNF", asks="which candidates fit")
+
+STEP = "snf"
+PROMPT_VERSION = "snf-1"  # goes up with every change of wording here or in llm.prompts.answer_rules
+INSTRUCTIONS = """\
+Task: reconstruct what a person most plausibly chose before the records about them begin.
+
+The data has two parts; every title in it names one {noun}.
+- "history": what this person chose, the most recent first, so that its last entry is the earliest one shown.
+- "candidates": what people with similar histories chose early on. They were found by counting alone, in no particular \
+order here, and part of them is noise that has nothing to do with this person.
+
+Judge each candidate by its meaning: what it is and what it is for, its kind, brand and style, and whether it belongs \
+with the history. Leave the noise behind and pick the {picks} candidates that this person most plausibly chose just \
+before the earliest entry of the history; the likeliest comes first."""
+
+NEEDS = (Need("ccg", POOLS, lambda config: config.augmentation.pool),)
+
+NO_HISTORY = "no item of the history has a title"
+NO_CANDIDATE = "no candidate has a title"
+
+
+def left_out(config: RunConfig) -> str | None:
+    return "SNF" if config.without("snf") else None
+
+
+def may_be_asked(histories: Histories, titled: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(U,) whether any item of a history has a title."""
+    found = np.concatenate([[0], np.cumsum(titled[histories.items])])
+    return np.asarray(found[histories.offsets[1:]] > found[histories.offsets[:-1]])
+
+
+def inquire(user: int, history: Ints, given: Mapping[str, Ints], catalogue: Catalogue, config: RunConfig) -> Inquiry:
+    """One user's question. Items without a title are left out: nobody can judge them.
+
+    Args:
+        history: S_u, oldest first.
+        given: R_u in rank order.
+    """
+    pool, llm = given["ccg"], config.llm
+    shown, candidates = history[catalogue.titled[history]], pool[catalogue.titled[pool]]
+    if not len(shown):
+        return Inquiry(user, None, reason=NO_HISTORY)
+    if not len(candidates):
+        return Inquiry(user, None, reason=NO_CANDIDATE)
+    picks = min(config.augmentation.pseudo_items, len(candidates))
+    question = build_question(
+        step=STEP,
+        prompt_version=PROMPT_VERSION,
+        instructions=INSTRUCTIONS.format(noun=config.dataset.noun, picks=picks),
+        history=catalogue.titles_of(shown[-llm.history_length :]),
+        candidates=catalogue.titles_of(candidates),
+        picks=picks,
+        seed=shuffle_seed(config.seed, STEP, shown, candidates),
+        temperature=llm.temperature,
+        title_length=llm.title_length,
+        history_length=llm.history_length,
+        newest_first=True,
+    )
+    return Inquiry(user, question, candidates.tolist())

@@ -1,0 +1,90 @@
+"""Trainings of a refresh: they go on from the earlier run's model, with rows for the items that are new.
+
+What that model has not been shown is not watched by it now: early stopping looks at targets that neither training saw.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmser_tasks.core import config
+from llmser_tasks.core.kinds import BACKBONES, LOSSES
+from llmser_tasks.core.workspace import Artefact, Workspace
+from llmser_tasks.methods.held_out import HELD, share_of_users, still_held
+from llmser_tasks.recommenders.load import module_in
+from llmser_tasks.sequences.changes import Changes, Former
+from llmser_tasks.sequences.histories import Histories
+
+
+@dataclass(frozen=True)
+class Start:
+    """A model to go on from, and what has changed since.
+
+    Attributes:
+        nothing_new: training histories and catalogue are what they were.
+    """
+
+    model: Artefact
+    folder: Path
+    former: Former
+    changes: Changes
+    nothing_new: bool
+
+
+def start(workspace: Workspace, former: Former | None, name: str) -> Start | None:
+    """The earlier run's model of this name; None where there is none, or no refresh."""
+    if former is None or name not in former.made:
+        return None
+    made = former.made[name]
+    given = workspace.manifest(former.changes)["inputs"]
+    nothing_new = all(given[what] == given[f"former_{what}"] for what in ("training", "catalogue"))
+    return Start(made, workspace.folder(made), former, Changes.read(workspace.folder(former.changes)), nothing_new)
+
+
+def as_it_was(start: Start | None, **present: Artefact) -> Artefact | None:
+    """The earlier model itself, where there is nothing to learn: it would not be the better for more epochs on what it
+    knows. None where there is.
+
+    Args:
+        present: what the training depends on beside histories and catalogue, by its name among the run's artefacts.
+    """
+    if start is None or not start.nothing_new:
+        return None
+    former = start.former.made
+    same = all(name in former and former[name].content == artefact.content for name, artefact in present.items())
+    return replace(start.model, unchanged=True) if same else None
+
+
+def shortened(recommender: config.Recommender, start: Start | None) -> config.Recommender:
+    """The settings of a training that goes on: fewer epochs do."""
+    if start is None:
+        return recommender
+    return recommender.model_copy(update={"epochs": min(recommender.epochs, start.former.warm_epochs)})
+
+
+def inputs(start: Start | None) -> dict[str, Artefact]:
+    """What such a training depends on beside its data."""
+    return {"changes": start.former.changes, "start": start.model} if start else {}
+
+
+def modules(recommender: config.Recommender, start: Start | None) -> list[str]:
+    """The modules that a training's settings choose: the model that it makes, the one it begins with, the loss."""
+    begun = [module_in(start.folder)] if start else []
+    return [BACKBONES.module_of(recommender.backbone), LOSSES.module_of(recommender.loss), *begun]
+
+
+def arguments(start: Start | None) -> dict[str, Any]:
+    """Where it begins, as `recommenders.train` takes it."""
+    return {"start_from": start.folder, "old_rows": start.changes.former_items} if start else {}
+
+
+def held_out(histories: Histories, share: float, seed: int, start: Start | None) -> NDArray[np.bool_]:
+    """(U,) whose item is kept out of a training: a seeded share of users, in a refresh the same ones as before."""
+    if start is None:
+        return share_of_users(histories, share, seed)
+    return still_held(histories, start.changes, start.folder / HELD, share, seed)

@@ -1,0 +1,1 @@
+"""An own Postgres server, as a process."""

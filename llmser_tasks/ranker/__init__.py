@@ -1,0 +1,1 @@
+"""The embedding ranker: an OpenAI-compatible server on this machine, and its faults."""

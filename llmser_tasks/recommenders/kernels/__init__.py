@@ -1,0 +1,1 @@
+"""Loops that a CPU runs in few passes over memory."""

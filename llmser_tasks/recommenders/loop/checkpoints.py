@@ -1,0 +1,128 @@
+"""Checkpoints: tensors in safetensors files, which cannot carry code, replaced atomically.
+
+`.checkpoint.safetensors` is where a killed training goes on: weights, their average, Adam's moments and a JSON state.
+Random draws need no place in it, because every epoch's follow from the seed and the epoch's number.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
+
+from llmser_tasks.core.config import Recommender
+from llmser_tasks.core.errors import StorageError
+from llmser_tasks.core.workspace import write_json
+from llmser_tasks.recommenders.devices import pick_device
+from llmser_tasks.recommenders.load import DESCRIPTION, make_model
+from llmser_tasks.recommenders.loop.optimiser import Adam
+from llmser_tasks.recommenders.model import Model
+
+WEIGHTS = "model.safetensors"
+CHECKPOINT = ".checkpoint.safetensors"
+
+STATE = "state.json"  # name of the tensor that holds the JSON state's bytes
+
+
+def save_weights(folder: Path, model: Model) -> None:
+    """Write the model's weights; a reader sees the former file or the whole new one."""
+    _write(folder / WEIGHTS, dict(model.state_dict()))
+
+
+def save_description(folder: Path, config: Recommender, items: int, facts: Mapping[str, Any]) -> None:
+    """Write what `load` needs to rebuild the model (its settings and number of items), and facts about its training."""
+    write_json(folder / DESCRIPTION, {"recommender": config.model_dump(mode="json"), "items": items, **facts})
+
+
+def load(folder: Path, device: str | None = None) -> Model:
+    """The finished model of a folder, ready to score, on `device` (default: CUDA where there is one).
+
+    Raises:
+        StorageError: the folder holds no model or a damaged one.
+    """
+    try:
+        description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        model = make_model(Recommender.model_validate(description["recommender"]), int(description["items"]))
+        model.load_state_dict(load_file(folder / WEIGHTS))
+    except (OSError, ValueError, KeyError, TypeError, ValidationError, SafetensorError, RuntimeError) as error:
+        raise StorageError(
+            f"{folder} holds no usable model ({type(error).__name__}); delete the folder and rerun the training, "
+            "or load an exported model with the version of LLMSeR that its config.json names."
+        ) from error
+    return model.to(pick_device(device)).eval()
+
+
+def save_checkpoint(
+    folder: Path,
+    model: Model,
+    average: AveragedModel | None,
+    optimiser: Adam,
+    state: Mapping[str, Any],
+) -> None:
+    """Write everything that training needs to go on after the epoch that just ended."""
+    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    if average is not None:
+        tensors |= {f"average.{name}": tensor for name, tensor in average.state_dict().items()}
+    for parameter, values in optimiser.state.items():
+        tensors |= {f"optimiser.{parameter}.{name}": tensor for name, tensor in values.items()}
+    tensors[STATE] = torch.from_numpy(np.frombuffer(json.dumps(state).encode(), np.uint8).copy())
+    _write(folder / CHECKPOINT, tensors)
+
+
+def restore_checkpoint(
+    folder: Path,
+    model: Model,
+    average: AveragedModel | None,
+    optimiser: Adam,
+    signature: str,
+) -> dict[str, Any] | None:
+    """Put a killed training's weights and moments back; its state, or None where there is nothing that fits.
+
+    Args:
+        signature: must equal the state's own "signature", else the checkpoint belongs to another training.
+    """
+    path = folder / CHECKPOINT
+    if not path.is_file():
+        return None
+    try:
+        tensors = load_file(path)
+    except SafetensorError:
+        return None  # damaged from outside, as it is never left half-written: train from the start
+    state: dict[str, Any] = json.loads(tensors.pop(STATE).numpy().tobytes())
+    if state["signature"] != signature:
+        return None
+    model.load_state_dict(_part(tensors, "model."))
+    if average is not None:
+        average.load_state_dict(_part(tensors, "average."))
+    moments: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in _part(tensors, "optimiser.").items():
+        parameter, moment = name.split(".")
+        moments.setdefault(int(parameter), {})[moment] = tensor
+    optimiser.restore(moments)
+    return state
+
+
+def remove_checkpoint(folder: Path) -> None:
+    (folder / CHECKPOINT).unlink(missing_ok=True)
+
+
+def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _write(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    temporary = path.with_name(f".{path.name}.partial")
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, temporary)
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    temporary.replace(path)

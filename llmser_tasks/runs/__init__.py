@@ -1,0 +1,1 @@
+"""Runs from start to end: the steps in order, what they cost, refreshes."""

@@ -1,0 +1,73 @@
+"""What arrives for a dataset, and the settings of the run that takes it in. Imports nothing heavy: it is called each
+minute.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import text
+
+from llmser_tasks.core import environment
+from llmser_tasks.core.errors import InputError
+from llmser_tasks.ingest.inbox import signature
+from llmser_tasks.warehouse.engine import transaction
+from llmser_tasks.warehouse.tables import publications, refreshes, runs
+
+log = logging.getLogger(__name__)
+
+
+def values(database_url: str, dataset: str) -> dict[str, Any]:
+    """Settings of a dataset's next refresh: those of its published run, else of the dataset's file.
+
+    Raises:
+        InputError: nobody knows such a dataset.
+    """
+    if dataset not in known(database_url):
+        shown = "".join(c for c in dataset[:60] if c.isprintable())
+        raise InputError(
+            f"There is no dataset {shown!r} to refresh; there are: {', '.join(known(database_url))}. "
+            "A dataset is known by a run, or by a file NAME.json in datasets/."
+        )
+    now = publications.current(database_url, dataset)
+    before = runs.load(database_url, now.run_id).settings if now else {"dataset": dataset}
+    return {name: value for name, value in before.items() if value is not None} | {"incremental": True}
+
+
+def known(database_url: str) -> list[str]:
+    """Datasets that have a file or a published run."""
+    with transaction(database_url) as connection:
+        published = set(connection.scalars(text("select dataset from current_runs")))
+    return sorted(published | {path.stem for folder in environment.dataset_folders() for path in folder.glob("*.json")})
+
+
+def new_run_id(dataset: str) -> str:
+    """Of a dataset's refresh that begins now; no two have the same, also within one second."""
+    return f"refresh__{dataset}__{datetime.now(UTC):%Y-%m-%dT%H-%M-%S}-{secrets.token_hex(2)}"
+
+
+def due(database_url: str, inbox: str, busy: refreshes.Busy) -> list[str]:
+    """Datasets whose refresh can begin and has a reason to: what arrived, or who wants it."""
+    found = []
+    for name in known(database_url):
+        try:
+            arrived = signature(inbox, name)
+        except InputError as error:  # of one dataset; the others go on
+            log.warning("%s", error)
+            continue
+        if refreshes.due(database_url, name, arrived, busy):
+            found.append(name)
+    return found
+
+
+def take(database_url: str, inbox: str, dataset: str, run_id: str, busy: refreshes.Busy) -> dict[str, Any] | None:
+    """Settings of the refresh that is to be started under this run id; None where it has to wait for another.
+
+    Raises:
+        InputError: nobody knows such a dataset.
+    """
+    found = values(database_url, dataset)
+    return found if refreshes.take(database_url, dataset, run_id, signature(inbox, dataset), busy) else None

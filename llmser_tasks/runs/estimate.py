@@ -1,0 +1,190 @@
+"""What the questions of a run will cost, before any is asked.
+
+A seeded sample of users is asked about as the run would ask, but nothing is sent: the questions are built, measured,
+looked up in the ledger, and scaled to all users. How many bytes make a token, and how long an answer is, comes from
+what the same model answered before; where it never did, from rules of thumb.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import text
+
+from llmser_tasks.asking.ask import Inquiry, QuestionModule, inquiries
+from llmser_tasks.asking.askable import Askable
+from llmser_tasks.core import environment
+from llmser_tasks.core.config import RunConfig
+from llmser_tasks.core.kinds import QUESTION_STEPS
+from llmser_tasks.core.workspace import Artefact, Workspace
+from llmser_tasks.ingest import ingest
+from llmser_tasks.llm.dialects import Dialect, recall, request_body
+from llmser_tasks.llm.endpoint import Endpoint
+from llmser_tasks.llm.fleet.ratelimit import BYTES_PER_TOKEN, WINDOW_S
+from llmser_tasks.llm.prompts import Question
+from llmser_tasks.sequences.artefacts import sequences
+from llmser_tasks.sequences.catalogue import Catalogue, Ints
+from llmser_tasks.sequences.enough import check_enough
+from llmser_tasks.sequences.histories import Histories
+from llmser_tasks.warehouse import ledger
+from llmser_tasks.warehouse.engine import transaction
+from llmser_tasks.warehouse.tables.claims import Claims
+
+SAMPLE = 1000  # users whose questions are built; their mean size is within 2 % of everybody's
+TOKENS_PER_PICK, TOKENS_AROUND = 2.5, 6  # of a typical answer: {"picks":["c07","c03"]}
+RECENT = 10_000  # answers of a model that tell its bytes per token
+
+_HABITS = text("""
+    select sum(prompt_bytes)::float8 / nullif(sum(prompt_tokens), 0) as bytes_per_token,
+           avg(completion_tokens) filter (where step = :step) as completion, -- thinking included
+           avg(completion_tokens) as of_any_step
+    from (select step, prompt_bytes, prompt_tokens, completion_tokens from answers
+          where model = :model and prompt_bytes is not null and prompt_tokens is not null
+          order by created_at desc limit :recent) a
+""")
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One step's questions.
+
+    Attributes:
+        questions: users that there is something to ask about.
+        answered: of these, whose answer the ledger holds.
+        calls: what is left, those that users share once.
+        prompt_tokens, completion_tokens: of all calls.
+        cost, most: expected, and if every answer is as long as it may be; None where no price is known.
+        hours: at the least, by the endpoint's limits per minute; None where it has none.
+    """
+
+    step: str
+    users: int
+    questions: int
+    answered: int
+    calls: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost: float | None
+    most: float | None
+    hours: float | None
+
+
+def estimate(
+    workspace: Workspace,
+    config: RunConfig,
+    *,
+    training: Artefact,
+    catalogue: Artefact,
+    ccg: Artefact | None,
+    endpoint: Endpoint,
+    database_url: str,
+    open_rows: NDArray[np.int64] | None = None,
+) -> list[Estimate]:
+    """SNF's questions, then Reason's; those of parts that the run leaves out are not among them.
+
+    Args:
+        ccg: the candidate pools; None: items drawn by popularity stand in for them, which are as long on average.
+        open_rows: rows of the training histories of those that are asked, ascending; None: everybody is.
+    """
+    known = Catalogue.read(workspace.folder(catalogue))
+    histories = Histories.read(workspace.folder(training) / "histories.parquet")
+    asking = np.arange(len(histories)) if open_rows is None else open_rows
+    rows = asking[np.unique(np.linspace(0, len(asking) - 1, min(SAMPLE, len(asking))).astype(np.int64))]
+    sampled = histories.select(rows)
+    made = {} if ccg is None else {"ccg": ccg}
+    asked: dict[str, list[Inquiry]] = {}
+    given: dict[str, list[Ints]] = {}
+    for step in QUESTION_STEPS:
+        module: QuestionModule = QUESTION_STEPS.load(step)
+        for need in module.NEEDS:
+            name, longest = need.artefact, need.longest(config)
+            if name in made:
+                given[name] = list(Histories.read(workspace.folder(made[name]) / need.file).select(rows))
+            elif need.like is not None:
+                given[name] = [pool[:longest] for pool in given[need.like]]
+            else:
+                given[name] = _popular(histories, sampled, len(known.item_ids), longest, config.seed)
+        if module.left_out(config) is None:
+            own = {need.artefact: given[need.artefact] for need in module.NEEDS}
+            asked[step] = inquiries(module, sampled, own, known, config)
+    return [_scaled(step, sample, len(asking), endpoint, database_url) for step, sample in asked.items()]
+
+
+def before_training(
+    workspace: Workspace, config: RunConfig, *, endpoint: Endpoint, database_url: str
+) -> list[Estimate]:
+    """The same for a run that nobody has started: the dumps are read and split if they were not yet.
+
+    Raises:
+        InputError: nobody can be asked, so that the run would end there.
+    """
+    store = replace(workspace, claims=Claims(database_url))
+    made = sequences(store, config.dataset, ingest(store, config.dataset, inbox=environment.inbox()))
+    check_enough(store, config, made)
+    histories = Histories.read(store.folder(made["training"]) / "histories.parquet")
+    Askable.of(histories, Catalogue.read(store.folder(made["catalogue"])), config).check(config.dataset.name)
+    return estimate(
+        store,
+        config,
+        training=made["training"],
+        catalogue=made["catalogue"],
+        ccg=None,
+        endpoint=endpoint,
+        database_url=database_url,
+    )
+
+
+def _popular(histories: Histories, sampled: Histories, items: int, size: int, seed: int) -> list[Ints]:
+    """Per sampled user items that many chose and this user did not: stand-ins for candidates."""
+    weights = histories.counts(items)[1:].astype(float)
+    random = np.random.default_rng(seed)
+    drawn = 1 + random.choice(items, size=(len(sampled), 2 * size), p=weights / weights.sum()).astype(np.int32)
+    return [np.setdiff1d(row, history)[:size] for row, history in zip(drawn, sampled, strict=True)]
+
+
+def _scaled(step: str, inquiries: Sequence[Inquiry], users: int, endpoint: Endpoint, database_url: str) -> Estimate:
+    questions = [inquiry.question for inquiry in inquiries if inquiry.question is not None]
+    share = users / max(1, len(inquiries))
+    keys = [question.key(endpoint.model, endpoint.parameters) for question in questions]
+    settled = ledger.known(database_url, list(set(keys)))
+    open_ = {key: question for key, question in zip(keys, questions, strict=True) if key not in settled}
+    with transaction(database_url) as connection:
+        values = {"model": endpoint.model, "step": step, "recent": RECENT}
+        per_token, usual, of_any_step = connection.execute(_HABITS, values).one()
+    dialect = recall(endpoint, database_url) or Dialect()
+    sizes = [len(request_body(endpoint, question, dialect)) for question in open_.values()]
+    prompt = share * sum(sizes) / (per_token or BYTES_PER_TOKEN)
+    if usual is None and (dialect.room or endpoint.max_tokens):  # it thinks, whatever it is asked
+        usual = of_any_step
+    completion = share * sum(float(usual) if usual else _answer(question) for question in open_.values())
+    longest = share * sum(dialect.most_tokens(endpoint, question) for question in open_.values())
+    calls = round(share * len(open_))
+    return Estimate(
+        step=step,
+        users=users,
+        questions=round(share * len(questions)),
+        answered=round(share * sum(key in settled for key in keys)),
+        calls=calls,
+        prompt_tokens=round(prompt),
+        completion_tokens=round(completion),
+        cost=endpoint.cost(round(prompt), round(completion)),
+        most=endpoint.cost(round(prompt), round(longest)),
+        hours=_hours(calls, prompt + longest, endpoint),
+    )
+
+
+def _answer(question: Question) -> float:
+    return TOKENS_AROUND + TOKENS_PER_PICK * question.picks
+
+
+def _hours(calls: int, tokens: float, endpoint: Endpoint) -> float | None:
+    """At the endpoint's limits per minute."""
+    needed = [
+        amount / limit * WINDOW_S / 3600
+        for amount, limit in ((calls, endpoint.requests_per_minute), (tokens, endpoint.tokens_per_minute))
+        if limit
+    ]
+    return max(needed, default=None)

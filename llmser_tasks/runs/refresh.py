@@ -1,0 +1,142 @@
+"""A refresh: a run that starts from the one that is published and does again only what new interactions change.
+
+It takes over what was picked for users who have not changed, asks about the others, and goes on training the models.
+Why that is right, and when it is not, stands in `sequences.changes`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pyarrow.parquet as pq
+
+from llmser_tasks.asking import picks
+from llmser_tasks.core import config
+from llmser_tasks.core.config import RunConfig
+from llmser_tasks.core.errors import LlmserError, StorageError
+from llmser_tasks.core.kinds import QUESTION_STEPS
+from llmser_tasks.core.progress import Progress, silent
+from llmser_tasks.core.workspace import Artefact, Workspace
+from llmser_tasks.methods.held_out import HELD
+from llmser_tasks.sequences import changes
+from llmser_tasks.sequences.catalogue import Catalogue
+from llmser_tasks.sequences.changes import Changes
+from llmser_tasks.sequences.histories import Histories
+from llmser_tasks.warehouse.engine import transaction
+from llmser_tasks.warehouse.tables import artefacts, runs
+
+# Settings that may differ from the earlier run's: where the dumps lie, what is computed anew for everybody, how answers
+# are got, and what only measures. With any other changed, what it would take over is another method's.
+MAY_DIFFER = {
+    "dataset": {"name", "reviews", "items", "tail_threshold"},
+    "reliability": {"beta", "encoder"},
+    "llm": {"mode", "users_per_batch", "budget", "least_usable", "tolerated_failures"},
+    "evaluation": {"seeds", "recommendations", "sampled_negatives"},
+    "refresh": {"incremental", "warm_epochs", "gate"},
+}
+
+
+class NothingKept(LlmserError):
+    """Nothing can be taken over of an earlier run; the run is a full one."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"Nothing is kept of an earlier run: {why}; everything is made anew.")
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """A run that may be refreshed, and its artefacts."""
+
+    run_id: str
+    made: Mapping[str, Artefact]
+
+
+def earlier(database_url: str, workspace: Workspace, run_id: str | None, now: RunConfig) -> Earlier:
+    """The run that is refreshed.
+
+    Raises:
+        NothingKept: there is none, it was made with other settings, or its artefacts are gone.
+    """
+    if run_id is None:
+        raise NothingKept("no run of the dataset is published")
+    differing = _differing(config.from_flat(runs.load(database_url, run_id).settings), now)
+    if differing:
+        raise NothingKept(f"run {run_id} was made with other settings ({', '.join(differing)})")
+    noted = artefacts.of_run(database_url, run_id)
+    needed = {"training", "validation", "catalogue", "ccg"} | (set() if now.without("arv") else {"rcs"})
+    models = {name for name in noted if name.startswith(("base/", "weighted/"))}
+    models |= {name for name in ("reverse", "forward") if name in noted and _tells_apart(workspace, noted[name])}
+    made = {name: noted[name] for name in noted if name in needed | models | {"pseudo", "reliability"}}
+    try:
+        for artefact in made.values():
+            workspace.folder(artefact)
+    except StorageError:
+        raise NothingKept(f"artefacts of run {run_id} are gone") from None
+    if needed - set(made):
+        raise NothingKept(f"run {run_id} has no artefact {', '.join(sorted(needed - set(made)))}")
+    return Earlier(run_id, made)
+
+
+def compare(
+    database_url: str,
+    workspace: Workspace,
+    now: RunConfig,
+    former: Earlier,
+    *,
+    training: Artefact,
+    catalogue: Artefact,
+    progress: Progress = silent,
+) -> Artefact:
+    """What changed since (`changes.compare`).
+
+    Raises:
+        NothingKept: what the earlier run learned is not all training data now.
+    """
+    steps = [name for name in QUESTION_STEPS if QUESTION_STEPS.load(name).left_out(now) is None]
+    settled = None
+    if steps:
+        with transaction(database_url) as connection:
+            settled = picks.settled(connection, former.run_id, steps)
+        settled &= _users(workspace, former)
+    compared = changes.compare(
+        workspace,
+        now.dataset.name,
+        training=training,
+        catalogue=catalogue,
+        former_training=former.made["training"],
+        former_catalogue=former.made["catalogue"],
+        settled=settled,
+        progress=progress,
+    )
+    if obstacle := workspace.summary(compared)["obstacle"]:
+        raise NothingKept(obstacle)
+    return compared
+
+
+def take_over(database_url: str, run_id: str, former: str, changed: Changes, catalogue: Catalogue) -> None:
+    """Give the run what the earlier one picked for the users who have not changed."""
+    kept = catalogue.user_ids_of(changed.users[changed.kept])
+    with transaction(database_url) as connection:
+        picks.take_over(connection, run_id, former, kept)
+
+
+def _tells_apart(workspace: Workspace, model: Artefact) -> bool:
+    """Whether a model says what was kept out of its training; those from before refreshes do not."""
+    return (workspace.root / model.path / HELD).is_file()
+
+
+def _users(workspace: Workspace, former: Earlier) -> set[str]:
+    """Ids of the earlier run's training users."""
+    users = Histories.read(workspace.folder(former.made["training"]) / "histories.parquet").users
+    ids = pq.read_table(workspace.folder(former.made["catalogue"]) / "users.parquet", columns=["user_id"])["user_id"]
+    return set(ids.take(users).to_pylist())
+
+
+def _differing(before: RunConfig, now: RunConfig) -> list[str]:
+    """Names of the settings in which an earlier run must not differ and does."""
+    found = []
+    for section, theirs in before.model_dump().items():
+        ours = now.model_dump()[section]
+        found += [name for name in theirs if name not in MAY_DIFFER.get(section, set()) and theirs[name] != ours[name]]
+    return found + (["seeds"] if before.seed != now.seed else [])

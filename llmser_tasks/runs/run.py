@@ -1,0 +1,48 @@
+"""A run as its steps see it, and the artefacts that it has so far."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llmser_tasks.core.config import RunConfig
+from llmser_tasks.core.errors import InputError
+from llmser_tasks.core.workspace import Artefact, Workspace
+
+Reference = dict[str, Any]
+Refs = Mapping[str, Reference]  # name → `Artefact.reference()`
+Made = dict[str, Reference]
+
+
+@dataclass(frozen=True)
+class Run:
+    run_id: str
+    config: RunConfig
+    workspace: Workspace
+    database_url: str
+    refreshes: str | None = None  # the run that it starts from
+
+    @property
+    def dataset(self) -> str:
+        return self.config.dataset.name
+
+    def folder(self, refs: Refs, name: str) -> Path:
+        """Of a finished artefact.
+
+        Raises:
+            InputError: it has not been made yet.
+            StorageError: it is gone or damaged.
+        """
+        return self.workspace.folder(artefact(refs, name))
+
+
+def artefact(refs: Refs, name: str) -> Artefact:
+    """
+    Raises:
+        InputError: it has not been made yet.
+    """
+    if name not in refs:
+        raise InputError(f"The artefact {name} has not been made yet; run the step that makes it first.")
+    return Artefact(**refs[name])

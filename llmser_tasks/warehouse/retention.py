@@ -1,0 +1,85 @@
+"""Looking at the ledger as a whole: which answers there are, and forgetting some of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, column, delete, exists, func, or_, select, table, text
+
+from llmser_tasks.core.errors import InputError
+from llmser_tasks.llm.errors import NeverAnswered
+from llmser_tasks.warehouse.engine import transaction
+from llmser_tasks.warehouse.queries import Rows, stream
+
+COLUMNS = ("question_key", "created_at", "model", "step", "prompt_version", "content", "failure", "cost")
+ANSWERS = table("answers", *map(column, COLUMNS))
+PICKS = table("picks", column("question_key"), column("reason"))
+NO_USABLE_ANSWER = "no usable answer"  # why a user has no picks, where a reply named no candidate
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Answers that meet all of these; what is left empty does not matter.
+
+    Attributes:
+        older_than: days since they came.
+        failed: only questions that failed for good.
+        unusable: only those in which no candidate was found, and questions that the endpoint never said anything to.
+        unused: only those that no run refers to any more.
+    """
+
+    older_than: int | None = None
+    model: str | None = None
+    step: str | None = None
+    prompt_version: str | None = None
+    failed: bool = False
+    unusable: bool = False
+    unused: bool = False
+
+    def conditions(self) -> Iterator[ColumnElement[bool]]:
+        answers = ANSWERS.c
+        if self.older_than is not None:
+            yield answers.created_at < func.now() - func.make_interval(0, 0, 0, self.older_than)
+        for name in ("model", "step", "prompt_version"):
+            if (wanted := getattr(self, name)) is not None:
+                yield answers[name] == wanted
+        if self.failed:
+            yield answers.content.is_(None)
+        if self.unusable:
+            in_vain = exists().where(PICKS.c.question_key == answers.question_key, PICKS.c.reason == NO_USABLE_ANSWER)
+            yield or_(in_vain, answers.content.op("!~")(r"\S"), answers.failure == NeverAnswered.kind)
+        if self.unused:
+            yield ~exists().where(PICKS.c.question_key == answers.question_key)
+
+
+@contextmanager
+def read(database_url: str, selection: Selection) -> Iterator[Rows]:
+    """Stream these rows, the oldest first."""
+    order = (ANSWERS.c.created_at, ANSWERS.c.question_key)
+    statement = select(text("*")).select_from(ANSWERS).where(*selection.conditions()).order_by(*order)
+    with stream(database_url, statement) as rows:
+        yield rows
+
+
+def count(database_url: str, selection: Selection) -> tuple[int, float]:
+    """How many they are, and what they cost as far as that is known."""
+    statement = select(func.count(), func.coalesce(func.sum(ANSWERS.c.cost), 0.0)).select_from(ANSWERS)
+    with transaction(database_url) as connection:
+        number, cost = connection.execute(statement.where(*selection.conditions())).one()
+    return int(number), float(cost)
+
+
+def prune(database_url: str, selection: Selection) -> int:
+    """Forget them: whoever asks the same again pays again. Returns how many they were.
+
+    Raises:
+        InputError: nothing was selected, which would mean everything.
+    """
+    if selection == Selection():
+        raise InputError(
+            "Say which answers to forget: by age, model, step, prompt version, failed, unusable or unused."
+        )
+    with transaction(database_url) as connection:
+        return connection.execute(delete(ANSWERS).where(*selection.conditions())).rowcount

@@ -1,0 +1,151 @@
+"""One switch, the way back, and what keeps a run from readers."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from patience import PATIENCE_S
+from sqlalchemy import text
+
+from llmser_tasks.core.errors import InputError
+from llmser_tasks.warehouse.engine import transaction
+from llmser_tasks.warehouse.tables import publications, runs
+
+
+def finished(
+    url: str, run_id: str, validation: float = 0.1, gate: float | None = 0.05, ablation: bool = False
+) -> publications.KeptBack | None:
+    """A run that ends; returns why readers are not given it."""
+    runs.create(url, run_id, "tiny", {})
+    return concluded(url, run_id, validation, gate, ablation)
+
+
+def concluded(
+    url: str, run_id: str, validation: float = 0.1, gate: float | None = 0.05, ablation: bool = False
+) -> publications.KeptBack | None:
+    with transaction(url) as connection:
+        runs.finish(connection, run_id)
+        return publications.conclude(connection, run_id, validation=validation, gate=gate, ablation=ablation)
+
+
+def now(url: str) -> str:
+    found = publications.current(url, "tiny")
+    assert found is not None
+    return found.run_id
+
+
+def test_every_good_run_takes_the_place_of_the_one_before(database_url: str) -> None:
+    assert publications.current(database_url, "tiny") is None
+    for run_id in ("a", "b", "c"):
+        assert finished(database_url, run_id) is None
+        assert now(database_url) == run_id
+    with publications.listed(database_url) as found:
+        assert [(row[1], row[2], row[3]) for row in found.rows] == [(3, "*", "c"), (2, "", "b"), (1, "", "a")]
+
+
+def test_rollbacks_go_further_and_further_back(database_url: str) -> None:
+    for run_id in ("a", "b", "c"):
+        finished(database_url, run_id)
+    assert publications.rollback(database_url, "tiny").run_id == "b"
+    assert publications.rollback(database_url, "tiny").run_id == "a"
+    with pytest.raises(InputError, match="Nothing of dataset tiny was published before run a"):
+        publications.rollback(database_url, "tiny")
+    assert publications.rollback(database_url, "tiny", "c").run_id == "c"
+    assert publications.rollback(database_url, "tiny", "c").version == 6, "to what is there already changes nothing"
+    with pytest.raises(InputError, match="Run 'd' of dataset tiny was never published; these were: a, b, c"):
+        publications.rollback(database_url, "tiny", "d")
+    with pytest.raises(InputError, match="Nothing of dataset 'none' is published"):
+        publications.rollback(database_url, "none")
+
+
+@pytest.mark.parametrize(
+    ("validation", "gate", "published"),
+    [(0.0951, 0.05, True), (0.0949, 0.05, False), (0.0999, 0.0, False), (0.0, None, True), (0.2, 0.0, True)],
+)
+def test_the_gate_lets_pass_what_falls_by_no_more_than_its_margin(
+    database_url: str, validation: float, gate: float | None, published: bool
+) -> None:
+    finished(database_url, "a", 0.1)
+    why = finished(database_url, "b", validation, gate)
+    assert (why is None) is published
+    assert now(database_url) == ("b" if published else "a")
+    assert runs.load(database_url, "b").unpublished == (why and why.told)
+    if why:
+        assert why.by == "gate" and "run a, which readers keep" in why.why and "`llmser publish b`" in why.told
+        assert publications.publish(database_url, "b").how == "hand"
+        assert now(database_url) == "b" and runs.load(database_url, "b").unpublished is None
+
+
+def test_a_fall_after_a_rollback_is_measured_against_what_readers_have(database_url: str) -> None:
+    finished(database_url, "a", 0.1)
+    finished(database_url, "b", 0.2)
+    publications.rollback(database_url, "tiny")
+    assert finished(database_url, "c", 0.1) is None
+
+
+def test_where_the_metric_of_the_published_run_is_unknown_the_gate_is_open(database_url: str) -> None:
+    finished(database_url, "a", 0.1)
+    with transaction(database_url) as connection:
+        connection.execute(text("update runs set validation = null"))
+    assert finished(database_url, "b", 0.01) is None
+
+
+def test_what_leaves_out_parts_of_the_method_is_published_by_hand_only(database_url: str) -> None:
+    why = finished(database_url, "a", ablation=True)
+    assert why is not None and why.by == "ablation" and "leaves out parts of the method" in why.told
+    assert publications.current(database_url, "tiny") is None
+
+
+def test_a_run_that_ends_late_does_not_undo_a_newer_one(database_url: str) -> None:
+    finished(database_url, "first")
+    runs.create(database_url, "slow", "tiny", {})
+    finished(database_url, "quick")
+    why = concluded(database_url, "slow", 0.9)
+    assert why is not None and why.by == "older" and "because run quick, which is, was started later" in why.told
+    assert now(database_url) == "quick"
+    assert concluded(database_url, "quick", 0.0) is None, "the published run, run again, stays so"
+    assert now(database_url) == "quick"
+
+
+def test_a_run_without_results_is_not_published(database_url: str) -> None:
+    runs.create(database_url, "a", "tiny", {})
+    runs.fail(database_url, "a", "The disk is full.")
+    with pytest.raises(InputError, match="Run a has no results to publish, it is failed: The disk is full"):
+        publications.publish(database_url, "a")
+
+
+def test_who_switches_at_the_same_time_waits(database_url: str) -> None:
+    for run_id in ("a", "b", "c"):
+        finished(database_url, run_id)
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda run_id: publications.publish(database_url, run_id), ["a", "b", "c"] * 4))
+    with transaction(database_url) as connection:
+        versions = list(connection.scalars(text("select version from publications order by version")))
+    assert versions == list(range(1, len(versions) + 1))
+
+
+def test_who_ends_meanwhile_is_judged_by_what_is_published_then(database_url: str) -> None:
+    for run_id in ("first", "older", "newer"):
+        runs.create(database_url, run_id, "tiny", {})
+    concluded(database_url, "first")
+    waits = text(
+        "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
+    )
+    with ThreadPoolExecutor(1) as pool:
+        with transaction(database_url) as connection:
+            runs.finish(connection, "newer")
+            assert publications.conclude(connection, "newer", validation=0.1, gate=None, ablation=False) is None
+            late = pool.submit(concluded, database_url, "older")
+            with transaction(database_url) as other:
+                while not late.done() and not other.scalar(waits):
+                    other.execute(text("select pg_stat_clear_snapshot()"))
+        kept_back = late.result(PATIENCE_S)
+    assert kept_back is not None and kept_back.by == "older"
+    assert now(database_url) == "newer"
+
+
+def test_a_published_run_cannot_be_deleted_under_its_readers(database_url: str) -> None:
+    finished(database_url, "a")
+    with pytest.raises(Exception, match="publications"), transaction(database_url) as connection:
+        connection.execute(text("delete from runs"))
