@@ -15,11 +15,11 @@ from sqlalchemy import text
 from llmser_tasks.asking import ask
 from llmser_tasks.asking.ask import Batch
 from llmser_tasks.core import environment
+from llmser_tasks.core.run import Made, Run
 from llmser_tasks.core.workspace import Artefact
 from llmser_tasks.methods.llmser import snf
 from llmser_tasks.ranker.faults import Faults, parse_spec
 from llmser_tasks.runs import pipeline
-from llmser_tasks.runs.run import Made, Run
 from llmser_tasks.sequences.catalogue import Catalogue
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.sequences.pools import POOLS

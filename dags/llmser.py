@@ -30,8 +30,8 @@ from llmser_tasks.core import config
 from llmser_tasks.services import form
 
 if TYPE_CHECKING:
+    from llmser_tasks.core.run import Run
     from llmser_tasks.llm.endpoint import Endpoint
-    from llmser_tasks.runs.run import Run
 
 Refs = Any  # dict of name → Artefact.reference() when a task runs, Airflow's XComArg while the DAG is wired
 Options = dict[str, Any]

@@ -104,7 +104,8 @@ from tiny_dumps import FakeEncoder
 pipeline.Encoder = FakeEncoder
 values, endpoint = json.loads(sys.argv[1]), Endpoint("double", sys.argv[2], "double", max_concurrency=4)
 with environment.database() as url:
-    run = pipeline.run_all(values, workspace=environment.workspace(), database_url=url, endpoint=endpoint, run_id="toys")
+    here = {"workspace": environment.workspace(), "database_url": url, "endpoint": endpoint}
+    run = pipeline.run_all(values, **here, run_id="toys")
     with queries.read(url, "metrics", run) as found:
         models = sorted({dict(zip(found.columns, row))["model"] for row in found.rows})
     report = queries.report(url, run)

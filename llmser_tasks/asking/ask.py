@@ -24,6 +24,7 @@ from llmser_tasks.core.config import RunConfig
 from llmser_tasks.core.errors import LlmserError, Waiting
 from llmser_tasks.core.kinds import QUESTION_STEPS
 from llmser_tasks.core.progress import Progress, silent
+from llmser_tasks.core.run import Refs, Run
 from llmser_tasks.core.text import clean_title
 from llmser_tasks.llm.answers import parse
 from llmser_tasks.llm.batch_api import provider_batches
@@ -33,7 +34,6 @@ from llmser_tasks.llm.fleet import fanout
 from llmser_tasks.llm.fleet.breaker import Stopped
 from llmser_tasks.llm.fleet.fanout import Answer, Failure
 from llmser_tasks.llm.prompts import Question
-from llmser_tasks.runs.run import Refs, Run
 from llmser_tasks.sequences.catalogue import Catalogue, Ints
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.warehouse.engine import transaction

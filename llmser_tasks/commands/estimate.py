@@ -10,8 +10,8 @@ import click
 from llmser_tasks.commands.formats import FORMATS
 from llmser_tasks.commands.options import given, of_settings
 from llmser_tasks.commands.show import format_option, opened, refuse_unreadable
-from llmser_tasks.commands.terminal import log_to, stderr
 from llmser_tasks.core import environment
+from llmser_tasks.services.terminal import log_to, stderr
 from llmser_tasks.warehouse.queries import Rows
 
 TEXT, WHOLE, FLOAT = 25, 23, 701  # Postgres' type numbers

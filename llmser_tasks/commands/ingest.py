@@ -7,9 +7,9 @@ from typing import Any
 import click
 
 from llmser_tasks.commands.options import given, of_settings
-from llmser_tasks.commands.terminal import log_to, shown, stderr
 from llmser_tasks.core import environment
 from llmser_tasks.core.console import echo
+from llmser_tasks.services.terminal import log_to, shown, stderr
 
 
 @click.command()

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 import click
 
 from llmser_tasks.commands.options import as_arguments
-from llmser_tasks.commands.terminal import stderr
 from llmser_tasks.core import environment
 from llmser_tasks.core.console import echo
 from llmser_tasks.core.errors import InputError
 from llmser_tasks.core.kinds import QUESTION_STEPS
+from llmser_tasks.services.terminal import stderr
 
 wait_option = click.option("--wait", is_flag=True, help="Follow the run to its end; exit code 1 if it fails.")
 

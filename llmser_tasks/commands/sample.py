@@ -8,11 +8,11 @@ from pathlib import Path
 
 import click
 
-from llmser_tasks.commands.terminal import shown, stderr
 from llmser_tasks.core import environment
 from llmser_tasks.core.console import echo
 from llmser_tasks.core.kinds import DUMP_FORMATS
 from llmser_tasks.core.private import handed_out
+from llmser_tasks.services.terminal import shown, stderr
 
 
 @click.command()

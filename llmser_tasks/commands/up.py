@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
-from llmser_tasks.commands.terminal import stderr
 from llmser_tasks.core import environment
 from llmser_tasks.core.console import echo
+from llmser_tasks.services.terminal import stderr
 
 
 @click.command()

@@ -30,6 +30,7 @@ from llmser_tasks.core import config, environment
 from llmser_tasks.core.config import RunConfig
 from llmser_tasks.core.errors import InputError, LlmserError, StorageError, Waiting
 from llmser_tasks.core.kinds import QUESTION_STEPS
+from llmser_tasks.core.run import Made, Refs, Run, artefact
 from llmser_tasks.core.workspace import Artefact, Workspace
 from llmser_tasks.evaluation import evaluate as evaluation
 from llmser_tasks.evaluation import publish as publishing
@@ -45,7 +46,6 @@ from llmser_tasks.methods.warm import Start
 from llmser_tasks.ranker import child as embedded_ranker
 from llmser_tasks.runs import refresh
 from llmser_tasks.runs.estimate import estimate as estimate_questions
-from llmser_tasks.runs.run import Made, Refs, Run, artefact
 from llmser_tasks.sequences import artefacts as splitting
 from llmser_tasks.sequences.catalogue import Catalogue
 from llmser_tasks.sequences.changes import Changes, Former

@@ -14,13 +14,13 @@ from typing import Any
 from httpx import Client, TransportError
 from rich.console import Console
 
-from llmser_tasks.commands.terminal import Terminal
 from llmser_tasks.core.errors import InputError, LlmserError, StorageError
 from llmser_tasks.sample import write_sample
 from llmser_tasks.services import airflow_api, results, stack
 from llmser_tasks.services.airflow_settings import ADMIN
 from llmser_tasks.services.follow import follow
 from llmser_tasks.services.stack import Stack, Watch
+from llmser_tasks.services.terminal import Terminal
 from llmser_tasks.warehouse.tables import runs
 
 DEMO = "sample-amazon"  # the preset; the run ids begin with "demo"

@@ -19,12 +19,12 @@ from rich.table import Table
 from rich.text import Text
 from small_dumps import encode, full, titles, write
 
-from llmser_tasks.commands.terminal import Terminal, log_to
 from llmser_tasks.core.errors import InputError, StorageError, Waiting
 from llmser_tasks.core.printable import printable, printable_lines
 from llmser_tasks.core.workspace import Workspace
 from llmser_tasks.ingest import ingest
 from llmser_tasks.llm.errors import Retriable
+from llmser_tasks.services.terminal import Terminal, log_to
 
 EVIL = "a\x1b]0;owned\x07\x1b[31mb\x9bc\u202ed\ufeff\udc80\r\ne"
 CLEAN = "a�]0;owned��[31mb�c�d��  e"

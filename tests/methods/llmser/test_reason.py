@@ -13,9 +13,9 @@ from tiny_world import World, make_lists, make_world
 from llmser_tasks.asking.ask import Batch, Inquiry, ask_batch
 from llmser_tasks.asking.picks import Picks
 from llmser_tasks.core import config
+from llmser_tasks.core.run import Run
 from llmser_tasks.core.workspace import Workspace
 from llmser_tasks.methods.llmser import reason
-from llmser_tasks.runs.run import Run
 
 TITLES = [f"thing {n}" for n in range(1, 9)] + [None, None]
 

@@ -19,10 +19,10 @@ from llmser_tasks.asking.ask import Batch, Unanswered, plan
 from llmser_tasks.asking.picks import Picks
 from llmser_tasks.core import config
 from llmser_tasks.core.errors import InputError
+from llmser_tasks.core.run import Run
 from llmser_tasks.core.workspace import Workspace
 from llmser_tasks.llm.errors import EndpointFatal, Nonsense
 from llmser_tasks.methods.llmser import snf
-from llmser_tasks.runs.run import Run
 from llmser_tasks.sequences.catalogue import Catalogue
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.tables import acceptance
