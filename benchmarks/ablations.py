@@ -20,6 +20,7 @@ from sqlalchemy import text
 
 from llmser_tasks.core import environment
 from llmser_tasks.runs.pipeline import run_all
+from llmser_tasks.warehouse import address
 from llmser_tasks.warehouse.engine import engine
 
 VARIANTS = ["", "ccg", "snf", "arv", "rcs", "reason", "wd"]
@@ -64,7 +65,7 @@ def main() -> None:
     if not reviews.exists():
         sample_users(source / "reviews_Beauty_5.json.gz", reviews, arguments.users)
 
-    with environment.database() as url:
+    with address.database() as url:
         print("| variant | " + " | ".join(f"{group} {metric}" for group, metric in COLUMNS) + " |")
         print("| --- |" + " --- |" * len(COLUMNS), flush=True)
         base_shown = False

@@ -21,6 +21,7 @@ from sqlalchemy import text
 from llmser_tasks.core import environment
 from llmser_tasks.ranker import child
 from llmser_tasks.runs import pipeline
+from llmser_tasks.warehouse import address
 from llmser_tasks.warehouse.engine import engine
 
 GROUPS = ("all", "tail users", "head users", "tail items", "head items")
@@ -64,7 +65,7 @@ def main() -> None:
         "enhance_inference": not arguments.plain_inference,
     }
     workspace = environment.workspace()
-    with environment.database() as url:
+    with address.database() as url:
         first = pipeline.start(pipeline.new_run_id(values), values, workspace=workspace, database_url=url)
         with child.running(workspace.root / "embeddings") as endpoint:
             refs = pipeline.augment(first, endpoint)

@@ -36,6 +36,7 @@ from llmser_tasks.runs import arrivals
 from llmser_tasks.runs.pipeline import new_run_id, run_all
 from llmser_tasks.sample import write_sample
 from llmser_tasks.services import airflow_api, local
+from llmser_tasks.warehouse import address
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.tables import publications
 
@@ -151,7 +152,7 @@ def timed(values: dict[str, Any], url: str) -> tuple[str, float]:
 def against_full(arguments: argparse.Namespace) -> None:
     files = dumps(arguments.data, arguments.users)
     values = {"dataset": DATASET, "source": "amazon-2014", "item_core": 5, "epochs": arguments.epochs, **files}
-    with environment.database() as url:
+    with address.database() as url:
         full, wall = timed(values, url)
         told(url, full, wall)
         print(f"{more_items(files['reviews'], arguments.share)} users get new items")

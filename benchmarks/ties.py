@@ -24,6 +24,7 @@ from llmser_tasks.core import environment
 from llmser_tasks.ingest import ingest
 from llmser_tasks.ranker import child
 from llmser_tasks.runs import pipeline
+from llmser_tasks.warehouse import address
 
 RULES = ("file", "hash")
 BEAUTY = "amazon_beauty_2014"
@@ -53,7 +54,7 @@ def effect(data: Path, rules: list[str], seeds: list[int], epochs: int) -> None:
     """Beauty under each rule."""
     workspace = environment.workspace()
     columns = [f"{group} {metric}" for group in quality.GROUPS for metric in quality.METRICS]
-    with environment.database() as url:
+    with address.database() as url:
         for rule in rules:
             values = dumps.values(data, BEAUTY) | {"ties": rule, "seeds": seeds, "epochs": epochs}
             run = pipeline.start(pipeline.new_run_id(values), values, workspace=workspace, database_url=url)

@@ -91,12 +91,12 @@ def failure_noted(run_id: str, task: str, index: int | None, name: str) -> Itera
     """Keep in the warehouse why the task fails, here where it is known, until the task begins anew."""
     from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskDeferred
 
-    from llmser_tasks.core import environment
     from llmser_tasks.core.errors import StorageError
+    from llmser_tasks.warehouse import address
     from llmser_tasks.warehouse.engine import transaction
     from llmser_tasks.warehouse.tables import failures
 
-    url, part = environment.database_url(), -1 if index is None else index
+    url, part = address.database_url(), -1 if index is None else index
     failures.forget(url, run_id, task, part)
     try:
         yield
@@ -121,10 +121,11 @@ def load() -> Run:
 
     from llmser_tasks.core import environment
     from llmser_tasks.runs import pipeline
+    from llmser_tasks.warehouse import address
     from llmser_tasks.warehouse.tables import runs
 
     context = get_current_context()
-    run_id, url = context["run_id"], environment.database_url()
+    run_id, url = context["run_id"], address.database_url()
     if since := context["dag_run"].start_date:
         runs.take_up(url, run_id, since)
     run = pipeline.load(run_id, workspace=environment.workspace(), database_url=url)
@@ -166,7 +167,7 @@ def failed(context: Any) -> None:
     This and `ended_badly` may run in the DAG processor, which kills what takes long: they import little, and what they
     miss is found by `llmser_tasks.runs.reconcile`.
     """
-    from llmser_tasks.core import environment
+    from llmser_tasks.warehouse import address
     from llmser_tasks.warehouse.tables import failures, runs
 
     error, ti = context.get("exception"), context.get("ti")
@@ -174,15 +175,15 @@ def failed(context: Any) -> None:
         error = error.__context__ or error
     which = (getattr(ti, "task_id", failures.RUN), getattr(ti, "map_index", -1))
     why = failures.of_error(error if isinstance(error, BaseException) else None, *which)
-    runs.failed(environment.database_url(), context["run_id"], why, dataset(context))
+    runs.failed(address.database_url(), context["run_id"], why, dataset(context))
 
 
 def ended_badly(context: Any) -> None:
     """The run has failed: note it where no task could (it was killed, say), and tell who wants to know."""
-    from llmser_tasks.core import environment
+    from llmser_tasks.warehouse import address
     from llmser_tasks.warehouse.tables import runs
 
-    url, ended = environment.database_url(), getattr(context.get("dag_run"), "end_date", None)
+    url, ended = address.database_url(), getattr(context.get("dag_run"), "end_date", None)
     runs.ended_badly(url, context["run_id"], dataset=dataset(context), ended=ended)
     llmser_notice.deliver(url)
 
@@ -197,11 +198,12 @@ def start() -> Any:
 
     from llmser_tasks.core import environment
     from llmser_tasks.runs import pipeline
+    from llmser_tasks.warehouse import address
 
     context = get_current_context()
     entered = form.values(context["dag_run"].conf or {})  # not params: their defaults would hide the dataset's file
     run = pipeline.start(
-        context["run_id"], entered, workspace=environment.workspace(), database_url=environment.database_url()
+        context["run_id"], entered, workspace=environment.workspace(), database_url=address.database_url()
     )
     check_places(run)
     return list(run.config.evaluation.seeds)
@@ -379,8 +381,8 @@ def publish(refs: Refs) -> None:
     A run that does not get through its gate keeps its results, readers keep the run before, and whoever wants to know
     is told.
     """
-    from llmser_tasks.core import environment
     from llmser_tasks.runs import pipeline
+    from llmser_tasks.warehouse import address
     from llmser_tasks.warehouse.engine import transaction
     from llmser_tasks.warehouse.tables import notices
     from llmser_tasks.warehouse.tables.notices import Notice
@@ -388,7 +390,7 @@ def publish(refs: Refs) -> None:
     run = load()
     kept_back = pipeline.publish(run, refs)
     if kept_back is not None and kept_back.by == "gate":  # an ablation or an older run is kept back by design
-        why, url = kept_back.why, environment.database_url()
+        why, url = kept_back.why, address.database_url()
         with transaction(url) as connection:
             notices.add(connection, Notice(run.run_id, "gate closed", why, run.dataset, why, kept_back.then))
         llmser_notice.deliver(url)

@@ -56,12 +56,12 @@ def _bill(task: str, run_id: str, batch: Mapping[str, Any] | None) -> Bill | Non
     """What the batch has cost so far; None where that is not known."""
     if batch is None:
         return None
-    from llmser_tasks.core import environment
     from llmser_tasks.core.errors import StorageError
+    from llmser_tasks.warehouse import address
     from llmser_tasks.warehouse.tables import batches
 
     try:
-        return batches.bill(environment.database_url(), batches.Account(run_id, task, batch["batch"]))
+        return batches.bill(address.database_url(), batches.Account(run_id, task, batch["batch"]))
     except StorageError:  # the task itself says so
         return None
 

@@ -67,9 +67,10 @@ def look(*, outlet_events: Any = None) -> list[str]:
 
     from llmser_tasks.core import environment
     from llmser_tasks.runs import arrivals
+    from llmser_tasks.warehouse import address
 
-    catch_up(environment.database_url())
-    found = arrivals.due(environment.database_url(), environment.inbox(), busy)
+    catch_up(address.database_url())
+    found = arrivals.due(address.database_url(), environment.inbox(), busy)
     if not found:
         raise AirflowSkipException("Nothing has arrived that no run has taken in.")
     outlet_events[ARRIVALS].add_partitions(found)
@@ -85,13 +86,14 @@ def take() -> dict[str, Any]:
     from llmser_tasks.core import environment
     from llmser_tasks.core.errors import InputError
     from llmser_tasks.runs import arrivals
+    from llmser_tasks.warehouse import address
 
     dataset = get_current_context()["dag_run"].partition_key
     if dataset is None:
         raise AirflowFailException("The event names no dataset; its partition key must be one.")
     run_id = arrivals.new_run_id(dataset)
     try:
-        values = arrivals.take(environment.database_url(), environment.inbox(), dataset, run_id, busy)
+        values = arrivals.take(address.database_url(), environment.inbox(), dataset, run_id, busy)
     except InputError as error:
         raise AirflowFailException(str(error)) from None
     if values is None:

@@ -631,9 +631,10 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the backg
 from unittest import mock
 from llmser_tasks import cli
 from llmser_tasks.core import environment
+from llmser_tasks.warehouse import address
 from llmser_tasks.warehouse.tables import runs
 
-environment.kept_database = environment.database  # which makes one
+address.kept_database = address.database  # which makes one
 
 def latest(url):
     print("up", flush=True)

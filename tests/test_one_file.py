@@ -95,6 +95,7 @@ import json, os, sys
 from click.testing import CliRunner
 from llmser_tasks import cli
 from llmser_tasks.core import environment
+from llmser_tasks.warehouse import address
 from llmser_tasks.runs import pipeline
 from llmser_tasks.core.config import parameters
 from llmser_tasks.llm.endpoint import Endpoint
@@ -103,7 +104,7 @@ from tiny_dumps import FakeEncoder
 
 pipeline.Encoder = FakeEncoder
 values, endpoint = json.loads(sys.argv[1]), Endpoint("double", sys.argv[2], "double", max_concurrency=4)
-with environment.database() as url:
+with address.database() as url:
     here = {"workspace": environment.workspace(), "database_url": url, "endpoint": endpoint}
     run = pipeline.run_all(values, **here, run_id="toys")
     with queries.read(url, "metrics", run) as found:

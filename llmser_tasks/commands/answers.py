@@ -12,10 +12,10 @@ import click
 
 from llmser_tasks.commands.formats import FORMATS
 from llmser_tasks.commands.show import Counted, force_option, form_of, opened, refuse_overwriting
-from llmser_tasks.core import environment
 from llmser_tasks.core.console import echo
 from llmser_tasks.core.errors import InputError
 from llmser_tasks.core.kinds import QUESTION_STEPS
+from llmser_tasks.warehouse import address
 from llmser_tasks.warehouse.engine import where
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -51,7 +51,7 @@ def prune(dry_run: bool, **chosen: Any) -> None:
     from llmser_tasks.warehouse import retention
 
     selection = retention.Selection(**chosen)
-    with environment.kept_database() as url:
+    with address.kept_database() as url:
         number, cost = retention.count(url, selection)
         if not dry_run:
             number = retention.prune(url, selection)
@@ -72,7 +72,7 @@ def export(form: str | None, output: Path | None, force: bool, **chosen: Any) ->
     form = form_of(form, output)
     refuse_overwriting(output, force)
     with (
-        environment.kept_database() as url,
+        address.kept_database() as url,
         retention.read(url, retention.Selection(**chosen)) as found,
     ):
         first = next(found.rows, None)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from llmser_tasks.core import environment
 from llmser_tasks.core.console import echo
+from llmser_tasks.warehouse import address
 
 
 @click.command()
@@ -20,7 +20,7 @@ def backup(file: Path, force: bool) -> None:
     """
     from llmser_tasks.warehouse import backup as saving
 
-    with environment.kept_database() as url:
+    with address.kept_database() as url:
         rows = saving.backup(url, file, force=force)
     echo(f"{file}: {rows:,} rows, {file.stat().st_size:,} bytes; read again and found whole")
 
@@ -40,7 +40,7 @@ def restore(file: Path | None, yes: bool, drop_former: bool) -> None:
 
     if (file is None) is not drop_former:
         raise click.UsageError("Give a FILE to restore, or --drop-former alone.")
-    with environment.database() as url:
+    with address.database() as url:
         if file is None:
             if not yes:
                 click.confirm(f"What restores have kept in {where(url)} will be dropped. Go on?", abort=True)

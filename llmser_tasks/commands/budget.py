@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from llmser_tasks.commands.show import announced
-from llmser_tasks.core import environment
 from llmser_tasks.core.console import echo
+from llmser_tasks.warehouse import address
 
 
 @click.command()
@@ -22,7 +22,7 @@ def budget(run: str, amount: float | None, unlimited: bool) -> None:
 
     if amount is not None and unlimited:
         raise click.UsageError("Give an amount or --none, not both.")
-    with environment.kept_database() as url:
+    with address.kept_database() as url:
         run_id = announced(url, run).run_id
         if amount is not None or unlimited:
             runs.set_budget(url, run_id, amount)

@@ -13,6 +13,7 @@ from llmser_tasks.core import environment
 from llmser_tasks.core.console import echo
 from llmser_tasks.core.kinds import BACKBONES, METHODS
 from llmser_tasks.core.names import CONDITIONAL, INTERVALS, ONE_SEED
+from llmser_tasks.warehouse import address
 from llmser_tasks.warehouse.queries import Rows
 from llmser_tasks.warehouse.tables.artefacts import Kept
 
@@ -48,7 +49,7 @@ def compare(runs: Sequence[str], protocol: str, groups: Sequence[str], reference
     level of these, and p as well, a metric a line.
     """
     refuse_unreadable(form)
-    with environment.kept_database() as url:
+    with address.kept_database() as url:
         kept = [
             Kept.of(url, row, environment.workspace())
             for row in {row.run_id: row for row in (announced(url, run) for run in runs)}.values()

@@ -12,6 +12,7 @@ from llmser_tasks.commands.options import given, of_settings
 from llmser_tasks.commands.show import format_option, opened, refuse_unreadable
 from llmser_tasks.core import environment
 from llmser_tasks.services.terminal import log_to, stderr
+from llmser_tasks.warehouse import address
 from llmser_tasks.warehouse.queries import Rows
 
 TEXT, WHOLE, FLOAT = 25, 23, 701  # Postgres' type numbers
@@ -37,7 +38,7 @@ def estimate(ctx: click.Context, /, form: str, **options: Any) -> None:
     config = environment.configuration(values)
     console = stderr()
     log_to(console)
-    with environment.database() as url:
+    with address.database() as url:
         from llmser_tasks.runs import estimate as estimates
         from llmser_tasks.runs import pipeline
 

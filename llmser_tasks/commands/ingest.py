@@ -10,6 +10,7 @@ from llmser_tasks.commands.options import given, of_settings
 from llmser_tasks.core import environment
 from llmser_tasks.core.console import echo
 from llmser_tasks.services.terminal import log_to, shown, stderr
+from llmser_tasks.warehouse import address
 
 
 @click.command()
@@ -21,7 +22,7 @@ def ingest(ctx: click.Context, /, **options: Any) -> None:
     from llmser_tasks.ingest import report
 
     dataset = environment.configuration(given(ctx, options)).dataset
-    workspace = environment.claimed(environment.workspace())
+    workspace = address.claimed(environment.workspace())
     console = stderr()
     log_to(console)
     with shown(console, f"Reading {dataset.name}") as progress:

@@ -6,8 +6,8 @@ import click
 
 from llmser_tasks.commands.formats import FORMATS
 from llmser_tasks.commands.show import announced, format_option, opened, refuse_unreadable
-from llmser_tasks.core import environment
 from llmser_tasks.core.console import echo
+from llmser_tasks.warehouse import address
 from llmser_tasks.warehouse.tables.publications import Publication
 
 
@@ -19,7 +19,7 @@ def published(dataset: str | None, form: str) -> None:
     from llmser_tasks.warehouse.tables import publications
 
     refuse_unreadable(form)
-    with environment.kept_database() as url, publications.listed(url, dataset) as found, opened(None) as out:
+    with address.kept_database() as url, publications.listed(url, dataset) as found, opened(None) as out:
         FORMATS[form](found, out)
 
 
@@ -29,7 +29,7 @@ def publish(run: str) -> None:
     """Give readers the results of RUN (its id, or `latest`), whatever the gate said."""
     from llmser_tasks.warehouse.tables import publications
 
-    with environment.kept_database() as url:
+    with address.kept_database() as url:
         _tell(publications.publish(url, announced(url, run).run_id))
 
 
@@ -40,7 +40,7 @@ def rollback(dataset: str, to: str | None) -> None:
     """Give readers of DATASET an earlier run again. Repeated, it goes further back."""
     from llmser_tasks.warehouse.tables import publications
 
-    with environment.kept_database() as url:
+    with address.kept_database() as url:
         _tell(publications.rollback(url, dataset, to))
 
 

@@ -13,6 +13,7 @@ from llmser_tasks.commands.show import announced, format_option, refuse_unreadab
 from llmser_tasks.core import environment
 from llmser_tasks.core.console import echo
 from llmser_tasks.serving import TRAINED, artefact_name
+from llmser_tasks.warehouse import address
 from llmser_tasks.warehouse.queries import Rows
 from llmser_tasks.warehouse.tables.artefacts import Kept
 
@@ -57,7 +58,7 @@ def recommend(
 
     refuse_unreadable(form)
     given = _given(histories, titles, file)
-    with environment.kept_database() as url:
+    with address.kept_database() as url:
         kept = Kept.of(url, announced(url, run), environment.workspace())
     catalogue = Catalogue.read(kept.folder("catalogue"))
     wanted = resolve(given, catalogue, _say)

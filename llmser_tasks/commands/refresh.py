@@ -7,6 +7,7 @@ import click
 from llmser_tasks.core import environment
 from llmser_tasks.core.console import echo
 from llmser_tasks.services.terminal import log_to, stderr, steps_shown
+from llmser_tasks.warehouse import address
 
 
 @click.command()
@@ -20,7 +21,7 @@ def refresh(dataset: str, run_id: str | None) -> None:
     """
     console = stderr()
     log_to(console)
-    with environment.kept_database() as url:
+    with address.kept_database() as url:
         from llmser_tasks.runs import arrivals, pipeline
         from llmser_tasks.services import results
         from llmser_tasks.warehouse.tables import runs

@@ -14,6 +14,7 @@ from llmser_tasks.core.console import echo
 from llmser_tasks.core.errors import InputError
 from llmser_tasks.core.kinds import QUESTION_STEPS
 from llmser_tasks.services.terminal import stderr
+from llmser_tasks.warehouse import address
 
 wait_option = click.option("--wait", is_flag=True, help="Follow the run to its end; exit code 1 if it fails.")
 
@@ -30,7 +31,7 @@ def rerun_failed(run: str, wait: bool) -> None:
     from llmser_tasks.services import airflow_api, local
     from llmser_tasks.warehouse.tables import acceptance
 
-    with environment.kept_database() as url:
+    with address.kept_database() as url:
         run_id = _run_id(url, run)
         with local.airflow_of(environment.home(), run_id, stderr()) as airflow:
             if airflow is None:
@@ -61,7 +62,7 @@ def accept(run: str, revoke: bool, wait: bool) -> None:
     from llmser_tasks.services import airflow_api, local
     from llmser_tasks.warehouse.tables import acceptance
 
-    with environment.kept_database() as url:
+    with address.kept_database() as url:
         run_id = _run_id(url, run)
         with local.airflow_of(environment.home(), run_id, stderr()) as airflow:
             if revoke:

@@ -10,6 +10,7 @@ from llmser_tasks.commands.options import given, of_settings
 from llmser_tasks.core import environment
 from llmser_tasks.core.console import echo
 from llmser_tasks.services.terminal import log_to, stderr, steps_shown
+from llmser_tasks.warehouse import address
 
 
 @click.command()
@@ -25,7 +26,7 @@ def run(ctx: click.Context, /, run_id: str | None, **options: Any) -> None:
     environment.configuration(values)  # a setting that cannot be used is told before anything starts
     console = stderr()
     log_to(console)
-    with environment.database() as url:
+    with address.database() as url:
         from llmser_tasks.runs import pipeline
         from llmser_tasks.services import results
         from llmser_tasks.warehouse.tables import runs

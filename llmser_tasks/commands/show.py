@@ -20,7 +20,7 @@ from llmser_tasks.core.errors import InputError, StorageError
 from llmser_tasks.core.names import CONDITIONAL, INTERVALS
 from llmser_tasks.core.private import handed_out
 from llmser_tasks.serving import TRAINED
-from llmser_tasks.warehouse import queries
+from llmser_tasks.warehouse import address, queries
 from llmser_tasks.warehouse.queries import Rows
 from llmser_tasks.warehouse.tables import acceptance, runs
 from llmser_tasks.warehouse.tables.runs import RunRow
@@ -82,7 +82,7 @@ def _write(run: str, what: str, form: str, output: Path | None, force: bool = Fa
         refuse_unreadable(form)
     refuse_overwriting(output, force)
     told = "."
-    with environment.kept_database() as url:
+    with address.kept_database() as url:
         run_id = ""
         if what != "runs":
             run_id = announced(url, run).run_id
@@ -106,7 +106,7 @@ def _write_model(run: str, model: str, folder: Path) -> None:
     from llmser_tasks.serving.export import export_model
     from llmser_tasks.warehouse.tables.artefacts import Kept
 
-    with environment.kept_database() as url:
+    with address.kept_database() as url:
         export_model(Kept.of(url, announced(url, run), environment.workspace()), model, folder)
     echo(f"Wrote {folder}; how to load it stands in the README.", err=True)
 

@@ -9,9 +9,9 @@ import os
 import subprocess
 import sys
 
-from llmser_tasks.core import environment
 from llmser_tasks.core.errors import InputError, LlmserError
 from llmser_tasks.services.airflow_settings import ADMIN, LLM_SLOTS
+from llmser_tasks.warehouse import address
 from llmser_tasks.warehouse.migrations import migrate
 
 
@@ -30,7 +30,7 @@ def airflow(*arguments: str) -> str:
 
 def prepare(admin_password: str) -> None:
     """Migrate, make the pools where they are missing, make the user `admin` unless somebody has."""
-    migrate(environment.database_url())
+    migrate(address.database_url())
     airflow("db", "migrate")
     pools = airflow("pools", "list", "--output", "plain")
     for name, slots, purpose in (("gpu", 1, "Trainings at once"), ("llm", LLM_SLOTS, "LLM batches at once")):

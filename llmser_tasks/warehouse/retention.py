@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, column, delete, exists, func, or_, select, table, text
 
 from llmser_tasks.core.errors import InputError
-from llmser_tasks.llm.errors import NeverAnswered
 from llmser_tasks.warehouse.engine import transaction
+from llmser_tasks.warehouse.ledger import NEVER_ANSWERED
 from llmser_tasks.warehouse.queries import Rows, stream
 
 COLUMNS = ("question_key", "created_at", "model", "step", "prompt_version", "content", "failure", "cost")
@@ -49,7 +49,7 @@ class Selection:
             yield answers.content.is_(None)
         if self.unusable:
             in_vain = exists().where(PICKS.c.question_key == answers.question_key, PICKS.c.reason == NO_USABLE_ANSWER)
-            yield or_(in_vain, answers.content.op("!~")(r"\S"), answers.failure == NeverAnswered.kind)
+            yield or_(in_vain, answers.content.op("!~")(r"\S"), answers.failure == NEVER_ANSWERED)
         if self.unused:
             yield ~exists().where(PICKS.c.question_key == answers.question_key)
 

@@ -10,6 +10,7 @@ from sqlalchemy import text
 from llmser_tasks.core import environment
 from llmser_tasks.core.errors import InputError, StorageError
 from llmser_tasks.postgres import embedded
+from llmser_tasks.warehouse import address
 from llmser_tasks.warehouse.engine import engine, transaction
 
 
@@ -32,22 +33,22 @@ def test_everything_lies_below_the_home(tmp_path: Path, monkeypatch: pytest.Monk
 def test_without_a_database_it_says_how_to_get_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LLMSER_HOME", str(tmp_path))
     with pytest.raises(StorageError, match="start it with `llmser up`, or set LLMSER_DATABASE_URL"):
-        environment.database_url()
+        address.database_url()
     monkeypatch.setenv("LLMSER_DATABASE_URL", "postgresql://me@db/warehouse")
-    assert environment.database_url() == "postgresql://me@db/warehouse"
+    assert address.database_url() == "postgresql://me@db/warehouse"
 
 
 def test_a_named_database_is_migrated(empty_database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LLMSER_DATABASE_URL", empty_database_url)
-    with environment.database() as url, transaction(url) as connection:
+    with address.database() as url, transaction(url) as connection:
         assert connection.scalar(text("select count(*) from runs")) == 0
 
 
 def test_the_embedded_one_runs_for_the_length_of_the_block(open_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home = open_folder / "settings"
     monkeypatch.setenv("LLMSER_HOME", str(home))
-    with environment.database() as url:
-        assert environment.database_url() == url
+    with address.database() as url:
+        assert address.database_url() == url
         with transaction(url) as connection:
             assert connection.scalar(text("select count(*) from runs")) == 0
         engine(url).dispose()

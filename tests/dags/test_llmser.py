@@ -23,6 +23,7 @@ from llmser_tasks.core import environment as settings
 from llmser_tasks.core.errors import InputError, StorageError
 from llmser_tasks.llm import errors as llm
 from llmser_tasks.llm.fleet.budget import BudgetSpent
+from llmser_tasks.warehouse import address
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.tables import failures, publications, runs
 
@@ -73,7 +74,7 @@ def test_a_run_cannot_read_what_is_the_service_users(
 ) -> None:
     monkeypatch.setenv("LLMSER_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("LLMSER_DUMPS", str(tmp_path / "dumps"))
-    monkeypatch.setattr(settings, "database_url", lambda: database_url)
+    monkeypatch.setattr(address, "database_url", lambda: database_url)
     conf = {"dataset": "sample", "reviews": "/etc/passwd", "items": "/etc/shadow"}
     if task == "ingest":  # noted by an earlier release, or by `llmser run`
         runs.create(database_url, "probe", "sample", config.to_flat(settings.configuration(conf)))

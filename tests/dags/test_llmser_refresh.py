@@ -11,8 +11,8 @@ import pytest
 from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from llmser_tasks.core import environment
 from llmser_tasks.core.errors import InputError
+from llmser_tasks.warehouse import address
 from llmser_tasks.warehouse.tables import refreshes, runs
 
 FILE = Path(__file__).parents[2] / "dags" / "llmser_refresh.py"
@@ -44,7 +44,7 @@ def test_inboxes_are_looked_into_on_a_cron_one_look_at_a_time(dags: dict[str, An
 def event(dags: dict[str, Any], database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Answer an event of this partition; runs that Airflow knows as waiting or running are given."""
     monkeypatch.setenv("LLMSER_HOME", str(tmp_path))
-    monkeypatch.setattr(environment, "database_url", lambda: database_url)
+    monkeypatch.setattr(address, "database_url", lambda: database_url)
 
     def answer(partition: str | None, waiting: set[str] | None = None) -> Any:
         def count(_: str, run_ids: list[str], states: list[str]) -> int:

@@ -1,0 +1,81 @@
+"""Where the warehouse is: the server that LLMSER_DATABASE_URL names, or the embedded one below the home."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from llmser_tasks.core.environment import home
+from llmser_tasks.core.errors import InputError, StorageError
+from llmser_tasks.core.workspace import Workspace
+
+log = logging.getLogger(__name__)
+
+
+def database_url() -> str:
+    """URL of the warehouse: LLMSER_DATABASE_URL, or that of the embedded server if it runs.
+
+    Raises:
+        StorageError: there is neither.
+    """
+    from llmser_tasks.postgres import embedded
+
+    if url := os.environ.get("LLMSER_DATABASE_URL"):
+        return url
+    server = embedded.running(home())
+    if server is None:
+        raise StorageError(f"No Postgres runs below {home()}; start it with `llmser up`, or set LLMSER_DATABASE_URL.")
+    return server.url
+
+
+@contextmanager
+def database() -> Iterator[str]:
+    """URL of the warehouse, migrated; the embedded server is started for the length of the block if need be."""
+    from llmser_tasks.postgres import embedded
+    from llmser_tasks.warehouse.migrations import migrate
+
+    if url := os.environ.get("LLMSER_DATABASE_URL"):
+        migrate(url)
+        yield url
+        return
+    with embedded.on_demand(home()) as server:
+        migrate(server.url)
+        yield server.url
+
+
+@contextmanager
+def kept_database() -> Iterator[str]:
+    """The same, for what only looks at or changes what is there: none is made.
+
+    Raises:
+        InputError: nothing has ever run here.
+    """
+    from llmser_tasks.postgres import embedded
+
+    if not os.environ.get("LLMSER_DATABASE_URL") and not embedded.exists(home()):
+        raise InputError(
+            f"There is no warehouse below {home()}: nothing has run here. Go to the folder in which you work, or set "
+            "LLMSER_HOME or LLMSER_DATABASE_URL."
+        )
+    with database() as url:
+        yield url
+
+
+def claimed(store: Workspace) -> Workspace:
+    """The store with who makes what claimed in the warehouse, where one is at hand without starting it.
+
+    Without one nothing is mixed either: two who make the same on two machines do so side by side.
+    """
+    from llmser_tasks.warehouse.migrations import migrate
+    from llmser_tasks.warehouse.tables.claims import Claims
+
+    try:
+        url = database_url()
+        migrate(url)
+    except StorageError as error:
+        log.debug("Nothing is claimed: %s", error)
+        return store
+    return replace(store, claims=Claims(url))
