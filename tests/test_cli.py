@@ -497,7 +497,7 @@ def test_runs_of_one_second_have_ids_of_their_own(filled: str, monkeypatch: pyte
 
 HOLDS = """
 import sys
-from llmser_tasks.warehouse import runs
+from llmser_tasks.warehouse.tables import runs
 from llmser_tasks.warehouse.liveness import living
 
 with living(sys.argv[1]) as owner:

@@ -281,7 +281,7 @@ DIES = """
 import os, signal, sys
 sys.path.append(sys.argv[3])
 import llmser_notice
-from llmser_tasks.warehouse import notices
+from llmser_tasks.warehouse.tables import notices
 
 moment, url = sys.argv[1:3]
 die = lambda *_: os.kill(os.getpid(), signal.SIGKILL)

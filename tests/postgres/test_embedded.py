@@ -140,7 +140,7 @@ def test_an_interrupted_first_start_leaves_nothing_to_start_from(home: Path) -> 
 START_FOR_EVER = """
 import sys, time
 from pathlib import Path
-from llmser_tasks.warehouse import embedded
+from llmser_tasks.postgres import embedded
 
 def endless(user, program, *arguments, run=embedded._run):  # however slow whoever kills us is, we are not done
     ended = run(user, program, *arguments)
@@ -175,7 +175,7 @@ def test_on_demand_leaves_a_started_one_alone(home: Path) -> None:
 USE = """
 import sys
 from pathlib import Path
-from llmser_tasks.warehouse import embedded
+from llmser_tasks.postgres import embedded
 with embedded.on_demand(Path(sys.argv[1])):
     print("ready", flush=True)
     sys.stdin.read()
@@ -331,7 +331,7 @@ ORDINARY = """
 import stat
 from pathlib import Path
 import psutil, psycopg2
-from llmser_tasks.warehouse import embedded
+from llmser_tasks.postgres import embedded
 with embedded.on_demand(Path(os.environ["FOLDER"])) as server:
     connection = psycopg2.connect(server.url.replace("+psycopg2", ""))
     cursor = connection.cursor()
