@@ -1,8 +1,8 @@
 """One run of this DAG takes one dataset through the whole of LLMSeR: from raw dumps to metrics and recommendations.
 
-Wiring only. Every task calls the function of the same name in `llmser_tasks.runs.pipeline`, passes references to
-artefacts (never data), and returns references. A step whose inputs, settings and code are unchanged ends at once and
-says so; it ends as *success*, because Airflow's skipped state would spread to the steps below it.
+Wiring only. Every task calls a function of `llmser_tasks.runs.pipeline`, passes references to artefacts (never data),
+and returns those that it made. A step whose inputs, settings and code are unchanged ends at once and says so; one that
+none of the run's methods needs is skipped.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ import llmser_notice
 import llmser_retries
 import llmser_tasks
 from llmser_tasks.core import config
+from llmser_tasks.core.kinds import METHODS, QUESTION_STEPS, STEPS, TRAINED, chain
 from llmser_tasks.services import form
 
 if TYPE_CHECKING:
@@ -232,38 +233,56 @@ def sequences(ingested: Refs) -> Refs:
     return ingested | pipeline.sequences(load(), ingested)
 
 
-@step(**TRAINING, inlets=[lineage.HISTORIES], outlets=[lineage.CANDIDATES])
-def train_reverse(sequenced: Refs) -> Refs:
-    """CCG: train the backbone on *reversed* histories and let it propose N items that may have come before each.
-
-    The pool R_u is in rank order; items of the user's history are left out.
-    """
-    from llmser_tasks.runs import pipeline
-
-    return sequenced | pipeline.train_reverse(load(), sequenced)
+def merged(given: Any) -> Refs:
+    """What tasks before this one made; one that was skipped made nothing."""
+    return functools.reduce(operator.or_, (refs for refs in given if refs), {})
 
 
-@step(**TRAINING)
-def train_forward(sequenced: Refs) -> Refs:
-    """RCS: train the backbone forward on histories whose last item is masked.
+def make(name: str) -> Any:
+    """The task of a step, which its file declares."""
+    declared = STEPS[name]
 
-    It has therefore not memorised the item that it later helps to guess.
-    """
-    from llmser_tasks.runs import pipeline
+    @step(
+        task_id=name,
+        doc_md=STEPS.about(name),
+        trigger_rule=TriggerRule.NONE_FAILED,
+        inlets=[lineage.HISTORIES, *(lineage.artefact(need) for need in declared.needs if need in STEPS)],
+        outlets=[lineage.artefact(name), *lineage.tables(*declared.tables)],
+        **(TRAINING if declared.trains or declared.ranks else DATA),
+    )
+    def made(given: Any) -> Refs:
+        from llmser_tasks.runs import pipeline
 
-    return sequenced | pipeline.train_forward(load(), sequenced)
+        run = load()
+        needed_by_none(run, name, name in run.config.chain)
+        return pipeline.make(name, run, merged(given))
+
+    return made
 
 
-@step(**SHORT)
-def plan_batches(reversed_: Refs, forward: Refs) -> Any:
-    """Divide the users into batches: one mapped task each, at most 300 of them."""
-    from llmser_tasks.runs import pipeline
+def needed_by_none(run: Run, what: str, wanted: bool) -> None:
+    """Skip a task that the run's methods do not need."""
+    from airflow.sdk.exceptions import AirflowSkipException
 
-    return pipeline.plan_batches(load(), reversed_ | forward)
+    if not wanted:
+        raise AirflowSkipException(f"{what} is for none of the methods {', '.join(run.config.methods)}.")
 
 
-@step(**SHORT)
-def estimate(refs: Refs) -> Any:
+def plan(name: str) -> Any:
+    """The task that divides the users of a question step into batches."""
+
+    @step(task_id=f"plan_{name}", trigger_rule=TriggerRule.NONE_FAILED, **SHORT)
+    def planned(given: Any) -> Any:
+        """Divide the users into batches: one mapped task each, at most 300 of them."""
+        from llmser_tasks.runs import pipeline
+
+        return pipeline.plan_batches(load(), merged(given), name)
+
+    return planned
+
+
+@step(trigger_rule=TriggerRule.NONE_FAILED, **SHORT)
+def estimate(given: Any) -> Any:
     """Say how many calls and tokens the questions will take, and at what price, before any is asked.
 
     A run whose questions would cost more than its budget ends here, with nothing spent.
@@ -271,102 +290,59 @@ def estimate(refs: Refs) -> Any:
     from llmser_tasks.runs import pipeline
 
     run = load()
-    return pipeline.estimate(run, refs, endpoint(run))
+    return pipeline.estimate(run, merged(given), endpoint(run))
 
 
-@step(**ASKING, map_index_template="{{ task.op_kwargs['batch']['label'] }}")
-def snf(refs: Refs, batch: Any) -> Any:
-    """SNF: the LLM reads a user's titles and the N candidates and picks the M it believes in.
+def ask(name: str) -> Any:
+    """The mapped task of a question step."""
+    about = f"""{QUESTION_STEPS.about(name)}
 
-    Answers are kept one by one, so a cleared batch asks only for the users that have none. To rerun failed batches:
-    filter the mapped tasks by *failed*, tick them, *Clear*.
-    """
-    from llmser_tasks.methods.llmser import snf
+Answers are kept one by one, so a cleared batch asks only for the users that have none. To rerun failed batches: filter
+the mapped tasks by *failed*, tick them, *Clear*.
+"""
+
+    @step(
+        task_id=name,
+        doc_md=about,
+        trigger_rule=TriggerRule.NONE_FAILED,
+        map_index_template="{{ task.op_kwargs['batch']['label'] }}",
+        **ASKING,
+    )
+    def asked(given: Any, batch: Any) -> Any:
+        from llmser_tasks.runs import pipeline
+
+        run = load()
+        return pipeline.ask(name, run, merged(given), batch, endpoint(run))
+
+    return asked
+
+
+def train(name: str) -> Any:
+    """The mapped task that trains a method, an instance a seed."""
+
+    @step(
+        task_id=f"train_{name}",
+        doc_md=METHODS.about(name),
+        trigger_rule=TriggerRule.NONE_FAILED,
+        map_index_template=METHODS[name].title + ", seed {{ task.op_kwargs['seed'] }}",
+        **TRAINING,
+    )
+    def trained(given: Any, seed: Any) -> Refs:
+        from llmser_tasks.runs import pipeline
+
+        run = load()
+        needed_by_none(run, METHODS[name].title, name in run.config.methods)
+        return pipeline.train(name, run, merged(given), seed)
+
+    return trained
+
+
+@step(**DATA, trigger_rule=TriggerRule.NONE_FAILED, inlets=[lineage.HISTORIES], outlets=[lineage.EVALUATION])
+def evaluate(given: Any, models: Any) -> Refs:
+    """Rank every item for every user, by every method, and compare: all users, and groups of users and items."""
     from llmser_tasks.runs import pipeline
 
-    run = load()
-    return pipeline.ask(snf.STEP, run, refs, batch, endpoint(run))
-
-
-@step(**DATA, trigger_rule=TriggerRule.NONE_FAILED, inlets=[lineage.CANDIDATES], outlets=[lineage.PSEUDO_ITEMS])
-def pseudo_items(refs: Refs) -> Refs:
-    """Turn the answers into pseudo-prior items, set before each history: the enhanced sequence S̃_u.
-
-    The likeliest item stands next to the first real one.
-    """
-    from llmser_tasks.runs import pipeline
-
-    return refs | pipeline.pseudo(load(), refs)
-
-
-@step(**TRAINING)
-def reason_pools(forward: Refs, pseudo: Refs) -> Refs:
-    """RCS: the forward model's H likeliest items for the masked item of each user."""
-    from llmser_tasks.runs import pipeline
-
-    refs = forward | pseudo
-    return refs | pipeline.reason_pools(load(), refs)
-
-
-@step(**SHORT)
-def plan(refs: Refs) -> Any:
-    """Divide the users into batches again, for the second round of questions."""
-    from llmser_tasks.runs import pipeline
-
-    return pipeline.plan_batches(load(), refs)
-
-
-@step(**ASKING, map_index_template="{{ task.op_kwargs['batch']['label'] }}")
-def reason(refs: Refs, batch: Any) -> Any:
-    """Reason: the LLM reads the enhanced, masked sequence and names the masked item among the H candidates.
-
-    Kept and rerun like SNF's answers.
-    """
-    from llmser_tasks.methods.llmser import reason
-    from llmser_tasks.runs import pipeline
-
-    run = load()
-    return pipeline.ask(reason.STEP, run, refs, batch, endpoint(run))
-
-
-@step(
-    **DATA,
-    trigger_rule=TriggerRule.NONE_FAILED,
-    inlets=[lineage.PSEUDO_ITEMS],
-    outlets=lineage.tables("pseudo_items", "reliability"),
-)
-def reliability(refs: Refs) -> Refs:
-    """ARV: how close the named title is to the masked one, as a cosine of BERT embeddings: ω_u.
-
-    Weight decay makes it α_u: ω_u for tail users (n_u ≤ T), β·ω_u above. No usable answer means α_u = 0.
-    """
-    from llmser_tasks.runs import pipeline
-
-    return refs | pipeline.reliability(load(), refs)
-
-
-@step(**TRAINING, map_index_template="seed {{ task.op_kwargs['seed'] }}")
-def train_base(sequenced: Refs, seed: Any) -> Refs:
-    """The backbone alone, on plain histories: what LLMSeR is measured against."""
-    from llmser_tasks.runs import pipeline
-
-    return pipeline.train_base(load(), sequenced, seed)
-
-
-@step(**TRAINING, map_index_template="seed {{ task.op_kwargs['seed'] }}")
-def train_weighted(refs: Refs, seed: Any) -> Refs:
-    """DCT (Eq. 9): the backbone on plain and enhanced histories, weighted per user by 1 − α_u and α_u."""
-    from llmser_tasks.runs import pipeline
-
-    return pipeline.train_weighted(load(), refs, seed)
-
-
-@step(**DATA, inlets=[lineage.HISTORIES, lineage.PSEUDO_ITEMS], outlets=[lineage.EVALUATION])
-def evaluate(refs: Refs, bases: Any, weighted: Any) -> Refs:
-    """Rank every item for every user: base, LLMSeR, popularity and co-occurrence, by user and item groups."""
-    from llmser_tasks.runs import pipeline
-
-    refs = functools.reduce(operator.or_, [*bases, *weighted], refs)
+    refs = merged([*given, *(refs for of_method in models for refs in of_method or ())])
     return refs | pipeline.evaluate(load(), refs)
 
 
@@ -426,20 +402,27 @@ When a batch of LLM questions fails, clear just that mapped task; everything bel
     seeds >> ingested
     sequenced = sequences(ingested=ingested)
 
-    # References grow along the way: each step hands on what it was given and adds its own.
-    reverse = train_reverse(sequenced=sequenced)
-    forward = train_forward(sequenced=sequenced)
-    batches = plan_batches(reversed_=reverse, forward=forward)
-    answers = snf.partial(refs=reverse).expand(batch=batches)
-    batches >> estimate(refs=reverse) >> answers
-    pseudo = pseudo_items(refs=reverse)
-    answers >> pseudo
+    # Whatever methods are made of, each task behind those that it needs. What needs no answers is made before anything
+    # is paid for.
+    made: dict[str, Any] = {}
+    unpaid: list[Any] = [sequenced]
+    estimated: Any = None
+    for name, declared in chain().items():
+        given = [sequenced, *(made[need] for need in declared.needs if need in STEPS)]
+        asked_before = [made[need] for need in declared.needs if need in QUESTION_STEPS]
+        if name in QUESTION_STEPS:
+            estimated = estimate(given=unpaid) if estimated is None else estimated
+            made[name] = ask(name).partial(given=given).expand(batch=plan(name)(given=given))
+            estimated >> made[name]
+            continue
+        made[name] = make(name)(given=given)
+        asked_before >> made[name]
+        if estimated is None:
+            unpaid.append(made[name])
 
-    pools = reason_pools(forward=forward, pseudo=pseudo)
-    named = reason.partial(refs=pools).expand(batch=plan(refs=pools))
-    scored = reliability(refs=pools)
-    named >> scored
-
-    bases = train_base.partial(sequenced=sequenced).expand(seed=seeds)
-    weighted = train_weighted.partial(refs=scored).expand(seed=seeds)
-    publish(refs=evaluate(refs=scored, bases=bases, weighted=weighted))
+    models = {
+        name: train(name).partial(given=[sequenced, *(made[need] for need in METHODS[name].needs)]).expand(seed=seeds)
+        for name in TRAINED
+    }
+    outcomes = [made[name] for name in made if name in STEPS]
+    publish(refs=evaluate(given=[sequenced, *outcomes], models=list(models.values())))

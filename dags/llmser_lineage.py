@@ -18,22 +18,18 @@ SCHEMA = "llmser"
 GROUP = "llmser"
 
 
-def _artefact(name: str) -> Asset:
-    return Asset(name=f"llmser_{name}", uri=f"x-llmser://artefacts/{name}", group=GROUP)
+def artefact(name: str) -> Asset:
+    """What a step makes."""
+    return Asset(name=f"{GROUP}_{name}", uri=f"x-llmser://artefacts/{name}", group=GROUP)
 
 
 DUMPS = Asset(name="llmser_dumps", uri="x-llmser://dumps", group=GROUP)
-INTERACTIONS = _artefact("interactions")
-HISTORIES = _artefact("histories")
-CANDIDATES = _artefact("candidates")
-PSEUDO_ITEMS = _artefact("pseudo-items")
-EVALUATION = _artefact("evaluation")
-MADE = {  # asset → the reference to it among what its task returns
+INTERACTIONS = artefact("interactions")
+HISTORIES = artefact("histories")
+EVALUATION = artefact("evaluation")
+MADE = {  # asset → the reference to it among what its task returns, where that is called otherwise
     INTERACTIONS.name: "ingest",
     HISTORIES.name: "training",
-    CANDIDATES.name: "ccg",
-    PSEUDO_ITEMS.name: "pseudo",
-    EVALUATION.name: "evaluation",
 }
 
 
@@ -59,5 +55,5 @@ def note(context: Context, outlets: Iterable[Any], dataset: str, made: Any) -> N
     for asset in outlets:
         extra = context["outlet_events"][asset].extra
         extra |= {"dataset": dataset, "run_id": context["run_id"]}
-        if reference := references.get(MADE.get(asset.name, "")):
+        if reference := references.get(MADE.get(asset.name, asset.name.removeprefix(f"{GROUP}_"))):
             extra["artefact"] = reference

@@ -132,6 +132,11 @@ class Unanswered(Retriable):
     kind = "unanswered"
 
 
+def asked_steps(config: RunConfig) -> list[str]:
+    """The question steps that a run's methods need and that it does not leave out, in order."""
+    return [name for name in config.chain if name in QUESTION_STEPS and not QUESTION_STEPS.load(name).left_out(config)]
+
+
 def plan(users: int, users_per_batch: int) -> list[Batch]:
     """Cut rows 0 … users-1 into batches of `users_per_batch`, larger ones where that would make more than 300."""
     size = max(users_per_batch, -(-users // MOST_TASKS))

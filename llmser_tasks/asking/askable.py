@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from llmser_tasks.asking.ask import QuestionModule
+from llmser_tasks.asking.ask import QuestionModule, asked_steps
 from llmser_tasks.core.config import RunConfig
 from llmser_tasks.core.errors import InputError
 from llmser_tasks.core.kinds import QUESTION_STEPS
@@ -38,11 +38,10 @@ class Askable:
         titled = catalogue.titled
         gaining = np.ones(len(histories), bool)
         steps = {}
-        for name in QUESTION_STEPS:
+        for name in asked_steps(config):
             module: QuestionModule = QUESTION_STEPS.load(name)
-            if module.left_out(config) is None:
-                gaining &= module.may_be_asked(histories, titled)
-                steps[name] = int(gaining.sum())
+            gaining &= module.may_be_asked(histories, titled)
+            steps[name] = int(gaining.sum())
         if not config.without("arv"):  # titles are what ω compares, whoever names the masked item
             gaining &= titled[histories.last()]
         return cls(len(histories), steps, int(gaining.sum()), int(titled.sum()), len(titled) - 1)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, text
 
 from llmser_tasks.core.errors import InputError
+from llmser_tasks.core.run import Refs, Run
 from llmser_tasks.sequences.catalogue import Catalogue
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.warehouse.engine import transaction
@@ -102,6 +103,10 @@ class Picks:
     chosen: Histories
     sources: NDArray[np.object_]
     reasons: NDArray[np.object_]
+
+    @classmethod
+    def open(cls, run: Run, refs: Refs, step: str) -> Picks:
+        return cls.read(run.database_url, run.run_id, step, Catalogue.open(run, refs))
 
     @classmethod
     def read(cls, database_url: str, run_id: str, step: str, catalogue: Catalogue) -> Picks:

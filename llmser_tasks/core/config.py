@@ -18,11 +18,28 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from llmser_tasks.core.errors import InputError
-from llmser_tasks.core.kinds import BACKBONES, DUMP_FORMATS, LOSSES, DumpFormat, Kind, OneOf
+from llmser_tasks.core.kinds import (
+    ABLATIONS,
+    BACKBONES,
+    COUNTERS,
+    DUMP_FORMATS,
+    LOSSES,
+    METHODS,
+    REFERENCE,
+    TRAINED,
+    USUAL,
+    DumpFormat,
+    Kind,
+    OneOf,
+    Step,
+    chain,
+)
 
 Ties = Literal["hash", "file"]
 NegativesFrom = Literal["uniform", "popularity", "batch"]
-Ablation = Literal["ccg", "snf", "arv", "rcs", "reason", "wd"]
+Ablation = Annotated[str, OneOf(ABLATIONS)]
+Trained = Annotated[str, OneOf(TRAINED)]
+BEST = "best"
 LONGEST_NAME = 63
 Name = Annotated[str, StringConstraints(pattern=rf"^[a-z0-9][a-z0-9_-]{{0,{LONGEST_NAME - 1}}}$")]
 PATTERNS = {  # in words, what the values may be that a pattern checks
@@ -225,7 +242,7 @@ class Augmentation(Section):
     pseudo_items: int = Field(12, ge=2, le=99, description="M, pseudo-prior items kept. [paper's best on Fashion]")
     fill: bool = Field(False, description="Fill a short answer from CCG order. [method: off]")
     without: tuple[Ablation, ...] = Field(
-        (), description="Parts left out, as in the paper's Table 2: ccg, snf, arv, rcs, reason, wd."
+        (), description=f"Parts left out, as in the paper's Table 2: {', '.join(ABLATIONS)}."
     )
 
 
@@ -289,10 +306,21 @@ class Llm(Section):
 class Evaluation(Section):
     """Measuring and publishing."""
 
+    methods: tuple[Trained, ...] = Field(
+        USUAL,
+        min_length=1,
+        description=f"Methods that are trained and compared: {', '.join(TRAINED)}. What only counts"
+        f" ({', '.join(METHODS[name].title for name in COUNTERS)}) is always measured beside them.",
+    )
+    publish: Annotated[str, OneOf((BEST, *TRAINED))] = Field(
+        BEST,
+        description="The method whose recommendations readers are given: the best by validation NDCG@10, or a named one."
+        " [design]",
+    )
     seeds: tuple[int, ...] = Field(
         (42,),
         min_length=1,
-        description="Base and LLMSeR are trained once per seed; CCG, RCS and shuffles use the first. [released code: 42, 43, 44]",
+        description="Every method is trained once per seed; CCG, RCS and shuffles use the first. [released code: 42, 43, 44]",
     )
     recommendations: int = Field(20, ge=1, le=1000, description="Items recommended to every user.")
     sampled_negatives: int = Field(
@@ -339,7 +367,22 @@ class RunConfig(Section):
             raise ValueError("pseudo_items (M) must not exceed pool (N)")
         if self.recommender.dimension % self.recommender.heads:
             raise ValueError("dimension must be divisible by heads")
+        methods = self.evaluation.methods
+        if REFERENCE not in methods:
+            raise ValueError(f"methods must hold {REFERENCE}, which the others are compared with")
+        if self.evaluation.publish not in {BEST, *methods}:
+            raise ValueError(f"publish names {self.evaluation.publish}, which is not among the methods")
         return self
+
+    @property
+    def methods(self) -> list[str]:
+        """Those that are trained, each once, in the order in which tables list them."""
+        return [name for name in TRAINED if name in self.evaluation.methods]
+
+    @property
+    def chain(self) -> dict[str, Step]:
+        """Steps and question steps that the run's methods need, in order."""
+        return chain([*self.methods, *COUNTERS])
 
     @property
     def seed(self) -> int:

@@ -10,7 +10,7 @@ Choices, defaults and titles come from here, and nothing else in the house has t
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -77,15 +77,24 @@ class DumpFormat(Declared):
 
 @dataclass(frozen=True, kw_only=True)
 class Method(Declared):
-    """What recommends. A counter's file has `rank` (`methods.counting`).
+    """What recommends: its file has what `methods.trained.TrainedModule` names, or, a counter's, `rank`
+    (`methods.counting`).
 
     Attributes:
-        trained: what its trained models are called among a run's artefacts; empty: a counter, which trains none.
+        trained: it trains a model for every seed; else it only counts, and is always measured.
+        reference: it is what the others are compared with; of exactly one method.
+        usual: a run trains it unless `methods` says otherwise.
+        needs: steps whose artefacts it is made of, beside histories and catalogue.
+        ablations: parts of it that a run may leave out (`without`).
         charted: shown in charts by group, beside the tables.
         colour: its name among the page's colours.
     """
 
-    trained: str = ""
+    trained: bool = False
+    reference: bool = False
+    usual: bool = False
+    needs: tuple[str, ...] = ()
+    ablations: tuple[str, ...] = ()
     charted: bool = True
     colour: str
 
@@ -96,8 +105,28 @@ class Method(Declared):
 
 
 @dataclass(frozen=True, kw_only=True)
-class QuestionStep(Declared):
-    """What an LLM is asked per user.
+class Step(Declared):
+    """What makes an artefact that methods are made of, under the step's name; its file has what
+    `methods.making.StepModule` names.
+
+    Attributes:
+        needs: other steps that come before it, beside histories and catalogue.
+        trains: a model, from which a refresh goes on.
+        ranks: with a model, so that a GPU is of use here too.
+        kept: in a refresh, users who have not changed keep what the earlier run made of them.
+        tables: of the warehouse that it writes.
+    """
+
+    needs: tuple[str, ...] = ()
+    trains: bool = False
+    ranks: bool = False
+    kept: bool = False
+    tables: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuestionStep(Step):
+    """What an LLM is asked per user; its file has what `asking.ask.QuestionModule` names.
 
     Attributes:
         short: the title where room is small.
@@ -139,6 +168,11 @@ class Kind(Mapping[str, D]):
         """The module of one of them, which a step that uses it has to name (`reachable.chosen`)."""
         return self._all[name][1]
 
+    def about(self, name: str) -> str:
+        """The docstring of its file."""
+        path = HOUSE.joinpath(*self.module_of(name).split(".")[1:]).with_suffix(".py")
+        return ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+
     def load(self, name: str) -> ModuleType:
         """Run its file."""
         return chosen(self.module_of(name))
@@ -172,7 +206,7 @@ def _declaration(path: Path, of: str) -> dict[str, Any] | None:
 class OneOf:
     """A setting's type: the name of one of a kind, in pydantic's models and the JSON schemas that they give."""
 
-    kind: Kind[Any]
+    kind: Collection[str]
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_after_validator_function(self._check, core_schema.str_schema())
@@ -192,10 +226,33 @@ BACKBONES = Kind(Backbone, "recommenders/backbones")
 LOSSES = Kind(Loss, "recommenders/losses")
 DUMP_FORMATS = Kind(DumpFormat, "ingest/formats")
 METHODS = Kind(Method, "methods")
+STEPS = Kind(Step, "methods", "texts")
 QUESTION_STEPS = Kind(QuestionStep, "methods")
 
+TRAINED = tuple(name for name, method in METHODS.items() if method.trained)
+COUNTERS = tuple(name for name, method in METHODS.items() if not method.trained)
+USUAL = tuple(name for name, method in METHODS.items() if method.usual)
+REFERENCE = next(name for name, method in METHODS.items() if method.reference)
+ABLATIONS = tuple(part for method in METHODS.values() for part in method.ablations)
 
-def reported() -> dict[str, Method]:
+
+def reported(methods: Iterable[str] = METHODS) -> dict[str, Method]:
     """Methods as tables list them: the trained ones, then the counters from the strongest on."""
-    trained = {name: method for name, method in METHODS.items() if method.trained}
-    return trained | {name: METHODS[name] for name in reversed(list(METHODS)) if name not in trained}
+    wanted = set(methods)
+    order = [*TRAINED, *reversed(COUNTERS)]
+    return {name: METHODS[name] for name in order if name in wanted}
+
+
+def chain(methods: Iterable[str] = METHODS) -> dict[str, Step]:
+    """The steps and question steps that these methods need, each behind all that it needs."""
+    every: dict[str, Step] = {**STEPS, **QUESTION_STEPS}
+    open_ = {need for method in methods for need in METHODS[method].needs}
+    while more := {need for name in open_ for need in every[name].needs} - open_:
+        open_ |= more
+    ordered: dict[str, Step] = {}
+    while open_:
+        ready = [name for name in open_ if set(every[name].needs) <= set(ordered)]
+        first = min(ready, key=lambda name: (every[name].place, name))
+        ordered[first] = every[first]
+        open_.remove(first)
+    return ordered

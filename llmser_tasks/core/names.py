@@ -1,22 +1,26 @@
 """How steps are called where people read of them, and what must stand beside figures."""
 
-STEPS = {  # as rows of the warehouse name them, in the order in which they run
+from collections.abc import Collection
+
+from llmser_tasks.core.kinds import COUNTERS, METHODS, QUESTION_STEPS, TRAINED, chain
+
+FIRST = {
     "ingest": "Read the dumps",
     "sequences": "Cut histories, validation, test",
-    "reverse": "Train backwards",
-    "ccg": "Propose candidates (CCG)",
-    "forward": "Train forwards on masked histories",
-    "base": "Train the base recommender",
-    "estimate": "Estimate calls and price",
-    "snf": "Ask which candidates fit (SNF)",
-    "pseudo": "Write pseudo-prior items",
-    "rcs": "Propose masked items (RCS)",
-    "reason": "Ask for the masked item (Reason)",
-    "reliability": "Compare titles, weigh users (ARV)",
-    "weighted": "Train the weighted recommender (DCT)",
-    "evaluation": "Evaluate",
-    "publish": "Publish to Postgres",
 }
+LAST = {"evaluation": "Evaluate", "publish": "Publish to Postgres"}
+
+
+def steps(methods: Collection[str] = TRAINED) -> dict[str, str]:
+    """The steps of a run with these methods, as rows of the warehouse name them, with their titles, in order."""
+    of_methods: dict[str, str] = {}
+    for name, step in chain([*methods, *COUNTERS]).items():
+        if name in QUESTION_STEPS:
+            of_methods.setdefault("estimate", "Estimate calls and price")
+        of_methods[name] = step.title
+    trained = {name: f"Train {METHODS[name].title}" for name in TRAINED if name in methods}
+    return FIRST | of_methods | trained | LAST
+
 
 CONDITIONAL = (  # beside every p and every ± (the sd over seeds)
     "p, intervals and sd are about users and training seeds, given this run's candidates, forward model and shuffles:"

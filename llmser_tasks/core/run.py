@@ -46,3 +46,8 @@ def artefact(refs: Refs, name: str) -> Artefact:
     if name not in refs:
         raise InputError(f"The artefact {name} has not been made yet; run the step that makes it first.")
     return Artefact(**refs[name])
+
+
+def model_name(method: str, seed: int) -> str:
+    """What a trained model is called among a run's artefacts."""
+    return f"{method}/{seed}"

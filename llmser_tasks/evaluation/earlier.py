@@ -1,4 +1,7 @@
-"""A run's LLMSeR against that of earlier runs of its dataset, paired over users: has it become better or worse?"""
+"""What a run recommends against what earlier runs of its dataset did, paired over users: has it become better or worse?
+
+Of either run the method counts whose recommendations it has.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +20,8 @@ from llmser_tasks.warehouse.tables.artefacts import Kept
 
 EARLIER_RUNS = 3
 COLUMNS = (
-    "earlier_run", "protocol", "user_group", "metric", "earlier", "llmser", "difference", "low", "high", "p", "p_holm",
-    "level", "seeds", "stars",
+    "earlier_run", "method", "protocol", "user_group", "metric", "earlier", "mean", "difference", "low", "high", "p",
+    "p_holm", "level", "seeds", "stars",
 )  # fmt: skip
 
 
@@ -31,11 +34,12 @@ class Difference:
     """
 
     earlier_run: str
+    method: str
     protocol: str
     user_group: str
     metric: str
     earlier: float
-    llmser: float
+    mean: float
     test: PairedTest
     seeds: int
 
@@ -61,11 +65,13 @@ def against_earlier(database_url: str, run_id: str, workspace: Workspace) -> lis
 
 
 def _differences(before: Kept, kept: Kept) -> list[Difference]:
-    cells, reference = compare_runs([before, kept], protocol=FULL, names=(), reference=f"{before.row.run_id}:llmser")
+    now, then = kept.chosen, before.chosen
+    cells, reference = compare_runs([before, kept], protocol=FULL, names=(), reference=f"{before.row.run_id}:{then}")
     means = {(cell.group, cell.metric): cell.mean for cell in cells if cell.row is reference}
     return [
         Difference(
             before.row.run_id,
+            now,
             FULL,
             cell.group,
             cell.metric,
@@ -75,7 +81,7 @@ def _differences(before: Kept, kept: Kept) -> list[Difference]:
             cell.seeds,
         )
         for cell in cells
-        if (cell.row.run_id, cell.row.model) == (kept.row.run_id, "llmser")
+        if (cell.row.run_id, cell.row.method) == (kept.row.run_id, now)
         and cell.test is not None
         and cell.seeds is not None
     ]

@@ -1,8 +1,8 @@
-"""Measure base, LLMSeR, popularity and co-occurrence on the test items, and recommend to every user.
+"""Measure every method of a run on the test items, and recommend to every user.
 
-A test user's context is the training history and the items up to the target, which is new to them. LLMSeR sees the
-pseudo-prior items before it (`enhance_inference`). What is excluded is the real context alone: a pseudo item is no
-interaction, so it may be recommended, and may be the target.
+A test user's context is the training history and the items up to the target, which is new to them. A method may show
+its models more before it (LLMSeR its pseudo-prior items). What is excluded is the real context alone: a pseudo item is
+no interaction, so it may be recommended, and may be the target.
 
 Recommendations are what a shop would serve next: they start from everything a user is known to have, validation and
 test items included, and exclude it. Users without a training item (temporal split) get none.
@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -21,27 +22,29 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from llmser_tasks import recommenders
-from llmser_tasks.core.config import RunConfig
+from llmser_tasks.core.config import BEST
 from llmser_tasks.core.errors import InputError
-from llmser_tasks.core.kinds import METHODS
+from llmser_tasks.core.kinds import COUNTERS, METHODS, REFERENCE
 from llmser_tasks.core.progress import Progress, silent
-from llmser_tasks.core.workspace import Artefact, Workspace, write_json
+from llmser_tasks.core.run import Refs, Run, artefact, model_name
+from llmser_tasks.core.workspace import Artefact, write_json
 from llmser_tasks.evaluation.groups import Mask, groups
 from llmser_tasks.evaluation.metrics import METRICS, Floats, Ranks, means, per_user
 from llmser_tasks.evaluation.protocols import FULL, Cases, append, cases, draw_negatives, uniform
 from llmser_tasks.evaluation.significance import PairedTest, judged
 from llmser_tasks.methods.counting import Counted, Test
+from llmser_tasks.methods.trained import TrainedModule
 from llmser_tasks.recommenders.load import module_in
+from llmser_tasks.sequences.artefacts import threshold_of
+from llmser_tasks.sequences.catalogue import catalogue_size
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.sequences.targets import Targets, read_targets
 
-TRAINED = {name: method.trained for name, method in METHODS.items() if method.trained}  # → artefact
-COUNTERS = [name for name, method in METHODS.items() if not method.trained]
 LONGEST_SHOWN = 30  # histories at least this long share the last bar of the length histogram
 
 METRIC_ROWS = pa.schema(
     [
-        ("model", pa.string()),
+        ("method", pa.string()),
         ("seed", pa.int32()),
         ("protocol", pa.string()),
         ("user_group", pa.string()),
@@ -51,13 +54,13 @@ METRIC_ROWS = pa.schema(
     ]
 )
 COMPARISON_ROWS = pa.schema(
-    [(name, pa.string()) for name in ("protocol", "user_group", "metric")]
-    + [(name, pa.float64()) for name in ("base", "llmser", "difference", "low", "high", "p", "p_holm", "level")]
+    [(name, pa.string()) for name in ("method", "reference", "protocol", "user_group", "metric")]
+    + [(name, pa.float64()) for name in ("mean", "reference_mean", "difference", "low", "high", "p", "p_holm", "level")]
     + [("seeds", pa.int32()), ("stars", pa.string())]
 )
 RANK_ROWS = pa.schema(
     [
-        ("model", pa.dictionary(pa.int8(), pa.string())),
+        ("method", pa.dictionary(pa.int8(), pa.string())),
         ("seed", pa.int32()),
         ("protocol", pa.dictionary(pa.int8(), pa.string())),
         ("user", pa.int32()),
@@ -71,188 +74,209 @@ RECOMMENDATION_ROWS = pa.schema(
 
 @dataclass(frozen=True)
 class Ranking:
-    """Ranks (U,) of one model, seed and protocol."""
+    """Ranks (U,) of one method, seed and protocol."""
 
-    model: str
+    method: str
     seed: int
     protocol: str
     ranks: Ranks
 
 
 @dataclass
-class Paired:
-    """Per-user metrics of base and LLMSeR in one protocol, summed over the seeds."""
+class Sums:
+    """Per-user metrics of methods in one protocol, summed over the seeds: method → metric → (U,)."""
 
-    sums: dict[str, dict[str, Floats]] = field(default_factory=lambda: {"base": {}, "llmser": {}})
+    sums: dict[str, dict[str, Floats]] = field(default_factory=dict)
 
-    def add(self, model: str, values: Mapping[str, Floats]) -> None:
-        sums = self.sums[model]
+    def add(self, method: str, values: Mapping[str, Floats]) -> None:
+        sums = self.sums.setdefault(method, {})
         for metric, value in values.items():
             sums[metric] = sums[metric] + value if metric in sums else value
 
-    def mean(self, model: str, metric: str, seeds: int) -> Floats:
-        return self.sums[model][metric] / seeds
+    def mean(self, method: str, metric: str, seeds: int) -> Floats:
+        return self.sums[method][metric] / seeds
 
 
-def evaluate(
-    workspace: Workspace,
-    dataset_name: str,
-    config: RunConfig,
-    *,
-    training: Artefact,
-    validation: Artefact,
-    test: Artefact,
-    catalogue: Artefact,
-    pseudo: Artefact,
-    models: Mapping[str, Artefact],
-    tail_threshold: int,
-    progress: Progress = silent,
-) -> Artefact:
+@dataclass(frozen=True)
+class Shown:
+    """A trained model, and what stands before a user's own items where it is shown them."""
+
+    folder: Path
+    prior: Histories
+
+
+def evaluate(run: Run, refs: Refs, progress: Progress = silent) -> Artefact:
     """Write metrics, comparisons, ranks, recommendations (Parquet) and the report's facts (JSON).
 
-    Args:
-        models: `base/SEED` and `weighted/SEED` for every seed of the run.
-        tail_threshold: T.
+    Recommendations are those of the method that readers are given (`publish`), with the run's first seed.
 
     Raises:
         InputError: a seed's model is missing, or the split left no test user.
     """
-    seeds = config.evaluation.seeds
-    missing = [f"{kind}/{seed}" for seed in seeds for kind in TRAINED.values() if f"{kind}/{seed}" not in models]
-    if missing:
+    config, seeds, tail_threshold = run.config, run.config.evaluation.seeds, threshold_of(run, refs)
+    names = [model_name(method, seed) for seed in seeds for method in config.methods]
+    if missing := [name for name in names if name not in refs]:
         raise InputError(f"Evaluation lacks the trained models {', '.join(missing)}; train them for every seed first.")
+    models = {name: artefact(refs, name) for name in names}
+    validation = {method: _validation(run, refs, method) for method in config.methods}
+    chosen = best_of(validation) if config.evaluation.publish == BEST else config.evaluation.publish
+    modules: dict[str, TrainedModule] = {method: METHODS.load(method) for method in config.methods}
+    needed = {need for method in [*config.methods, *COUNTERS] for need in METHODS[method].needs}
+    settings: dict[str, Any] = {
+        "evaluation": config.evaluation,
+        "methods": {method: module.settings(config) for method, module in modules.items()},
+        "chosen": chosen,
+        "tail_threshold": tail_threshold,
+    }
 
     def write(folder: Path) -> dict[str, Any]:
-        histories = Histories.read(workspace.folder(training) / "histories.parquet")
-        prior = Histories.read(workspace.folder(pseudo) / "pseudo.parquet")
-        items, users = (
-            pq.read_metadata(workspace.folder(catalogue) / name).num_rows for name in ("items.parquet", "users.parquet")
-        )
-        held_out = read_targets(workspace.folder(test) / "targets.parquet")
+        histories = Histories.open(run, refs)
+        held_out = read_targets(run.folder(refs, "test") / "targets.parquet")
         asked = cases(histories, held_out)
         if not len(asked):
             raise InputError(
                 "No user has a test item that is new to them; the dataset is too small for this split: "
                 "lower the filters."
             )
-        if not config.reliability.enhance_inference:
-            prior = Histories.of([], [])
-
-        counts = histories.counts(items)
-        masks = groups(asked.n, asked.targets, counts, tail_threshold)
-        trained = {
-            (name, seed): workspace.folder(models[f"{kind}/{seed}"]) for seed in seeds for name, kind in TRAINED.items()
+        priors = {method: module.prior(run, refs) for method, module in modules.items()}
+        shown = {
+            (method, seed): Shown(run.workspace.folder(models[model_name(method, seed)]), priors[method])
+            for seed in seeds
+            for method in config.methods
         }
-        rankings = rank_all(asked, prior, histories, items, config, trained, progress)
-        metrics, paired = measure(rankings, asked, masks, folder / "ranks.parquet")
+        masks = groups(asked.n, asked.targets, histories.counts(catalogue_size(run, refs)), tail_threshold)
+        rankings = rank_all(run, refs, asked, shown, progress)
+        metrics, sums = measure(rankings, asked, masks, folder / "ranks.parquet")
         pq.write_table(pa.Table.from_pylist(metrics, METRIC_ROWS), folder / "metrics.parquet")
-        comparisons = compare(paired, masks, len(seeds))
+        comparisons = compare(sums, masks, len(seeds))
         pq.write_table(pa.Table.from_pylist(comparisons, COMPARISON_ROWS), folder / "comparisons.parquet")
 
-        known = known_items(histories, read_targets(workspace.folder(validation) / "targets.parquet"), held_out)
-        model = recommenders.load(trained["llmser", config.seed])
-        best, scores = recommenders.top_k(model, known.after(prior), config.evaluation.recommendations, known, progress)
+        validated = read_targets(run.folder(refs, "validation") / "targets.parquet")
+        known = known_items(histories, validated, held_out)
+        served = shown[chosen, config.seed]
+        given = known.after(served.prior)
+        best, scores = recommenders.top_k(
+            recommenders.load(served.folder), given, config.evaluation.recommendations, known, progress
+        )
         recommended = write_recommendations(folder / "recommendations.parquet", known.users, best, scores)
 
-        base = paired[FULL].mean("base", "N@10", len(seeds))
+        reference = sums[FULL].mean(REFERENCE, "N@10", len(seeds))
         facts = {
-            "users": users,
-            "items": items,
+            "users": pq.read_metadata(run.folder(refs, "catalogue") / "users.parquet").num_rows,
+            "items": catalogue_size(run, refs),
             "test_users": len(asked),
             "repeats": len(held_out) - len(asked),
             "tail_threshold": tail_threshold,
             "seeds": list(seeds),
+            "methods": config.methods,
+            "chosen": chosen,
+            "chosen_by": "validation" if config.evaluation.publish == BEST else "name",
+            "validation": validation,
             "groups": {name: int(mask.sum()) for name, mask in masks.items()},
-            "lengths": by_length(histories.lengths, asked.n, base),
+            "lengths": by_length(histories.lengths, asked.n, reference),
         }
         write_json(folder / "facts.json", facts)
-        return {"test_users": len(asked), "recommended_users": recommended, "metrics": len(metrics)}
+        return {
+            "test_users": len(asked),
+            "recommended_users": recommended,
+            "metrics": len(metrics),
+            "chosen": chosen,
+            "validation": validation,
+        }
 
-    return workspace.produce(
+    given_ = {name: artefact(refs, name) for name in sorted({"training", "validation", "test", "catalogue"} | needed)}
+    return run.workspace.produce(
         "evaluation",
-        dataset_name,
+        run.dataset,
         write,
-        inputs={"training": training, "validation": validation, "test": test, "catalogue": catalogue, "pseudo": pseudo}
-        | dict(models),
-        config={
-            "evaluation": config.evaluation,
-            "enhance_inference": config.reliability.enhance_inference,
-            "tail_threshold": tail_threshold,
-        },
-        chosen=sorted({module_in(workspace.folder(model)) for model in models.values()})
-        + [METHODS.module_of(name) for name in COUNTERS],
+        inputs=given_ | models,
+        config=settings,
+        chosen=sorted({module_in(run.workspace.folder(model)) for model in models.values()})
+        + [METHODS.module_of(name) for name in [*config.methods, *COUNTERS]],
         seed=config.seed,
     )
 
 
+def _validation(run: Run, refs: Refs, method: str) -> float:
+    """NDCG@10 of a method's models on validation items, mean over the seeds."""
+    models = [artefact(refs, model_name(method, seed)) for seed in run.config.evaluation.seeds]
+    return fmean(run.workspace.summary(model)["ndcg"] for model in models)
+
+
+def best_of(validation: Mapping[str, float]) -> str:
+    """The method with the highest validation metric; of equal ones the simplest, which comes first."""
+    return max(validation, key=lambda method: validation[method])
+
+
 def rank_all(
-    asked: Cases,
-    prior: Histories,
-    training: Histories,
-    items: int,
-    config: RunConfig,
-    trained: Mapping[tuple[str, int], Path],
-    progress: Progress,
+    run: Run, refs: Refs, asked: Cases, shown: Mapping[tuple[str, int], Shown], progress: Progress
 ) -> Iterator[Ranking]:
-    """Ranks of every model, seed and protocol, one after the other, so that memory holds few of them.
+    """Ranks of every method, seed and protocol, one after the other, so that memory holds few of them.
 
     The counters are not trained, so their full ranking is the same for every seed; only the negatives differ.
     """
-    seeds, size = config.evaluation.seeds, config.evaluation.sampled_negatives
+    items, evaluation = catalogue_size(run, refs), run.config.evaluation
     known = append(asked.contexts, asked.targets)
-    negatives = {seed: draw_negatives(known, items, size, seed) for seed in seeds}
-    legacy = uniform(size)
+    negatives = {seed: draw_negatives(known, items, evaluation.sampled_negatives, seed) for seed in evaluation.seeds}
+    legacy = uniform(evaluation.sampled_negatives)
 
-    test = Test(training, items, asked.contexts, asked.targets, negatives)
-    counted: dict[str, Counted] = {name: METHODS.load(name).rank(test, progress) for name in COUNTERS}
-    for seed in seeds:
-        for name, ranks in counted.items():
-            yield Ranking(name, seed, FULL, ranks.full)
-            yield Ranking(name, seed, legacy, ranks.sampled[seed])
+    for name in COUNTERS:
+        folders = {need: run.folder(refs, need) for need in METHODS[name].needs}
+        test = Test(Histories.open(run, refs), items, asked.contexts, asked.targets, negatives, folders)
+        counted: Counted = METHODS.load(name).rank(test, progress)
+        for seed in evaluation.seeds:
+            yield Ranking(name, seed, FULL, counted.full)
+            yield Ranking(name, seed, legacy, counted.sampled[seed])
 
-    for done, ((name, seed), folder) in enumerate(trained.items()):
-        progress(done, len(trained), "models", f"{name}, seed {seed}")
-        model = recommenders.load(folder)
-        seen = asked.contexts.after(prior) if name == "llmser" else asked.contexts
-        full = recommenders.ranks(model, seen, asked.targets, asked.contexts)
+    for done, ((name, seed), model) in enumerate(shown.items()):
+        progress(done, len(shown), "models", f"{METHODS[name].title}, seed {seed}")
+        trained = recommenders.load(model.folder)
+        seen = asked.contexts.after(model.prior)
+        full = recommenders.ranks(trained, seen, asked.targets, asked.contexts)
         yield Ranking(name, seed, FULL, full)
-        yield Ranking(name, seed, legacy, recommenders.sampled_ranks(model, seen, asked.targets, negatives[seed]))
-    progress(len(trained), len(trained), "models")
+        yield Ranking(name, seed, legacy, recommenders.sampled_ranks(trained, seen, asked.targets, negatives[seed]))
+    progress(len(shown), len(shown), "models")
 
 
 def measure(
     rankings: Iterator[Ranking], asked: Cases, masks: Mapping[str, Mask], ranks_file: Path
-) -> tuple[list[dict[str, Any]], dict[str, Paired]]:
-    """Write the ranks as they come; return the metrics' rows and, per protocol, the sums to compare."""
+) -> tuple[list[dict[str, Any]], dict[str, Sums]]:
+    """Write the ranks as they come; return the metrics' rows and, per protocol, the trained methods' sums."""
     rows: list[dict[str, Any]] = []
-    paired: dict[str, Paired] = {}
+    sums: dict[str, Sums] = {}
     with pq.ParquetWriter(ranks_file, RANK_ROWS) as writer:
         for ranking in rankings:
             writer.write_table(_rank_table(ranking, asked.contexts.users))
             values = per_user(ranking.ranks)
-            if ranking.model in TRAINED:
-                paired.setdefault(ranking.protocol, Paired()).add(ranking.model, values)
+            if METHODS[ranking.method].trained:
+                sums.setdefault(ranking.protocol, Sums()).add(ranking.method, values)
             for group, users in masks.items():
-                what = {"model": ranking.model, "seed": ranking.seed, "protocol": ranking.protocol, "user_group": group}
+                what = {"method": ranking.method, "seed": ranking.seed, "protocol": ranking.protocol}
                 rows += [
-                    what | {"metric": metric, "value": value, "users": int(users.sum())}
+                    what | {"user_group": group, "metric": metric, "value": value, "users": int(users.sum())}
                     for metric, value in means(values, users).items()
                 ]
-    return rows, paired
+    return rows, sums
 
 
-def compare(paired: Mapping[str, Paired], masks: Mapping[str, Mask], seeds: int) -> list[dict[str, Any]]:
-    """LLMSeR against base in every protocol, group and metric, over users, each user averaged over the seeds."""
+def compare(sums: Mapping[str, Sums], masks: Mapping[str, Mask], seeds: int) -> list[dict[str, Any]]:
+    """Every trained method against the reference in every protocol, group and metric, over users, each user averaged
+    over the seeds; p is corrected over all of them.
+    """
     rows, tests = [], []
-    for protocol, values in paired.items():
-        for metric in METRICS:
-            base, llmser = (values.mean(model, metric, seeds) for model in TRAINED)
-            for group, users in masks.items():
-                tests.append(PairedTest.of((llmser - base)[users]))
-                rows.append(
-                    {"protocol": protocol, "user_group": group, "metric": metric}
-                    | {"base": float(base[users].mean()), "llmser": float(llmser[users].mean())}
-                )
+    for protocol, of_methods in sums.items():
+        for method in of_methods.sums:
+            if method == REFERENCE:
+                continue
+            for metric in METRICS:
+                reference, ours = (of_methods.mean(name, metric, seeds) for name in (REFERENCE, method))
+                for group, users in masks.items():
+                    tests.append(PairedTest.of((ours - reference)[users]))
+                    rows.append(
+                        {"method": method, "reference": REFERENCE, "protocol": protocol, "user_group": group}
+                        | {"metric": metric, "mean": float(ours[users].mean())}
+                        | {"reference_mean": float(reference[users].mean())}
+                    )
     return [row | said for row, said in zip(rows, judged(tests, [seeds] * len(tests)), strict=True)]
 
 
@@ -301,5 +325,5 @@ def _rank_table(ranking: Ranking, users: NDArray[np.int32]) -> pa.Table:
         return pa.DictionaryArray.from_arrays(np.zeros(len(users), np.int8), [value])
 
     seed = np.full(len(users), ranking.seed, np.int32)
-    columns = [constant(ranking.model), seed, constant(ranking.protocol), users, ranking.ranks]
+    columns = [constant(ranking.method), seed, constant(ranking.protocol), users, ranking.ranks]
     return pa.table([column if isinstance(column, pa.Array) else pa.array(column) for column in columns], RANK_ROWS)

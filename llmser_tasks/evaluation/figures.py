@@ -16,20 +16,23 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from llmser_tasks.core.kinds import METHODS, REFERENCE
+
+REFERENCE_TITLE = METHODS[REFERENCE].title
 # Stand-ins that matplotlib can draw with; each becomes the page's own colour of that name.
-INK, MUTED, LINE, BASE, LLMSER, SOFT, THIRD = (f"#0{n}0{n}0{n}" for n in range(1, 8))
-COLOURS = {INK: "ink", MUTED: "muted", LINE: "line", BASE: "base", LLMSER: "llmser", SOFT: "soft", THIRD: "third"}
+INK, MUTED, LINE, PLAIN, OURS, SOFT, THIRD = (f"#0{n}0{n}0{n}" for n in range(1, 8))
+COLOURS = {INK: "ink", MUTED: "muted", LINE: "line", PLAIN: "plain", OURS: "ours", SOFT: "soft", THIRD: "third"}
 SIZE = (5.8, 3.5)
 FEWEST = 50  # a mean over fewer test users is noise and not drawn
 
 
 def lengths(rows: Sequence[Mapping[str, Any]], tail_threshold: int) -> str:
-    """The paper's Figure 1: how many users have n_u items, and how well the base serves them."""
+    """The paper's Figure 1: how many users have n_u items, and how well the reference serves them."""
     with _figure("lengths") as (figure, axes):
         last = max((row["n"] for row in rows if row["users"]), default=1)
         shown = [row for row in rows if row["n"] <= last]
         n = [row["n"] for row in shown]
-        colours = [LLMSER if length <= tail_threshold else BASE for length in n]
+        colours = [OURS if length <= tail_threshold else PLAIN for length in n]
         axes.bar(n, [row["users"] for row in shown], color=colours, width=0.8)
         axes.set_xlabel("items in the training history, n")
         axes.set_ylabel("users")
@@ -42,33 +45,37 @@ def lengths(rows: Sequence[Mapping[str, Any]], tail_threshold: int) -> str:
         right = axes.twinx()
         _plain(right)
         right.plot([row["n"] for row in measured], [row["N@10"] for row in measured], "o-", color=INK, lw=1.4, ms=3.5)
-        right.set_ylabel("NDCG@10 of the base", color=INK)
+        right.set_ylabel(f"NDCG@10 of the {REFERENCE_TITLE}", color=INK)
         right.set_ylim(bottom=0)
         right.yaxis.set_major_formatter(lambda value, _: _decimal(value))
-        return _svg(figure, "Users per length of their history, and NDCG@10 of the base per length")
+        return _svg(figure, f"Users per length of their history, and NDCG@10 of the {REFERENCE_TITLE} per length")
 
 
-def tail_and_head(groups: Sequence[tuple[str, Mapping[str, tuple[float, float]]]]) -> str:
-    """NDCG@10 of base and LLMSeR side by side, mean and sd over seeds, with co-occurrence as a mark.
+def tail_and_head(
+    groups: Sequence[tuple[str, Mapping[str, tuple[float, float]]]], ours: str, counter: str | None
+) -> str:
+    """NDCG@10 of the reference and another method side by side, mean and sd over seeds, with a counter as a mark.
 
     Args:
-        groups: label, and per model mean and sd.
+        groups: label, and per method mean and sd.
+        ours: the other method; the reference itself where there is no other.
     """
     with _figure("tail-head") as (figure, axes):
         place = np.arange(len(groups))
-        for model, offset, colour in (("base", -0.2, BASE), ("llmser", 0.2, LLMSER)):
-            means, deviations = zip(*(values[model] for _, values in groups), strict=True)
-            axes.bar(place + offset, means, 0.36, color=colour, label=model)
+        for method, offset, colour in dict.fromkeys(((REFERENCE, -0.2, PLAIN), (ours, 0.2, OURS))):
+            means, deviations = zip(*(values[method] for _, values in groups), strict=True)
+            axes.bar(place + offset, means, 0.36, color=colour, label=method)
             if any(deviations):
                 axes.errorbar(place + offset, means, deviations, fmt="none", ecolor=INK, elinewidth=1, capsize=2.5)
-        counted = [values["cooccurrence"][0] for _, values in groups]
-        axes.hlines(counted, place - 0.42, place + 0.42, color=THIRD, lw=1.6, linestyles=(0, (3, 2)))
+        if counter is not None:
+            counted = [values[counter][0] for _, values in groups]
+            axes.hlines(counted, place - 0.42, place + 0.42, color=THIRD, lw=1.6, linestyles=(0, (3, 2)))
         for at, (_, values) in zip(place, groups, strict=True):
-            base, llmser = values["base"][0], values["llmser"][0]
-            if base > 0:
+            before, now = values[REFERENCE][0], values[ours][0]
+            if before > 0:
                 top = max(mean + deviation for mean, deviation in values.values())
                 axes.annotate(
-                    f"{100 * (llmser / base - 1):+.1f} %".replace("-", "−"),
+                    f"{100 * (now / before - 1):+.1f} %".replace("-", "−"),
                     (at, top),
                     (0, 4),
                     textcoords="offset points",
@@ -81,22 +88,22 @@ def tail_and_head(groups: Sequence[tuple[str, Mapping[str, tuple[float, float]]]
         axes.set_ylim(bottom=0)
         axes.set_ylabel("NDCG@10")
         axes.yaxis.set_major_formatter(lambda value, _: _decimal(value))
-        return _svg(figure, "NDCG@10 of base and LLMSeR for tail and head users and items")
+        return _svg(figure, f"NDCG@10 of {REFERENCE_TITLE} and {METHODS[ours].title} for tail and head users and items")
 
 
 def differences(rows: Sequence[Mapping[str, Any]]) -> str:
-    """LLMSeR − base in NDCG@10 per user group, with its interval; filled where the difference has stars."""
+    """Method − reference in NDCG@10 per user group, with its interval; filled where the difference has stars."""
     with _figure("differences") as (figure, axes):
         place = np.arange(len(rows))[::-1]
         axes.axvline(0, color=MUTED, lw=1)
         for at, row in zip(place, rows, strict=True):
-            axes.plot([row["low"], row["high"]], [at, at], color=LLMSER, lw=2, solid_capstyle="round")
-            fill = LLMSER if row["stars"] else SOFT
-            axes.plot(row["difference"], at, "o", ms=6.5, color=LLMSER, markerfacecolor=fill, mew=1.6)
+            axes.plot([row["low"], row["high"]], [at, at], color=OURS, lw=2, solid_capstyle="round")
+            fill = OURS if row["stars"] else SOFT
+            axes.plot(row["difference"], at, "o", ms=6.5, color=OURS, markerfacecolor=fill, mew=1.6)
         axes.set_yticks(place, [row["user_group"] for row in rows])
         axes.tick_params(axis="y", length=0)
         axes.set_ylim(-0.7, len(rows) - 0.3)
-        axes.set_xlabel("LLMSeR − base, NDCG@10")
+        axes.set_xlabel(f"{METHODS[rows[0]['method']].title} − {REFERENCE_TITLE}, NDCG@10")
         axes.xaxis.set_major_formatter(lambda value, _: _decimal(value))
         axes.grid(axis="y", visible=False)
         axes.grid(axis="x", color=LINE, lw=0.8)
@@ -114,7 +121,7 @@ def reliability(omega: NDArray[np.float64], hit: NDArray[np.bool_], compared: ND
     with _figure("omega") as (figure, axes):
         edges = np.linspace(0, 1, 21).tolist()
         parts = [omega[~compared], omega[compared & ~hit], omega[compared & hit]]
-        axes.hist(parts, edges, stacked=True, color=[LINE, BASE, LLMSER], rwidth=0.9)
+        axes.hist(parts, edges, stacked=True, color=[LINE, PLAIN, OURS], rwidth=0.9)
         axes.set_xlim(-0.02, 1.02)
         axes.set_xlabel("reliability ω")
         axes.set_ylabel("users")

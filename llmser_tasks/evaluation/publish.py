@@ -13,47 +13,31 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from sqlalchemy import Connection, text
 
-from llmser_tasks.core.config import RunConfig
 from llmser_tasks.core.errors import InputError
-from llmser_tasks.core.workspace import Artefact, Workspace
+from llmser_tasks.core.files import PSEUDO, RELIABILITY
+from llmser_tasks.core.run import Refs, Run
 from llmser_tasks.evaluation import earlier
 from llmser_tasks.evaluation.evaluate import COMPARISON_ROWS, METRIC_ROWS
 from llmser_tasks.evaluation.examples import examples
-from llmser_tasks.evaluation.report import Report, render
+from llmser_tasks.evaluation.report import Report, Trust, render
 from llmser_tasks.sequences.catalogue import Catalogue
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.rows import replace_rows
 from llmser_tasks.warehouse.tables import publications, runs
+from llmser_tasks.warehouse.tables.publications import Chosen
 
 log = logging.getLogger(__name__)
 
 USERS_AT_ONCE = 50_000
-RECOMMENDATIONS = ("run_id", "user_id", "item_ids", "scores")
+RECOMMENDATIONS = ("method", "seed", "user_id", "item_ids", "scores")
 
 
-def publish(
-    database_url: str,
-    run_id: str,
-    workspace: Workspace,
-    *,
-    evaluation: Artefact,
-    catalogue: Artefact,
-    pseudo: Artefact,
-    reliability: Artefact,
-    training: Artefact,
-    ingest_report: Mapping[str, Any],
-    validation: float,
-    config: RunConfig,
-) -> tuple[dict[str, int], publications.KeptBack | None]:
+def publish(run: Run, refs: Refs) -> tuple[dict[str, int], publications.KeptBack | None]:
     """Replace the run's metrics, comparisons, recommendations and report, mark the run as succeeded, and give it to the
     readers, unless something speaks against it (`warehouse.tables.publications`).
 
     Killed at any moment, it leaves what was there before; run again, it doubles nothing.
-
-    Args:
-        ingest_report: what ingest wrote as report.json.
-        validation: NDCG@10 of the weighted recommender on validation items, mean over the seeds; what the gate judges.
 
     Returns:
         Rows written per table; and why readers are not given the run, where they are not.
@@ -62,41 +46,31 @@ def publish(
         InputError: there is no such run.
         StorageError: an artefact is gone, or Postgres cannot be used.
     """
-    folder = workspace.folder(evaluation)
-    known = Catalogue.read(workspace.folder(catalogue))
+    run_id, config, folder = run.run_id, run.config, run.folder(refs, "evaluation")
+    known = Catalogue.open(run, refs)
     metrics, comparisons = (
         pq.read_table(folder / f"{name}.parquet").to_pylist() for name in ("metrics", "comparisons")
     )
-    scores = workspace.folder(reliability) / "reliability.parquet"
-    omega, hit, compared = _reliability(scores)
+    ingest_report = json.loads((run.folder(refs, "ingest") / "report.json").read_text(encoding="utf-8"))
     facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
-    shown = examples(
-        Histories.read(workspace.folder(training) / "histories.parquet"),
-        workspace.folder(pseudo) / "pseudo.parquet",
-        scores,
-        known,
-        tail_threshold=facts["tail_threshold"],
-        seed=config.seed,
-    )
-    before = earlier.against_earlier(database_url, run_id, workspace)
-    with transaction(database_url) as connection:
-        run = _locked(connection, run_id)
-        synthetic = bool(run["synthetic"] or ingest_report.get("synthetic"))
+    before = earlier.against_earlier(run.database_url, run_id, run.workspace)
+    chosen = Chosen(facts["chosen"], facts["validation"][facts["chosen"]], facts["chosen_by"])
+    recommended = _recommendations(folder / "recommendations.parquet", known)
+    with transaction(run.database_url) as connection:
+        row = _locked(connection, run_id)
+        synthetic = bool(row["synthetic"] or ingest_report.get("synthetic"))
         if synthetic:
             runs.mark_synthetic(connection, run_id)
         html = render(
             Report(
                 run_id=run_id,
                 config=config,
-                started=f"{run['started_at']:%Y-%m-%d %H:%M %Z}",
+                started=f"{row['started_at']:%Y-%m-%d %H:%M %Z}",
                 synthetic=synthetic,
                 facts=facts,
                 metrics=metrics,
                 comparisons=comparisons,
-                omega=omega,
-                hit=hit,
-                compared=compared,
-                examples=shown,
+                trust=_trust(run, refs, known, facts["tail_threshold"]),
                 ingest=ingest_report,
                 answered_by=_answered_by(connection, run_id),
                 costs=_costs(connection, run_id),
@@ -105,9 +79,13 @@ def publish(
         )
         tables = {
             "metrics": (METRIC_ROWS.names, (row.values() for row in metrics)),
-            "comparisons": (COMPARISON_ROWS.names, (row.values() for row in comparisons)),
+            "validations": (("method", "ndcg"), facts["validation"].items()),
+            "comparisons": (
+                COMPARISON_ROWS.names,
+                ([row[name] for name in COMPARISON_ROWS.names] for row in comparisons),
+            ),
             "earlier_comparisons": (earlier.COLUMNS, before),
-            "recommendations": (RECOMMENDATIONS[1:], _recommendations(folder / "recommendations.parquet", known)),
+            "recommendations": (RECOMMENDATIONS, ((chosen.method, config.seed, *rest) for rest in recommended)),
             "reports": (("html",), [(html,)]),
         }
         written = {
@@ -118,15 +96,23 @@ def publish(
         }
         runs.finish(connection, run_id)
         kept_back = publications.conclude(
-            connection,
-            run_id,
-            validation=validation,
-            gate=config.refresh.gate,
-            ablation=bool(config.augmentation.without),
+            connection, run_id, chosen, gate=config.refresh.gate, ablation=bool(config.augmentation.without)
         )
     if kept_back is not None:
         log.warning("%s", kept_back.told)
     return written, kept_back
+
+
+def _trust(run: Run, refs: Refs, known: Catalogue, tail_threshold: int) -> Trust | None:
+    """What is told of pseudo items and how far they are trusted; None where the run has none."""
+    if "reliability" not in refs:
+        return None
+    scores = run.folder(refs, "reliability") / RELIABILITY
+    pseudo = run.folder(refs, "pseudo") / PSEUDO
+    shown = examples(
+        Histories.open(run, refs), pseudo, scores, known, tail_threshold=tail_threshold, seed=run.config.seed
+    )
+    return Trust(*_reliability(scores), shown)
 
 
 def _locked(connection: Connection, run_id: str) -> Mapping[str, Any]:

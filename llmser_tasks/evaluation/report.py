@@ -14,8 +14,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 
 from llmser_tasks import __version__
+from llmser_tasks.asking.ask import asked_steps
 from llmser_tasks.core.config import RunConfig, parameters, to_flat
-from llmser_tasks.core.kinds import BACKBONES, METHODS, QUESTION_STEPS, reported
+from llmser_tasks.core.kinds import BACKBONES, METHODS, REFERENCE, Method, reported
 from llmser_tasks.core.names import CONDITIONAL, INTERVALS, ONE_SEED
 from llmser_tasks.evaluation import figures
 from llmser_tasks.evaluation.examples import Example
@@ -24,13 +25,27 @@ from llmser_tasks.evaluation.protocols import FULL, uniform
 from llmser_tasks.evaluation.significance import in_percent, verdict
 from llmser_tasks.ingest.report import FEW_TITLES
 
-MODELS = {name: method.heading for name, method in reported().items()}
 TILES = {"all": "All users", "tail users": "Tail users", "head users": "Head users", "tail items": "Tail items"}
 USER_KINDS = ("tail users", "head users", "tail items", "head items")
 EMBEDDED = "llmser_ranker"  # the connection of the project's own ranker …
 RANKER = "embedding-ranker"  # … and the name under which it answers
 
-Values = dict[tuple[str, str, str, str], list[float]]  # (model, protocol, group, metric) → one value per seed
+Values = dict[tuple[str, str, str, str], list[float]]  # (method, protocol, group, metric) → one value per seed
+
+
+@dataclass(frozen=True)
+class Trust:
+    """How far pseudo items are trusted.
+
+    Attributes:
+        omega, hit, compared: (U,) per training user, see `figures.reliability`.
+        examples: a few users in full.
+    """
+
+    omega: NDArray[np.float64]
+    hit: NDArray[np.bool_]
+    compared: NDArray[np.bool_]
+    examples: Sequence[Example]
 
 
 @dataclass(frozen=True)
@@ -40,7 +55,7 @@ class Report:
     Attributes:
         facts: facts.json of the evaluation.
         metrics, comparisons: rows of metrics.parquet and comparisons.parquet.
-        omega, hit, compared: (U,) per training user, see `figures.reliability`.
+        trust: None where no method of the run has pseudo items.
         ingest: the ingest report.
         answered_by: per name under which the endpoint answered, how many questions.
         costs: rows of the view run_costs.
@@ -54,10 +69,7 @@ class Report:
     facts: Mapping[str, Any]
     metrics: Sequence[Mapping[str, Any]]
     comparisons: Sequence[Mapping[str, Any]]
-    omega: NDArray[np.float64]
-    hit: NDArray[np.bool_]
-    compared: NDArray[np.bool_]
-    examples: Sequence[Example]
+    trust: Trust | None
     ingest: Mapping[str, Any]
     answered_by: Mapping[str, int] = field(default_factory=dict)
     costs: Sequence[Mapping[str, Any]] = ()
@@ -77,11 +89,14 @@ class Cell:
 def render(report: Report) -> str:
     """The HTML of a report. Every text from dumps, LLMs or settings is escaped; nothing is loaded from anywhere."""
     values = _values(report.metrics)
-    compared = {(row["protocol"], row["user_group"], row["metric"]): row for row in report.comparisons}
+    methods = reported({row["method"] for row in report.metrics})
+    compared = {(row["method"], row["protocol"], row["user_group"], row["metric"]): row for row in report.comparisons}
     groups = report.facts["groups"]
     legacy = uniform(report.config.evaluation.sampled_negatives)
     tailed = [group for group in USER_KINDS if group in groups]
-    full_rows = [compared[FULL, group, "N@10"] for group in groups]
+    ours = _ours(report)
+    differing = [compared[ours, FULL, group, "N@10"] for group in groups] if ours != REFERENCE else []
+    counter = _best_counter(values, methods)
     return (
         _environment()
         .get_template("report.html.j2")
@@ -93,42 +108,74 @@ def render(report: Report) -> str:
             asks=_asks(report),
             few_titles=FEW_TITLES,
             backbone=BACKBONES[report.config.recommender.backbone].title,
-            tiles=[(title, compared[FULL, group, "N@10"]) for group, title in TILES.items() if group in groups],
-            beaten_by=[title for model, title in MODELS.items() if _beats(values, model)],
+            published=_published(report),
+            reference=METHODS[REFERENCE],
+            ours=METHODS[ours],
+            compared_methods={name: METHODS[name] for name in methods if (name, FULL, "all", "N@10") in compared},
+            tiles=[(title, compared[ours, FULL, group, "N@10"]) for group, title in TILES.items() if group in groups]
+            if differing
+            else [],
+            beaten_by=[METHODS[name].heading for name in methods if _beats(values, name, ours)],
             metrics=METRICS,
             groups=groups,
-            tables={protocol: _table(values, compared, groups, protocol) for protocol in (FULL, legacy)},
+            tables={protocol: _table(values, compared, groups, protocol, methods) for protocol in (FULL, legacy)},
             full=FULL,
             legacy=legacy,
             compared=compared,
             one_seed=ONE_SEED if len(report.facts["seeds"]) == 1 else "",
             conditional=CONDITIONAL,
             intervals=INTERVALS,
-            level=in_percent(report.comparisons[0]["level"]),
+            level=in_percent(report.comparisons[0]["level"]) if report.comparisons else "",
             fewest=figures.FEWEST,
+            counter=METHODS[counter].title if counter else "",
             figures={
                 "lengths": figures.lengths(report.facts["lengths"], report.facts["tail_threshold"]),
-                "tail_and_head": figures.tail_and_head([_bars(values, group) for group in tailed]),
-                "differences": figures.differences(full_rows),
-                "reliability": figures.reliability(report.omega, report.hit, report.compared),
+                "tail_and_head": figures.tail_and_head(
+                    [_bars(values, methods, group) for group in tailed], ours, counter
+                ),
+                "differences": figures.differences(differing) if differing else "",
+                "reliability": figures.reliability(report.trust.omega, report.trust.hit, report.trust.compared)
+                if report.trust
+                else "",
             },
-            omega=_shares(report),
+            omega=_shares(report.trust) if report.trust else {},
             settings=_settings(report.config),
-            sources=Counter(source for example in report.examples for _, source in example.pseudo),
+            sources=Counter(
+                source for example in (report.trust.examples if report.trust else ()) for _, source in example.pseudo
+            ),
         )
     )
+
+
+def _ours(report: Report) -> str:
+    """The method that stands beside the reference in tiles and figures: what readers are given, or, where that is the
+    reference, the best of the others.
+    """
+    chosen: str = report.facts["chosen"]
+    validation = report.facts["validation"]
+    others = [name for name in validation if name != REFERENCE]
+    return chosen if chosen != REFERENCE or not others else max(others, key=lambda name: validation[name])
+
+
+def _published(report: Report) -> str:
+    """Which method's recommendations the run has, and why."""
+    title = METHODS[report.facts["chosen"]].title
+    if report.facts["chosen_by"] == "name":
+        return f"Recommendations are those of {title}, as the settings say."
+    figures_ = ", ".join(f"{METHODS[name].title} {decimal(ndcg)}" for name, ndcg in report.facts["validation"].items())
+    return f"Recommendations are those of {title}, the best on validation items (N@10: {figures_})."
 
 
 def _values(metrics: Iterable[Mapping[str, Any]]) -> Values:
     values: Values = {}
     for row in metrics:
-        values.setdefault((row["model"], row["protocol"], row["user_group"], row["metric"]), []).append(row["value"])
+        values.setdefault((row["method"], row["protocol"], row["user_group"], row["metric"]), []).append(row["value"])
     return values
 
 
-def _bars(values: Values, group: str) -> tuple[str, dict[str, tuple[float, float]]]:
-    """Label of a group and, per model, mean and sd of its NDCG@10."""
-    return group.replace(" ", "\n"), {model: _moments(values[model, FULL, group, "N@10"]) for model in MODELS}
+def _bars(values: Values, methods: Iterable[str], group: str) -> tuple[str, dict[str, tuple[float, float]]]:
+    """Label of a group and, per method, mean and sd of its NDCG@10."""
+    return group.replace(" ", "\n"), {name: _moments(values[name, FULL, group, "N@10"]) for name in methods}
 
 
 def _moments(values: Sequence[float]) -> tuple[float, float]:
@@ -137,42 +184,46 @@ def _moments(values: Sequence[float]) -> tuple[float, float]:
 
 def _table(
     values: Values,
-    compared: Mapping[tuple[str, str, str], Mapping[str, Any]],
+    compared: Mapping[tuple[str, str, str, str], Mapping[str, Any]],
     groups: Iterable[str],
     protocol: str,
+    methods: Mapping[str, Method],
 ) -> dict[str, dict[str, dict[str, Cell]]]:
-    """group → model's title → metric → cell."""
+    """group → method's title → metric → cell."""
     table: dict[str, dict[str, dict[str, Cell]]] = {}
     for group in groups:
-        rows: dict[str, dict[str, Cell]] = {title: {} for title in MODELS.values()}
+        rows: dict[str, dict[str, Cell]] = {method.heading: {} for method in methods.values()}
         for metric in METRICS:
-            seen = {model: values[model, protocol, group, metric] for model in MODELS}
+            seen = {name: values[name, protocol, group, metric] for name in methods}
             best = max(fmean(of_seeds) for of_seeds in seen.values())
-            for model, title in MODELS.items():
-                mean, deviation = _moments(seen[model])
-                rows[title][metric] = Cell(
-                    mean,
-                    deviation or None,
-                    best=mean == best > 0,
-                    stars=compared[protocol, group, metric]["stars"] if model == "llmser" else "",
-                )
+            for name, method in methods.items():
+                mean, deviation = _moments(seen[name])
+                stars = compared.get((name, protocol, group, metric), {"stars": ""})["stars"]
+                rows[method.heading][metric] = Cell(mean, deviation or None, best=mean == best > 0, stars=stars)
         table[group] = rows
     return table
 
 
-def _beats(values: Values, model: str) -> bool:
-    """Whether an untrained counter is better than LLMSeR over all users."""
-    if METHODS[model].trained:
-        return False
-    return fmean(values[model, FULL, "all", "N@10"]) > fmean(values["llmser", FULL, "all", "N@10"])
+def _overall(values: Values, method: str) -> float:
+    return fmean(values[method, FULL, "all", "N@10"])
 
 
-def _shares(report: Report) -> dict[str, float]:
+def _beats(values: Values, method: str, ours: str) -> bool:
+    """Whether an untrained counter is better than ours over all users."""
+    return not METHODS[method].trained and _overall(values, method) > _overall(values, ours)
+
+
+def _best_counter(values: Values, methods: Mapping[str, Method]) -> str | None:
+    counters = [name for name, method in methods.items() if not method.trained and method.charted]
+    return max(counters, key=lambda name: _overall(values, name), default=None)
+
+
+def _shares(trust: Trust) -> dict[str, float]:
     """What the ω histogram says, in numbers."""
     return {
-        "mean": float(report.omega.mean()) if len(report.omega) else 0.0,
-        "compared": float(report.compared.mean()) if len(report.omega) else 0.0,
-        "hit": float(report.hit[report.compared].mean()) if report.compared.any() else 0.0,
+        "mean": float(trust.omega.mean()) if len(trust.omega) else 0.0,
+        "compared": float(trust.compared.mean()) if len(trust.omega) else 0.0,
+        "hit": float(trust.hit[trust.compared].mean()) if trust.compared.any() else 0.0,
     }
 
 
@@ -187,13 +238,7 @@ def _asks(report: Report) -> bool:
     """Whether anybody was asked anything; as long as that is not known, whether the run has questions."""
     if report.asked:
         return any(row["asked"] for row in report.asked)
-    return not set(QUESTION_STEPS) <= _left_out(report.config)
-
-
-def _left_out(config: RunConfig) -> set[str]:
-    """Parts without an LLM call: without ARV nobody is asked for the masked item either."""
-    left_out = set(config.augmentation.without)
-    return left_out | {"reason"} if "arv" in left_out else set(left_out)
+    return bool(asked_steps(report.config))
 
 
 def _settings(config: RunConfig) -> list[tuple[str, str, str, str]]:
@@ -215,8 +260,9 @@ def signed(value: float) -> str:
 
 
 def change(row: Mapping[str, Any]) -> str:
-    """Relative difference to the base."""
-    return f"{100 * row['difference'] / row['base']:+.1f} %".replace("-", "−") if row["base"] else "new"
+    """Relative difference to the reference."""
+    reference = row["reference_mean"]
+    return f"{100 * row['difference'] / reference:+.1f} %".replace("-", "−") if reference else "new"
 
 
 def tone(row: Mapping[str, Any]) -> str:

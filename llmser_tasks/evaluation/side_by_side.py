@@ -12,12 +12,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from llmser_tasks.core.config import parameters
 from llmser_tasks.core.errors import InputError
-from llmser_tasks.core.kinds import METHODS
+from llmser_tasks.core.kinds import METHODS, REFERENCE
 from llmser_tasks.evaluation.groups import Mask, groups
 from llmser_tasks.evaluation.metrics import METRICS, Ranks, per_user
 from llmser_tasks.evaluation.protocols import Cases, cases
@@ -29,12 +30,14 @@ from llmser_tasks.warehouse.tables.artefacts import Kept
 
 SHOWN = ("all", "tail users", "head users")
 # Settings that change no figure, or stand in columns of their own.
-SILENT = {"dataset", "reviews", "items", "backbone", "seeds", "recommendations", "users_per_batch"}
+SILENT = {
+    "dataset", "reviews", "items", "backbone", "methods", "publish", "seeds", "recommendations", "users_per_batch",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """One model of one run.
+    """One method of one run.
 
     Attributes:
         settings: those in which it differs from the other runs, name → value.
@@ -43,13 +46,13 @@ class Row:
 
     run_id: str
     backbone: str
-    model: str
+    method: str
     settings: Mapping[str, Any]
     ranks: Mapping[int, Ranks]
 
     @property
     def label(self) -> str:
-        return f"{self.run_id}:{self.model}"
+        return f"{self.run_id}:{self.method}"
 
 
 @dataclass(frozen=True)
@@ -112,13 +115,13 @@ class Asked:
 def compare_runs(
     kept: Sequence[Kept], *, protocol: str, names: Sequence[str], reference: str | None
 ) -> tuple[list[Cell], Row]:
-    """Every model of every run, its counters and bases once where they are the same.
+    """Every method of every run; counters and references once where they are the same.
 
     Args:
         kept: the runs; the first one's tail threshold T makes the groups.
         protocol: "full" or "uniform-100".
         names: groups of users; empty: all, tail and head users.
-        reference: "RUN:MODEL", or a model of the first run; None: the first run's base.
+        reference: "RUN:METHOD", or a method of the first run; None: the first run's reference.
 
     Returns:
         The cells, by group, then row, then metric; and the reference.
@@ -147,20 +150,26 @@ def compare_runs(
 def _rows(run: Kept, kept: Sequence[Kept], protocol: str, asked: Asked) -> list[Row]:
     """A run's models, in the order of METHODS."""
     file = run.folder("evaluation") / "ranks.parquet"
-    table = pq.read_table(file, filters=[("protocol", "=", protocol)])
+    table = _named(pq.read_table(file, filters=[("protocol", "=", protocol)]))
     if not table.num_rows:
         there = pq.read_table(file, columns=["protocol"])["protocol"].unique().to_pylist()
         raise InputError(f"Run {run.row.run_id} was not evaluated by {protocol}; it has {' and '.join(there)}.")
-    models, seeds = (np.asarray(table[name].cast(kind)) for name, kind in (("model", "string"), ("seed", "int32")))
+    methods, seeds = (np.asarray(table[name].cast(kind)) for name, kind in (("method", "string"), ("seed", "int32")))
     users, ranks = table["user"].to_numpy(), table["rank"].to_numpy()
     found = []
-    for model in METHODS:
+    for method in [name for name in METHODS if (methods == name).any()]:
         by_seed: dict[int, Ranks] = {}
-        for seed in np.unique(seeds[models == model]):
-            chosen = (models == model) & (seeds == seed)
+        for seed in np.unique(seeds[methods == method]):
+            chosen = (methods == method) & (seeds == seed)
             by_seed[int(seed)] = _of_users(users[chosen], ranks[chosen], asked.cases.contexts.users)
-        found.append(Row(run.row.run_id, str(run.row.config["backbone"]), model, _settings(run, kept, model), by_seed))
+        settings = _settings(run, kept, method)
+        found.append(Row(run.row.run_id, str(run.row.config["backbone"]), method, settings, by_seed))
     return found
+
+
+def _named(ranks: pa.Table) -> pa.Table:
+    """Runs before methods had a column of this name called it "model"."""
+    return ranks.rename_columns(["method" if name == "model" else name for name in ranks.column_names])
 
 
 def _of_users(users: NDArray[np.int32], ranks: Ranks, asked: NDArray[np.int32]) -> Ranks:
@@ -171,13 +180,12 @@ def _of_users(users: NDArray[np.int32], ranks: Ranks, asked: NDArray[np.int32]) 
     return chosen
 
 
-def _settings(run: Kept, kept: Sequence[Kept], model: str) -> dict[str, Any]:
-    """What sets this run's model apart from the other runs' of the same backbone."""
-    if not METHODS[model].trained:
+def _settings(run: Kept, kept: Sequence[Kept], method: str) -> dict[str, Any]:
+    """What sets this run's method apart from the other runs' of the same backbone."""
+    if not METHODS[method].trained:
         return {}
-    every = {
-        p.name: p for p in parameters() if p.name not in SILENT and (model != "base" or p.section == "recommender")
-    }
+    needs = METHODS[method].needs  # what they were made with sets it apart, too
+    every = {p.name: p for p in parameters() if p.name not in SILENT and (needs or p.section == "recommender")}
 
     def value(of: Kept, name: str) -> Any:
         default = every[name].default
@@ -187,17 +195,17 @@ def _settings(run: Kept, kept: Sequence[Kept], model: str) -> dict[str, Any]:
 
 
 def _once(rows: Sequence[Row]) -> list[Row]:
-    """Without the counters and bases that an earlier run has too: asked twice, they would count twice."""
+    """Without the counters and references that an earlier run has too: asked twice, they would count twice."""
     kept: dict[Any, Row] = {}
     for row in rows:
         ranks = tuple((seed, values.tobytes()) for seed, values in row.ranks.items())
-        kept.setdefault(row.label if row.model == "llmser" else (row.model, ranks), row)
-    return sorted(kept.values(), key=lambda row: bool(METHODS[row.model].trained))
+        kept.setdefault(row.label if METHODS[row.method].needs else (row.method, ranks), row)
+    return sorted(kept.values(), key=lambda row: bool(METHODS[row.method].trained))
 
 
 def _reference(rows: Sequence[Row], first: str, wanted: str | None) -> Row:
-    run_id, _, model = (wanted or "base").rpartition(":")  # run ids may hold colons, models never
-    label = f"{run_id or first}:{model}"
+    run_id, _, method = (wanted or REFERENCE).rpartition(":")  # run ids may hold colons, methods never
+    label = f"{run_id or first}:{method}"
     found = next((row for row in rows if row.label == label), None)
     if found is None:
         raise InputError(f"There is no {label} to compare with; there are: {', '.join(row.label for row in rows)}.")

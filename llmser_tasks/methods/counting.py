@@ -6,7 +6,9 @@ and every other item with the same score stands before it, so a target that a co
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +28,7 @@ class Test:
         contexts: (U) what each test user has had, which is excluded.
         targets: (U,)
         negatives: per seed (U, n), 0 where there is none.
+        folders: of the artefacts that the counter needs, by name.
     """
 
     training: Histories
@@ -33,6 +36,7 @@ class Test:
     contexts: Histories
     targets: Ints
     negatives: dict[int, Ints]
+    folders: Mapping[str, Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -11,23 +11,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 from sqlalchemy import text
 
 from llmser_tasks.asking.ask import Inquiry, QuestionModule, inquiries
-from llmser_tasks.asking.askable import Askable
 from llmser_tasks.core import environment
 from llmser_tasks.core.config import RunConfig
 from llmser_tasks.core.kinds import QUESTION_STEPS
-from llmser_tasks.core.workspace import Artefact, Workspace
+from llmser_tasks.core.run import Refs, Run
+from llmser_tasks.core.workspace import Workspace
 from llmser_tasks.ingest import ingest
 from llmser_tasks.llm.dialects import Dialect, recall, request_body
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.fleet.ratelimit import BYTES_PER_TOKEN, WINDOW_S
 from llmser_tasks.llm.prompts import Question
+from llmser_tasks.runs.checks import check
 from llmser_tasks.sequences.artefacts import sequences
 from llmser_tasks.sequences.catalogue import Catalogue, Ints
-from llmser_tasks.sequences.enough import check_enough
+from llmser_tasks.sequences.changes import open_rows
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.warehouse import ledger
 from llmser_tasks.warehouse.engine import transaction
@@ -72,37 +72,25 @@ class Estimate:
     hours: float | None
 
 
-def estimate(
-    workspace: Workspace,
-    config: RunConfig,
-    *,
-    training: Artefact,
-    catalogue: Artefact,
-    ccg: Artefact | None,
-    endpoint: Endpoint,
-    database_url: str,
-    open_rows: NDArray[np.int64] | None = None,
-) -> list[Estimate]:
-    """SNF's questions, then Reason's; those of parts that the run leaves out are not among them.
+def estimate(run: Run, refs: Refs, endpoint: Endpoint) -> list[Estimate]:
+    """Every question step's questions, in order; those of parts that the run leaves out are not among them.
 
-    Args:
-        ccg: the candidate pools; None: items drawn by popularity stand in for them, which are as long on average.
-        open_rows: rows of the training histories of those that are asked, ascending; None: everybody is.
+    What a step needs and is not there yet is stood in for: by the first items of what it will be like, else by items
+    drawn by popularity, which are as long on average.
     """
-    known = Catalogue.read(workspace.folder(catalogue))
-    histories = Histories.read(workspace.folder(training) / "histories.parquet")
-    asking = np.arange(len(histories)) if open_rows is None else open_rows
+    config, known, histories = run.config, Catalogue.open(run, refs), Histories.open(run, refs)
+    open_ = open_rows(run, refs)
+    asking = np.arange(len(histories)) if open_ is None else open_
     rows = asking[np.unique(np.linspace(0, len(asking) - 1, min(SAMPLE, len(asking))).astype(np.int64))]
     sampled = histories.select(rows)
-    made = {} if ccg is None else {"ccg": ccg}
     asked: dict[str, list[Inquiry]] = {}
     given: dict[str, list[Ints]] = {}
-    for step in QUESTION_STEPS:
+    for step in [name for name in config.chain if name in QUESTION_STEPS]:
         module: QuestionModule = QUESTION_STEPS.load(step)
         for need in module.NEEDS:
             name, longest = need.artefact, need.longest(config)
-            if name in made:
-                given[name] = list(Histories.read(workspace.folder(made[name]) / need.file).select(rows))
+            if name in refs:
+                given[name] = list(Histories.read(run.folder(refs, name) / need.file).select(rows))
             elif need.like is not None:
                 given[name] = [pool[:longest] for pool in given[need.like]]
             else:
@@ -110,7 +98,7 @@ def estimate(
         if module.left_out(config) is None:
             own = {need.artefact: given[need.artefact] for need in module.NEEDS}
             asked[step] = inquiries(module, sampled, own, known, config)
-    return [_scaled(step, sample, len(asking), endpoint, database_url) for step, sample in asked.items()]
+    return [_scaled(step, sample, len(asking), endpoint, run.database_url) for step, sample in asked.items()]
 
 
 def before_training(
@@ -119,22 +107,13 @@ def before_training(
     """The same for a run that nobody has started: the dumps are read and split if they were not yet.
 
     Raises:
-        InputError: nobody can be asked, so that the run would end there.
+        InputError: the run could not come to anything.
     """
-    store = replace(workspace, claims=Claims(database_url))
-    made = sequences(store, config.dataset, ingest(store, config.dataset, inbox=environment.inbox()))
-    check_enough(store, config, made)
-    histories = Histories.read(store.folder(made["training"]) / "histories.parquet")
-    Askable.of(histories, Catalogue.read(store.folder(made["catalogue"])), config).check(config.dataset.name)
-    return estimate(
-        store,
-        config,
-        training=made["training"],
-        catalogue=made["catalogue"],
-        ccg=None,
-        endpoint=endpoint,
-        database_url=database_url,
-    )
+    run = Run("", config, replace(workspace, claims=Claims(database_url)), database_url)
+    made = sequences(run.workspace, config.dataset, ingest(run.workspace, config.dataset, inbox=environment.inbox()))
+    refs = {name: artefact.reference() for name, artefact in made.items()}
+    check(run, refs)
+    return estimate(run, refs, endpoint)
 
 
 def _popular(histories: Histories, sampled: Histories, items: int, size: int, seed: int) -> list[Ints]:

@@ -6,7 +6,6 @@ JSON-ready; each keeps its row in `steps`, where people follow it. A step whose 
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import secrets
@@ -16,21 +15,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
-from statistics import fmean
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from llmser_tasks import ingest as ingestion
 from llmser_tasks.asking import ask as asking
-from llmser_tasks.asking.askable import FEW, Askable
-from llmser_tasks.asking.picks import Picks
+from llmser_tasks.asking.ask import asked_steps
 from llmser_tasks.core import config, environment
 from llmser_tasks.core.config import RunConfig
 from llmser_tasks.core.errors import InputError, LlmserError, StorageError, Waiting
-from llmser_tasks.core.kinds import QUESTION_STEPS
-from llmser_tasks.core.run import Made, Refs, Run, artefact
+from llmser_tasks.core.files import EMBEDDINGS
+from llmser_tasks.core.kinds import QUESTION_STEPS, STEPS
+from llmser_tasks.core.run import Made, Refs, Run, artefact, model_name
 from llmser_tasks.core.workspace import Artefact, Workspace
 from llmser_tasks.evaluation import evaluate as evaluation
 from llmser_tasks.evaluation import publish as publishing
@@ -38,20 +33,16 @@ from llmser_tasks.ingest import report as ingest_report
 from llmser_tasks.ingest.inbox import signature
 from llmser_tasks.llm.endpoint import RANKER, Endpoint
 from llmser_tasks.llm.prices import priced
-from llmser_tasks.methods import base
-from llmser_tasks.methods.llmser import ccg, method, rcs, reason, record, score, snf
-from llmser_tasks.methods.llmser import pseudo as pseudo_prior
-from llmser_tasks.methods.training import earlier
-from llmser_tasks.methods.warm import Start
+from llmser_tasks.methods import trained
+from llmser_tasks.methods.making import StepModule
 from llmser_tasks.ranker import child as embedded_ranker
 from llmser_tasks.runs import refresh
+from llmser_tasks.runs.checks import check
 from llmser_tasks.runs.estimate import estimate as estimate_questions
 from llmser_tasks.sequences import artefacts as splitting
+from llmser_tasks.sequences.artefacts import threshold_of
 from llmser_tasks.sequences.catalogue import Catalogue
-from llmser_tasks.sequences.changes import Changes, Former
-from llmser_tasks.sequences.enough import check_enough
-from llmser_tasks.sequences.histories import Histories
-from llmser_tasks.texts.encoder import Encoder, locate
+from llmser_tasks.sequences.changes import FORMER, Changes, open_rows
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.liveness import living
 from llmser_tasks.warehouse.tables import acceptance, publications, refreshes, runs
@@ -61,8 +52,6 @@ from llmser_tasks.warehouse.tables.failures import RUN, Failure, of_error
 from llmser_tasks.warehouse.tables.steps import Recorder, recorded
 
 log = logging.getLogger(__name__)
-
-FORMER = "former/"  # before the names of artefacts of the run that this one refreshes
 
 
 # Start and end -------------------------------------------------------------------------------------------------------
@@ -127,30 +116,18 @@ def ingest(run: Run) -> Made:
 
 
 def sequences(run: Run, refs: Refs) -> Made:
-    """Interactions → training histories, validation targets, test targets, catalogue; in a refresh, what changed."""
+    """Interactions → training histories, validation targets, test targets, catalogue; in a refresh, what changed.
+
+    Raises:
+        InputError: the run could not come to anything.
+    """
     with _step(run, "sequences") as recorder:
         made = splitting.sequences(run.workspace, run.config.dataset, artefact(refs, "ingest"), recorder)
         references = _made(run, recorder, made)
-        check_enough(run.workspace, run.config, made)
-        if not run.config.without("arv"):
-            locate(run.config.reliability.encoder)  # one that is not there must not be missed after all was paid for
-        runs.note_tail_threshold(run.database_url, run.run_id, _tail_threshold(run, references))
-        _someone_to_ask(run, made, recorder)
+        facts = {**(recorder.facts or {}), **check(run, references)}
+        recorder.summary(facts)
+        runs.note_tail_threshold(run.database_url, run.run_id, threshold_of(run, references))
     return references | (changes(run, references) if run.config.refresh.incremental else {})
-
-
-def _someone_to_ask(run: Run, made: Mapping[str, Artefact], recorder: Recorder) -> None:
-    """Note of how many users anything can be asked.
-
-    Raises:
-        InputError: of none, so that LLMSeR would be the base and all that follows would be for nothing.
-    """
-    histories = Histories.read(run.workspace.folder(made["training"]) / "histories.parquet")
-    found = Askable.of(histories, Catalogue.read(run.workspace.folder(made["catalogue"])), run.config)
-    recorder.summary({**(recorder.facts or {}), "askable": asdict(found)})
-    found.check(run.dataset)
-    if found.gaining < FEW * found.users:
-        log.warning("%s.", found.sentence())
 
 
 def changes(run: Run, refs: Refs) -> Made:
@@ -158,15 +135,7 @@ def changes(run: Run, refs: Refs) -> Made:
     with _step(run, "changes") as recorder:
         try:
             former = refresh.earlier(run.database_url, run.workspace, run.refreshes, run.config)
-            compared = refresh.compare(
-                run.database_url,
-                run.workspace,
-                run.config,
-                former,
-                training=artefact(refs, "training"),
-                catalogue=artefact(refs, "catalogue"),
-                progress=recorder,
-            )
+            compared = refresh.compare(run, refs, former, recorder)
         except refresh.NothingKept as why:
             log.info("%s", why)
             recorder.summary({"full": str(why)})
@@ -175,52 +144,33 @@ def changes(run: Run, refs: Refs) -> Made:
         return references | {FORMER + name: made.reference() for name, made in former.made.items()}
 
 
-# Augmentation --------------------------------------------------------------------------------------------------------
+# What methods are made of --------------------------------------------------------------------------------------------
 
 
-def train_reverse(run: Run, refs: Refs) -> Made:
-    """CCG: the reverse model (not without CCG) and every user's candidate pool."""
-    training, items = artefact(refs, "training"), _items(run, refs)
-    made: Made = {}
-    reverse = None
-    if not run.config.without("ccg"):
-        with _step(run, "reverse") as recorder:
-            reverse = ccg.train_reverse(
-                run.workspace,
-                run.dataset,
-                run.config.recommender,
-                training=training,
-                items=items,
-                seed=run.config.seed,
-                former=_former(run, refs),
-                progress=recorder,
-            )
-            made |= _made(run, recorder, {"reverse": reverse})
-    with _step(run, "ccg") as recorder:
-        pools = ccg.candidate_pools(
-            run.workspace,
-            run.dataset,
-            run.config.augmentation.pool,
-            training=training,
-            items=items,
-            seed=run.config.seed,
-            reverse=reverse,
-            former=_former(run, refs),
-            progress=recorder,
-        )
-        return made | _made(run, recorder, {"ccg": pools})
+def make(step: str, run: Run, refs: Refs) -> Made:
+    """A step's artefact; nothing where none of the run's methods needs it, or the run leaves it out."""
+    if step not in run.config.chain:
+        return {}
+    with _step(run, step) as recorder:
+        module: StepModule = STEPS.load(step)
+        if (without := module.left_out(run.config)) is not None:
+            return _left_out(recorder, without)
+        return _made(run, recorder, {step: module.make(run, refs, recorder)})
 
 
-def plan_batches(run: Run, refs: Refs) -> list[dict[str, Any]]:
-    """Batches of users, one mapped task each; at most 300. In a refresh, who has not changed keeps what was picked."""
+def plan_batches(run: Run, refs: Refs, step: str) -> list[dict[str, Any]]:
+    """A question step's batches of users, one mapped task each; at most 300. In a refresh, who has not changed keeps
+    what was picked.
+    """
+    if step not in run.config.chain:
+        return []
     users = run.workspace.summary(artefact(refs, "training"))["users"]
-    open_rows = _open_rows(run, refs)
-    if open_rows is not None:
+    rows = open_rows(run, refs)
+    if rows is not None:
         assert run.refreshes is not None
-        folder = run.workspace.folder(artefact(refs, "changes"))
-        catalogue = Catalogue.read(run.workspace.folder(artefact(refs, "catalogue")))
-        refresh.take_over(run.database_url, run.run_id, run.refreshes, Changes.read(folder), catalogue)
-        users = len(open_rows)
+        changed = Changes.read(run.folder(refs, "changes"))
+        refresh.take_over(run.database_url, run.run_id, run.refreshes, changed, Catalogue.open(run, refs))
+        users = len(rows)
     return [asdict(batch) for batch in asking.plan(users, run.config.llm.users_per_batch)]
 
 
@@ -230,17 +180,10 @@ def estimate(run: Run, refs: Refs, endpoint: Endpoint) -> list[dict[str, Any]]:
     Raises:
         InputError: more than the run's budget.
     """
+    if not asked_steps(run.config):
+        return []
     with _step(run, "estimate") as recorder:
-        estimates = estimate_questions(
-            run.workspace,
-            run.config,
-            training=artefact(refs, "training"),
-            catalogue=artefact(refs, "catalogue"),
-            ccg=artefact(refs, "ccg"),
-            endpoint=endpoint,
-            database_url=run.database_url,
-            open_rows=_open_rows(run, refs),
-        )
+        estimates = estimate_questions(run, refs, endpoint)
         recorder.summary({each.step: asdict(each) for each in estimates})
         spent, budget = runs.spending(run.database_url, run.run_id)
         expected = sum(each.cost or 0.0 for each in estimates)
@@ -259,158 +202,25 @@ def ask(step: str, run: Run, refs: Refs, batch: Mapping[str, Any], endpoint: End
     with _step(run, step, part.label) as recorder:
         if (without := QUESTION_STEPS.load(step).left_out(run.config)) is not None:
             return _left_out(recorder, without)
-        counts = asking.ask_batch(run, refs, step, part, endpoint, _open_rows(run, refs), recorder)
+        counts = asking.ask_batch(run, refs, step, part, endpoint, open_rows(run, refs), recorder)
         recorder.summary(counts)
         return counts
-
-
-def pseudo(run: Run, refs: Refs) -> Made:
-    """What was picked → pseudo-prior items."""
-    with _step(run, "pseudo") as recorder:
-        made = pseudo_prior.pseudo_items(
-            run.workspace,
-            run.dataset,
-            run.config.augmentation,
-            ccg=artefact(refs, "ccg"),
-            picks=None if snf.left_out(run.config) else _picks(run, refs, snf.STEP),
-            progress=recorder,
-        )
-        return _made(run, recorder, {"pseudo": made})
-
-
-# Reliability ---------------------------------------------------------------------------------------------------------
-
-
-def train_forward(run: Run, refs: Refs) -> Made:
-    """RCS: the forward model. Without ARV or RCS there is none."""
-    with _step(run, "forward") as recorder:
-        if run.config.without("arv") or run.config.without("rcs"):
-            return _left_out(recorder, "ARV" if run.config.without("arv") else "RCS")
-        made = rcs.train_forward(
-            run.workspace,
-            run.dataset,
-            run.config.recommender,
-            training=artefact(refs, "training"),
-            items=_items(run, refs),
-            seed=run.config.seed,
-            on_full=run.config.reliability.forward_on_full,
-            former=_former(run, refs),
-            progress=recorder,
-        )
-        return _made(run, recorder, {"forward": made})
-
-
-def reason_pools(run: Run, refs: Refs) -> Made:
-    """RCS: every user's candidates for the masked item. Without ARV there are none."""
-    with _step(run, "rcs") as recorder:
-        if run.config.without("arv"):
-            return _left_out(recorder, "ARV")
-        made = rcs.reason_pools(
-            run.workspace,
-            run.dataset,
-            run.config.reliability.reason_pool,
-            training=artefact(refs, "training"),
-            pseudo=artefact(refs, "pseudo"),
-            items=_items(run, refs),
-            seed=run.config.seed,
-            forward=None if run.config.without("rcs") else artefact(refs, "forward"),
-            former=_former(run, refs),
-            progress=recorder,
-        )
-        return _made(run, recorder, {"rcs": made})
-
-
-def reliability(run: Run, refs: Refs) -> Made:
-    """ARV and weight decay: ω and α of every user, into the artefact store and Postgres."""
-    with _step(run, "reliability") as recorder:
-        named_by: Picks | Artefact | None = None
-        if not run.config.without("arv"):
-            without_reason = run.config.without("reason")
-            named_by = artefact(refs, "rcs") if without_reason else _picks(run, refs, reason.STEP)
-        made = score.score(
-            run.workspace,
-            run.dataset,
-            training=artefact(refs, "training"),
-            catalogue=artefact(refs, "catalogue"),
-            pseudo=artefact(refs, "pseudo"),
-            named_by=named_by,
-            tail_threshold=_tail_threshold(run, refs),
-            beta=1.0 if run.config.without("wd") else run.config.reliability.beta,
-            encoder=None if named_by is None else Encoder.open(run.config.reliability.encoder),
-            cache=run.workspace.root / "embeddings",
-            progress=recorder,
-        )
-        record.record(
-            run.database_url,
-            run.run_id,
-            run.workspace,
-            training=artefact(refs, "training"),
-            catalogue=artefact(refs, "catalogue"),
-            pseudo=artefact(refs, "pseudo"),
-            reliability=made,
-        )
-        return _made(run, recorder, {"reliability": made})
 
 
 # Recommenders and their figures --------------------------------------------------------------------------------------
 
 
-def train_base(run: Run, refs: Refs, seed: int) -> Made:
-    """The backbone on histories alone."""
-    with _step(run, "base", f"seed {seed}") as recorder:
-        made = base.train(
-            run.workspace,
-            run.dataset,
-            run.config.recommender,
-            training=artefact(refs, "training"),
-            validation=artefact(refs, "validation"),
-            items=_items(run, refs),
-            seed=seed,
-            start=_earlier_model(run, refs, f"base/{seed}"),
-            progress=recorder,
-        )
-        return _made(run, recorder, {f"base/{seed}": made})
-
-
-def train_weighted(run: Run, refs: Refs, seed: int) -> Made:
-    """DCT: the backbone on histories and enhanced sequences, weighted by α."""
-    with _step(run, "weighted", f"seed {seed}") as recorder:
-        made = method.train(
-            run.workspace,
-            run.dataset,
-            run.config.recommender,
-            training=artefact(refs, "training"),
-            validation=artefact(refs, "validation"),
-            pseudo=artefact(refs, "pseudo"),
-            reliability=artefact(refs, "reliability"),
-            pseudo_targets=run.config.reliability.pseudo_targets,
-            enhance_inference=run.config.reliability.enhance_inference,
-            items=_items(run, refs),
-            seed=seed,
-            start=_earlier_model(run, refs, f"weighted/{seed}"),
-            progress=recorder,
-        )
-        return _made(run, recorder, {f"weighted/{seed}": made})
+def train(method: str, run: Run, refs: Refs, seed: int) -> Made:
+    """A method's model."""
+    with _step(run, method, f"seed {seed}") as recorder:
+        made = trained.train(run, refs, method, seed, recorder)
+        return _made(run, recorder, {model_name(method, seed): made})
 
 
 def evaluate(run: Run, refs: Refs) -> Made:
     """Metrics, comparisons and recommendations."""
-    names = [f"{kind}/{seed}" for kind in ("base", "weighted") for seed in run.config.evaluation.seeds]
     with _step(run, "evaluation") as recorder:
-        made = evaluation.evaluate(
-            run.workspace,
-            run.dataset,
-            run.config,
-            training=artefact(refs, "training"),
-            validation=artefact(refs, "validation"),
-            test=artefact(refs, "test"),
-            catalogue=artefact(refs, "catalogue"),
-            pseudo=artefact(refs, "pseudo"),
-            models={name: artefact(refs, name) for name in names},
-            tail_threshold=_tail_threshold(run, refs),
-            progress=recorder,
-        )
-        return _made(run, recorder, {"evaluation": made})
+        return _made(run, recorder, {"evaluation": evaluation.evaluate(run, refs, recorder)})
 
 
 def publish(run: Run, refs: Refs) -> publications.KeptBack | None:
@@ -421,22 +231,7 @@ def publish(run: Run, refs: Refs) -> publications.KeptBack | None:
         What speaks against it.
     """
     with _step(run, "publish") as recorder:
-        chosen = [artefact(refs, f"weighted/{seed}") for seed in run.config.evaluation.seeds]
-        validation = fmean(run.workspace.summary(model)["ndcg"] for model in chosen)
-        report = run.workspace.folder(artefact(refs, "ingest")) / "report.json"
-        written, kept_back = publishing.publish(
-            run.database_url,
-            run.run_id,
-            run.workspace,
-            evaluation=artefact(refs, "evaluation"),
-            catalogue=artefact(refs, "catalogue"),
-            pseudo=artefact(refs, "pseudo"),
-            reliability=artefact(refs, "reliability"),
-            training=artefact(refs, "training"),
-            ingest_report=json.loads(report.read_text(encoding="utf-8")),
-            validation=validation,
-            config=run.config,
-        )
+        written, kept_back = publishing.publish(run, refs)
         recorder.summary(written | {"unpublished": kept_back and kept_back.told})
         return kept_back
 
@@ -484,18 +279,20 @@ def _why(error: BaseException, run_id: str) -> Failure:
 
 
 def augment(run: Run, endpoint: Endpoint) -> Made:
-    """Everything up to α, in order; the endpoint is not needed beyond."""
+    """Everything before the first training of a method, in order; the endpoint is not needed beyond."""
     refs = ingest(run)
     refs |= sequences(run, refs)
-    refs |= train_reverse(run, refs)
-    refs |= train_forward(run, refs)
-    batches = plan_batches(run, refs)
-    estimate(run, refs, endpoint)
-    _asked(snf.STEP, run, refs, batches, endpoint)
-    refs |= pseudo(run, refs)
-    refs |= reason_pools(run, refs)
-    _asked(reason.STEP, run, refs, batches, endpoint)
-    return refs | reliability(run, refs)
+    estimated = False
+    for step in run.config.chain:
+        if step not in QUESTION_STEPS:
+            refs |= make(step, run, refs)
+            continue
+        batches = plan_batches(run, refs, step)
+        if not estimated:
+            estimate(run, refs, endpoint)
+            estimated = True
+        _asked(step, run, refs, batches, endpoint)
+    return refs
 
 
 def _asked(
@@ -533,9 +330,10 @@ def _note_unasked(run: Run, step: str, batches: Sequence[Mapping[str, Any]]) -> 
 
 
 def compare(run: Run, refs: Made) -> None:
-    """The base and the weighted recommender of every seed, their figures, and the end of the run."""
+    """The models of every method and seed, their figures, and the end of the run."""
     for seed in run.config.evaluation.seeds:
-        refs = refs | train_base(run, refs, seed) | train_weighted(run, refs, seed)
+        for method in run.config.methods:
+            refs = refs | train(method, run, refs, seed)
     publish(run, refs | evaluate(run, refs))
 
 
@@ -546,7 +344,7 @@ def _reachable(run: Run, endpoint: Endpoint | None) -> Iterator[Endpoint]:
     if endpoint is not None:
         yield endpoint
     elif name == RANKER and not os.environ.get("LLMSER_RANKER_URL"):
-        with embedded_ranker.running(run.workspace.root / "embeddings") as started:
+        with embedded_ranker.running(run.workspace.root / EMBEDDINGS) as started:
             yield started
     else:
         yield configured_endpoint(name)
@@ -593,37 +391,3 @@ def _left_out(recorder: Recorder, part: str) -> dict[str, Any]:
     """An ablation leaves this step nothing to do."""
     recorder.summary({"left_out": f"the run is without {part}"})
     return {}
-
-
-def _items(run: Run, refs: Refs) -> int:
-    return ccg.catalogue_size(run.workspace, artefact(refs, "catalogue"))
-
-
-def _tail_threshold(run: Run, refs: Refs) -> int:
-    threshold: int = run.workspace.summary(artefact(refs, "training"))["tail_threshold"]
-    return threshold
-
-
-def _former(run: Run, refs: Refs) -> Former | None:
-    """The run that this one refreshes, where something of it is kept."""
-    if "changes" not in refs:
-        return None
-    made = {name.removeprefix(FORMER): artefact(refs, name) for name in refs if name.startswith(FORMER)}
-    return Former(artefact(refs, "changes"), made, run.config.refresh.warm_epochs)
-
-
-def _earlier_model(run: Run, refs: Refs, name: str) -> Start | None:
-    given = {part: artefact(refs, part) for part in ("catalogue", "training", "validation")}
-    return earlier(run.workspace, _former(run, refs), name, **given)
-
-
-def _open_rows(run: Run, refs: Refs) -> NDArray[np.int64] | None:
-    """Rows of the training users who are asked; None: everybody is."""
-    if "changes" not in refs:
-        return None
-    return np.flatnonzero(~Changes.read(run.workspace.folder(artefact(refs, "changes"))).kept)
-
-
-def _picks(run: Run, refs: Refs, step: str) -> Picks:
-    catalogue = Catalogue.read(run.workspace.folder(artefact(refs, "catalogue")))
-    return Picks.read(run.database_url, run.run_id, step, catalogue)

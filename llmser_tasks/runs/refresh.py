@@ -12,11 +12,13 @@ from dataclasses import dataclass
 import pyarrow.parquet as pq
 
 from llmser_tasks.asking import picks
+from llmser_tasks.asking.ask import asked_steps
 from llmser_tasks.core import config
 from llmser_tasks.core.config import RunConfig
 from llmser_tasks.core.errors import LlmserError, StorageError
-from llmser_tasks.core.kinds import QUESTION_STEPS
+from llmser_tasks.core.kinds import STEPS, TRAINED
 from llmser_tasks.core.progress import Progress, silent
+from llmser_tasks.core.run import Refs, Run, artefact
 from llmser_tasks.core.workspace import Artefact, Workspace
 from llmser_tasks.methods.held_out import HELD
 from llmser_tasks.sequences import changes
@@ -32,7 +34,7 @@ MAY_DIFFER = {
     "dataset": {"name", "reviews", "items", "tail_threshold"},
     "reliability": {"beta", "encoder"},
     "llm": {"mode", "users_per_batch", "budget", "least_usable", "tolerated_failures"},
-    "evaluation": {"seeds", "recommendations", "sampled_negatives"},
+    "evaluation": {"methods", "publish", "seeds", "recommendations", "sampled_negatives"},
     "refresh": {"incremental", "warm_epochs", "gate"},
 }
 
@@ -64,13 +66,16 @@ def earlier(database_url: str, workspace: Workspace, run_id: str | None, now: Ru
     if differing:
         raise NothingKept(f"run {run_id} was made with other settings ({', '.join(differing)})")
     noted = artefacts.of_run(database_url, run_id)
-    needed = {"training", "validation", "catalogue", "ccg"} | (set() if now.without("arv") else {"rcs"})
-    models = {name for name in noted if name.startswith(("base/", "weighted/"))}
-    models |= {name for name in ("reverse", "forward") if name in noted and _tells_apart(workspace, noted[name])}
-    made = {name: noted[name] for name in noted if name in needed | models | {"pseudo", "reliability"}}
+    pools = {name for name, step in now.chain.items() if step.kept and not STEPS.load(name).left_out(now)}
+    needed = {"training", "validation", "catalogue"} | pools
+    models = {name for name in noted if name.split("/")[0] in TRAINED}
+    steps = {
+        name for name in STEPS if not STEPS[name].trains or (name in noted and _tells_apart(workspace, noted[name]))
+    }
+    made = {name: noted[name] for name in noted if name in needed | models | steps}
     try:
-        for artefact in made.values():
-            workspace.folder(artefact)
+        for one in made.values():
+            workspace.folder(one)
     except StorageError:
         raise NothingKept(f"artefacts of run {run_id} are gone") from None
     if needed - set(made):
@@ -78,38 +83,29 @@ def earlier(database_url: str, workspace: Workspace, run_id: str | None, now: Ru
     return Earlier(run_id, made)
 
 
-def compare(
-    database_url: str,
-    workspace: Workspace,
-    now: RunConfig,
-    former: Earlier,
-    *,
-    training: Artefact,
-    catalogue: Artefact,
-    progress: Progress = silent,
-) -> Artefact:
+def compare(run: Run, refs: Refs, former: Earlier, progress: Progress = silent) -> Artefact:
     """What changed since (`changes.compare`).
 
     Raises:
         NothingKept: what the earlier run learned is not all training data now.
     """
-    steps = [name for name in QUESTION_STEPS if QUESTION_STEPS.load(name).left_out(now) is None]
+    steps = asked_steps(run.config)
     settled = None
     if steps:
-        with transaction(database_url) as connection:
+        with transaction(run.database_url) as connection:
             settled = picks.settled(connection, former.run_id, steps)
-        settled &= _users(workspace, former)
+        settled &= _users(run.workspace, former)
     compared = changes.compare(
-        workspace,
-        now.dataset.name,
-        training=training,
-        catalogue=catalogue,
+        run.workspace,
+        run.dataset,
+        training=artefact(refs, "training"),
+        catalogue=artefact(refs, "catalogue"),
         former_training=former.made["training"],
         former_catalogue=former.made["catalogue"],
         settled=settled,
         progress=progress,
     )
-    if obstacle := workspace.summary(compared)["obstacle"]:
+    if obstacle := run.workspace.summary(compared)["obstacle"]:
         raise NothingKept(obstacle)
     return compared
 

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from llmser_tasks.core.config import Dataset
 from llmser_tasks.core.errors import InputError
 from llmser_tasks.core.progress import Progress, silent
+from llmser_tasks.core.run import Refs, Run, artefact
 from llmser_tasks.core.workspace import Artefact, Workspace
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.sequences.splits import Interactions, Split, leave_one_out, temporal
@@ -90,6 +91,12 @@ def tail_threshold(training: Histories, dataset: Dataset) -> int:
     if dataset.tail_threshold is not None:
         return dataset.tail_threshold
     return int(np.quantile(training.lengths, PERCENTILE, method="inverted_cdf"))
+
+
+def threshold_of(run: Run, refs: Refs) -> int:
+    """T of a run."""
+    threshold: int = run.workspace.summary(artefact(refs, "training"))["tail_threshold"]
+    return threshold
 
 
 def _cut(ingest: Path, dataset: Dataset) -> Split:

@@ -14,6 +14,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from llmser_tasks.core.run import Refs, Run
+
 Ints = NDArray[np.int32]
 
 
@@ -30,6 +32,10 @@ class Catalogue:
     item_ids: pa.Array
     titles: pa.Array
     user_ids: pa.Array
+
+    @classmethod
+    def open(cls, run: Run, refs: Refs) -> Catalogue:
+        return cls.read(run.folder(refs, "catalogue"))
 
     @classmethod
     def read(cls, folder: Path) -> Catalogue:
@@ -75,3 +81,8 @@ def _places(wanted: Sequence[str], known: pa.Array) -> Ints:
     places = pc.index_in(pa.array(wanted, known.type), value_set=known)
     rows: Ints = places.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int32)
     return rows
+
+
+def catalogue_size(run: Run, refs: Refs) -> int:
+    """I: item ids are 1 … I."""
+    return int(pq.read_metadata(run.folder(refs, "catalogue") / "items.parquet").num_rows)

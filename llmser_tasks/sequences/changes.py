@@ -33,10 +33,12 @@ from numpy.typing import NDArray
 
 from llmser_tasks.core.config import digest
 from llmser_tasks.core.progress import Progress, silent
+from llmser_tasks.core.run import Refs, Run, artefact
 from llmser_tasks.core.workspace import Artefact, Workspace
 from llmser_tasks.sequences.histories import Histories, Ints
 from llmser_tasks.sequences.targets import read_targets
 
+FORMER = "former/"  # before the names of artefacts of the run that this one refreshes
 TAKEN_AWAY = "users, items or interactions of the earlier run are gone"
 
 
@@ -88,6 +90,21 @@ class Former:
     changes: Artefact
     made: Mapping[str, Artefact]
     warm_epochs: int
+
+
+def former_of(run: Run, refs: Refs) -> Former | None:
+    """The run that this one refreshes, where something of it is kept."""
+    if "changes" not in refs:
+        return None
+    made = {name.removeprefix(FORMER): artefact(refs, name) for name in refs if name.startswith(FORMER)}
+    return Former(artefact(refs, "changes"), made, run.config.refresh.warm_epochs)
+
+
+def open_rows(run: Run, refs: Refs) -> NDArray[np.int64] | None:
+    """Rows of the training users who are asked; None: everybody is."""
+    if "changes" not in refs:
+        return None
+    return np.flatnonzero(~Changes.read(run.folder(refs, "changes")).kept)
 
 
 def compare(

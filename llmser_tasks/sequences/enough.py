@@ -2,46 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from llmser_tasks.core.config import RunConfig
 from llmser_tasks.core.errors import InputError
-from llmser_tasks.core.workspace import Artefact, Workspace
+from llmser_tasks.core.run import Refs, Run, artefact
 
 BRING_MORE = "lower user_core, item_core and min_length, or take a larger dump"
 
 
-def check_enough(workspace: Workspace, config: RunConfig, made: Mapping[str, Artefact]) -> None:
-    """Refuse what would only be found out after the trainings and the questions.
-
-    Args:
-        made: what `sequences` returned.
+def check_enough(run: Run, refs: Refs) -> None:
+    """Refuse what would only be found out after the trainings.
 
     Raises:
         InputError: nothing could be learned, watched or tested; the sentence says which.
     """
-    training = workspace.summary(made["training"])
+    training = run.workspace.summary(artefact(refs, "training"))
     longest = training["lengths"]["max"]
     if longest < 2:
         raise InputError(
-            f"None of the {training['users']:,} users of dataset {config.dataset.name} has two training items, so "
+            f"None of the {training['users']:,} users of dataset {run.dataset} has two training items, so "
             f"there is no next item to learn; {BRING_MORE}."
         )
-    if longest < 3 and _masks(config):
-        raise InputError(
-            f"None of the {training['users']:,} users of dataset {config.dataset.name} has three training items: with "
-            f"the last one masked (RCS) there is no next item to learn; {BRING_MORE}, or run without rcs."
-        )
     for part, what in (("test", "be tested on"), ("validation", "tell when to stop a training")):
-        held_out = workspace.summary(made[part])
+        held_out = run.workspace.summary(artefact(refs, part))
         if not held_out["new"]:
             raise InputError(
-                f"No user of dataset {config.dataset.name} has a {part} item that is new to them "
+                f"No user of dataset {run.dataset} has a {part} item that is new to them "
                 f"({held_out['users']:,} have one that they had before), so there is nothing to {what}; {BRING_MORE}"
                 f"{', or take another split' if held_out['users'] else ''}."
             )
-
-
-def _masks(config: RunConfig) -> bool:
-    """Whether a model is trained on histories without their last item."""
-    return not (config.without("arv") or config.without("rcs") or config.reliability.forward_on_full)

@@ -12,6 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from llmser_tasks.core.run import Refs, Run
+
 Ints = NDArray[np.int32]
 
 SCHEMA = pa.schema([("user", pa.int32()), ("items", pa.list_(pa.int32()))])
@@ -52,6 +54,11 @@ class Histories:
         lengths = np.fromiter((len(row) for row in rows), dtype=np.int64, count=len(rows))
         items = np.concatenate(rows) if rows else np.zeros(0, np.int32)
         return cls(np.asarray(users, dtype=np.int32)[order], np.concatenate([[0], np.cumsum(lengths)]), items)
+
+    @classmethod
+    def open(cls, run: Run, refs: Refs) -> Histories:
+        """S_u of a run's training users."""
+        return cls.read(run.folder(refs, "training") / "histories.parquet")
 
     @classmethod
     def read(cls, path: Path) -> Histories:

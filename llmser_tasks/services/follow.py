@@ -17,40 +17,20 @@ from rich.table import Table
 from rich.text import Text
 
 from llmser_tasks.core.errors import StorageError
+from llmser_tasks.core.kinds import QUESTION_STEPS, TRAINED
+from llmser_tasks.core.names import steps
 from llmser_tasks.services import airflow_api
 from llmser_tasks.warehouse import queries
 from llmser_tasks.warehouse.tables.steps import describe, duration
 
-TITLES = {  # task → what it does, in the order of the DAG
-    "start": "Check the settings",
-    "ingest": "Read the dumps",
-    "sequences": "Cut histories, validation, test",
-    "train_reverse": "Train backwards, propose candidates (CCG)",
-    "train_forward": "Train forwards on masked histories (RCS)",
-    "train_base": "Train the base recommender",
-    "plan_batches": "Plan the batches",
-    "estimate": "Estimate calls and price",
-    "snf": "Ask which candidates fit (SNF)",
-    "pseudo_items": "Write pseudo-prior items",
-    "reason_pools": "Propose masked items (RCS)",
-    "plan": "Plan the batches",
-    "reason": "Ask for the masked item (Reason)",
-    "reliability": "Compare titles, weigh users (ARV)",
-    "train_weighted": "Train the weighted recommender (DCT)",
-    "evaluate": "Evaluate",
-    "publish": "Publish to Postgres",
-}
 STEPS = {  # steps of the warehouse that a task does, where they are called otherwise
     "sequences": ("sequences", "changes"),
-    "train_reverse": ("reverse", "ccg"),
-    "train_forward": ("forward",),
-    "train_base": ("base",),
-    "pseudo_items": ("pseudo",),
-    "reason_pools": ("rcs",),
-    "train_weighted": ("weighted",),
     "evaluate": ("evaluation",),
+    **{f"train_{name}": (name,) for name in TRAINED},
 }
-HIDDEN = {"plan_batches", "plan"}
+TASKS = {step: task for task, done in STEPS.items() for step in done}
+TITLES = {"start": "Check the settings"} | {TASKS.get(step, step): title for step, title in steps().items()}
+HIDDEN = {f"plan_{name}" for name in QUESTION_STEPS}
 OVER = {"success", "failed"}
 ENDED = OVER | {"upstream_failed", "skipped"}
 LOOK_EVERY_S = 1.0
@@ -117,7 +97,7 @@ class Line:
         return describe(self.done, self.total or None, self.unit, self.note, rate)
 
 
-def lines(tasks: Sequence[Mapping[str, Any]], steps: Sequence[Mapping[str, Any]]) -> list[Line]:
+def lines(tasks: Sequence[Mapping[str, Any]], noted: Sequence[Mapping[str, Any]]) -> list[Line]:
     """Task instances of Airflow and step rows of the warehouse, put together, in the order of the DAG."""
     found = {task: Line(task) for task in TITLES}
     for instance in tasks:
@@ -130,7 +110,7 @@ def lines(tasks: Sequence[Mapping[str, Any]], steps: Sequence[Mapping[str, Any]]
                 known = getattr(line, attribute)
                 setattr(line, attribute, at if known is None else better(known, at))
     for task, line in found.items():
-        rows = [row for row in steps if row["step"] in STEPS.get(task, (task,))]
+        rows = [row for row in noted if row["step"] in STEPS.get(task, (task,))]
         line.unchanged = bool(rows) and all(row["state"] == "unchanged" for row in rows)
         counted = [row for row in rows if row["unit"]]
         if counted:  # of the step that runs now, all parts together

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from llmser_tasks.core.kinds import METHODS
+from llmser_tasks.core.run import model_name
 from llmser_tasks.warehouse.tables.artefacts import Kept
 
-TRAINED = [name for name, method in METHODS.items() if method.trained]
 
-
-def artefact_name(kept: Kept, model: str) -> str:
-    """Name of a run's trained model among its artefacts: that of the run's first seed."""
-    return f"{METHODS[model].trained}/{kept.row.config['seeds'][0]}"
+def artefact_name(kept: Kept, method: str | None = None) -> str:
+    """Name of a method's model among a run's artefacts, that of the run's first seed; None: of the chosen method."""
+    return model_name(method or kept.chosen, kept.row.config["seeds"][0])

@@ -17,20 +17,20 @@ CHUNK = 2000  # rows fetched at once
 
 QUERIES = {
     "table1": (
-        'select protocol, model, user_group, seeds, users, "H@10", "N@10", "H@20", "N@20", "MRR"'
-        " from table1 where run_id = :run order by protocol, user_group, model"
+        'select protocol, method, user_group, seeds, users, "H@10", "N@10", "H@20", "N@20", "MRR"'
+        " from table1 where run_id = :run order by protocol, user_group, method"
     ),
     "tail-report": (
-        "select protocol, user_group, users, base, llmser, difference, p_holm, seeds, stars"
-        " from tail_report where run_id = :run order by protocol, user_group"
+        "select method, reference, protocol, user_group, users, reference_mean, mean, difference, p_holm, seeds, stars"
+        " from tail_report where run_id = :run order by method, protocol, user_group"
     ),
     "metrics": (
-        "select model, seed, protocol, user_group, metric, value, users"
-        " from metrics where run_id = :run order by protocol, user_group, metric, model, seed"
+        "select method, seed, protocol, user_group, metric, value, users"
+        " from metrics where run_id = :run order by protocol, user_group, metric, method, seed"
     ),
     "comparisons": (
-        "select protocol, user_group, metric, base, llmser, difference, low, high, level, p, p_holm, seeds, stars"
-        " from comparisons where run_id = :run order by protocol, user_group, metric"
+        "select method, reference, protocol, user_group, metric, reference_mean, mean, difference, low, high, level, p,"
+        " p_holm, seeds, stars from comparisons where run_id = :run order by method, protocol, user_group, metric"
     ),
     "pseudo-items": (
         "select user_id, position, item_id, title, source"
@@ -43,7 +43,8 @@ QUERIES = {
         " encoder_hash from reliability where run_id = :run order by user_id"
     ),
     "recommendations": (
-        "select user_id, rank, item_id, score from recommended_items where run_id = :run order by user_id, rank"
+        "select user_id, rank, item_id, score, method, seed from recommended_items where run_id = :run"
+        " order by user_id, rank"
     ),
     "answers": (
         "select p.user_id, p.step, p.item_ids, p.sources, p.reason, a.model, a.answered_by, a.prompt_version,"

@@ -112,7 +112,7 @@ def test_a_step_cannot_use_a_backbone_that_it_does_not_name(store: Recorder, cal
     reach = reachable.sources().reach([calls["base/42"].write.__module__])
     with (
         reachable.within(reach),
-        pytest.raises(AssertionError, match=r"does not name llmser_tasks\.recommenders\.gru4rec"),
+        pytest.raises(AssertionError, match=r"does not name llmser_tasks\.recommenders\.backbones\.gru4rec"),
     ):
         reachable.chosen("llmser_tasks.recommenders.backbones.gru4rec")
     assert reachable.chosen("llmser_tasks.recommenders.backbones.gru4rec").BACKBONE, "outside of steps anybody may"

@@ -155,7 +155,7 @@ def test_the_cache_keeps_models_apart(tmp_path: Path) -> None:
 
 def test_many_processes_share_a_cache(tmp_path: Path) -> None:
     code = (
-        "import sys; sys.path.insert(0, 'tests')\n"
+        "import sys; sys.path[:0] = ['tests', 'tests/texts']\n"
         "from pathlib import Path\n"
         "from test_encoder import Counting\n"
         "from llmser_tasks.texts.encoder import embed_cached\n"
@@ -171,7 +171,7 @@ def test_many_processes_share_a_cache(tmp_path: Path) -> None:
 
 def test_a_killed_writer_leaves_what_it_committed(tmp_path: Path) -> None:
     code = (
-        "import sys; sys.path.insert(0, 'tests')\n"
+        "import sys; sys.path[:0] = ['tests', 'tests/texts']\n"
         "from pathlib import Path\n"
         "from test_encoder import Counting\n"
         "from llmser_tasks.texts.encoder import embed_cached\n"

@@ -13,39 +13,43 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from llmser_tasks.asking.picks import Picks
-from llmser_tasks.core import config
+from llmser_tasks.core.config import Augmentation, RunConfig
 from llmser_tasks.core.files import PSEUDO
+from llmser_tasks.core.kinds import Step
 from llmser_tasks.core.progress import Progress, silent
-from llmser_tasks.core.workspace import Artefact, Workspace
+from llmser_tasks.core.run import Refs, Run, artefact
+from llmser_tasks.core.workspace import Artefact
+from llmser_tasks.methods.llmser import parts
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.sequences.pools import POOLS
 
+DECLARED = Step(title="Write pseudo-prior items", place=5, needs=("ccg", "snf"))
+
+STEP = parts.PSEUDO
 EMPTY_POOL = "CCG found no candidate"
 
 
-def pseudo_items(
-    workspace: Workspace,
-    dataset: str,
-    augmentation: config.Augmentation,
-    *,
-    ccg: Artefact,
-    picks: Picks | None,
-    progress: Progress = silent,
-) -> Artefact:
+def left_out(config: RunConfig) -> str | None:
+    return parts.left_out(STEP, config)
+
+
+def make(run: Run, refs: Refs, progress: Progress = silent) -> Artefact:
     """Write every training user's pseudo-prior items: at most `pseudo_items` (M), none where nothing was usable.
 
     Columns of `pseudo.parquet`: user, items in sequence order (likeliest last), sources per item (strict, repaired,
     id-pattern, fuzzy, fill, ccg), reason where there are no items.
 
-    Args:
-        picks: what SNF picked in this run; None is the ablation without SNF: the first M of each pool in rank order.
+    They are what SNF picked in this run; without SNF, the first M of each pool in rank order.
 
     Raises:
         InputError: users have not been asked yet.
     """
 
+    augmentation = run.config.augmentation
+    picks = None if parts.left_out(parts.SNF, run.config) else Picks.open(run, refs, parts.SNF)
+
     def write(folder: Path) -> dict[str, Any]:
-        pools = Histories.read(workspace.folder(ccg) / POOLS)
+        pools = Histories.read(run.folder(refs, "ccg") / POOLS)
         if picks is not None:
             picks.require(pools.users)
         rows = [_choose(pools, row, augmentation, picks, progress) for row in range(len(pools))]
@@ -63,11 +67,11 @@ def pseudo_items(
             "mean_per_user": round(float(items.lengths.mean()), 3) if len(items) else 0.0,
         }
 
-    return workspace.produce(
-        "pseudo",
-        dataset,
+    return run.workspace.produce(
+        STEP,
+        run.dataset,
         write,
-        inputs={"ccg": ccg} | ({"picks": picks.content()} if picks is not None else {}),
+        inputs={"ccg": artefact(refs, "ccg")} | ({"picks": picks.content()} if picks is not None else {}),
         config={
             "pseudo_items": augmentation.pseudo_items,
             "fill": augmentation.fill and picks is not None,
@@ -77,7 +81,7 @@ def pseudo_items(
 
 
 def _choose(
-    pools: Histories, row: int, augmentation: config.Augmentation, picks: Picks | None, progress: Progress
+    pools: Histories, row: int, augmentation: Augmentation, picks: Picks | None, progress: Progress
 ) -> tuple[Sequence[int], Sequence[str], str | None]:
     """One user's items in sequence order, their sources, and why there are none."""
     pool = pools[row].tolist()

@@ -1,79 +1,33 @@
-"""Masking and RCS, the reason candidate selector (§3.3, Eq. 4): which items may the masked one be?
-
-The last item of S_u is the masked item. The selector is a backbone trained forward on the masked histories, so it has
-not memorised what it is asked to help guess; as the masked items are thereby outside its training, they are also what
-its early stopping watches. Nothing here can name a validation or test item.
-"""
+"""RCS, the reason candidate selector (§3.3, Eq. 4): which items may the masked one, the last of S_u, be?"""
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from llmser_tasks import recommenders
-from llmser_tasks.core import config
+from llmser_tasks.core.config import RunConfig
+from llmser_tasks.core.files import PSEUDO
+from llmser_tasks.core.kinds import Step
 from llmser_tasks.core.progress import Progress, silent
-from llmser_tasks.core.workspace import Artefact, Workspace
-from llmser_tasks.methods import warm
-from llmser_tasks.methods.held_out import note_held, split_last
+from llmser_tasks.core.run import Refs, Run, artefact
+from llmser_tasks.core.workspace import Artefact
+from llmser_tasks.methods.llmser import parts
 from llmser_tasks.recommenders.load import module_in
-from llmser_tasks.sequences.changes import Changes, Former
+from llmser_tasks.sequences.catalogue import catalogue_size
+from llmser_tasks.sequences.changes import Changes, former_of
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.sequences.pools import earlier_pools, random_pools, write_pools
 
+DECLARED = Step(title="Propose masked items (RCS)", place=6, needs=("forward", "pseudo"), ranks=True, kept=True)
 
-def train_forward(
-    workspace: Workspace,
-    dataset: str,
-    recommender: config.Recommender,
-    *,
-    training: Artefact,
-    items: int,
-    seed: int,
-    on_full: bool = False,
-    former: Former | None = None,
-    progress: Progress = silent,
-) -> Artefact:
-    """Train the backbone on masked training histories, watching the masked items.
+STEP = parts.RCS
 
-    Args:
-        on_full: train on whole histories, as the paper words it; then a seeded share of users (`held_out_users`) lends
-            its last items to early stopping, and only these are kept out of training.
-        former: of a refresh: the training goes on from the earlier forward model. It has not seen the items masked
-            now: they were masked then, or have come since, for an item keeps its place among those before and behind.
-    """
-    start = warm.start(workspace, former, "forward")
-    if same := warm.as_it_was(start):
-        return same
-    recommender = warm.shortened(recommender, start)
 
-    def write(folder: Path) -> dict[str, Any]:
-        histories = Histories.read(workspace.folder(training) / "histories.parquet")
-        held = np.ones(len(histories), dtype=bool)
-        if on_full:
-            held = warm.held_out(histories, recommender.held_out_users, seed, start)
-        note_held(folder, histories, held)
-        sequences, watch = split_last(histories, held)
-        given = warm.arguments(start)
-        summary = recommenders.train(
-            recommender, sequences, items, seed, folder, watch=watch, progress=progress, **given
-        )
-        return {"watched": len(watch.targets)} | asdict(summary)
-
-    settings = recommender if on_full else recommender.model_copy(update={"held_out_users": 0.0})  # not used
-    return workspace.produce(
-        "forward",
-        dataset,
-        write,
-        inputs={"training": training} | warm.inputs(start),
-        config={"recommender": settings, "items": items, "on_full": on_full},
-        chosen=warm.modules(recommender, start),
-        seed=seed,
-        resumable=True,
-    )
+def left_out(config: RunConfig) -> str | None:
+    return parts.left_out(STEP, config)
 
 
 def masked_contexts(histories: Histories, pseudo: Histories) -> Histories:
@@ -83,47 +37,35 @@ def masked_contexts(histories: Histories, pseudo: Histories) -> Histories:
     return masked.after(pseudo.select(np.isin(pseudo.users, masked.users[alone])))
 
 
-def reason_pools(
-    workspace: Workspace,
-    dataset: str,
-    pool: int,
-    *,
-    training: Artefact,
-    pseudo: Artefact,
-    items: int,
-    seed: int,
-    forward: Artefact | None,
-    former: Former | None = None,
-    progress: Progress = silent,
-) -> Artefact:
-    """F_u: the `pool` (H) best items for every masked history, in rank order, what RCS sees itself excluded (Eq. 4).
+def make(run: Run, refs: Refs, progress: Progress = silent) -> Artefact:
+    """F_u: the `reason_pool` (H) best items for every masked history, in rank order, what RCS sees itself excluded
+    (Eq. 4); without RCS, H uniformly random items per user.
 
-    A user with one item and no pseudo item has nothing to predict from and gets an empty pool.
-
-    Args:
-        forward: the forward model; None is the ablation without RCS: H uniformly random items per user.
-        former: of a refresh: users whose S_u is the same keep the pool of the earlier run, and have the same pseudo
-            items, because they keep the answers, too.
+    A user with one item and no pseudo item has nothing to predict from and gets an empty pool. In a refresh, users
+    whose S_u is the same keep the pool of the earlier run, and have the same pseudo items, because they keep the
+    answers, too.
     """
+    size, items, seed = run.config.reliability.reason_pool, catalogue_size(run, refs), run.config.seed
+    trained = None if parts.left_out(parts.FORWARD, run.config) else artefact(refs, parts.FORWARD)
+    former = former_of(run, refs)
 
     def write(folder: Path) -> dict[str, Any]:
-        histories = Histories.read(workspace.folder(training) / "histories.parquet")
-        contexts = masked_contexts(histories, Histories.read(workspace.folder(pseudo) / "pseudo.parquet"))
+        histories = Histories.open(run, refs)
+        contexts = masked_contexts(histories, Histories.read(run.folder(refs, "pseudo") / PSEUDO))
         known = contexts.lengths > 0
-        pools, scores = np.zeros((len(contexts), pool), np.int32), np.zeros((len(contexts), pool), np.float32)
+        pools, scores = np.zeros((len(contexts), size), np.int32), np.zeros((len(contexts), size), np.float32)
         open_ = known
         if former is not None:
-            changes = Changes.read(workspace.folder(former.changes))
+            changes = Changes.read(run.workspace.folder(former.changes))
             open_ = known & ~changes.kept
-            pools[changes.kept], scores[changes.kept] = earlier_pools(
-                workspace.folder(former.made["rcs"]), changes, pool
-            )
+            earlier = earlier_pools(run.workspace.folder(former.made[STEP]), changes, size)
+            pools[changes.kept], scores[changes.kept] = earlier
         seen = contexts.select(open_)
-        if forward is None:
-            pools[open_], scores[open_] = random_pools(seen, items, pool, seed, progress)
+        if trained is None:
+            pools[open_], scores[open_] = random_pools(seen, items, size, seed, progress)
         elif len(seen):
-            model = recommenders.load(workspace.folder(forward))
-            pools[open_], scores[open_] = recommenders.top_k(model, seen, pool, seen, progress)
+            model = recommenders.load(run.workspace.folder(trained))
+            pools[open_], scores[open_] = recommenders.top_k(model, seen, size, seen, progress)
         return {
             "users": len(contexts),
             "without_context": int((~known).sum()),
@@ -131,14 +73,14 @@ def reason_pools(
             "candidates": write_pools(folder, contexts.users, pools, scores),
         }
 
-    return workspace.produce(
-        "rcs",
-        dataset,
+    return run.workspace.produce(
+        STEP,
+        run.dataset,
         write,
-        inputs={"training": training, "pseudo": pseudo}
-        | ({"forward": forward} if forward else {})
-        | ({"changes": former.changes, "former": former.made["rcs"]} if former else {}),
-        config={"pool": pool, "items": items, "random": forward is None},
-        chosen=[module_in(workspace.folder(forward))] if forward else [],
-        seed=seed if forward is None else None,
+        inputs={"training": artefact(refs, "training"), "pseudo": artefact(refs, "pseudo")}
+        | ({parts.FORWARD: trained} if trained else {})
+        | ({"changes": former.changes, "former": former.made[STEP]} if former else {}),
+        config={"pool": size, "items": items, "random": trained is None},
+        chosen=[module_in(run.workspace.folder(trained))] if trained else [],
+        seed=seed if trained is None else None,
     )

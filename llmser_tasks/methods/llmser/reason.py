@@ -12,14 +12,17 @@ from llmser_tasks.core.config import RunConfig
 from llmser_tasks.core.files import PSEUDO
 from llmser_tasks.core.kinds import QuestionStep
 from llmser_tasks.llm.prompts import build_question
+from llmser_tasks.methods.llmser import parts
 from llmser_tasks.methods.llmser.reasons import MASKED_UNTITLED, NO_CANDIDATE, NO_HISTORY, NO_PSEUDO_ITEMS
 from llmser_tasks.sequences.catalogue import Catalogue, Ints
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.sequences.pools import POOLS
 
-DECLARED = QuestionStep(title="Ask for the masked item (Reason)", place=2, short="Reason", asks="the masked item")
+DECLARED = QuestionStep(
+    title="Ask for the masked item (Reason)", place=7, needs=("pseudo", "rcs"), short="Reason", asks="the masked item"
+)
 
-STEP = "reason"
+STEP = parts.REASON
 PROMPT_VERSION = "reason-1"  # goes up with every change of wording here or in llm.prompts.answer_rules
 INSTRUCTIONS = """\
 Task: infer the one entry of a person's history that has been masked.
@@ -40,7 +43,7 @@ NEEDS = (
 
 
 def left_out(config: RunConfig) -> str | None:
-    return "ARV" if config.without("arv") else "Reason" if config.without("reason") else None
+    return parts.left_out(STEP, config)
 
 
 def may_be_asked(histories: Histories, titled: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -8,7 +8,8 @@ import pyarrow.parquet as pq
 from sqlalchemy import text
 
 from llmser_tasks.core.files import PSEUDO, RELIABILITY
-from llmser_tasks.core.workspace import Artefact, Workspace
+from llmser_tasks.core.run import Refs, Run
+from llmser_tasks.core.workspace import Artefact
 from llmser_tasks.sequences.catalogue import Catalogue
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.warehouse.engine import transaction
@@ -23,25 +24,17 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def record(
-    database_url: str,
-    run_id: str,
-    workspace: Workspace,
-    *,
-    training: Artefact,
-    catalogue: Artefact,
-    pseudo: Artefact,
-    reliability: Artefact,
-) -> int:
+def record(run: Run, refs: Refs, reliability: Artefact) -> int:
     """Replace what the run has of these, and what is counted from it, in one transaction; returns the users.
 
     Raises:
         StorageError: Postgres is down.
     """
-    known = Catalogue.read(workspace.folder(catalogue))
-    histories = Histories.read(workspace.folder(training) / "histories.parquet")
-    sequences = Histories.read(workspace.folder(pseudo) / PSEUDO)
-    sources = pq.read_table(workspace.folder(pseudo) / PSEUDO, columns=["sources"])["sources"].to_pylist()
+    run_id, workspace = run.run_id, run.workspace
+    known = Catalogue.open(run, refs)
+    histories = Histories.open(run, refs)
+    sequences = Histories.read(run.folder(refs, "pseudo") / PSEUDO)
+    sources = pq.read_table(run.folder(refs, "pseudo") / PSEUDO, columns=["sources"])["sources"].to_pylist()
     scores = pq.read_table(workspace.folder(reliability) / RELIABILITY)
     encoder_hash = workspace.summary(reliability)["encoder_hash"]
 
@@ -63,7 +56,7 @@ def record(
         scores["reason"].to_pylist(),
         strict=True,
     )
-    with transaction(database_url) as connection:
+    with transaction(run.database_url) as connection:
         replace_rows(connection, "histories", HISTORY_COLUMNS, _histories(run_id, histories, known), run_id=run_id)
         replace_rows(connection, "item_titles", TITLE_COLUMNS, _titles(run_id, known), run_id=run_id)
         replace_rows(connection, "pseudo_items", PSEUDO_COLUMNS, pseudo_rows, run_id=run_id)

@@ -15,13 +15,16 @@ from llmser_tasks.asking.ask import Inquiry, Need, shuffle_seed
 from llmser_tasks.core.config import RunConfig
 from llmser_tasks.core.kinds import QuestionStep
 from llmser_tasks.llm.prompts import build_question
+from llmser_tasks.methods.llmser import parts
 from llmser_tasks.sequences.catalogue import Catalogue, Ints
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.sequences.pools import POOLS
 
-DECLARED = QuestionStep(title="Ask which candidates fit (SNF)", place=1, short="SNF", asks="which candidates fit")
+DECLARED = QuestionStep(
+    title="Ask which candidates fit (SNF)", place=4, needs=("ccg",), short="SNF", asks="which candidates fit"
+)
 
-STEP = "snf"
+STEP = parts.SNF
 PROMPT_VERSION = "snf-1"  # goes up with every change of wording here or in llm.prompts.answer_rules
 INSTRUCTIONS = """\
 Task: reconstruct what a person most plausibly chose before the records about them begin.
@@ -42,7 +45,7 @@ NO_CANDIDATE = "no candidate has a title"
 
 
 def left_out(config: RunConfig) -> str | None:
-    return "SNF" if config.without("snf") else None
+    return parts.left_out(STEP, config)
 
 
 def may_be_asked(histories: Histories, titled: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from llmser_tasks.core.errors import InputError
-from llmser_tasks.core.kinds import QUESTION_STEPS
-from llmser_tasks.core.names import STEPS
+from llmser_tasks.core.kinds import QUESTION_STEPS, TRAINED
+from llmser_tasks.core.names import steps as steps_of
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.pages.reading import Row, first, rows
 from llmser_tasks.warehouse.rows import storable
@@ -16,6 +16,7 @@ RUN = """
            run_message(state, owner, message) as message, code_version, started_at, finished_at, budget,
            tail_threshold, unpublished, now.run_id as published_run, now.version as published_version,
            config ->> 'backbone' as backbone, config ->> 'endpoint' as endpoint, config -> 'seeds' as seeds,
+           config -> 'methods' as methods, chosen, chosen_by,
            exists (select from reports p where p.run_id = r.run_id) as has_report,
            extract(epoch from coalesce(finished_at, now()) - started_at)::float8 as seconds
     from runs r
@@ -40,7 +41,7 @@ STEP_ROWS = """
            (sum(done) / nullif(extract(epoch from max(updated_at) - min(started_at)), 0))::float8 as rate
     from steps where run_id = :run group by step
 """
-TRAINED = (
+TRAINING_USERS = (
     "select (summary #>> '{training,users}')::bigint as users, summary -> 'askable' as askable"
     " from steps where run_id = :run and step = 'sequences'"
 )
@@ -63,11 +64,12 @@ def run(url: str, run_id: str) -> Row:
             raise InputError(f"There is no run {run_id!r} in the warehouse; a run is noted when its first task starts.")
         noted = {row["step"]: row for row in rows(connection, STEP_ROWS, run=run_id)}
         batches = rows(connection, BATCHES, run=run_id)
-        trained = first(connection, TRAINED, run=run_id)
+        trained = first(connection, TRAINING_USERS, run=run_id)
     accepted = acceptance.users(url, run_id)
     planned = _planned(batches, trained["users"] if trained else None)
-    names = [*STEPS, *(step for step in noted if step not in STEPS)]
-    steps = [_step(name, noted.get(name), planned.get(name, 1)) for name in names]
+    titles = steps_of(found["methods"] or TRAINED)
+    titles |= {step: step for step in noted if step not in titles}
+    steps = [_step(name, title, noted.get(name), planned.get(name, 1)) for name, title in titles.items()]
     return (
         found
         | {"steps": steps, "batches": batches, "planned": planned, "accepted": accepted}
@@ -75,7 +77,7 @@ def run(url: str, run_id: str) -> Row:
     )
 
 
-def _step(name: str, row: Row | None, parts: int) -> Row:
+def _step(name: str, title: str, row: Row | None, parts: int) -> Row:
     """A step as people read of it: state, share done, and seconds left at the rate so far.
 
     Args:
@@ -83,7 +85,7 @@ def _step(name: str, row: Row | None, parts: int) -> Row:
             is taken to be as large.
     """
     if row is None:
-        return {"step": name, "title": STEPS.get(name, name), "state": "waiting"}
+        return {"step": name, "title": title, "state": "waiting"}
     begun, total = row["parts"], row["total"]
     if total and begun < parts:
         total = round(total * parts / begun)
@@ -91,7 +93,7 @@ def _step(name: str, row: Row | None, parts: int) -> Row:
     left = None
     if state == "running" and row["rate"] and total:
         left = max(total - row["done"], 0) / row["rate"]
-    return row | {"title": STEPS.get(name, name), "state": state, "total": total, "seconds_left": left}
+    return row | {"title": title, "state": state, "total": total, "seconds_left": left}
 
 
 def _state(row: Row, whole: bool) -> str:

@@ -34,6 +34,16 @@ class Kept:
     def of(cls, url: str, row: RunRow, workspace: Workspace) -> Kept:
         return cls(row, of_run(url, row.run_id), workspace)
 
+    @property
+    def chosen(self) -> str:
+        """The method whose recommendations the run has.
+
+        Raises:
+            InputError, StorageError: as `folder`.
+        """
+        evaluated = self.workspace.summary(self.artefact("evaluation"))
+        return str(evaluated.get("chosen") or self.row.chosen)  # runs that chose none had it noted later
+
     def artefact(self, name: str) -> Artefact:
         """A reference by its name: "training", "evaluation", "base/42", …
 

@@ -17,10 +17,13 @@ from typing import Literal
 from sqlalchemy import Connection, text
 
 from llmser_tasks.core.errors import InputError
+from llmser_tasks.core.kinds import METHODS
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.queries import Rows, stream
 from llmser_tasks.warehouse.rows import storable
 from llmser_tasks.warehouse.tables.runs import RunRow, load
+
+BY_HAND = "`llmser publish {run}` publishes it all the same."
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,20 @@ class Publication:
     how: str
     published_at: datetime
     validation: float | None
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The method whose recommendations a run has.
+
+    Attributes:
+        validation: its NDCG@10 on validation items, mean over the seeds.
+        by: validation (it is the best by that) or name (the run says so).
+    """
+
+    method: str
+    validation: float
+    by: str
 
 
 @dataclass(frozen=True)
@@ -66,29 +83,36 @@ def current(url: str, dataset: str) -> Publication | None:
 
 
 def conclude(
-    connection: Connection, run_id: str, *, validation: float, gate: float | None, ablation: bool
+    connection: Connection, run_id: str, chosen: Chosen, *, gate: float | None, ablation: bool
 ) -> KeptBack | None:
     """Within the transaction that writes a run's results: give it to the readers, or note why not.
 
-    It is kept from them where it leaves out parts of the method, where the published run was started later (what runs
+    It is kept from them where it leaves out parts of a method, where the published run was started later (what runs
     late must not undo what is newer), and where its validation metric is below the published run's by more than the
-    gate allows. The run that is published already stays so.
+    gate allows. The same method is compared, where the published run has it; else what readers are given by either. The
+    run that is published already stays so.
 
     Args:
+        chosen: whose recommendations the run has.
         gate: share of the published run's metric by which it may fall; None: any.
 
     Returns:
         Why it is not published; None where it is.
     """
     run = connection.execute(
-        text("update runs set validation = :validation where run_id = :run returning dataset, started_at"),
-        {"run": run_id, "validation": validation},
+        text(
+            "update runs set validation = :validation, chosen = :method, chosen_by = :by where run_id = :run"
+            " returning dataset, started_at"
+        ),
+        {"run": run_id, "validation": chosen.validation, "method": chosen.method, "by": chosen.by},
     ).one()
     _only_one(connection, run.dataset)
     now = _current(connection, run.dataset)
     kept_back = None
     if now is None or now.run_id != run_id:
-        kept_back = _against(connection, run_id, run.started_at, validation, gate, ablation, now)
+        kept_back = _standing_against(connection, run_id, run.started_at, ablation, now) or _below(
+            connection, run_id, chosen, gate, now
+        )
         if kept_back is None:
             _switch(connection, run.dataset, run_id, "run")
     noted = text("update runs set unpublished = :why where run_id = :run")
@@ -178,20 +202,13 @@ def _has_results(row: RunRow) -> None:
         raise InputError(f"Run {row.run_id} has no results to publish, it is {row.state}{why}")
 
 
-def _against(
-    connection: Connection,
-    run_id: str,
-    started_at: datetime,
-    validation: float,
-    gate: float | None,
-    ablation: bool,
-    now: Publication | None,
+def _standing_against(
+    connection: Connection, run_id: str, started_at: datetime, ablation: bool, now: Publication | None
 ) -> KeptBack | None:
-    by_hand = f"`llmser publish {run_id}` publishes it all the same."
+    """Why readers are not given a run, whatever its figures."""
     if ablation:
-        return KeptBack(
-            "ablation", f"Run {run_id} is not published, because it leaves out parts of the method.", by_hand
-        )
+        why = f"Run {run_id} is not published, because it leaves out parts of the method."
+        return KeptBack("ablation", why, BY_HAND.format(run=run_id))
     if now is None:
         return None
     newer = connection.scalar(
@@ -199,15 +216,28 @@ def _against(
     )
     if newer:
         why = f"Run {run_id} is not published, because run {now.run_id}, which is, was started later."
-        return KeptBack("older", why, by_hand)
-    if gate is not None and now.validation is not None and validation < (1 - gate) * now.validation:
-        fall = 1 - validation / now.validation
-        why = (
-            f"Run {run_id} is not published: its validation NDCG@10 of {validation:.4f} is {fall:.1%} below the "
-            f"{now.validation:.4f} of run {now.run_id}, which readers keep; the gate allows {gate:.1%}."
-        )
-        return KeptBack("gate", why, by_hand)
+        return KeptBack("older", why, BY_HAND.format(run=run_id))
     return None
+
+
+def _below(
+    connection: Connection, run_id: str, chosen: Chosen, gate: float | None, now: Publication | None
+) -> KeptBack | None:
+    """The gate: like is compared with like."""
+    if now is None or gate is None:
+        return None
+    same = text("select ndcg from validations where run_id = :run and method = :method")
+    of_method = connection.scalar(same, {"run": now.run_id, "method": chosen.method})
+    before = now.validation if of_method is None else of_method
+    if before is None or chosen.validation >= (1 - gate) * before:
+        return None
+    fall = 1 - chosen.validation / before
+    whose = "" if of_method is None else f" of {METHODS[chosen.method].title}"
+    why = (
+        f"Run {run_id} is not published: its validation NDCG@10{whose} of {chosen.validation:.4f} is {fall:.1%} below "
+        f"the {before:.4f} of run {now.run_id}, which readers keep; the gate allows {gate:.1%}."
+    )
+    return KeptBack("gate", why, BY_HAND.format(run=run_id))
 
 
 def _switch(connection: Connection, dataset: str, run_id: str, how: str) -> None:

@@ -45,6 +45,7 @@ class RunRow:
     taken_up_at: datetime | None = None  # after it had failed
     refreshes: str | None = None  # the run that it started from
     unpublished: str | None = None  # why readers were not given it
+    chosen: str | None = None  # the method whose recommendations it has
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -190,7 +191,7 @@ def load(url: str, run_id: str) -> RunRow:
             text(
                 "select run_id, dataset, config, run_state(state, owner), synthetic,"
                 " run_message(state, owner, message), started_at, finished_at, failure,"
-                " taken_up_at, refreshes, unpublished from runs where run_id = :run"
+                " taken_up_at, refreshes, unpublished, chosen from runs where run_id = :run"
             ),
             {"run": storable(run_id)},
         ).one_or_none()

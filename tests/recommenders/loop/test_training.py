@@ -135,7 +135,8 @@ import os, signal, sys
 from pathlib import Path
 import numpy as np
 from llmser_tasks.core.config import Recommender
-from llmser_tasks.recommenders import Watch, training
+from llmser_tasks.recommenders import Watch
+from llmser_tasks.recommenders.loop import training
 from llmser_tasks.sequences.histories import Histories
 
 folder = Path(sys.argv[1])

@@ -17,16 +17,30 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from llmser_tasks.asking.picks import Picks
-from llmser_tasks.core.files import PSEUDO, RELIABILITY
+from llmser_tasks.core.config import RunConfig
+from llmser_tasks.core.files import EMBEDDINGS, PSEUDO, RELIABILITY
+from llmser_tasks.core.kinds import Step
 from llmser_tasks.core.progress import Progress, silent
-from llmser_tasks.core.workspace import Artefact, Workspace
+from llmser_tasks.core.run import Refs, Run, artefact
+from llmser_tasks.core.workspace import Artefact
+from llmser_tasks.methods.llmser import parts
 from llmser_tasks.methods.llmser.bert import cosines
 from llmser_tasks.methods.llmser.reasons import MASKED_UNTITLED, NO_CANDIDATE, NO_PSEUDO_ITEMS
+from llmser_tasks.methods.llmser.record import record
+from llmser_tasks.sequences.artefacts import threshold_of
 from llmser_tasks.sequences.catalogue import Catalogue
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.sequences.pools import POOLS
-from llmser_tasks.texts.encoder import Embedder
+from llmser_tasks.texts.encoder import Embedder, Encoder, locate
 
+DECLARED = Step(
+    title="Compare titles, weigh users (ARV)",
+    place=8,
+    needs=("pseudo", "rcs", "reason"),
+    tables=("pseudo_items", "reliability"),
+)
+
+STEP = parts.RELIABILITY
 NOT_ASKED = "not asked"
 SCHEMA = pa.schema(
     [
@@ -51,56 +65,67 @@ class Named:
     reason: str | None
 
 
-def score(
-    workspace: Workspace,
-    dataset: str,
-    *,
-    training: Artefact,
-    catalogue: Artefact,
-    pseudo: Artefact,
-    named_by: Picks | Artefact | None,
-    tail_threshold: int,
-    beta: float,
-    encoder: Embedder | None,
-    cache: Path,
-    progress: Progress = silent,
-) -> Artefact:
+def left_out(config: RunConfig) -> str | None:
+    return parts.left_out(STEP, config)
+
+
+def check(run: Run, refs: Refs) -> None:
+    """
+    Raises:
+        InputError: the encoder is not there, which must not be missed after all was paid for.
+    """
+    del refs
+    if not run.config.without("arv"):
+        locate(run.config.reliability.encoder)
+
+
+def make(run: Run, refs: Refs, progress: Progress = silent) -> Artefact:
+    """ω and α of every training user, into the artefact store and Postgres.
+
+    Raises:
+        InputError: users have not been asked yet.
+    """
+    made = score(run, refs, progress)
+    record(run, refs, made)
+    return made
+
+
+def score(run: Run, refs: Refs, progress: Progress = silent) -> Artefact:
     """Write ω and α of every training user.
 
     Columns of `reliability.parquet`: user, n (n_u), masked, named (null: none), source (of the named item), omega,
     alpha, reason (why ω is 0 without a comparison).
 
-    Args:
-        named_by: the run's Reason picks; or the RCS pools, whose first titled item is then named (ablation without
-            Reason); or None, which trusts every user's pseudo items fully (ablation without ARV).
-        tail_threshold: T.
-        beta: β; 1 is the ablation without weight decay.
-        encoder: the BERT that compares titles; not needed without ARV.
-        cache: folder of its embeddings.
+    What is named are the run's Reason picks; without Reason, the first titled item of each RCS pool; without ARV
+    nothing, and every user's pseudo items are trusted fully. Without weight decay β is 1.
 
     Raises:
         InputError: users have not been asked yet.
     """
+    config, tail_threshold = run.config, threshold_of(run, refs)
+    beta = 1.0 if config.without("wd") else config.reliability.beta
+    picks = None if parts.left_out(parts.REASON, config) else Picks.open(run, refs, parts.REASON)
+    compares = not config.without("arv")
+    encoder = Encoder.open(config.reliability.encoder) if compares else None
 
     def write(folder: Path) -> dict[str, Any]:
-        histories = Histories.read(workspace.folder(training) / "histories.parquet")
-        enhancements = Histories.read(workspace.folder(pseudo) / PSEUDO)
+        histories = Histories.open(run, refs)
+        enhancements = Histories.read(run.folder(refs, "pseudo") / PSEUDO)
         assert np.array_equal(histories.users, enhancements.users), "pseudo items belong to other users"
-        known = Catalogue.read(workspace.folder(catalogue))
+        known = Catalogue.open(run, refs)
         lengths, masked, trusted = histories.lengths, histories.last(), enhancements.lengths > 0
-        if named_by is None:
+        if encoder is None:
             named = [Named(None, "none", None) if has else Named(None, None, NO_PSEUDO_ITEMS) for has in trusted]
             omega = trusted.astype(np.float64)
             alpha = omega
         else:
-            assert encoder is not None, "comparing titles needs an encoder"
-            if isinstance(named_by, Picks):
-                named_by.require(histories.users)
-                named = _from_answers(named_by, histories.users)
+            if picks is not None:
+                picks.require(histories.users)
+                named = _from_answers(picks, histories.users)
             else:
-                named = _from_pools(Histories.read(workspace.folder(named_by) / POOLS), known)
+                named = _from_pools(Histories.read(run.folder(refs, "rcs") / POOLS), known)
             named = _without_the_unscorable(named, masked, trusted, known)
-            omega = _omega(named, masked, known, encoder, cache, progress)
+            omega = _omega(named, masked, known, encoder, run.workspace.root / EMBEDDINGS, progress)
             alpha = np.where(lengths > tail_threshold, beta, 1.0) * omega
         columns = [
             pa.array(histories.users, pa.int32()),
@@ -124,19 +149,13 @@ def score(
             "encoder_hash": encoder_hash(encoder),
         }
 
-    compares = named_by is not None
-    inputs: dict[str, Artefact | str] = {"training": training, "pseudo": pseudo}
-    if isinstance(named_by, Picks):
-        inputs["picks"] = named_by.content()
-    elif named_by is not None:
-        inputs["rcs"] = named_by
-    return workspace.produce(
-        "reliability",
-        dataset,
-        write,
-        inputs=inputs | ({"catalogue": catalogue} if compares else {}),
-        config={"tail_threshold": tail_threshold, "beta": beta, "encoder": encoder_hash(encoder)} if compares else {},
-    )
+    inputs: dict[str, Artefact | str] = {name: artefact(refs, name) for name in ("training", "pseudo")}
+    settings: dict[str, Any] = {}
+    if compares:
+        inputs |= {"picks": picks.content()} if picks is not None else {"rcs": artefact(refs, "rcs")}
+        inputs |= {"catalogue": artefact(refs, "catalogue")}
+        settings = {"tail_threshold": tail_threshold, "beta": beta, "encoder": encoder_hash(encoder)}
+    return run.workspace.produce(STEP, run.dataset, write, inputs=inputs, config=settings)
 
 
 def encoder_hash(encoder: Embedder | None) -> str:

@@ -1,0 +1,39 @@
+"""What would only be found out after the trainings and the questions, looked at before them."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict
+from typing import Any
+
+from llmser_tasks.asking.ask import asked_steps
+from llmser_tasks.asking.askable import FEW, Askable
+from llmser_tasks.core.kinds import QUESTION_STEPS, STEPS
+from llmser_tasks.core.run import Refs, Run
+from llmser_tasks.sequences.catalogue import Catalogue
+from llmser_tasks.sequences.enough import check_enough
+from llmser_tasks.sequences.histories import Histories
+
+log = logging.getLogger(__name__)
+
+
+def check(run: Run, refs: Refs) -> dict[str, Any]:
+    """Refuse a run that could not come to anything, once its dumps are read and split.
+
+    Returns:
+        Of how many users each question step can ask (`askable`), where there are any.
+
+    Raises:
+        InputError: nothing could be learned, tested or asked.
+    """
+    check_enough(run, refs)
+    for name in run.config.chain:
+        if name not in QUESTION_STEPS and hasattr(module := STEPS.load(name), "check"):
+            module.check(run, refs)
+    if not asked_steps(run.config):
+        return {}
+    found = Askable.of(Histories.open(run, refs), Catalogue.open(run, refs), run.config)
+    found.check(run.dataset)
+    if found.gaining < FEW * found.users:
+        log.warning("%s.", found.sentence())
+    return {"askable": asdict(found)}
