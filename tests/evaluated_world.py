@@ -1,9 +1,9 @@
-"""A small evaluated run: 60 users on a ring of items, base and weighted models of two seeds."""
+"""A small evaluated run: 60 users on a ring of items, models of base and LLMSeR of two seeds."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,9 @@ from tiny_world import DATASET, SMALL, World, make_world
 from llmser_tasks import recommenders
 from llmser_tasks.core.config import RunConfig, from_flat
 from llmser_tasks.core.kinds import BACKBONES, LOSSES
-from llmser_tasks.core.workspace import Artefact, Workspace
+from llmser_tasks.core.run import Made, Run
+from llmser_tasks.core.workspace import Artefact, Workspace, write_json
+from llmser_tasks.evaluation.evaluate import evaluate
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.sequences.targets import Targets, write_targets
 
@@ -26,16 +28,32 @@ HOSTILE = '<script>alert("x")</script>'
 
 @dataclass(frozen=True)
 class Trained:
-    """Everything that evaluation reads."""
+    """Everything that evaluation and publishing read.
+
+    Attributes:
+        made: artefacts by name, trained models among them.
+    """
 
     world: World
     config: RunConfig
-    inputs: dict[str, Any]
-    reliability: Artefact
+    made: dict[str, Artefact]
 
     @property
     def workspace(self) -> Workspace:
         return self.world.workspace
+
+    def folder(self, name: str) -> Path:
+        return self.workspace.folder(self.made[name])
+
+    def run(self, config: RunConfig | None = None, url: str = "", run_id: str = "r1") -> Run:
+        return Run(run_id, config or self.config, self.workspace, url)
+
+    def refs(self, **other: Artefact | None) -> Made:
+        """References to what is there; `other` takes its place, None leaves it out."""
+        return {name: made.reference() for name, made in (self.made | other).items() if made is not None}
+
+    def evaluated(self, config: RunConfig | None = None, **other: Artefact | None) -> Artefact:
+        return evaluate(self.run(config), self.refs(**other))
 
 
 @pytest.fixture(scope="session")
@@ -46,8 +64,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
         for user in range(USERS)
     }
     titles: list[str | None] = [HOSTILE, None, *(f"Item {number}" for number in range(3, ITEMS + 1))]
-    world = make_world(Workspace(tmp_path_factory.mktemp("evaluation")), walks, titles)
-    config = from_flat({"dataset": DATASET, "seeds": SEEDS, "sampled_negatives": 5, "recommendations": 4})
+    world = make_world(Workspace(tmp_path_factory.mktemp("evaluation")), walks, titles, T)
+    config = from_flat(
+        {"dataset": DATASET, "seeds": SEEDS, "sampled_negatives": 5, "recommendations": 4, "publish": "llmser"}
+    )
 
     after = world.histories.last() % ITEMS + 1
     nothing = Histories.of(range(USERS), [[]] * USERS)
@@ -79,11 +99,11 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
         }
         pq.write_table(pa.table(columns), folder / "reliability.parquet")
 
-    def train(seed: int) -> Callable[[Path], None]:
+    def train(seed: int) -> Callable[[Path], dict[str, Any]]:
         watch = recommenders.Watch(world.histories, after, world.histories)
-        return lambda folder: recommenders.train(SMALL, world.histories, ITEMS, seed, folder, watch=watch) and None
+        return lambda folder: asdict(recommenders.train(SMALL, world.histories, ITEMS, seed, folder, watch=watch))
 
-    def made(step: str, write: Callable[[Path], None]) -> Artefact:
+    def made(step: str, write: Callable[[Path], dict[str, Any] | None]) -> Artefact:
         return world.workspace.produce(
             step,
             DATASET,
@@ -94,18 +114,20 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
         )
 
     test = Targets(np.flatnonzero(tested).astype(np.int32), between.select(tested), (after % ITEMS + 1)[tested])
-    # the weighted model is just another one here: what evaluation does with it is what counts
-    models = {f"{kind}/{seed}": made(f"{kind}/{seed}", train(seed + shift)) for kind, shift in KINDS for seed in SEEDS}
-    inputs = {
+    # LLMSeR's model is just another one here: what evaluation does with it is what counts
+    models = {
+        f"{method}/{seed}": made(f"{method}/{seed}", train(seed + shift)) for method, shift in SHIFTS for seed in SEEDS
+    }
+    others = {
         "training": world.training,
         "catalogue": world.catalogue,
+        "ingest": made("ingest", lambda folder: write_json(folder / "report.json", {})),
         "validation": made("validation", targets(Targets(between.users, nothing, after))),
         "test": made("test", targets(test)),
         "pseudo": made("pseudo", write_pseudo),
-        "models": models,
-        "tail_threshold": T,
+        "reliability": made("reliability", write_reliability),
     }
-    return Trained(world, config, inputs, made("reliability", write_reliability))
+    return Trained(world, config, others | models)
 
 
-KINDS = (("base", 0), ("weighted", 100))
+SHIFTS = (("base", 0), ("llmser", 100))

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 from tiny_dumps import SMALL, FakeEncoder, careers, write_dumps
@@ -14,13 +15,14 @@ from tiny_dumps import SMALL, FakeEncoder, careers, write_dumps
 from llmser_tasks.asking.picks import Picks
 from llmser_tasks.core import config, reachable
 from llmser_tasks.core.config import RunConfig, digest
+from llmser_tasks.core.kinds import QUESTION_STEPS, STEPS
 from llmser_tasks.core.reachable import Sources
+from llmser_tasks.core.run import Refs, Run, artefact, model_name
 from llmser_tasks.core.workspace import Artefact, Workspace, basis_of
 from llmser_tasks.evaluation.evaluate import evaluate
 from llmser_tasks.ingest import ingest
-from llmser_tasks.methods import base as base_method
-from llmser_tasks.methods.llmser import ccg, pseudo, rcs, score
-from llmser_tasks.methods.llmser import method as llmser_method
+from llmser_tasks.methods.llmser import reliability
+from llmser_tasks.methods.trained import train
 from llmser_tasks.sequences import changes
 from llmser_tasks.sequences.artefacts import sequences
 from llmser_tasks.sequences.histories import Histories
@@ -91,56 +93,24 @@ def settings(folder: Path, **other: Any) -> dict[str, Any]:
     return SMALL | {"dataset": "tiny", "seeds": (42,)} | write_dumps(folder, careers()) | other
 
 
-def walk(store: Recorder, run: RunConfig) -> dict[str, Call]:
-    """Call every step, as `pipeline` does; what was picked is the first of each pool."""
+def walk(store: Recorder, config: RunConfig) -> dict[str, Call]:
+    """Make every step, as `pipeline` does; what was picked is the first of each pool."""
     store.calls.clear()
-    name, seed = run.dataset.name, run.seed
-    read = ingest(store, run.dataset)
-    cut = sequences(store, run.dataset, read)
-    training, catalogue, validation = cut["training"], cut["catalogue"], cut["validation"]
-    items = ccg.catalogue_size(store, catalogue)
-    known = {"training": training, "items": items, "seed": seed}
-    reverse = ccg.train_reverse(store, name, run.recommender, **known)
-    pools = ccg.candidate_pools(store, name, run.augmentation.pool, reverse=reverse, **known)
-    kept = pseudo.pseudo_items(store, name, run.augmentation, ccg=pools, picks=_picks(store, pools, 3))
-    forward = rcs.train_forward(store, name, run.recommender, on_full=run.reliability.forward_on_full, **known)
-    guesses = rcs.reason_pools(store, name, run.reliability.reason_pool, pseudo=kept, forward=forward, **known)
-    threshold = store.summary(training)["tail_threshold"]
-    trust = score.score(
-        store,
-        name,
-        training=training,
-        catalogue=catalogue,
-        pseudo=kept,
-        named_by=_picks(store, guesses, 1),
-        tail_threshold=threshold,
-        beta=run.reliability.beta,
-        encoder=FakeEncoder(),
-        cache=store.root / "embeddings",
-    )
-    base = base_method.train(store, name, run.recommender, validation=validation, **known)
-    weighted = llmser_method.train(
-        store,
-        name,
-        run.recommender,
-        validation=validation,
-        pseudo=kept,
-        reliability=trust,
-        pseudo_targets=run.reliability.pseudo_targets,
-        enhance_inference=run.reliability.enhance_inference,
-        **known,
-    )
-    evaluate(
-        store,
-        name,
-        run,
-        **cut,
-        pseudo=kept,
-        models={f"base/{seed}": base, f"weighted/{seed}": weighted},
-        tail_threshold=threshold,
-    )
-    former = {"former_training": training, "former_catalogue": catalogue}
-    changes.compare(store, name, training=training, catalogue=catalogue, **former)
+    run = Run("walk", config, store, "")
+    read = ingest(store, config.dataset)
+    refs: dict[str, Any] = {"ingest": read.reference()}
+    refs |= {name: made.reference() for name, made in sequences(store, config.dataset, read).items()}
+    with mock.patch.object(Picks, "open", _picks), mock.patch.object(reliability, "Encoder", FakeEncoder):
+        for name in config.chain:
+            if name not in QUESTION_STEPS:
+                module = reliability.score if name == "reliability" else STEPS.load(name).make
+                refs[name] = module(run, refs).reference()
+    for method in config.methods:
+        refs[model_name(method, config.seed)] = train(run, refs, method, config.seed).reference()
+    evaluate(run, refs)
+    known = {name: artefact(refs, name) for name in ("training", "catalogue")}
+    former = {f"former_{name}": made for name, made in known.items()}
+    changes.compare(store, config.dataset.name, **known, **former)
     return dict(store.calls)
 
 
@@ -166,8 +136,10 @@ def run_config(values: Mapping[str, Any]) -> RunConfig:
     return config.from_flat(values)
 
 
-def _picks(store: Workspace, pools: Artefact, count: int) -> Picks:
-    table = Histories.read(store.folder(pools) / "pools.parquet")
+def _picks(run: Run, refs: Refs, step: str) -> Picks:
+    """The first of each pool that the step was asked about."""
+    pools, count = {"snf": ("ccg", 3), "reason": ("rcs", 1)}[step]
+    table = Histories.read(run.folder(refs, pools) / "pools.parquet")
     chosen = Histories.of(table.users, [pool[:count] for pool in table])
     sources = np.full(len(chosen.items), "strict", object)
     return Picks("step", "walk", chosen, sources, np.full(len(chosen), None, object))

@@ -6,11 +6,8 @@ from evaluated_world import Trained
 
 from llmser_tasks.core.config import RunConfig, to_flat
 from llmser_tasks.core.workspace import Artefact
-from llmser_tasks.evaluation.evaluate import evaluate
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.tables import runs, steps
-
-INPUTS = ("training", "validation", "test", "catalogue", "pseudo")
 
 
 def changed(trained: Trained, section: str, **values: object) -> RunConfig:
@@ -20,10 +17,8 @@ def changed(trained: Trained, section: str, **values: object) -> RunConfig:
 
 
 def artefacts(trained: Trained, config: RunConfig | None = None, **other: Artefact) -> dict[str, Artefact]:
-    """What the steps of a run with these settings make; `other` takes the place of its inputs."""
-    given = trained.inputs | other
-    made = evaluate(trained.workspace, "tiny", config or trained.config, **given)
-    return {name: given[name] for name in INPUTS} | given["models"] | {"evaluation": made}
+    """What the steps of a run with these settings make; `other` takes the place of what they are given."""
+    return trained.made | other | {"evaluation": trained.evaluated(config, **other)}
 
 
 def note_run(url: str, trained: Trained, run_id: str, config: RunConfig | None = None, **other: Artefact) -> None:

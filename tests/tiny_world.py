@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from llmser_tasks.core.config import Recommender
+from llmser_tasks.core.config import Recommender, from_flat
+from llmser_tasks.core.run import Made, Run
 from llmser_tasks.core.workspace import Artefact, Workspace
 from llmser_tasks.sequences.catalogue import Catalogue
 from llmser_tasks.sequences.histories import Histories
@@ -34,15 +35,27 @@ class World:
     def known(self) -> Catalogue:
         return Catalogue.read(self.workspace.folder(self.catalogue))
 
+    def run(self, url: str = "", run_id: str = "r1", **settings: Any) -> Run:
+        """A run of this world with small models."""
+        values = {"dataset": DATASET} | SMALL.model_dump(exclude_unset=True) | settings
+        return Run(run_id, from_flat(values), self.workspace, url)
 
-def make_world(workspace: Workspace, histories: Mapping[int, Sequence[int]], titles: Sequence[str | None]) -> World:
+    def refs(self, **made: Artefact | None) -> Made:
+        """References to the world, and to what else was made."""
+        every = {"training": self.training, "catalogue": self.catalogue} | made
+        return {name: artefact.reference() for name, artefact in every.items() if artefact is not None}
+
+
+def make_world(
+    workspace: Workspace, histories: Mapping[int, Sequence[int]], titles: Sequence[str | None], threshold: int = 2
+) -> World:
     """User ids are u000, u001, …; item i has the id i001, … and `titles[i - 1]`."""
     made = Histories.of(list(histories), list(histories.values()))
     users = max(histories) + 1
 
     def training(folder: Path) -> dict[str, Any]:
         made.write(folder / "histories.parquet")
-        return {"users": len(made), "tail_threshold": 2}
+        return {"users": len(made), "tail_threshold": threshold, "lengths": {"max": int(made.lengths.max())}}
 
     def catalogue(folder: Path) -> dict[str, Any]:
         numbers = range(1, len(titles) + 1)
@@ -55,7 +68,7 @@ def make_world(workspace: Workspace, histories: Mapping[int, Sequence[int]], tit
     return World(
         workspace,
         made,
-        workspace.produce("training", DATASET, training, inputs={}, config={"h": str(histories)}),
+        workspace.produce("training", DATASET, training, inputs={}, config={"h": str(histories), "t": threshold}),
         workspace.produce("catalogue", DATASET, catalogue, inputs={}, config={"t": list(titles)}),
         len(titles),
     )

@@ -121,11 +121,13 @@ def evaluate(run: Run, refs: Refs, progress: Progress = silent) -> Artefact:
     validation = {method: _validation(run, refs, method) for method in config.methods}
     chosen = best_of(validation) if config.evaluation.publish == BEST else config.evaluation.publish
     modules: dict[str, TrainedModule] = {method: METHODS.load(method) for method in config.methods}
-    needed = {need for method in [*config.methods, *COUNTERS] for need in METHODS[method].needs}
+    priors = {method: module.prior(run, refs) for method, module in modules.items()}
+    counted = {need for counter in COUNTERS for need in METHODS[counter].needs}
+    measured = config.evaluation.model_dump(include={"seeds", "recommendations", "sampled_negatives"}, mode="json")
     settings: dict[str, Any] = {
-        "evaluation": config.evaluation,
-        "methods": {method: module.settings(config) for method, module in modules.items()},
-        "chosen": chosen,
+        "evaluation": measured,
+        "methods": config.methods,
+        "chosen": [chosen, config.evaluation.publish],
         "tail_threshold": tail_threshold,
     }
 
@@ -138,7 +140,6 @@ def evaluate(run: Run, refs: Refs, progress: Progress = silent) -> Artefact:
                 "No user has a test item that is new to them; the dataset is too small for this split: "
                 "lower the filters."
             )
-        priors = {method: module.prior(run, refs) for method, module in modules.items()}
         shown = {
             (method, seed): Shown(run.workspace.folder(models[model_name(method, seed)]), priors[method])
             for seed in seeds
@@ -184,12 +185,13 @@ def evaluate(run: Run, refs: Refs, progress: Progress = silent) -> Artefact:
             "validation": validation,
         }
 
-    given_ = {name: artefact(refs, name) for name in sorted({"training", "validation", "test", "catalogue"} | needed)}
+    given_ = {name: artefact(refs, name) for name in sorted({"training", "validation", "test", "catalogue"} | counted)}
+    shown_before = {f"prior/{method}": prior.content() for method, prior in priors.items()}
     return run.workspace.produce(
         "evaluation",
         run.dataset,
         write,
-        inputs=given_ | models,
+        inputs={**given_, **models, **shown_before},
         config=settings,
         chosen=sorted({module_in(run.workspace.folder(model)) for model in models.values()})
         + [METHODS.module_of(name) for name in [*config.methods, *COUNTERS]],

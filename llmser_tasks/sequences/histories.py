@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -143,6 +144,13 @@ class Histories:
             picked = later.items[ranges(later.offsets[rows[known]], extra[known])]
             items[ranges((offsets[:-1] + self.lengths)[known], extra[known])] = picked
         return Histories(self.users, offsets, items)
+
+    def content(self) -> str:
+        """Digest of whose sequences these are, and of what."""
+        digest = hashlib.sha256()
+        for part in (self.users, self.offsets, self.items):
+            digest.update(str(part.dtype).encode() + np.ascontiguousarray(part).tobytes())
+        return digest.hexdigest()
 
     def after(self, earlier: Histories) -> Histories:
         """Prepend `earlier`'s sequence to each of these users (S̃_u = pseudo-prior items, then S_u)."""

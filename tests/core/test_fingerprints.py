@@ -19,7 +19,7 @@ from llmser_tasks.core.reachable import LEFT_OUT, PACKAGE, Sources, left_out
 from llmser_tasks.core.workspace import Artefact
 
 FOLDER = Path(reachable.__file__).parents[1]
-TRAININGS = {"reverse", "forward", "base/42", "weighted/42"}
+TRAININGS = {"reverse", "forward", "base/42", "llmser/42"}
 MODELS = TRAININGS | {"ccg", "rcs", "evaluation"}  # steps that train a model or rank with one
 
 
@@ -220,9 +220,10 @@ OTHERS: dict[str, tuple[Any, set[str]]] = {
     "reason_pool": (3, {"rcs"}),
     "beta": (0.25, {"reliability"}),
     "forward_on_full": (True, {"forward"}),
-    "pseudo_targets": (True, {"weighted/42"}),
-    "enhance_inference": (False, {"weighted/42", "evaluation"}),
+    "pseudo_targets": (True, {"llmser/42"}),
+    "enhance_inference": (False, {"llmser/42", "evaluation"}),
     "recommendations": (4, {"evaluation"}),
+    "publish": ("base", {"evaluation"}),
     "sampled_negatives": (6, {"evaluation"}),
     "dimension": (4, TRAININGS),
     "layers": (1, TRAININGS),
@@ -241,8 +242,8 @@ OTHERS: dict[str, tuple[Any, set[str]]] = {
     "held_out_users": (0.2, {"reverse"}),
     "backbone": ("gru4rec", TRAININGS),
 }
-NO_RESULT = {  # of an artefact: where dumps lie, whom to ask and how, what a refresh takes over
-    "dataset", "source", "reviews", "items", "noun", "without", "encoder", "seeds", "endpoint", "mode",
+NO_RESULT = {  # of an artefact: where dumps lie, what is trained, whom to ask and how, what a refresh takes over
+    "methods", "dataset", "source", "reviews", "items", "noun", "without", "encoder", "seeds", "endpoint", "mode",
     "users_per_batch", "temperature", "title_length", "history_length", "budget", "least_usable",
     "tolerated_failures", "incremental", "warm_epochs", "gate",
 }  # fmt: skip

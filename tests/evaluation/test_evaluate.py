@@ -9,24 +9,21 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from evaluated_world import ITEMS, SEEDS, USERS, T, Trained
+from noted_run import changed
 
 from llmser_tasks import recommenders
 from llmser_tasks.core.config import RunConfig
 from llmser_tasks.core.errors import InputError
 from llmser_tasks.core.workspace import Artefact
-from llmser_tasks.evaluation.evaluate import evaluate
+from llmser_tasks.evaluation.evaluate import best_of
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.sequences.targets import Targets, read_targets, write_targets
 
-MODELS = {"base", "llmser", "popularity", "cooccurrence"}
+METHODS = {"base", "llmser", "popularity", "cooccurrence"}
 
 
-def run(trained: Trained, config: RunConfig | None = None, **changes: Any) -> Artefact:
-    return evaluate(trained.workspace, "tiny", config or trained.config, **(trained.inputs | changes))
-
-
-def folder(trained: Trained, **changes: Any) -> Path:
-    return trained.workspace.folder(run(trained, **changes))
+def folder(trained: Trained, config: RunConfig | None = None, **other: Artefact) -> Path:
+    return trained.workspace.folder(trained.evaluated(config, **other))
 
 
 def rows(path: Path) -> list[dict[str, Any]]:
@@ -36,14 +33,14 @@ def rows(path: Path) -> list[dict[str, Any]]:
 
 def test_metrics_of_every_model_seed_protocol_and_group(trained: Trained) -> None:
     metrics = rows(folder(trained) / "metrics.parquet")
-    assert {row["model"] for row in metrics} == MODELS
+    assert {row["method"] for row in metrics} == METHODS
     assert {row["protocol"] for row in metrics} == {"full", "uniform-5"}
     assert {row["seed"] for row in metrics} == set(SEEDS)
     groups = {row["user_group"]: row["users"] for row in metrics}
     assert groups["all"] == USERS - 1
     assert groups["tail users"] + groups["head users"] == USERS - 1
     assert groups["tail users"] == sum(n <= T for user, n in enumerate(trained.world.histories.lengths) if user != 5)
-    key = ("model", "seed", "protocol", "user_group", "metric")
+    key = ("method", "seed", "protocol", "user_group", "metric")
     assert len({tuple(row[name] for name in key) for row in metrics}) == len(metrics)
 
 
@@ -51,17 +48,17 @@ def test_metrics_follow_from_the_ranks(trained: Trained) -> None:
     made = folder(trained)
     ranks: dict[tuple[str, int, str], list[int]] = {}
     for row in rows(made / "ranks.parquet"):
-        ranks.setdefault((row["model"], row["seed"], row["protocol"]), []).append(row["rank"])
-    assert len(ranks) == len(MODELS) * len(SEEDS) * 2
+        ranks.setdefault((row["method"], row["seed"], row["protocol"]), []).append(row["rank"])
+    assert len(ranks) == len(METHODS) * len(SEEDS) * 2
     for row in rows(made / "metrics.parquet"):
         if row["user_group"] == "all" and row["metric"] == "H@10":
-            of_users = ranks[row["model"], row["seed"], row["protocol"]]
+            of_users = ranks[row["method"], row["seed"], row["protocol"]]
             assert row["value"] == pytest.approx(np.mean([rank <= 10 for rank in of_users]))
 
 
 def test_the_ring_is_learned_so_the_ranks_mean_something(trained: Trained) -> None:
     metrics = rows(folder(trained) / "metrics.parquet")
-    mrr = {row["model"]: row["value"] for row in metrics if (row["user_group"], row["metric"], row["protocol"]) == ALL}
+    mrr = {row["method"]: row["value"] for row in metrics if (row["user_group"], row["metric"], row["protocol"]) == ALL}
     assert mrr["cooccurrence"] > 2 * mrr["popularity"]
 
 
@@ -74,11 +71,11 @@ def test_comparisons_average_each_user_over_the_seeds(trained: Trained) -> None:
     table = pq.read_table(made / "ranks.parquet").to_pandas()
     for model in values:
         for seed in SEEDS:
-            chosen = table[(table.model == model) & (table.seed == seed) & (table.protocol == "full")]
+            chosen = table[(table.method == model) & (table.seed == seed) & (table.protocol == "full")]
             values[model] += 1 / chosen["rank"].to_numpy() / len(SEEDS)
     row = next(row for row in rows(made / "comparisons.parquet") if _place(row) == ALL)
-    assert row["base"] == pytest.approx(values["base"].mean())
-    assert row["llmser"] == pytest.approx(values["llmser"].mean())
+    assert row["reference_mean"] == pytest.approx(values["base"].mean())
+    assert row["mean"] == pytest.approx(values["llmser"].mean())
     assert row["difference"] == pytest.approx((values["llmser"] - values["base"]).mean())
     assert row["low"] <= row["difference"] <= row["high"]
     assert row["p"] <= row["p_holm"] <= 1
@@ -86,7 +83,7 @@ def test_comparisons_average_each_user_over_the_seeds(trained: Trained) -> None:
 
 def test_everybody_gets_recommendations_of_items_they_do_not_have(trained: Trained) -> None:
     recommended = Histories.read(folder(trained) / "recommendations.parquet")
-    test = read_targets(trained.workspace.folder(trained.inputs["test"]) / "targets.parquet")
+    test = read_targets(trained.folder("test") / "targets.parquet")
     assert recommended.users.tolist() == list(range(USERS))
     later = {int(user): [*test.contexts[row], test.items[row]] for row, user in enumerate(test.users)}
     for user, items in zip(recommended.users, recommended, strict=True):
@@ -110,9 +107,9 @@ def test_llmser_sees_pseudo_items_but_only_real_ones_are_excluded(
     changed = trained.config.model_copy(
         update={"evaluation": trained.config.evaluation.model_copy(update={"recommendations": 3})}
     )
-    run(trained, changed)
-    pseudo = Histories.read(trained.workspace.folder(trained.inputs["pseudo"]) / "pseudo.parquet")
-    test = read_targets(trained.workspace.folder(trained.inputs["test"]) / "targets.parquet")
+    trained.evaluated(changed)
+    pseudo = Histories.read(trained.folder("pseudo") / "pseudo.parquet")
+    test = read_targets(trained.folder("test") / "targets.parquet")
     base, llmser = seen["contexts"][0], seen["contexts"][1]
     for row, user in enumerate(test.users):
         real = [*trained.world.histories[user], *test.contexts[row]]
@@ -130,13 +127,13 @@ def test_pseudo_items_can_be_left_out_at_inference(trained: Trained) -> None:
         pq.read_table(folder(trained, config=config) / "ranks.parquet").to_pandas().query("protocol == 'full'")
         for config in (trained.config, changed)
     )
-    same = (usual["rank"] == without["rank"]).groupby(usual["model"].astype(str)).all()
+    same = (usual["rank"] == without["rank"]).groupby(usual["method"].astype(str)).all()
     assert same["base"] and same["popularity"] and same["cooccurrence"]
     assert not same["llmser"]
 
 
 def test_a_second_time_nothing_is_computed(trained: Trained) -> None:
-    first, second = run(trained), run(trained)
+    first, second = trained.evaluated(), trained.evaluated()
     assert second.unchanged and second.content == first.content
 
 
@@ -149,9 +146,8 @@ def test_facts_hold_what_the_figures_need(trained: Trained) -> None:
 
 
 def test_a_missing_model_is_named(trained: Trained) -> None:
-    models = {name: model for name, model in trained.inputs["models"].items() if name != "weighted/43"}
-    with pytest.raises(InputError, match="weighted/43"):
-        run(trained, models=models)
+    with pytest.raises(InputError, match="llmser/43"):
+        trained.evaluated(**{"llmser/43": None})
 
 
 def test_a_split_without_test_users_is_refused(trained: Trained) -> None:
@@ -164,8 +160,38 @@ def test_a_split_without_test_users_is_refused(trained: Trained) -> None:
 
     test = trained.workspace.produce("empty-test", "tiny", write, inputs={}, config={})
     with pytest.raises(InputError, match="No user has a test item"):
-        run(trained, test=test)
+        trained.evaluated(test=test)
 
 
 def _place(row: dict[str, Any]) -> tuple[str, str, str]:
     return row["user_group"], row["metric"], row["protocol"]
+
+
+def test_the_best_by_validation_is_chosen_and_of_equals_the_simplest() -> None:
+    assert best_of({"base": 0.1, "llmser": 0.2}) == "llmser"
+    assert best_of({"base": 0.2, "llmser": 0.2}) == "base"
+
+
+def test_recommendations_are_those_of_the_chosen_method(trained: Trained) -> None:
+    def of(publish: str) -> tuple[list[list[int]], dict[str, Any]]:
+        made = folder(trained, changed(trained, "evaluation", publish=publish))
+        facts: dict[str, Any] = json.loads((made / "facts.json").read_text())
+        return [list(items) for items in Histories.read(made / "recommendations.parquet")], facts
+
+    (base, of_base), (llmser, _), (best, of_best) = of("base"), of("llmser"), of("best")
+    assert base != llmser
+    assert (of_base["chosen"], of_base["chosen_by"]) == ("base", "name")
+    validation = of_best["validation"]
+    summaries = [trained.workspace.summary(trained.made[f"llmser/{seed}"])["ndcg"] for seed in SEEDS]
+    assert validation["llmser"] == pytest.approx(np.mean(summaries))
+    assert of_best["chosen"] == max(validation, key=lambda name: validation[name])
+    assert of_best["chosen_by"] == "validation"
+    assert best == (base if of_best["chosen"] == "base" else llmser)
+
+
+def test_a_run_of_the_reference_alone_compares_nothing_and_recommends(trained: Trained) -> None:
+    alone = changed(trained, "evaluation", methods=("base",), publish="best")
+    made = folder(trained, alone, pseudo=None, reliability=None)
+    assert {row["method"] for row in rows(made / "metrics.parquet")} == METHODS - {"llmser"}
+    assert rows(made / "comparisons.parquet") == []
+    assert len(Histories.read(made / "recommendations.parquet")) == USERS

@@ -4,6 +4,7 @@ import multiprocessing
 import signal
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,17 +12,17 @@ from evaluated_world import USERS, Trained
 from patience import PATIENCE_S
 from sqlalchemy import Connection, text
 
-from llmser_tasks.core.config import to_flat
+from llmser_tasks.core.config import RunConfig, to_flat
 from llmser_tasks.core.errors import InputError
+from llmser_tasks.core.workspace import write_json
 from llmser_tasks.evaluation import figures
-from llmser_tasks.evaluation.evaluate import evaluate
 from llmser_tasks.evaluation.publish import publish
 from llmser_tasks.warehouse.engine import engine
 from llmser_tasks.warehouse.rows import replace_rows
 from llmser_tasks.warehouse.tables import runs
 
 RUN = "run-1"
-TABLES = ("metrics", "comparisons", "earlier_comparisons", "recommendations", "reports")
+TABLES = ("metrics", "validations", "comparisons", "earlier_comparisons", "recommendations", "reports")
 
 
 @pytest.fixture(autouse=True)
@@ -36,23 +37,16 @@ def url(database_url: str, trained: Trained) -> str:
     return database_url
 
 
-def arguments(trained: Trained) -> dict[str, Any]:
-    names = ("catalogue", "pseudo", "training")
-    made = evaluate(trained.workspace, "tiny", trained.config, **trained.inputs)
-    return {name: trained.inputs[name] for name in names} | {"evaluation": made, "reliability": trained.reliability}
+def put(
+    trained: Trained, url: str, run_id: str = RUN, config: RunConfig | None = None, **report: Any
+) -> dict[str, Any]:
+    def write(folder: Path) -> dict[str, Any]:
+        write_json(folder / "report.json", report)
+        return {}
 
-
-def put(trained: Trained, url: str, run_id: str = RUN, ingest_report: dict[str, Any] | None = None) -> dict[str, Any]:
-    written, _ = publish(
-        url,
-        run_id,
-        trained.workspace,
-        config=trained.config,
-        ingest_report=ingest_report or {},
-        validation=0.1,
-        **arguments(trained),
-    )
-    return written
+    ingest = trained.workspace.produce("ingest", "tiny", write, inputs={}, config=report)
+    refs = trained.refs(evaluation=trained.evaluated(config), ingest=ingest)
+    return publish(trained.run(config, url, run_id), refs)[0]
 
 
 def ask(url: str, statement: str) -> list[tuple[Any, ...]]:
@@ -88,7 +82,7 @@ def test_again_doubles_nothing_and_leaves_other_runs_alone(trained: Trained, url
 
 
 def test_synthetic_dumps_mark_run_and_report(trained: Trained, url: str) -> None:
-    put(trained, url, ingest_report={"synthetic": True})
+    put(trained, url, synthetic=True)
     assert ask(url, "select synthetic from runs") == [(True,)]
     assert "SYNTHETIC DATA" in ask(url, "select html from reports")[0][0]
 
@@ -104,7 +98,7 @@ def test_who_answered_is_named(trained: Trained, url: str) -> None:
             )
         )
     other = trained.config.model_copy(update={"llm": trained.config.llm.model_copy(update={"endpoint": "glm"})})
-    publish(url, RUN, trained.workspace, config=other, ingest_report={}, validation=0.1, **arguments(trained))
+    put(trained, url, config=other)
     assert "<bdi>served-by</bdi> (1)" in ask(url, "select html from reports")[0][0]
 
 
@@ -123,7 +117,7 @@ def test_killed_while_writing_the_old_results_stay(
         with engine(url).begin() as connection:
             connection.execute(text("update metrics set value = 0.5; update reports set html = 'old'"))
     before = counts(url)
-    evaluate(trained.workspace, "tiny", trained.config, **trained.inputs)
+    trained.evaluated()
     processes = multiprocessing.get_context("fork")
     reached = processes.Event()
     module = sys.modules["llmser_tasks.evaluation.publish"]

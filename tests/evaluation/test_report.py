@@ -14,9 +14,8 @@ from evaluated_world import HOSTILE, T, Trained
 from llmser_tasks.core.config import from_flat
 from llmser_tasks.core.names import CONDITIONAL, INTERVALS, ONE_SEED
 from llmser_tasks.evaluation import figures
-from llmser_tasks.evaluation.evaluate import evaluate
 from llmser_tasks.evaluation.examples import Example, examples, spread
-from llmser_tasks.evaluation.report import Report, change, decimal, render, signed
+from llmser_tasks.evaluation.report import Report, Trust, change, decimal, render, signed
 from llmser_tasks.evaluation.significance import stars
 
 LINES = {"read": 70, "kept": 60, "duplicates": 3, "filtered": {"user_core": 5}, "quarantined": {"bad JSON": 2}}
@@ -31,11 +30,11 @@ INGEST: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def report(trained: Trained) -> Report:
-    folder = trained.workspace.folder(evaluate(trained.workspace, "tiny", trained.config, **trained.inputs))
+    folder = trained.workspace.folder(trained.evaluated())
     shown = examples(
         trained.world.histories,
-        trained.workspace.folder(trained.inputs["pseudo"]) / "pseudo.parquet",
-        trained.workspace.folder(trained.reliability) / "reliability.parquet",
+        trained.folder("pseudo") / "pseudo.parquet",
+        trained.folder("reliability") / "reliability.parquet",
         trained.world.known,
         tail_threshold=T,
         seed=42,
@@ -48,10 +47,7 @@ def report(trained: Trained) -> Report:
         facts=json.loads((folder / "facts.json").read_text(encoding="utf-8")),
         metrics=pq.read_table(folder / "metrics.parquet").to_pylist(),
         comparisons=pq.read_table(folder / "comparisons.parquet").to_pylist(),
-        omega=np.array([0.0, 0.5, 1.0]),
-        hit=np.array([False, False, True]),
-        compared=np.array([False, True, True]),
-        examples=shown,
+        trust=Trust(np.array([0.0, 0.5, 1.0]), np.array([False, False, True]), np.array([False, True, True]), shown),
         ingest=INGEST,
     )
 
@@ -111,7 +107,7 @@ def test_it_loads_nothing_and_runs_nothing(report: Report, drawn: None) -> None:
 def test_hostile_text_is_shown_as_text(report: Report, where: str) -> None:
     plain = Example("u", 2, True, [("A", "strict")], 3, ["B", "C"], "D", False, "strict", 0.5, 0.25, None)
     value: Any = {"pseudo": [(HOSTILE, HOSTILE)], "history": [HOSTILE, HOSTILE]}.get(where, HOSTILE)
-    html = render(replace(report, examples=[replace(plain, **{where: value})]))
+    html = render(replace(report, trust=replace(report.trust, examples=[replace(plain, **{where: value})])))
     assert HOSTILE not in html
     assert "script" not in Page(html).tags
     assert HOSTILE in Page(html).text
@@ -176,7 +172,7 @@ def test_stars_stand_only_where_the_rows_have_them(report: Report, shown: str, p
 def test_a_change_has_a_colour_only_where_it_is_significant_and_says_which(
     report: Report, shown: str, difference: float, colour: str, word: str
 ) -> None:
-    rows = [row | {"stars": shown, "difference": difference, "base": 1.0} for row in report.comparisons]
+    rows = [row | {"stars": shown, "difference": difference, "reference_mean": 1.0} for row in report.comparisons]
     html = render(replace(report, comparisons=rows))
     change_ = f"{100 * difference:+.1f} %".replace("-", "−")
     tile = re.search(rf'<div class="change {colour}">{re.escape(change_)}(.*?)</div>', html)
@@ -207,8 +203,8 @@ def _first(row: dict[str, Any]) -> bool:
 
 
 def test_an_untrained_counter_that_wins_is_named(report: Report) -> None:
-    better = [row | {"value": 1.0} if row["model"] == "cooccurrence" else row for row in report.metrics]
-    worse = [row | {"value": 0.0} if row["model"] in {"cooccurrence", "popularity"} else row for row in report.metrics]
+    better = [row | {"value": 1.0} if row["method"] == "cooccurrence" else row for row in report.metrics]
+    worse = [row | {"value": 0.0} if row["method"] in {"cooccurrence", "popularity"} else row for row in report.metrics]
     assert "Co-occurrence, which is not trained at all" in Page(render(replace(report, metrics=better))).text
     assert "not trained at all" not in Page(render(replace(report, metrics=worse))).text
 
@@ -220,15 +216,14 @@ def test_the_same_run_gives_the_same_bytes(report: Report, drawn: None) -> None:
 def test_it_renders_without_ingest_report_examples_and_spread_over_seeds(report: Report, drawn: None) -> None:
     one = [row for row in report.metrics if row["seed"] == 42]
     nobody = np.zeros(0, bool)
-    text = Page(
-        render(replace(report, metrics=one, ingest={}, examples=[], omega=np.zeros(0), hit=nobody, compared=nobody))
-    ).text
+    text = Page(render(replace(report, metrics=one, ingest={}, trust=Trust(np.zeros(0), nobody, nobody, [])))).text
     assert "No user has pseudo items" in text
     assert "±" not in text.split("Settings")[0].replace("Mean ± sd", "")
 
 
 def test_examples_say_what_was_added_masked_and_named(report: Report, trained: Trained) -> None:
-    example = report.examples[0]
+    examples_ = report.trust.examples
+    example = examples_[0]
     row = int(example.user[1:])
     history = trained.world.histories[row]
     titles = trained.world.known.titles_of(history)
@@ -236,7 +231,7 @@ def test_examples_say_what_was_added_masked_and_named(report: Report, trained: T
     assert example.history == [title or "i002 (no title)" for title in titles]
     assert example.named == example.history[-1] and example.named_is_masked
     assert len(example.pseudo) == 2 and {source for _, source in example.pseudo} == {"strict"}
-    assert [shown.omega for shown in report.examples] == sorted((e.omega for e in report.examples), reverse=True)
+    assert [shown.omega for shown in examples_] == sorted((e.omega for e in examples_), reverse=True)
 
 
 def test_examples_differ_in_omega_and_are_chosen_by_seed() -> None:
@@ -253,5 +248,22 @@ def test_numbers_as_the_papers_write_them() -> None:
     assert decimal(0.08342) == ".0834" and decimal(1.0) == "1.0000" and decimal(-0.01, 2) == "-.01"
     assert decimal(None) == "–"
     assert signed(0.0123) == "+.0123" and signed(-0.0123) == "−.0123"
-    assert change({"difference": 0.01, "base": 0.1}) == "+10.0 %"
-    assert change({"difference": 0.01, "base": 0.0}) == "new"
+    assert change({"difference": 0.01, "reference_mean": 0.1}) == "+10.0 %"
+    assert change({"difference": 0.01, "reference_mean": 0.0}) == "new"
+
+
+def test_it_says_whose_recommendations_readers_are_given_and_why(report: Report) -> None:
+    named = Page(render(replace(report, facts={**report.facts, "chosen_by": "name"}))).text
+    assert "Recommendations are those of LLMSeR, as the settings say." in named
+    validation = {"base": 0.0512, "llmser": 0.0498}
+    best = {**report.facts, "chosen": "base", "chosen_by": "validation", "validation": validation}
+    told = Page(render(replace(report, facts=best))).text
+    assert "those of base, the best on validation items (N@10: base .0512, LLMSeR .0498)" in told
+
+
+def test_of_the_reference_alone_the_report_has_no_comparison_and_no_pseudo_items(report: Report, drawn: None) -> None:
+    facts = {**report.facts, "chosen": "base", "chosen_by": "validation", "validation": {"base": 0.05}}
+    metrics = [row for row in report.metrics if row["method"] != "llmser"]
+    page = Page(render(replace(report, facts=facts, metrics=metrics, comparisons=[], trust=None)))
+    assert page.tags.count("svg") == 2 and "Ten augmented users" not in page.text and "Holm" not in page.text
+    assert "LLMSeR N@10" not in page.text and "LLMSeR against" not in page.text

@@ -47,7 +47,7 @@ def test_means_are_the_published_ones_with_their_spread_over_seeds(trained: Trai
     assert len(cells) == 4 * 3 * len(METRICS)
     for cell in cells:
         of_seeds = published[
-            (published.model == cell.row.model)
+            (published.method == cell.row.method)
             & (published.protocol == "full")
             & (published.user_group == cell.group)
             & (published.metric == cell.metric)
@@ -63,12 +63,12 @@ def test_each_user_is_compared_with_themselves_and_holm_counts_what_is_shown(tra
     cells = compare(run, names=["all"])
     table = pq.read_table(run.folder("evaluation") / "ranks.parquet").to_pandas().query("protocol == 'full'")
     table["value"] = 1 / table["rank"]
-    of_user = table.groupby(["model", "user"], observed=True)["value"].mean()
+    of_user = table.groupby(["method", "user"], observed=True)["value"].mean()
     for cell in cells:
-        if cell.row.model == "base":
+        if cell.row.method == "base":
             assert (cell.difference, cell.low, cell.p, cell.p_holm, cell.stars) == (None, None, None, None, "")
         elif cell.metric == "MRR":
-            one, base = of_user[cell.row.model], of_user["base"]
+            one, base = of_user[cell.row.method], of_user["base"]
             assert cell.difference == pytest.approx((one - base).mean())
             assert cell.p == pytest.approx(stats.ttest_rel(one, base).pvalue)
             assert cell.low <= cell.difference <= cell.high
@@ -88,9 +88,8 @@ def test_counters_and_equal_bases_stand_once_and_settings_tell_variants_apart(tr
 
 
 def test_another_base_has_a_row_of_its_own(trained: Trained) -> None:
-    models = dict(trained.inputs["models"])
-    models |= {f"base/{seed}": models[f"weighted/{seed}"] for seed in (42, 43)}
-    cells = compare(kept(trained), kept(trained, "second", models=models), names=["all"])
+    other = {f"base/{seed}": trained.made[f"llmser/{seed}"] for seed in (42, 43)}
+    cells = compare(kept(trained), kept(trained, "second", **other), names=["all"])
     assert rows(cells)[2:] == ["first:base", "first:llmser", "second:base", "second:llmser"]
 
 
@@ -138,7 +137,7 @@ def test_a_run_that_also_ranked_what_users_had_before_is_compared_without(traine
 
 
 def test_runs_tested_on_others_are_not_compared(trained: Trained) -> None:
-    test = read_targets(trained.workspace.folder(trained.inputs["test"]) / "targets.parquet")
+    test = read_targets(trained.folder("test") / "targets.parquet")
     fewer = np.arange(len(test)) > 0
 
     def write(folder: Path) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from llmser_tasks.evaluation.evaluate import Paired, compare
+from llmser_tasks.evaluation.evaluate import Sums, compare
 from llmser_tasks.evaluation.metrics import METRICS
 from llmser_tasks.evaluation.significance import PairedTest, common_level, holm, in_percent, judged, stars, verdict
 
@@ -83,7 +83,7 @@ def test_an_interval_leaves_0_out_exactly_where_p_holm_is_below_05(family: list[
 def test_a_runs_comparisons_never_contradict_themselves(seed: int, gain: float) -> None:
     random = np.random.default_rng(seed)
     base = {metric: random.random(60) for metric in METRICS}
-    paired = Paired()
+    paired = Sums()
     for _ in range(2):
         paired.add("base", base)
         paired.add("llmser", {metric: values + random.normal(gain / 5, 0.2, 60) for metric, values in base.items()})

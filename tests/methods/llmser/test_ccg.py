@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from tiny_world import DATASET, SMALL, World, make_world, read, walks
+from tiny_world import World, make_world, read, walks
 
 from llmser_tasks import recommenders
-from llmser_tasks.core import config
 from llmser_tasks.core.workspace import Artefact, Workspace
-from llmser_tasks.methods.llmser import ccg
+from llmser_tasks.methods.llmser import ccg, reverse
 from llmser_tasks.sequences.histories import Histories
 
 ITEMS = 12
@@ -23,21 +23,20 @@ def world(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> World:
     return make_world(workspace, walks(40, ITEMS), [f"thing {n}" for n in range(ITEMS)])
 
 
-def train(world: World, seed: int = 42, recommender: config.Recommender = SMALL) -> Artefact:
-    return ccg.train_reverse(world.workspace, DATASET, recommender, training=world.training, items=ITEMS, seed=seed)
+def train(world: World, **settings: Any) -> Artefact:
+    return reverse.make(world.run(**settings), world.refs())
 
 
-def pools(world: World, reverse: Artefact | None, size: int = 5, seed: int = 42) -> Artefact:
-    return ccg.candidate_pools(
-        world.workspace, DATASET, size, training=world.training, items=ITEMS, seed=seed, reverse=reverse
-    )
+def pools(world: World, model: Artefact | None, size: int = 5, **settings: Any) -> Artefact:
+    settings |= {} if model else {"without": ["ccg"]}
+    return ccg.make(world.run(pool=size, pseudo_items=2, **settings), world.refs(reverse=model))
 
 
 def test_pools_are_the_reverse_models_best_in_rank_order_without_the_history(world: World) -> None:
-    reverse = train(world)
-    table = read(world.workspace, pools(world, reverse), "pools.parquet")
-    model = recommenders.load(world.workspace.folder(reverse))
-    best, _ = recommenders.top_k(model, world.histories.reverse(), ITEMS, world.histories)
+    model = train(world)
+    table = read(world.workspace, pools(world, model), "pools.parquet")
+    loaded = recommenders.load(world.workspace.folder(model))
+    best, _ = recommenders.top_k(loaded, world.histories.reverse(), ITEMS, world.histories)
     for row, (user, items, scores) in enumerate(
         zip(*(table[name].to_pylist() for name in ("user", "items", "scores")), strict=True)
     ):
@@ -73,12 +72,12 @@ def test_held_out_first_items_are_not_in_the_reverse_models_training(
 
 
 def test_changing_n_keeps_the_model_and_remakes_the_pools(world: World) -> None:
-    reverse = train(world)
-    assert not pools(world, reverse, 5).unchanged
+    model = train(world)
+    assert not pools(world, model, 5).unchanged
     assert train(world).unchanged
-    assert not pools(world, reverse, 6).unchanged
-    assert pools(world, reverse, 5).unchanged
-    assert not train(world, recommender=SMALL.model_copy(update={"held_out_users": 0.3})).unchanged
+    assert not pools(world, model, 6).unchanged
+    assert pools(world, model, 5).unchanged
+    assert not train(world, held_out_users=0.3).unchanged
 
 
 def test_without_ccg_pools_are_random_seeded_per_user_and_hold_no_history(world: World) -> None:
@@ -87,16 +86,12 @@ def test_without_ccg_pools_are_random_seeded_per_user_and_hold_no_history(world:
         assert len(set(items)) == len(items) == 5
         assert not set(items) & set(world.histories[row].tolist())
         assert set(items) <= set(range(1, ITEMS + 1))
-    assert first != read(world.workspace, pools(world, None, seed=43), "pools.parquet")["items"].to_pylist()
+    assert first != read(world.workspace, pools(world, None, seeds=[43]), "pools.parquet")["items"].to_pylist()
     counts = np.bincount(np.concatenate(first), minlength=ITEMS + 1)[1:]
     assert (counts > 0).all()
 
 
 def test_a_pool_is_short_where_the_catalogue_is(world: World, workspace: Workspace, tmp_path: Path) -> None:
     small = make_world(workspace, {0: [1, 2], 5: [1, 1, 3]}, ["a", "b", "c", "d"])
-    table = read(
-        workspace,
-        ccg.candidate_pools(workspace, DATASET, 9, training=small.training, items=4, seed=1, reverse=None),
-        "pools.parquet",
-    )
+    table = read(workspace, pools(small, None, 9), "pools.parquet")
     assert [sorted(row) for row in table["items"].to_pylist()] == [[3, 4], [2, 4]]

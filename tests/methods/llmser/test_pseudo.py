@@ -6,13 +6,12 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from tiny_world import DATASET, make_lists, make_world, read
+from tiny_world import make_lists, make_world, read
 
 from llmser_tasks.asking.picks import Picks
-from llmser_tasks.core.config import Augmentation
 from llmser_tasks.core.errors import InputError
 from llmser_tasks.core.workspace import Artefact, Workspace
-from llmser_tasks.methods.llmser.pseudo import pseudo_items
+from llmser_tasks.methods.llmser import pseudo
 from llmser_tasks.sequences.histories import Histories
 
 POOLS = {0: [5, 6, 7, 8], 3: [1, 2], 4: []}
@@ -33,12 +32,14 @@ def picks(**chosen: list[int]) -> Picks:
 
 
 @pytest.fixture
-def make(workspace: Workspace) -> Make:
-    make_world(workspace, {0: [1], 3: [3], 4: [4]}, ["t"] * 8)
-    ccg = make_lists(workspace, "ccg", "pools.parquet", POOLS)
+def make(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Make:
+    world = make_world(workspace, {0: [1], 3: [3], 4: [4]}, ["t"] * 8)
+    refs = world.refs(ccg=make_lists(workspace, "ccg", "pools.parquet", POOLS))
 
-    def run(chosen: Picks | None, **knobs: object) -> Artefact:
-        return pseudo_items(workspace, DATASET, Augmentation(**{"pseudo_items": 3} | knobs), ccg=ccg, picks=chosen)
+    def run(chosen: Picks | None, **settings: object) -> Artefact:
+        monkeypatch.setattr(Picks, "open", lambda run, refs, step: chosen)
+        without = [] if chosen else ["snf"]
+        return pseudo.make(world.run(**{"pseudo_items": 3, "without": without} | settings), refs)
 
     return run
 

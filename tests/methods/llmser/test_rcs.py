@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
-from tiny_world import DATASET, SMALL, World, make_lists, make_world, read, walks
+from tiny_world import World, make_lists, make_world, read, walks
 
 from llmser_tasks import recommenders
 from llmser_tasks.core.workspace import Artefact, Workspace
-from llmser_tasks.methods.llmser import rcs
+from llmser_tasks.methods.llmser import forward, rcs
 from llmser_tasks.sequences.histories import Histories
 
 ITEMS = 12
@@ -32,17 +34,13 @@ def spied(monkeypatch: pytest.MonkeyPatch) -> dict[str, Histories | recommenders
     return seen
 
 
-def train(world: World, **knobs: object) -> Artefact:
-    recommender = knobs.pop("recommender", SMALL)
-    return rcs.train_forward(
-        world.workspace, DATASET, recommender, training=world.training, items=ITEMS, seed=42, **knobs
-    )
+def train(world: World, **settings: Any) -> Artefact:
+    return forward.make(world.run(**settings), world.refs())
 
 
-def pools(world: World, pseudo: Artefact, forward: Artefact | None, size: int = 4, seed: int = 42) -> Artefact:
-    return rcs.reason_pools(
-        world.workspace, DATASET, size, training=world.training, pseudo=pseudo, items=ITEMS, seed=seed, forward=forward
-    )
+def pools(world: World, pseudo: Artefact, model: Artefact | None, size: int = 4, **settings: Any) -> Artefact:
+    settings |= {} if model else {"without": ["rcs"]}
+    return rcs.make(world.run(reason_pool=size, **settings), world.refs(pseudo=pseudo, forward=model))
 
 
 def as_dict(histories: Histories) -> dict[int, list[int]]:
@@ -61,7 +59,7 @@ def test_the_forward_model_never_trains_on_a_masked_item(world: World, spied: di
 def test_on_full_trains_on_everything_but_a_held_out_share_of_last_items(
     world: World, spied: dict[str, object]
 ) -> None:
-    assert train(world).content != train(world, on_full=True).content
+    assert train(world).content != train(world, forward_on_full=True).content
     full, watch = as_dict(world.histories), spied["watch"]
     watched = watch.contexts.users.tolist()
     assert len(watched) == round(0.1 * sum(len(row) > 1 for row in full.values()))
@@ -71,11 +69,10 @@ def test_on_full_trains_on_everything_but_a_held_out_share_of_last_items(
 
 
 def test_a_share_that_is_not_used_changes_nothing(world: World) -> None:
-    other = SMALL.model_copy(update={"held_out_users": 0.3})
     train(world)
-    assert train(world, recommender=other).unchanged
-    train(world, on_full=True)
-    assert not train(world, recommender=other, on_full=True).unchanged
+    assert train(world, held_out_users=0.3).unchanged
+    train(world, forward_on_full=True)
+    assert not train(world, held_out_users=0.3, forward_on_full=True).unchanged
 
 
 def test_context_is_the_masked_history_or_the_pseudo_items_where_that_is_empty() -> None:
@@ -85,14 +82,14 @@ def test_context_is_the_masked_history_or_the_pseudo_items_where_that_is_empty()
 
 
 def test_pools_are_in_rank_order_and_hold_nothing_of_the_context(world: World) -> None:
-    forward = train(world)
+    trained = train(world)
     pseudo = make_lists(
         world.workspace, "pseudo", "pseudo.parquet", {int(user): [11, 12] for user in world.histories.users}
     )
-    table = read(world.workspace, pools(world, pseudo, forward), "pools.parquet")
+    table = read(world.workspace, pools(world, pseudo, trained), "pools.parquet")
     likely = Histories.of(world.histories.users, [[11, 12]] * len(world.histories))
     contexts = rcs.masked_contexts(world.histories, likely)
-    model = recommenders.load(world.workspace.folder(forward))
+    model = recommenders.load(world.workspace.folder(trained))
     best, _ = recommenders.top_k(model, contexts, 4, contexts)
     assert table["items"].to_pylist() == best.tolist()
     alone = [row for row, length in enumerate(world.histories.lengths) if length == 1]
@@ -114,4 +111,4 @@ def test_without_rcs_pools_are_random_and_may_hold_the_masked_item(world: World)
             assert not set(items) & set(world.histories[row][:-1].tolist())
             hits += masked[row] in items
     assert hits > 0
-    assert first != read(world.workspace, pools(world, pseudo, None, seed=1), "pools.parquet")["items"].to_pylist()
+    assert first != read(world.workspace, pools(world, pseudo, None, seeds=[1]), "pools.parquet")["items"].to_pylist()

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from sqlalchemy import text
-from tiny_world import DATASET, World, make_lists, make_world, read
+from tiny_world import World, make_lists, make_world, read
 
 from llmser_tasks.asking.picks import Picks
 from llmser_tasks.core.errors import InputError
 from llmser_tasks.core.progress import Progress, silent
 from llmser_tasks.core.workspace import Artefact, Workspace
-from llmser_tasks.methods.llmser import record
+from llmser_tasks.methods.llmser import record, reliability
 from llmser_tasks.methods.llmser.reasons import MASKED_UNTITLED, NO_CANDIDATE, NO_PSEUDO_ITEMS
-from llmser_tasks.methods.llmser.score import score
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.warehouse.engine import transaction
 
@@ -65,20 +63,15 @@ def pseudo(world: World) -> Artefact:
 
 
 @pytest.fixture
-def make(world: World, pseudo: Artefact, tmp_path: Path) -> Callable[..., Artefact]:
+def make(world: World, pseudo: Artefact, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Artefact]:
+    monkeypatch.setattr(reliability.Encoder, "open", lambda name: Colours())
+
     def run(named_by: Picks | Artefact | None, beta: float = 0.5, threshold: int = 2) -> Artefact:
-        return score(
-            world.workspace,
-            DATASET,
-            training=world.training,
-            catalogue=world.catalogue,
-            pseudo=pseudo,
-            named_by=named_by,
-            tail_threshold=threshold,
-            beta=beta,
-            encoder=None if named_by is None else Colours(),
-            cache=tmp_path / "cache",
-        )
+        monkeypatch.setattr(Picks, "open", lambda run, refs, step: named_by)
+        without = ["arv"] if named_by is None else [] if isinstance(named_by, Picks) else ["reason"]
+        given = world if threshold == 2 else make_world(world.workspace, HISTORIES, TITLES, threshold)
+        pools = named_by if isinstance(named_by, Artefact) else None
+        return reliability.score(given.run(beta=beta, without=without), given.refs(pseudo=pseudo, rcs=pools))
 
     return run
 
@@ -142,15 +135,7 @@ def test_rows_in_postgres_speak_the_dumps_ids_and_a_rerun_doubles_nothing(
 ) -> None:
     made = make(named(**ALL))
     for _ in range(2):
-        users = record.record(
-            database_url,
-            run_id,
-            world.workspace,
-            training=world.training,
-            catalogue=world.catalogue,
-            pseudo=pseudo,
-            reliability=made,
-        )
+        users = record.record(world.run(database_url, run_id), world.refs(pseudo=pseudo), made)
     assert users == 7
     with transaction(database_url) as connection:
         scores = connection.execute(text("select * from reliability order by user_id")).mappings().all()
@@ -173,15 +158,7 @@ def test_rows_in_postgres_speak_the_dumps_ids_and_a_rerun_doubles_nothing(
 def test_the_page_finds_histories_titles_and_the_histogram_of_omega(
     make: Callable[..., Artefact], world: World, pseudo: Artefact, database_url: str, run_id: str
 ) -> None:
-    record.record(
-        database_url,
-        run_id,
-        world.workspace,
-        training=world.training,
-        catalogue=world.catalogue,
-        pseudo=pseudo,
-        reliability=make(named(**ALL)),
-    )
+    record.record(world.run(database_url, run_id), world.refs(pseudo=pseudo), make(named(**ALL)))
     with transaction(database_url) as connection:
         histories = connection.execute(text("select user_id, item_ids from histories order by user_id")).all()
         titles = {row.item_id: row.title for row in connection.execute(text("select item_id, title from item_titles"))}
