@@ -32,7 +32,8 @@ def prepared(values: Mapping[str, Any], database_url: str) -> tuple[Run, Made]:
     run = pipeline.start(run_id, values, workspace=environment.workspace(), database_url=database_url)
     refs = pipeline.ingest(run)
     refs |= pipeline.sequences(run, refs)
-    refs |= pipeline.train_reverse(run, refs)
+    for step in ("reverse", "ccg"):
+        refs |= pipeline.make(step, run, refs)
     with transaction(database_url) as connection:  # nothing comes of it that anybody should see
         connection.execute(text("delete from runs where run_id = :run"), {"run": run_id})
     return run, refs

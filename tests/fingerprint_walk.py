@@ -26,6 +26,7 @@ from llmser_tasks.methods.trained import train
 from llmser_tasks.sequences import changes
 from llmser_tasks.sequences.artefacts import sequences
 from llmser_tasks.sequences.histories import Histories
+from llmser_tasks.texts.encoder import Encoder
 
 Write = Callable[[Path], dict[str, Any]]
 
@@ -100,7 +101,7 @@ def walk(store: Recorder, config: RunConfig) -> dict[str, Call]:
     read = ingest(store, config.dataset)
     refs: dict[str, Any] = {"ingest": read.reference()}
     refs |= {name: made.reference() for name, made in sequences(store, config.dataset, read).items()}
-    with mock.patch.object(Picks, "open", _picks), mock.patch.object(reliability, "Encoder", FakeEncoder):
+    with mock.patch.object(Picks, "open", _picks), mock.patch.object(Encoder, "open", FakeEncoder.open):
         for name in config.chain:
             if name not in QUESTION_STEPS:
                 module = reliability.score if name == "reliability" else STEPS.load(name).make

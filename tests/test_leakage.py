@@ -19,6 +19,7 @@ from llmser_tasks.evaluation.evaluate import COUNTERS
 from llmser_tasks.methods.counting import Counted, Test
 from llmser_tasks.runs import pipeline
 from llmser_tasks.runs.pipeline import Made
+from llmser_tasks.texts.encoder import Encoder
 
 __all__ = ["llm", "llm_server"]
 
@@ -59,7 +60,7 @@ def test_what_comes_after_training_changes_no_byte_up_to_alpha(
     tmp_path: Path, database_url: str, llm: Double, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LLMSER_THREADS", "1")
-    monkeypatch.setattr(pipeline, "Encoder", FakeEncoder)
+    monkeypatch.setattr(Encoder, "open", FakeEncoder.open)
     before = careers()
     worlds: list[tuple[Workspace, Made]] = []
     calls = []
@@ -90,7 +91,7 @@ def test_what_comes_after_training_changes_no_byte_up_to_alpha(
             assert not held_out & set(inputs.values()), name
 
 
-MODELS = ("base/42", "weighted/42", "base/43", "weighted/43")
+MODELS = ("base/42", "llmser/42", "base/43", "llmser/43")
 LEARNING = SMALL | {"seeds": [42, 43], "epochs": 6, "patience": 1, "gate": None}
 
 
@@ -98,7 +99,8 @@ def trained(run: pipeline.Run, llm: Double) -> Made:
     """Everything up to the models, but not the figures."""
     refs = pipeline.augment(run, llm.endpoint)
     for seed in run.config.evaluation.seeds:
-        refs = refs | pipeline.train_base(run, refs, seed) | pipeline.train_weighted(run, refs, seed)
+        for method in run.config.methods:
+            refs = refs | pipeline.train(method, run, refs, seed)
     return refs
 
 
@@ -119,7 +121,7 @@ def light(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("LLMSER_THREADS", "1")
     monkeypatch.setenv("LLMSER_HOME", str(tmp_path))
     monkeypatch.delenv("LLMSER_INBOX", raising=False)
-    monkeypatch.setattr(pipeline, "Encoder", FakeEncoder)
+    monkeypatch.setattr(Encoder, "open", FakeEncoder.open)
 
 
 def test_test_items_change_no_byte_of_a_model_a_counter_or_a_title_that_is_compared(

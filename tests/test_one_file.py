@@ -100,15 +100,16 @@ from llmser_tasks.runs import pipeline
 from llmser_tasks.core.config import parameters
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.warehouse import queries
+from llmser_tasks.texts.encoder import Encoder
 from tiny_dumps import FakeEncoder
 
-pipeline.Encoder = FakeEncoder
+Encoder.open = FakeEncoder.open
 values, endpoint = json.loads(sys.argv[1]), Endpoint("double", sys.argv[2], "double", max_concurrency=4)
 with address.database() as url:
     here = {"workspace": environment.workspace(), "database_url": url, "endpoint": endpoint}
     run = pipeline.run_all(values, **here, run_id="toys")
     with queries.read(url, "metrics", run) as found:
-        models = sorted({dict(zip(found.columns, row))["model"] for row in found.rows})
+        models = sorted({dict(zip(found.columns, row))["method"] for row in found.rows})
     report = queries.report(url, run)
 told = CliRunner().invoke(cli.cli, ["compare", run], catch_exceptions=False)
 print(json.dumps({

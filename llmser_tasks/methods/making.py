@@ -13,7 +13,8 @@ from llmser_tasks.core.workspace import Artefact
 class StepModule(Protocol):
     """A step's file. Its artefact is called as the step is.
 
-    It may also have `check(run, refs)`, which refuses what the step could not do, before anything is trained or paid.
+    It may also have `check(run, refs)`, which refuses data with which the step could not be done, and `prepare(run)`,
+    which gets what it must not miss later; both before anything is trained or paid.
     """
 
     def left_out(self, config: RunConfig) -> str | None:

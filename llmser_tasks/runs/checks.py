@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -17,11 +18,12 @@ from llmser_tasks.sequences.histories import Histories
 log = logging.getLogger(__name__)
 
 
-def check(run: Run, refs: Refs) -> dict[str, Any]:
+def check(run: Run, refs: Refs, note: Callable[[dict[str, Any]], None] | None = None) -> None:
     """Refuse a run that could not come to anything, once its dumps are read and split.
 
-    Returns:
-        Of how many users each question step can ask (`askable`), where there are any.
+    Args:
+        note: is told of how many users each question step can ask (`askable`), where there are any, before the run is
+            refused for it.
 
     Raises:
         InputError: nothing could be learned, tested or asked.
@@ -31,9 +33,10 @@ def check(run: Run, refs: Refs) -> dict[str, Any]:
         if name not in QUESTION_STEPS and hasattr(module := STEPS.load(name), "check"):
             module.check(run, refs)
     if not asked_steps(run.config):
-        return {}
+        return
     found = Askable.of(Histories.open(run, refs), Catalogue.open(run, refs), run.config)
+    if note is not None:
+        note({"askable": asdict(found)})
     found.check(run.dataset)
     if found.gaining < FEW * found.users:
         log.warning("%s.", found.sentence())
-    return {"askable": asdict(found)}

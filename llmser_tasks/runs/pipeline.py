@@ -124,8 +124,10 @@ def sequences(run: Run, refs: Refs) -> Made:
     with _step(run, "sequences") as recorder:
         made = splitting.sequences(run.workspace, run.config.dataset, artefact(refs, "ingest"), recorder)
         references = _made(run, recorder, made)
-        facts = {**(recorder.facts or {}), **check(run, references)}
-        recorder.summary(facts)
+        for name in [name for name in run.config.chain if name in STEPS]:
+            if hasattr(module := STEPS.load(name), "prepare"):
+                module.prepare(run)
+        check(run, references, lambda facts: recorder.summary({**(recorder.facts or {}), **facts}))
         runs.note_tail_threshold(run.database_url, run.run_id, threshold_of(run, references))
     return references | (changes(run, references) if run.config.refresh.incremental else {})
 

@@ -35,6 +35,7 @@ from llmser_tasks.ranker import child as embedded_ranker
 from llmser_tasks.runs import pipeline
 from llmser_tasks.runs.estimate import before_training
 from llmser_tasks.runs.pipeline import Made, Run
+from llmser_tasks.texts.encoder import Encoder
 from llmser_tasks.warehouse import queries
 from llmser_tasks.warehouse.engine import engine, transaction
 from llmser_tasks.warehouse.migrations import migrate
@@ -49,7 +50,7 @@ Rows = list[dict[str, Any]]
 @pytest.fixture(autouse=True)
 def light(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LLMSER_THREADS", "1")
-    monkeypatch.setattr(pipeline, "Encoder", FakeEncoder)
+    monkeypatch.setattr(Encoder, "open", FakeEncoder.open)
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +141,7 @@ def test_a_run_fills_postgres_and_a_second_one_repeats_nothing(
     assert costs["snf"]["users"] == costs["snf"]["answered"] == USERS
     assert set(states(url, "whole").values()) == {"done"}
     noted = artefacts.of_run(url, "whole")
-    assert {"training", "test", "catalogue", "pseudo", "evaluation", "base/42", "weighted/42"} <= set(noted)
+    assert {"training", "test", "catalogue", "pseudo", "evaluation", "base/42", "llmser/42"} <= set(noted)
     assert all((workspace.folder(artefact) / MANIFEST).is_file() for artefact in noted.values())
 
     llm.reset()
@@ -149,7 +150,7 @@ def test_a_run_fills_postgres_and_a_second_one_repeats_nothing(
     again = states(url, "again")
     made = {step for step, state in again.items() if state == "done"}
     assert made == {"estimate", "snf", "reason", "publish"}, "these write the run's own rows; the rest is there already"
-    figures = "select model, protocol, user_group, metric, value from metrics where run_id = :r order by 1, 2, 3, 4"
+    figures = "select method, protocol, user_group, metric, value from metrics where run_id = :r order by 1, 2, 3, 4"
     assert rows(url, figures, r="whole") == rows(url, figures, r="again")
 
     go("whole")
@@ -435,8 +436,9 @@ from tiny_dumps import FakeEncoder
 from llmser_tasks.runs import pipeline
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.core.workspace import Workspace
+from llmser_tasks.texts.encoder import Encoder
 values, root, url, endpoint = json.loads(sys.argv[1])
-pipeline.Encoder = FakeEncoder
+Encoder.open = FakeEncoder.open
 run = pipeline.start("killed", values, workspace=Workspace(Path(root)), database_url=url)
 pipeline.augment(run, Endpoint(name="double", url=endpoint, model="double", max_concurrency=4))
 """

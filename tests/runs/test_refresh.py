@@ -24,6 +24,7 @@ from tiny_world import read
 from llmser_tasks.core.errors import InputError
 from llmser_tasks.core.workspace import Artefact, Workspace
 from llmser_tasks.runs import arrivals, pipeline
+from llmser_tasks.texts.encoder import Encoder
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.tables import publications, runs
 
@@ -39,7 +40,7 @@ def light(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("LLMSER_THREADS", "1")
     monkeypatch.setenv("LLMSER_HOME", str(tmp_path))
     monkeypatch.delenv("LLMSER_INBOX", raising=False)
-    monkeypatch.setattr(pipeline, "Encoder", FakeEncoder)
+    monkeypatch.setattr(Encoder, "open", FakeEncoder.open)
 
 
 @pytest.fixture
@@ -147,7 +148,7 @@ def test_models_go_on_and_items_that_are_new_have_their_rows(go: Go, tmp_path: P
         row["step"]: row["summary"]
         for row in rows(database_url, "select step, summary from steps where run_id = 'refresh'")
     }
-    for step in ("reverse", "forward", "base", "weighted"):
+    for step in ("reverse", "forward", "base", "llmser"):
         assert summaries[step]["epochs"] == 1, f"{step} did not go on from the earlier model"
     assert summaries["ccg"]["taken_over"] == USERS - 3
     offered = "select count(*) as n from recommended_items where run_id = 'refresh' and item_id = 'A000'"
@@ -171,7 +172,7 @@ def test_nothing_new_asks_and_trains_nothing(go: Go, database_url: str, llm: Dou
     assert llm.asked == [] and asked(database_url, "refresh") == {}
     steps = rows(database_url, "select step, state from steps where run_id = 'refresh'")
     states = {row["step"]: row["state"] for row in steps}
-    for step in ("ingest", "reverse", "forward", "base", "weighted", "evaluation"):
+    for step in ("ingest", "reverse", "forward", "base", "llmser", "evaluation"):
         assert states[step] == "unchanged", step
 
 
@@ -324,7 +325,7 @@ def test_readers_see_the_old_results_until_the_switch_and_after_a_rollback(
 
 STEPS = (
     "ingest", "sequences", "changes", "reverse", "ccg", "forward", "estimate", "snf", "pseudo", "rcs", "reason",
-    "reliability", "base", "weighted", "evaluation",
+    "reliability", "base", "llmser", "evaluation",
 )  # fmt: skip
 
 
@@ -402,7 +403,7 @@ def test_a_refresh_that_is_much_worse_is_kept_from_readers_until_somebody_says_s
 ) -> None:
     go("full")
     with transaction(database_url) as connection:
-        connection.execute(text("update runs set validation = 2.0 where run_id = 'full'"))
+        connection.execute(text("update validations set ndcg = 2.0 where run_id = 'full'"))
     old = seen(database_url)
     arrive(tmp_path, "1.json", [("U001", 1, LATER)])
     go("worse", **arrivals.values(database_url, "tiny") | {"gate": 0.05})

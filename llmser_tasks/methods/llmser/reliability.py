@@ -69,12 +69,11 @@ def left_out(config: RunConfig) -> str | None:
     return parts.left_out(STEP, config)
 
 
-def check(run: Run, refs: Refs) -> None:
+def prepare(run: Run) -> None:
     """
     Raises:
         InputError: the encoder is not there, which must not be missed after all was paid for.
     """
-    del refs
     if not run.config.without("arv"):
         locate(run.config.reliability.encoder)
 

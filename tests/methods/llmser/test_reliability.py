@@ -18,6 +18,7 @@ from llmser_tasks.core.workspace import Artefact, Workspace
 from llmser_tasks.methods.llmser import record, reliability
 from llmser_tasks.methods.llmser.reasons import MASKED_UNTITLED, NO_CANDIDATE, NO_PSEUDO_ITEMS
 from llmser_tasks.sequences.histories import Histories
+from llmser_tasks.texts.encoder import Encoder
 from llmser_tasks.warehouse.engine import transaction
 
 TITLES = ["red", "green", "red green", "against red", None]
@@ -64,7 +65,7 @@ def pseudo(world: World) -> Artefact:
 
 @pytest.fixture
 def make(world: World, pseudo: Artefact, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Artefact]:
-    monkeypatch.setattr(reliability.Encoder, "open", lambda name: Colours())
+    monkeypatch.setattr(Encoder, "open", lambda name: Colours())
 
     def run(named_by: Picks | Artefact | None, beta: float = 0.5, threshold: int = 2) -> Artefact:
         monkeypatch.setattr(Picks, "open", lambda run, refs, step: named_by)
