@@ -8,6 +8,7 @@ from llmser_tasks.core.config import from_flat, to_flat
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.rows import replace_rows
 from llmser_tasks.warehouse.tables import acceptance, batches, publications, runs, steps
+from llmser_tasks.warehouse.tables.publications import Chosen
 
 HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>\u202e =1+1"
 DATASET = "hostile <b>shop</b>"
@@ -28,10 +29,12 @@ def fill(url: str) -> None:
             _figures(connection, run_id)
             _users(connection, run_id)
             runs.finish(connection, run_id)
-            publications.conclude(connection, run_id, validation=0.1, gate=None, ablation=False)
+            publications.conclude(connection, run_id, Chosen("llmser", 0.1, "name"), gate=None, ablation=False)
     with transaction(url) as connection:
         _earlier(connection)
-        publications.conclude(connection, STUCK, validation=0.09, gate=0.05, ablation=False)  # before its rerun
+        publications.conclude(
+            connection, STUCK, Chosen("llmser", 0.09, "name"), gate=0.05, ablation=False
+        )  # before its rerun
     _asked(url, STUCK, failed=(1, 3))
     acceptance.accept(url, STUCK, [("snf", 0)])
     batches.record(url, STUCK, "snf", 0, "users 0–9", 10, state="done", answered=8, failed=2, accepted=2)

@@ -21,11 +21,13 @@ from airflow.sdk.exceptions import AirflowFailException
 from llmser_tasks.core import config
 from llmser_tasks.core import environment as settings
 from llmser_tasks.core.errors import InputError, StorageError
+from llmser_tasks.core.kinds import TRAINED
 from llmser_tasks.llm import errors as llm
 from llmser_tasks.llm.fleet.budget import BudgetSpent
 from llmser_tasks.warehouse import address
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.tables import failures, publications, runs
+from llmser_tasks.warehouse.tables.publications import Chosen
 
 FILE = Path(__file__).parents[2] / "dags" / "llmser.py"
 
@@ -56,16 +58,17 @@ def told(database_url: str, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 def test_order_is_the_fixed_one(dag: Any) -> None:
     upstream = {task.task_id: task.upstream_task_ids for task in dag.tasks}
     chain = [
-        "start", "ingest", "sequences", "train_reverse", "plan_batches", "snf", "pseudo_items", "reason_pools", "plan",
-        "reason", "reliability", "train_weighted", "evaluate", "publish",
+        "start", "ingest", "sequences", "reverse", "ccg", "plan_snf", "snf", "pseudo", "rcs", "plan_reason",
+        "reason", "reliability", "train_llmser", "evaluate", "publish",
     ]  # fmt: skip
     for before, after in pairwise(chain):
         assert before in upstream[after], f"{after} must wait for {before}"
-    assert "sequences" in upstream["train_forward"] and "train_forward" in upstream["plan_batches"]
+    assert upstream["forward"] == {"sequences"} and "forward" in upstream["rcs"]
+    assert upstream["estimate"] == {"sequences", "reverse", "ccg", "forward"}, "what needs no answers is made before"
+    assert "estimate" in upstream["snf"] and "estimate" in upstream["reason"]
     assert upstream["train_base"] == {"start", "sequences"}, "the base may train beside the LLM's answers"
-    assert "train_base" in upstream["evaluate"]
-    assert upstream["estimate"] == {"train_reverse", "plan_batches"} and "estimate" in upstream["snf"]
-    assert set(upstream) == {*chain, "train_forward", "train_base", "estimate"}
+    assert {f"train_{name}" for name in TRAINED} <= upstream["evaluate"]
+    assert set(upstream) >= {*chain, "forward", "train_base", "estimate"}
 
 
 @pytest.mark.parametrize("task", ["start", "ingest"])
@@ -89,20 +92,20 @@ def test_a_run_cannot_read_what_is_the_service_users(
 def test_the_llm_waits_in_its_pool_and_trainings_in_theirs(dag: Any) -> None:
     pools = {task.task_id: (task.pool, task.queue) for task in dag.tasks}
     assert {name for name, (pool, _) in pools.items() if pool == "llm"} == {"snf", "reason"}
-    trainings = {"train_reverse", "train_forward", "train_base", "train_weighted", "reason_pools"}
+    trainings = {"reverse", "ccg", "forward", "rcs", *(f"train_{name}" for name in TRAINED)}
     assert {name for name, (pool, _) in pools.items() if pool == "gpu"} == trainings
     assert {name for name, (_, queue) in pools.items() if queue == "gpu"} == trainings
 
 
 def test_a_skipped_empty_map_does_not_spread(dag: Any) -> None:
-    for name in ("pseudo_items", "reliability"):
+    for name in ("pseudo", "reliability", "train_llmser", "evaluate"):
         assert dag.get_task(name).trigger_rule == TriggerRule.NONE_FAILED
 
 
 def test_mapped_tasks_have_names_that_a_person_recognises(dag: Any) -> None:
     assert "label" in dag.get_task("snf").map_index_template
     assert "label" in dag.get_task("reason").map_index_template
-    assert dag.get_task("train_weighted").map_index_template.startswith("seed ")
+    assert dag.get_task("train_llmser").map_index_template.startswith("LLMSeR, seed ")
 
 
 def test_every_task_and_the_dag_are_explained(dag: Any) -> None:
@@ -210,7 +213,9 @@ def test_a_run_that_the_gate_keeps_back_is_told_and_no_other(
     def concluded(run: Any, *_: Any, value: float = validation, ablation: bool = without) -> Any:
         with transaction(database_url) as connection:
             runs.finish(connection, run.run_id)
-            return publications.conclude(connection, run.run_id, validation=value, gate=0.05, ablation=ablation)
+            return publications.conclude(
+                connection, run.run_id, Chosen("llmser", value, "name"), gate=0.05, ablation=ablation
+            )
 
     for run_id in ("before", "r"):
         runs.create(database_url, run_id, "beauty", {})

@@ -11,6 +11,7 @@ from sqlalchemy import text
 from llmser_tasks.core.errors import InputError
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.tables import publications, runs
+from llmser_tasks.warehouse.tables.publications import Chosen
 
 
 def finished(
@@ -26,7 +27,9 @@ def concluded(
 ) -> publications.KeptBack | None:
     with transaction(url) as connection:
         runs.finish(connection, run_id)
-        return publications.conclude(connection, run_id, validation=validation, gate=gate, ablation=ablation)
+        return publications.conclude(
+            connection, run_id, Chosen("llmser", validation, "name"), gate=gate, ablation=ablation
+        )
 
 
 def now(url: str) -> str:
@@ -135,7 +138,10 @@ def test_who_ends_meanwhile_is_judged_by_what_is_published_then(database_url: st
     with ThreadPoolExecutor(1) as pool:
         with transaction(database_url) as connection:
             runs.finish(connection, "newer")
-            assert publications.conclude(connection, "newer", validation=0.1, gate=None, ablation=False) is None
+            assert (
+                publications.conclude(connection, "newer", Chosen("llmser", 0.1, "name"), gate=None, ablation=False)
+                is None
+            )
             late = pool.submit(concluded, database_url, "older")
             with transaction(database_url) as other:
                 while not late.done() and not other.scalar(waits):
@@ -149,3 +155,30 @@ def test_a_published_run_cannot_be_deleted_under_its_readers(database_url: str) 
     finished(database_url, "a")
     with pytest.raises(Exception, match="publications"), transaction(database_url) as connection:
         connection.execute(text("delete from runs"))
+
+
+def of_method(url: str, run_id: str, method: str, **validation: float) -> publications.KeptBack | None:
+    """A run that ends with figures of several methods and has the recommendations of one."""
+    runs.create(url, run_id, "tiny", {})
+    with transaction(url) as connection:
+        for name, ndcg in validation.items():
+            values = {"run": run_id, "method": name, "ndcg": ndcg}
+            connection.execute(text("insert into validations values (:run, :method, :ndcg)"), values)
+        runs.finish(connection, run_id)
+        chosen = Chosen(method, validation[method], "validation")
+        return publications.conclude(connection, run_id, chosen, gate=0.05, ablation=False)
+
+
+def test_the_gate_compares_the_same_method_where_the_published_run_has_it(database_url: str) -> None:
+    assert of_method(database_url, "first", "llmser", base=0.08, llmser=0.1) is None
+    assert of_method(database_url, "second", "base", base=0.081, llmser=0.07) is None, "the base is as good as it was"
+    kept_back = of_method(database_url, "third", "base", base=0.07)
+    assert (
+        kept_back is not None and "NDCG@10 of base of 0.0700 is 13.6% below the 0.0810 of run second" in kept_back.why
+    )
+
+
+def test_of_a_method_that_the_published_run_lacks_the_gate_compares_what_readers_are_given(database_url: str) -> None:
+    assert of_method(database_url, "first", "base", base=0.1) is None
+    kept_back = of_method(database_url, "second", "llmser", base=0.05, llmser=0.06)
+    assert kept_back is not None and "validation NDCG@10 of 0.0600 is 40.0% below the 0.1000" in kept_back.why
