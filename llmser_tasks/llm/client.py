@@ -24,7 +24,7 @@ from llmser_tasks.llm.errors import (
 )
 from llmser_tasks.llm.exchange import exchange
 from llmser_tasks.llm.fleet.breaker import Breaker, Stopped
-from llmser_tasks.llm.fleet.budget import Purse
+from llmser_tasks.llm.fleet.budget import Budget
 from llmser_tasks.llm.fleet.concurrency import Gate
 from llmser_tasks.llm.fleet.ratelimit import PATIENCE_S, Limiter
 from llmser_tasks.llm.prompts import Question
@@ -48,7 +48,7 @@ class Client:
         endpoint: Endpoint,
         gate: Gate,
         limiter: Limiter,
-        purse: Purse,
+        budget: Budget,
         breaker: Breaker,
         database_url: str | None = None,
     ) -> None:
@@ -59,7 +59,7 @@ class Client:
         self._endpoint = endpoint
         self._gate = gate
         self._limiter = limiter
-        self._purse = purse
+        self._budget = budget
         self._breaker = breaker
         self._search = Search(endpoint, breaker, database_url)
         self._answered = 0  # questions
@@ -161,7 +161,7 @@ class Client:
         def most() -> float:
             return self._endpoint.cost(self._limiter.tokens(len(body)), most_tokens) or 0.0
 
-        async with self._gate.passed(), self._purse.pay(most) as payment:
+        async with self._gate.passed(), self._budget.pay(most) as payment:
             prompt_tokens = self._limiter.tokens(len(body))
             await self._limiter.wait(prompt_tokens + allowed)
             self._breaker.check()

@@ -26,8 +26,7 @@ from llmser_tasks.llm.batch_api.wire import OVER, BatchApi
 from llmser_tasks.llm.dialects import Dialect, dialect_of, recall, request_body
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.errors import EndpointFatal, EndpointUnsupported, classify
-from llmser_tasks.llm.fleet import budget as purse
-from llmser_tasks.llm.fleet import fanout
+from llmser_tasks.llm.fleet import budget, fanout
 from llmser_tasks.llm.fleet.fanout import Answer, Check, Failure, Outcomes
 from llmser_tasks.llm.fleet.ratelimit import BYTES_PER_TOKEN
 from llmser_tasks.llm.prompts import Question
@@ -181,9 +180,9 @@ def _prepare(
             return []
         dialect = dialect_of(endpoint) or Dialect()
         most = sum(_most(endpoint, missing[key], dialect) for key in mine)
-        budget, spent, left, _ = purse.what_is_left(connection, account.run_id)
+        limit, spent, left, _ = budget.what_is_left(connection, account.run_id)
         if most > left:
-            raise purse.too_little(account.run_id, budget, spent)  # and nothing of this is kept
+            raise budget.too_little(account.run_id, limit, spent)  # and nothing of this is kept
         connection.execute(_PREPARED, {"number": len(mine), "most": most, "mark": mark})
     return _ours(database_url, account)
 

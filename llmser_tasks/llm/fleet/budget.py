@@ -87,7 +87,7 @@ class Payment:
             self.price = price
 
 
-class Purse:
+class Budget:
     """Pays for one batch's requests. Without a meter, or without a budget, it only counts."""
 
     def __init__(
@@ -104,18 +104,18 @@ class Purse:
         self._breaker = breaker
         self._limited = False
         self._free = 0.0  # held, and not yet for a certain request
-        self._flying = 0.0  # held for the requests that are under way
+        self._in_flight = 0.0  # held for the requests that are under way
         self._turn = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
         if self._meter is not None:
-            budget = await asyncio.to_thread(_budget, self._url, self._meter.account.run_id)
-            if budget is not None and self._endpoint.cost(1, 1) is None:
+            limit = await asyncio.to_thread(_limit, self._url, self._meter.account.run_id)
+            if limit is not None and self._endpoint.cost(1, 1) is None:
                 raise InputError(
-                    f"Run {self._meter.account.run_id} has a budget of {budget:g}, but nobody knows what the model "
+                    f"Run {self._meter.account.run_id} has a budget of {limit:g}, but nobody knows what the model "
                     f"{self._endpoint.model} costs; put it into the price table, or give the run no budget."
                 )
-            self._limited = budget is not None
+            self._limited = limit is not None
         return self
 
     async def __aexit__(
@@ -140,11 +140,11 @@ class Purse:
                 await self._hold(wanted)
             self._free -= wanted
         payment = Payment(wanted)
-        self._flying += payment.most
+        self._in_flight += payment.most
         try:
             yield payment
         finally:
-            self._flying -= payment.most
+            self._in_flight -= payment.most
             self._free += payment.most - payment.price
             if self._meter is not None and payment.sent:
                 self._meter.calls += 1
@@ -153,7 +153,7 @@ class Purse:
     async def rest(self) -> None:
         """Where nothing is in flight, give back what is held for requests to come."""
         async with self._turn:
-            if not self._limited or self._flying > 0 or self._free <= 0:
+            if not self._limited or self._in_flight > 0 or self._free <= 0:
                 return
             unused, self._free = self._free, 0.0
             try:
@@ -163,13 +163,13 @@ class Purse:
 
     async def _hold(self, most: float) -> None:
         """Hold more, or wait a little where what is in flight may come back."""
-        flying, unused = self._flying, self._free
+        in_flight, unused = self._in_flight, self._free
         found = await asyncio.to_thread(self._take, most, unused)
         if found.amount:
             self._free += found.amount
             return
         self._free -= unused  # given back; more may have come in meanwhile
-        if found.left + unused + found.others + flying < most:
+        if found.left + unused + found.others + in_flight < most:
             run = self._meter.account.run_id if self._meter else ""
             self._breaker.trip(too_little(run, found.budget, found.spent))
         self._breaker.check()
@@ -236,7 +236,7 @@ def too_little(run_id: str, budget: float, spent: float) -> BudgetSpent:
     )
 
 
-def _budget(database_url: str, run_id: str) -> float | None:
+def _limit(database_url: str, run_id: str) -> float | None:
     with transaction(database_url) as connection:
-        budget: float | None = connection.scalar(text("select budget from runs where run_id = :run"), {"run": run_id})
-        return budget
+        limit: float | None = connection.scalar(text("select budget from runs where run_id = :run"), {"run": run_id})
+        return limit

@@ -16,7 +16,7 @@ from llmser_tasks.llm.dialects import recall
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.errors import CutOff, EndpointFatal, NeverAnswered, QuestionFatal, Refused, Retriable
 from llmser_tasks.llm.fleet.breaker import Breaker, Stopped
-from llmser_tasks.llm.fleet.budget import Purse
+from llmser_tasks.llm.fleet.budget import Budget
 from llmser_tasks.llm.fleet.claims import Claims
 from llmser_tasks.llm.fleet.concurrency import Gate
 from llmser_tasks.llm.fleet.ratelimit import Limiter
@@ -293,21 +293,21 @@ async def _ask_all(batch: _Batch) -> Exception | None:
         except StorageError as error:
             breaker.trip(error)
 
-    async def leave_to_others(claims: Claims, purse: Purse) -> None:
+    async def leave_to_others(claims: Claims, budget: Budget) -> None:
         while True:
             await asyncio.sleep(TELL_S)
             if claims.waiting and claims.waiting == batch.open:
                 batch.tell(f"{claims.waiting} are being asked by other batches")
-            await purse.rest()
+            await budget.rest()
 
     async with (
         Claims(url, batch.missing, breaker, batch.found) as claims,
         Gate(endpoint, url, claims.owner, breaker, lambda: batch.open - claims.waiting) as gate,
         Limiter(endpoint, url, breaker) as limiter,
-        Purse(endpoint, url, meter, claims.owner, breaker) as purse,
-        Client(endpoint, gate, limiter, purse, breaker, url) as client,
+        Budget(endpoint, url, meter, claims.owner, breaker) as budget,
+        Client(endpoint, gate, limiter, budget, breaker, url) as client,
     ):
-        clocks = [asyncio.create_task(write_in_time()), asyncio.create_task(leave_to_others(claims, purse))]
+        clocks = [asyncio.create_task(write_in_time()), asyncio.create_task(leave_to_others(claims, budget))]
         in_flight = min(endpoint.max_concurrency, len(batch.missing))
         workers = [asyncio.create_task(work(client, claims)) for _ in range(in_flight)]
         try:
