@@ -26,13 +26,13 @@ from llmser_tasks.core.kinds import QUESTION_STEPS
 from llmser_tasks.core.progress import Progress, silent
 from llmser_tasks.core.run import Refs, Run
 from llmser_tasks.core.text import clean_title
-from llmser_tasks.llm.answers import parse
+from llmser_tasks.llm.answers import Answer
 from llmser_tasks.llm.batch_api import provider_batches
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.errors import Nonsense, Retriable
 from llmser_tasks.llm.fleet import fanout
 from llmser_tasks.llm.fleet.breaker import Stopped
-from llmser_tasks.llm.fleet.fanout import Answer, Failure
+from llmser_tasks.llm.outcomes import Failure, Outcomes
 from llmser_tasks.llm.prompts import Question
 from llmser_tasks.sequences.catalogue import Catalogue, Ints
 from llmser_tasks.sequences.histories import Histories
@@ -251,9 +251,9 @@ def ask(
     complaint = outcomes.complaint() if outcomes.fatal or failed > tolerated else None
     without = acceptance.MESSAGE.format(accepted=failed) if accepted and failed else None
     picks = [Pick(i.user, None, None, (), (), i.reason) for i in inquiries if i.question is None]
-    for inquiry, result in zip(asked, outcomes, strict=True):
+    for inquiry, key, result in zip(asked, outcomes.keys, outcomes, strict=True):
         if complaint is None or not _is_open(result):
-            picks.append(_pick(inquiry, result))
+            picks.append(_pick(inquiry, key, result))
     with transaction(database_url) as connection:
         write_picks(connection, run_id, step, picks, catalogue)
     attempt(
@@ -292,13 +292,13 @@ class _Sense:
         self._least = least
         self._answers = self._usable = 0
 
-    def judge(self, question: Question, answer: Answer) -> None:
+    def judge(self, answer: Answer) -> None:
         """
         Raises:
             Nonsense: of all answers so far, too few name a candidate.
         """
         self._answers += 1
-        self._usable += len(parse(answer.content, question, answer.finish_reason)) > 0
+        self._usable += len(answer.chosen) > 0
         if self._answers >= JUDGED_FROM and self._usable < self._least * self._answers:
             said = clean_title(answer.content, 120) or ""
             ended = clean_title(answer.finish_reason, 40) or "unknown"
@@ -310,7 +310,7 @@ class _Sense:
             )
 
 
-def _without_answer(outcomes: fanout.Outcomes) -> dict[str, int]:
+def _without_answer(outcomes: Outcomes) -> dict[str, int]:
     """Why → users that a rerun will ask; those whose turn never came have what ended the batch to blame."""
     ended_by = getattr(outcomes.fatal, "kind", None)
     kinds = (result.kind for result in outcomes if isinstance(result, Failure) and result.retriable)
@@ -322,19 +322,18 @@ def _is_open(result: Answer | Failure) -> bool:
     return isinstance(result, Failure) and result.retriable
 
 
-def _pick(inquiry: Inquiry, result: Answer | Failure) -> Pick:
+def _pick(inquiry: Inquiry, key: str, result: Answer | Failure) -> Pick:
     question = inquiry.question
     assert question is not None
     if isinstance(result, Failure):
         reason = f"{UNANSWERED}: {result.kind}" if result.retriable else result.kind
-        return Pick(inquiry.user, result.key, question.shuffle_seed, (), (), reason)
-    parsed = parse(result.content, question, result.finish_reason)
+        return Pick(inquiry.user, key, question.shuffle_seed, (), (), reason)
     return Pick(
         inquiry.user,
-        result.key,
+        key,
         question.shuffle_seed,
-        [inquiry.candidates[question.order[pick.index]] for pick in parsed],
-        [pick.source for pick in parsed],
-        None if parsed else NO_USABLE_ANSWER,
-        parsed.invented,
+        [inquiry.candidates[question.order[one.index]] for one in result.chosen],
+        [one.source for one in result.chosen],
+        None if result.chosen else NO_USABLE_ANSWER,
+        result.invented,
     )

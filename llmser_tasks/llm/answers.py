@@ -64,34 +64,31 @@ _REVERSES = re.compile(
 
 
 @dataclass(frozen=True)
-class Pick:
-    """One usable candidate: its 0-based place in the order shown, and the rung that found it."""
+class Chosen:
+    """A candidate that an answer names: its 0-based place in the order shown, and the rung that found it."""
 
     index: int
     source: Source
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What a reply says.
+class Answer:
+    """What a reply says to its question.
 
     Attributes:
-        picks: likeliest first.
-        invented: how many things it named that are no candidates.
+        content, finish_reason: as the endpoint wrote them.
+        chosen: usable candidates, likeliest first, at most `question.picks`.
+        invented: how many things it names that are no candidates.
     """
 
-    picks: list[Pick]
+    content: str
+    finish_reason: str | None
+    chosen: tuple[Chosen, ...] = ()
     invented: int = 0
 
-    def __iter__(self) -> Iterator[Pick]:
-        return iter(self.picks)
 
-    def __len__(self) -> int:
-        return len(self.picks)
-
-
-def parse(content: str, question: Question, finish_reason: str | None = "stop") -> Reading:
-    """The candidates that a reply names, likeliest first, at most `question.picks`; empty where none is usable.
+def parse(content: str, question: Question, finish_reason: str | None = "stop") -> Answer:
+    """Which candidates a reply names.
 
     Args:
         finish_reason: one that says that the reply was cut off (`server_cases.is_cut_off`): its last piece then counts
@@ -99,7 +96,7 @@ def parse(content: str, question: Question, finish_reason: str | None = "stop") 
     """
     text = aloud(content)
     if not text:
-        return Reading([])
+        return Answer(content, finish_reason)
     cut_off = is_cut_off(finish_reason) or len(text) > LONGEST
     text = text[:LONGEST]
     choices = _Choices(question)
@@ -110,9 +107,10 @@ def parse(content: str, question: Question, finish_reason: str | None = "stop") 
         found = _from_ids(text, choices, cut_off)
     if found is None:
         found = _from_titles(text, choices, cut_off)
-    unique = {pick.index: pick for pick in reversed(found or [])}
-    ordered = sorted(unique.values(), key=(found or []).index)
-    return Reading(ordered[: question.picks], choices.invented)
+    first: dict[int, Chosen] = {}
+    for one in found or ():
+        first.setdefault(one.index, one)
+    return Answer(content, finish_reason, tuple(first.values())[: question.picks], choices.invented)
 
 
 class _Choices:
@@ -154,7 +152,7 @@ class _Choices:
         return set(_IN_TEXT.findall(shown))
 
 
-def _from_json(text: str, choices: _Choices, strict: bool) -> list[Pick] | None:
+def _from_json(text: str, choices: _Choices, strict: bool) -> list[Chosen] | None:
     """A reply that is one whole JSON value."""
     try:
         value = orjson.loads(text)
@@ -185,7 +183,7 @@ def _answers_in(value: Any, depth: int = 0) -> Iterator[Any]:
                 yield from _answers_in(inner, depth + 1)
 
 
-def _from_broken_json(text: str, choices: _Choices, cut_off: bool) -> list[Pick] | None:
+def _from_broken_json(text: str, choices: _Choices, cut_off: bool) -> list[Chosen] | None:
     """JSON inside prose, cut off, or slightly wrong. Of several answers the last counts: models correct themselves."""
     starts = list(_KEY.finditer(text))
     if starts:
@@ -222,10 +220,10 @@ def _is_last_word(text: str, key: re.Match[str]) -> bool:
     return _harmless(before) and not after
 
 
-def _elements(value: Any, choices: _Choices, source: Source, whole: bool = True) -> list[Pick]:
-    """Picks from an answer's value: an id, a title, an object with an id, or a list of them."""
+def _elements(value: Any, choices: _Choices, source: Source, whole: bool = True) -> list[Chosen]:
+    """What an answer's value names: an id, a title, an object with an id, or a list of them."""
     elements = value[:MOST_ELEMENTS] if isinstance(value, list) else [value]
-    picks: list[Pick] = []
+    chosen: list[Chosen] = []
     for place, element in enumerate(elements):
         may_be_title = whole or place < len(elements) - 1
         if isinstance(element, dict):
@@ -238,22 +236,22 @@ def _elements(value: Any, choices: _Choices, source: Source, whole: bool = True)
                 element = named if isinstance(named, str) else title
         found = _element(element.strip(), choices, source, may_be_title) if isinstance(element, str) else []
         choices.invented += not found and may_be_title
-        picks += found
-    return picks
+        chosen += found
+    return chosen
 
 
-def _element(text: str, choices: _Choices, source: Source, may_be_title: bool) -> list[Pick]:
+def _element(text: str, choices: _Choices, source: Source, may_be_title: bool) -> list[Chosen]:
     if match := _ID.fullmatch(text):
         index = choices.by_number(match[1])
-        return [Pick(index, source)] if index is not None else []
+        return [Chosen(index, source)] if index is not None else []
     if _ONLY_IDS.fullmatch(text):
         indexes = [choices.by_number(digits) for digits in _IN_TEXT.findall(text)]
-        return [] if _RANGE.search(text) else [Pick(i, "id-pattern") for i in indexes if i is not None]
+        return [] if _RANGE.search(text) else [Chosen(i, "id-pattern") for i in indexes if i is not None]
     if match := _LABELLED.fullmatch(text):
         index = choices.by_number(match[1])
-        return [Pick(index, "id-pattern")] if index is not None and _agrees(index, match[2], choices) else []
+        return [Chosen(index, "id-pattern")] if index is not None and _agrees(index, match[2], choices) else []
     index = choices.by_title(text) if may_be_title else None
-    return [Pick(index, "fuzzy")] if index is not None else []
+    return [Chosen(index, "fuzzy")] if index is not None else []
 
 
 def _agrees(index: int, label: str, choices: _Choices) -> bool:
@@ -274,7 +272,7 @@ def _harmless(text: str) -> bool:
     return all(word.lower() in _HARMLESS for word in words) and not _ODD.search(_TAG.sub(" ", text))
 
 
-def _from_ids(text: str, choices: _Choices, cut_off: bool) -> list[Pick] | None:
+def _from_ids(text: str, choices: _Choices, cut_off: bool) -> list[Chosen] | None:
     """Ids in free text: a list of them, one a line with its title, or a sentence naming no more than wanted."""
     if not _IN_TEXT.search(text):
         return None
@@ -282,13 +280,13 @@ def _from_ids(text: str, choices: _Choices, cut_off: bool) -> list[Pick] | None:
         return []
     ambiguous = choices.id_like_titles()
 
-    def picks(numbers: list[str]) -> list[Pick]:
+    def named(numbers: list[str]) -> list[Chosen]:
         indexes = [choices.by_number(number) for number in numbers if number not in ambiguous]
         choices.invented += indexes.count(None)
-        return [Pick(i, "id-pattern") for i in indexes if i is not None]
+        return [Chosen(i, "id-pattern") for i in indexes if i is not None]
 
     if _ONLY_IDS.fullmatch(text):
-        return picks(_IN_TEXT.findall(text))
+        return named(_IN_TEXT.findall(text))
     lines = [line for line in text.splitlines() if line.strip()]
     matches = [_LINE.match(line) for line in lines]
     rest = [line for line, match in zip(lines, matches, strict=True) if match is None]
@@ -298,14 +296,14 @@ def _from_ids(text: str, choices: _Choices, cut_off: bool) -> list[Pick] | None:
             index = choices.by_number(match[1]) if match else None
             if match and index is not None and _agrees(index, match[2].strip(" \t:.)|,–—-\"'`*_]"), choices):
                 agreeing.append(match[1])
-        return picks(agreeing)
+        return named(agreeing)
     numbers = _IN_TEXT.findall(text)
     if cut_off or len(set(numbers)) > choices.picks or not _harmless(_IN_TEXT.sub(" ", text)):
         return []
-    return picks(numbers)
+    return named(numbers)
 
 
-def _from_titles(text: str, choices: _Choices, cut_off: bool) -> list[Pick] | None:
+def _from_titles(text: str, choices: _Choices, cut_off: bool) -> list[Chosen] | None:
     """Titles in free text, one a line or in quotation marks."""
     lines = [line for line in text.splitlines() if line.strip()]
     if cut_off:
@@ -324,4 +322,4 @@ def _from_titles(text: str, choices: _Choices, cut_off: bool) -> list[Pick] | No
         rest.append(_QUOTED.sub("", line))
     if not all(_harmless(line) for line in rest) or (rest and len(set(found)) > choices.picks):
         return []
-    return [Pick(index, "fuzzy") for index in found]
+    return [Chosen(index, "fuzzy") for index in found]

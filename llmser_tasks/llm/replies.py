@@ -16,6 +16,7 @@ from llmser_tasks.llm.errors import CutOff, NoAnswer, Unavailable, classify, una
 from llmser_tasks.llm.prompts import Question
 from llmser_tasks.llm.server_cases import Case, finished, is_cut_off
 from llmser_tasks.llm.thinking import aloud, is_answer
+from llmser_tasks.warehouse.ledger import Entry
 
 _THOUGHTS = {"thinking", "reasoning", "reasoning_text", "redacted_thinking"}  # parts of a content that are no answer
 
@@ -24,7 +25,7 @@ LONGEST_KEPT = 20_000  # characters; of longer ones, which think in their text, 
 
 @dataclass(frozen=True)
 class Reply:
-    """What an endpoint said. `content` may be anything, also empty; `answers.parse` makes sense of it."""
+    """What an endpoint said. `content` may be anything, also empty; `answers.parse` reads it."""
 
     content: str
     finish_reason: str | None
@@ -35,6 +36,21 @@ class Reply:
     attempts: int
     latency_ms: int | None  # of the attempt that succeeded
     billed: bool = False  # its price stands in the batch's bill already, as one paid in vain
+
+    def enter(self, row: Entry, cost: float | None) -> Entry:
+        """The ledger's row of a question, with this in it."""
+        return replace(
+            row,
+            attempts=self.attempts,
+            answered_by=self.answered_by,
+            content=self.content,
+            finish_reason=self.finish_reason,
+            prompt_tokens=self.prompt_tokens,
+            completion_tokens=self.completion_tokens,
+            cost=cost,
+            latency_ms=self.latency_ms,
+            prompt_bytes=self.prompt_bytes,
+        )
 
 
 def read_reply(
@@ -88,7 +104,7 @@ def read_reply(
 
 def is_lost(reply: Reply, question: Question) -> bool:
     """Whether it ended before it answered."""
-    return is_cut_off(reply.finish_reason) and not parse(reply.content, question, reply.finish_reason).picks
+    return is_cut_off(reply.finish_reason) and not parse(reply.content, question, reply.finish_reason).chosen
 
 
 def cut_off(endpoint: Endpoint, reply: Reply) -> CutOff:

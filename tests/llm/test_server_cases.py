@@ -17,13 +17,13 @@ from server_examples import Example, examples
 from sqlalchemy import text
 
 from llmser_tasks.llm import client, dialects, errors, server_cases
-from llmser_tasks.llm.answers import parse
+from llmser_tasks.llm.answers import Answer, parse
 from llmser_tasks.llm.batch_api.lines import ROUNDS
 from llmser_tasks.llm.dialects import Dialect, dialect_of, place_of
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.errors import EndpointFatal, LlmError, classify
 from llmser_tasks.llm.fleet import fanout
-from llmser_tasks.llm.fleet.fanout import Answer, Failure, Outcomes
+from llmser_tasks.llm.outcomes import Failure, Outcomes
 from llmser_tasks.llm.prompts import Question
 from llmser_tasks.llm.replies import cut_off, is_lost, read_reply
 from llmser_tasks.llm.server_cases import FINISHES, FOLLOWS, REFUSALS, Case
@@ -104,7 +104,7 @@ def test_a_response_means_what_the_table_says(example: Example, endpoint: Endpoi
         assert type(error) is errors.CLASS_OF[example.case], str(error)
         assert "double" in str(error)
     else:
-        picks = [f"c{pick.index + 1:02d}" for pick in parse(reply.content, question, reply.finish_reason)]
+        picks = [f"c{pick.index + 1:02d}" for pick in parse(reply.content, question, reply.finish_reason).chosen]
         assert (example.case, tuple(picks)) == (Case.ANSWER, example.picks)
 
 
@@ -117,9 +117,9 @@ def test_answers_are_read_wherever_they_are_put(
     shown, asked = OF[Case.ANSWER], questions(len(OF[Case.ANSWER]))
     _plays(double, shown)
     outcomes = fanout.answer(endpoint, asked, database_url)
-    for example, question, outcome in zip(shown, asked, outcomes, strict=True):
+    for example, outcome in zip(shown, outcomes, strict=True):
         assert isinstance(outcome, Answer), (example.server, outcome)
-        picks = [f"c{pick.index + 1:02d}" for pick in parse(outcome.content, question, outcome.finish_reason)]
+        picks = [f"c{pick.index + 1:02d}" for pick in outcome.chosen]
         assert tuple(picks) == example.picks, example.server
     assert outcomes.calls == len(shown)
 
@@ -283,10 +283,10 @@ def test_a_batchs_lines_mean_the_same(
     asked = questions(len(shown) + 2)
     outcomes = _finish(endpoint, asked, run)
     assert len(double.times) == 0 and all(isinstance(outcome, Answer) for outcome in outcomes.results[-2:])
-    for example, question, outcome in zip(shown, asked, outcomes, strict=False):
+    for example, outcome in zip(shown, outcomes, strict=False):
         if case is Case.ANSWER:
             assert isinstance(outcome, Answer), example
-            picks = [f"c{pick.index + 1:02d}" for pick in parse(outcome.content, question, outcome.finish_reason)]
+            picks = [f"c{pick.index + 1:02d}" for pick in outcome.chosen]
             assert tuple(picks) == example.picks, example
         else:
             assert isinstance(outcome, Failure), example

@@ -21,14 +21,15 @@ from sqlalchemy import TextClause, text
 
 from llmser_tasks.core.errors import InputError, Waiting
 from llmser_tasks.core.progress import Progress, silent
+from llmser_tasks.llm.answers import Answer
 from llmser_tasks.llm.batch_api.lines import InVain, dumped, read_line, weigh
 from llmser_tasks.llm.batch_api.wire import OVER, BatchApi
 from llmser_tasks.llm.dialects import Dialect, dialect_of, recall, request_body
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.errors import EndpointFatal, EndpointUnsupported, classify
 from llmser_tasks.llm.fleet import budget, fanout
-from llmser_tasks.llm.fleet.fanout import Answer, Check, Failure, Outcomes
 from llmser_tasks.llm.fleet.ratelimit import BYTES_PER_TOKEN
+from llmser_tasks.llm.outcomes import Check, Failure, Outcomes, read
 from llmser_tasks.llm.prompts import Question
 from llmser_tasks.warehouse import ledger
 from llmser_tasks.warehouse.engine import transaction
@@ -105,7 +106,7 @@ def answer(
     progress: Progress = silent,
     *,
     account: Account,
-    check: Check = lambda *_: None,
+    check: Check = lambda _: None,
 ) -> Outcomes:
     """What became of each question, once the provider is done with all of them.
 
@@ -245,7 +246,7 @@ def _collect(
     meter = Meter(row.account)
     entries: dict[str, Entry] = {}
     called: set[str] = set()
-    failures = {key: Failure(key, str(facts.get("status")), True, "The batch ended without it.") for key in claimed}
+    failures = {key: Failure(str(facts.get("status")), True, "The batch ended without it.") for key in claimed}
     for name in ("output_file_id", "error_file_id"):
         for line in api.lines(facts[name], len(claimed)) if facts.get(name) else ():
             key = line.get("custom_id")
@@ -302,19 +303,15 @@ def _outcomes(
     errors = (failure.error for failure in failures.values() if isinstance(failure, InVain))
     fatal = next((error for error in errors if isinstance(error, EndpointFatal)), None)
     for key, entry in ledger.known(database_url, list(distinct)).items():
-        result = results[key] = fanout.as_result(entry, from_ledger=True)
+        result = results[key] = read(entry, distinct[key])
         if isinstance(result, Answer):
-            check(distinct[key], result)
+            check(result)
     return Outcomes(
+        keys=tuple(keys),
         results=tuple(results[key] for key in keys),
         distinct=len(distinct),
         from_ledger=len(distinct) - len(failures),
         asked=len(failures),
-        calls=0,
-        prompt_tokens=0,
-        completion_tokens=0,
-        cost=None,
-        seconds=0.0,
         stopped=str(fatal) if fatal else None,
         fatal=fatal,
     )

@@ -17,10 +17,12 @@ from sqlalchemy import QueuePool, text
 
 from llmser_tasks.core.errors import StorageError
 from llmser_tasks.llm import client
+from llmser_tasks.llm.answers import Answer
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.errors import EndpointFatal, EndpointUnsupported, KeyRefused, QuotaExhausted
 from llmser_tasks.llm.fleet import fanout
-from llmser_tasks.llm.fleet.fanout import Answer, Failure, answer
+from llmser_tasks.llm.fleet.fanout import answer
+from llmser_tasks.llm.outcomes import Failure
 from llmser_tasks.llm.prompts import Question
 from llmser_tasks.warehouse import ledger
 from llmser_tasks.warehouse.engine import engine, transaction
