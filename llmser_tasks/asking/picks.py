@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, text
 
 from llmser_tasks.core.errors import InputError
-from llmser_tasks.sequences.catalogue import Catalogue
+from llmser_tasks.sequences.catalogue import Catalogue, Ints
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.rows import replace_rows
@@ -134,6 +134,22 @@ class Picks:
             return [], [], None
         start, end = self.chosen.offsets[row], self.chosen.offsets[row + 1]
         return self.chosen[row].tolist(), self.sources[start:end].tolist(), self.reasons[row]
+
+    def likeliest(self, users: NDArray[np.int32]) -> tuple[Ints, NDArray[np.object_], NDArray[np.object_]]:
+        """Of each user (U,) the likeliest item, 0 where there is none; its source; and why there is none.
+
+        Raises:
+            InputError: one of these users has no row yet.
+        """
+        self.require(users)
+        rows = self.chosen.rows_of(users)
+        some = self.chosen.lengths[rows] > 0
+        first = self.chosen.offsets[rows[some]]
+        items, sources = np.zeros(len(users), np.int32), np.full(len(users), None, object)
+        items[some], sources[some] = self.chosen.items[first], self.sources[first]
+        reasons = self.reasons[rows]
+        reasons[some] = None
+        return items, sources, reasons
 
     def require(self, users: NDArray[np.int32]) -> None:
         """
