@@ -20,7 +20,7 @@ from rapidfuzz.fuzz import ratio
 from rapidfuzz.utils import default_process
 
 from llmser_tasks.llm.prompts import Question
-from llmser_tasks.llm.server_cases import is_cut_off
+from llmser_tasks.llm.server_cases.finishes import is_cut_off
 from llmser_tasks.llm.thinking import aloud
 
 Source = Literal["strict", "repaired", "id-pattern", "fuzzy"]
@@ -91,7 +91,7 @@ def parse(content: str, question: Question, finish_reason: str | None = "stop") 
     """Which candidates a reply names.
 
     Args:
-        finish_reason: one that says that the reply was cut off (`server_cases.is_cut_off`): its last piece then counts
+        finish_reason: one that says that the reply was cut off (`finishes.is_cut_off`): its last piece then counts
             only if it is a whole id, and an answer amid other words may be a draft, so it counts for nothing.
     """
     text = aloud(content)

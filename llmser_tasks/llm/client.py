@@ -12,6 +12,7 @@ import httpx
 from llmser_tasks import __version__
 from llmser_tasks.llm.dialects import Dialect, request_body
 from llmser_tasks.llm.endpoint import Endpoint
+from llmser_tasks.llm.error_responses import classify
 from llmser_tasks.llm.errors import (
     CutOff,
     NeverAnswered,
@@ -20,7 +21,6 @@ from llmser_tasks.llm.errors import (
     RateLimited,
     Refused,
     Retriable,
-    classify,
 )
 from llmser_tasks.llm.exchange import exchange
 from llmser_tasks.llm.fleet.breaker import Breaker, Stopped

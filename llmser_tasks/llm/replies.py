@@ -12,9 +12,11 @@ import orjson
 from llmser_tasks.core.text import clean_title
 from llmser_tasks.llm.answers import parse
 from llmser_tasks.llm.endpoint import Endpoint
-from llmser_tasks.llm.errors import CutOff, NoAnswer, Unavailable, classify, unanswered
+from llmser_tasks.llm.error_responses import classify, unanswered
+from llmser_tasks.llm.errors import CutOff, NoAnswer, Unavailable
 from llmser_tasks.llm.prompts import Question
-from llmser_tasks.llm.server_cases import Case, finished, is_cut_off
+from llmser_tasks.llm.server_cases import Case
+from llmser_tasks.llm.server_cases.finishes import finished, is_cut_off
 from llmser_tasks.llm.thinking import aloud, is_answer
 from llmser_tasks.warehouse.ledger import Entry
 

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, text
 
 from llmser_tasks.llm.dialects import FIRST_ROOM, MORE_ROOM, MOST_ROOM, Dialect, dialect_of, learn
 from llmser_tasks.llm.endpoint import Endpoint
+from llmser_tasks.llm.error_responses import classify
 from llmser_tasks.llm.errors import (
     CutOff,
     FormatRefused,
@@ -23,7 +24,6 @@ from llmser_tasks.llm.errors import (
     NeverAnswered,
     NoAnswer,
     QuestionFatal,
-    classify,
 )
 from llmser_tasks.llm.outcomes import Failure
 from llmser_tasks.llm.prompts import Question

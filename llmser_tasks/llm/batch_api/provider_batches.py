@@ -26,7 +26,8 @@ from llmser_tasks.llm.batch_api.lines import InVain, dumped, read_line, weigh
 from llmser_tasks.llm.batch_api.wire import OVER, BatchApi
 from llmser_tasks.llm.dialects import Dialect, dialect_of, recall, request_body
 from llmser_tasks.llm.endpoint import Endpoint
-from llmser_tasks.llm.errors import EndpointFatal, EndpointUnsupported, classify
+from llmser_tasks.llm.error_responses import classify
+from llmser_tasks.llm.errors import EndpointFatal, EndpointUnsupported
 from llmser_tasks.llm.fleet import budget, fanout
 from llmser_tasks.llm.fleet.ratelimit import BYTES_PER_TOKEN
 from llmser_tasks.llm.outcomes import Check, Failure, Outcomes, read
