@@ -19,6 +19,7 @@ import orjson
 from rapidfuzz.fuzz import ratio
 from rapidfuzz.utils import default_process
 
+from llmser_tasks.llm.harmless import PLAIN, REVERSES, harmless
 from llmser_tasks.llm.prompts import Question
 from llmser_tasks.llm.server_cases.finishes import is_cut_off
 from llmser_tasks.llm.thinking import aloud
@@ -32,8 +33,7 @@ SIMILAR = 90.0  # rapidfuzz ratio; looser scorers accepted almost every title th
 
 _ID = re.compile(r"c([0-9]{2})")
 _IN_TEXT = re.compile(r"(?<!\w)c([0-9]{2})(?!\w)")
-_PLAIN = r"\s,;:.()\[\]{}\"'`*_#|•·/&+=>\\–—-"  # what stands around ids and takes nothing back, as ~~ and ! would
-_ONLY_IDS = re.compile(rf"(?:[{_PLAIN}]*+c[0-9]{{2}}(?!\w))++[{_PLAIN}]*+")
+_ONLY_IDS = re.compile(rf"(?:[{PLAIN}]*+c[0-9]{{2}}(?!\w))++[{PLAIN}]*+")
 _LABELLED = re.compile(r"c([0-9]{2})\s*[:.)(|,–—-]\s*(.*)", re.S)
 _LINE = re.compile(r"[\s>*#•·|–-]*+(?:[0-9]{1,2}\s*[.):]\s*)?[\s\"'`*_\[(-]*c([0-9]{2})(?!\w)(.*)")
 _RANGE = re.compile(r"c[0-9]{2}[^\S\n]*(?:-|–|—|to|through|…|\.\.+)[^\S\n]*c[0-9]{2}")
@@ -41,26 +41,7 @@ _BULLET = re.compile(r"^[\s>*#•·–-]*+(?:[0-9]{1,2}\s*[.):]\s+)?")
 _QUOTED = re.compile(r"\"([^\"\n]{3,})\"|“([^”\n]{3,})”|\*\*([^*\n]{3,})\*\*|«([^»\n]{3,})»")
 _KEY = re.compile(r"[\"']?\b(?:picks|item)[\"']?\s*:\s*(?=[\[\"'{])")
 _NUMBERS = re.compile(r"[0-9]+|\b[ivx]+\b")
-_TAG = re.compile(r"</?[a-z][a-z0-9]*/?>", re.I)
-_WORD = re.compile(r"[^\W\d_]+")
-_ODD = re.compile(rf"[^!\w{_PLAIN}]|!\S")
 _REMARK = re.compile(r"\s[–—-]+\s|\s?[(:;,|]")  # between a title and what is said about it
-# Words that may stand around ids; any other may mean the opposite, in whatever language.
-_WORDS = """
-    a also am an and answer answers are as best boxed candidate candidates choice choices choose chosen final first fit
-    fits following for fourth good here i id ids in is it item items likeliest likely list likelihood masked match
-    matches most my next of ok okay one ones order output pick picked picks predict predicted prediction product
-    products ranking recommend recommendation recommendations recommended response result results second select selected
-    selection so sure that the then these they think third this those title titles to top would yes you your
-"""
-_HARMLESS = frozenset(_WORDS.split())
-_REVERSES = re.compile(
-    r"\b(?:not|no|never|none|neither|nor|cannot|except|exclud\w*|avoid\w*|reject\w*|instead|rather|unlikely|least|worst"
-    r"|without|ignor\w*|other than|anything but|wrong|irrelevant|remov\w*|discard\w*|skip\w*|drop\w*|unsuitable"
-    r"|dislike\w*|noise|noisy|between|compar\w*|consider\w*|versus|vs|or|if|unless|could|might|nicht|kein\w*|sin|pas|sauf)\b"
-    r"|n['’]t\b|[不非除没無未]",
-    re.I,
-)
 
 
 @dataclass(frozen=True)
@@ -165,7 +146,7 @@ def _from_json(text: str, choices: _Choices, strict: bool) -> list[Chosen] | Non
         answers = list(_answers_in(value))
         if not answers and len(value) == 1:
             name, only = next(iter(value.items()))
-            if name not in {"candidates", "candidate", "first", "in", "order"} and _harmless(name.replace("_", " ")):
+            if name not in {"candidates", "candidate", "first", "in", "order"} and harmless(name.replace("_", " ")):
                 answers = [only]
         return _elements(answers[-1], choices, "repaired") if answers else []
     if isinstance(value, list | str):
@@ -217,7 +198,7 @@ def _is_last_word(text: str, key: re.Match[str]) -> bool:
     except (ValueError, RecursionError):
         end = len(text)  # the cut is in the answer itself
     after = text[key.end() + end :].strip("}` \n")
-    return _harmless(before) and not after
+    return harmless(before) and not after
 
 
 def _elements(value: Any, choices: _Choices, source: Source, whole: bool = True) -> list[Chosen]:
@@ -261,15 +242,9 @@ def _agrees(index: int, label: str, choices: _Choices) -> bool:
         return not label or choices.by_title(label) == index
     title, *remarks = _REMARK.split(label, maxsplit=1)
     remark = "".join(remarks)
-    if _REVERSES.search(remark) or _IN_TEXT.search(remark) or not remark.isascii():
+    if REVERSES.search(remark) or _IN_TEXT.search(remark) or not remark.isascii():
         return False
     return choices.by_title(title.strip(" \"'*_()[]")) == index
-
-
-def _harmless(text: str) -> bool:
-    """Whether nothing in a text can take an answer back."""
-    words = _WORD.findall(_TAG.sub(" ", text))
-    return all(word.lower() in _HARMLESS for word in words) and not _ODD.search(_TAG.sub(" ", text))
 
 
 def _from_ids(text: str, choices: _Choices, cut_off: bool) -> list[Chosen] | None:
@@ -290,7 +265,7 @@ def _from_ids(text: str, choices: _Choices, cut_off: bool) -> list[Chosen] | Non
     lines = [line for line in text.splitlines() if line.strip()]
     matches = [_LINE.match(line) for line in lines]
     rest = [line for line, match in zip(lines, matches, strict=True) if match is None]
-    if all(_harmless(line) for line in rest) and len(matches) - len(rest) > 1:
+    if all(harmless(line) for line in rest) and len(matches) - len(rest) > 1:
         agreeing = []
         for match in matches:
             index = choices.by_number(match[1]) if match else None
@@ -298,7 +273,7 @@ def _from_ids(text: str, choices: _Choices, cut_off: bool) -> list[Chosen] | Non
                 agreeing.append(match[1])
         return named(agreeing)
     numbers = _IN_TEXT.findall(text)
-    if cut_off or len(set(numbers)) > choices.picks or not _harmless(_IN_TEXT.sub(" ", text)):
+    if cut_off or len(set(numbers)) > choices.picks or not harmless(_IN_TEXT.sub(" ", text)):
         return []
     return named(numbers)
 
@@ -320,6 +295,6 @@ def _from_titles(text: str, choices: _Choices, cut_off: bool) -> list[Chosen] | 
             if index is not None:
                 found.append(index)
         rest.append(_QUOTED.sub("", line))
-    if not all(_harmless(line) for line in rest) or (rest and len(set(found)) > choices.picks):
+    if not all(harmless(line) for line in rest) or (rest and len(set(found)) > choices.picks):
         return []
     return [Chosen(index, "fuzzy") for index in found]
