@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from llmser_tasks.asking.ask import QuestionModule
+from llmser_tasks.asking.questions import QuestionModule
 from llmser_tasks.core.config import RunConfig
 from llmser_tasks.core.errors import InputError
 from llmser_tasks.core.kinds import QUESTION_STEPS

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import text
 
-from llmser_tasks.asking.ask import Inquiry, QuestionModule, inquiries
 from llmser_tasks.asking.askable import Askable
+from llmser_tasks.asking.questions import Inquiry, QuestionModule, inquiries
 from llmser_tasks.core import environment
 from llmser_tasks.core.config import RunConfig
 from llmser_tasks.core.kinds import QUESTION_STEPS

@@ -17,6 +17,7 @@ from tiny_world import World, make_lists, make_world
 from llmser_tasks.asking import ask as asking
 from llmser_tasks.asking.ask import Batch, Unanswered, plan
 from llmser_tasks.asking.picks import Picks
+from llmser_tasks.asking.questions import Inquiry
 from llmser_tasks.core import config
 from llmser_tasks.core.errors import InputError
 from llmser_tasks.core.run import Run
@@ -66,7 +67,7 @@ def configured(llm: config.Llm) -> config.RunConfig:
     )
 
 
-def inquire(catalogue: Catalogue, history: list[int], pool: list[int], **llm: Any) -> asking.Inquiry:
+def inquire(catalogue: Catalogue, history: list[int], pool: list[int], **llm: Any) -> Inquiry:
     given = {"ccg": np.array(pool, np.int32)}
     return snf.inquire(0, np.array(history, np.int32), given, catalogue, configured(config.Llm(**llm)))
 
