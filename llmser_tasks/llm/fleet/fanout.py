@@ -192,12 +192,12 @@ async def _ask_all(batch: _Batch) -> Exception | None:
             question = batch.missing[key]
             try:
                 entry = await _ask_one(endpoint, client, key, question, run_id)
-                result = read(entry, question) if isinstance(entry, Entry) else entry
-                batch.results[key] = result
+                enough = isinstance(entry, Entry) and writer.add(entry)  # before anything else: it is paid for
+                batch.results[key] = result = read(entry, question) if isinstance(entry, Entry) else entry
                 batch.tally.count(entry)
                 if isinstance(entry, Failure):
                     await claims.release([key])
-                elif writer.add(entry):
+                elif enough:
                     await writer.write()
                 if isinstance(result, Answer):
                     batch.check(result)
