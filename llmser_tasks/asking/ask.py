@@ -45,8 +45,8 @@ from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.retention import NO_USABLE_ANSWER
 from llmser_tasks.warehouse.tables import acceptance, batches
 
-JUDGED_FROM = 20  # answers; of fewer a bad share may be chance
-MOST_TASKS = 300  # more mapped tasks than that cost the scheduler more than they bring
+JUDGED_FROM = 20  # answers; with fewer, a bad share may be chance
+MOST_TASKS = 300  # more mapped tasks cost the scheduler more than they save
 
 
 @dataclass(frozen=True)
@@ -133,8 +133,8 @@ def ask(
 ) -> dict[str, Any]:
     """Ask what the ledger cannot answer, write the users' picks and the batch's row.
 
-    Where a person has accepted that the batch's users stay without an answer, nothing is asked: the ledger's answers
-    count, the others' users have no picks.
+    Where a person has accepted that some of the batch's users stay without an answer, nothing is asked: answers in the
+    ledger count, and the other users get no picks.
 
     Returns:
         What happened, small and JSON-ready: users, answered, calls, from_ledger, failed, tokens, cost, sources.
@@ -156,9 +156,9 @@ def ask(
             outcomes = fanout.known(endpoint, questions, url)
         else:
             account = batches.Account(run_id, step, batch.batch)
-            sense = _Sense(endpoint, llm.least_usable)
+            usable = _UsableShare(endpoint, llm.least_usable)
             answer = provider_batches.answer if llm.mode == "batch" else fanout.answer
-            outcomes = answer(endpoint, questions, url, progress, account=account, check=sense.judge)
+            outcomes = answer(endpoint, questions, url, progress, account=account, check=usable.count)
     except Waiting as waiting:
         attempt(state="running", message=str(waiting))
         raise
@@ -203,18 +203,18 @@ def ask(
     }
 
 
-class _Sense:
-    """Counts usable answers, and ends a batch early where there are too few: nonsense costs as much as sense."""
+class _UsableShare:
+    """Counts usable answers, and ends a batch early where there are too few: nonsense costs as much as good answers."""
 
     def __init__(self, endpoint: Endpoint, least: float) -> None:
         self._endpoint = endpoint
         self._least = least
         self._answers = self._usable = 0
 
-    def judge(self, answer: Answer) -> None:
+    def count(self, answer: Answer) -> None:
         """
         Raises:
-            Nonsense: of all answers so far, too few name a candidate.
+            Nonsense: too few of the answers so far name a candidate.
         """
         self._answers += 1
         self._usable += len(answer.chosen) > 0
@@ -224,7 +224,7 @@ class _Sense:
             raise Nonsense(
                 f"Only {self._usable} of {self._answers} answers of LLM endpoint {self._endpoint.name} (model "
                 f"{self._endpoint.model}) name a candidate, which is nonsense; one of them: “{said}” (finish_reason "
-                f"{ended}). Choose another model; or, where it is mended, have it asked again "
+                f"{ended}). Choose another model; or, once it works, have it asked again "
                 f"(`llmser answers prune --unusable --model {self._endpoint.model}`); or lower least_usable."
             )
 

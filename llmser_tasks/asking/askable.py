@@ -1,4 +1,4 @@
-"""Whom the questions can be about: an item without a title can be shown to nobody, and no answer about it be scored."""
+"""Which users can be asked about: an item without a title can neither be shown to an LLM nor be scored."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FEW = 0.5  # share of users, or of items with a title, below which people are wa
 
 @dataclass(frozen=True)
 class Askable:
-    """Training users of whom each step can ask, as far as their histories decide it.
+    """Training users that each step can ask about, as far as their histories decide it.
 
     Attributes:
         users: all training users.

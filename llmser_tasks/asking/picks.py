@@ -44,7 +44,7 @@ class Pick:
 
 
 def write_picks(connection: Connection, run_id: str, step: str, picks: Sequence[Pick], catalogue: Catalogue) -> None:
-    """Put these users' rows in place of what they had, within the caller's transaction."""
+    """Replace these users' rows, within the caller's transaction."""
     user_ids = catalogue.user_ids_of([pick.user for pick in picks])
     rows = (
         (

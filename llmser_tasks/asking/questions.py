@@ -39,7 +39,7 @@ class Need:
     Attributes:
         artefact, file: where they are.
         longest: how many a user has at most.
-        like: of which other need they are the first ones, as long as they are not there (`estimate`); None: of none.
+        like: the need whose first items stand in for these until they are made (`estimate`); None: there is none.
     """
 
     artefact: str
@@ -58,10 +58,10 @@ class QuestionModule(Protocol):
     NEEDS: Sequence[Need]
 
     def left_out(self, config: RunConfig) -> str | None:
-        """The part whose absence leaves the step nothing to do; None: it is asked."""
+        """Which part the run leaves out, so that there is nothing to ask; None: it asks."""
 
     def may_be_asked(self, histories: Histories, titled: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """(U,) of whom it can ask, as far as histories and titles decide it."""
+        """(U,) whom it can ask about, as far as histories and titles decide it."""
 
     def inquire(
         self, user: int, history: Ints, given: Mapping[str, Ints], catalogue: Catalogue, config: RunConfig

@@ -26,8 +26,8 @@ from llmser_tasks.llm.thinking import aloud
 
 Source = Literal["strict", "repaired", "id-pattern", "fuzzy"]
 
-LONGEST = 20_000  # characters read of a reply, its thinking apart; the longest honest one has a few hundred
-LONGEST_BROKEN = 2_000  # of its answer, where that needs repair: the repairer's time grows with the square
+LONGEST = 20_000  # characters read of a reply, after its thinking; honest ones have a few hundred
+LONGEST_BROKEN = 2_000  # of an answer that needs repair, which takes quadratic time
 MOST_ELEMENTS = 200  # looked at in a list
 SIMILAR = 90.0  # rapidfuzz ratio; looser scorers accepted almost every title that was not in the list
 
@@ -101,7 +101,7 @@ class _Choices:
         self.question = question
         self.picks = question.picks
         self.count = len(question.choices)
-        self.invented = 0  # named, but none of them
+        self.invented = 0  # things named that are none of them
 
     def by_number(self, digits: str) -> int | None:
         return int(digits) - 1 if 1 <= int(digits) <= self.count else None

@@ -37,7 +37,7 @@ from llmser_tasks.llm.server_cases.refusals import named_parameters, refused
 MOST_PARTS = 500  # of an error body that are looked at
 LONGEST_WORDING = 4000  # characters of what it says
 LONGEST_CODE = 100
-LONGEST_PAUSE_S = 86_400.0  # believed of a Retry-After: it is written down for every worker, and nobody takes it back
+LONGEST_PAUSE_S = 86_400.0  # the longest Retry-After that is believed: it pauses every worker, and nothing cancels it
 
 CLASS_OF: dict[Case, type[LlmError]] = {
     Case.NO_ANSWER: NoAnswer,
@@ -59,7 +59,7 @@ CLASS_OF: dict[Case, type[LlmError]] = {
 def classify(endpoint: Endpoint, status: int, headers: Mapping[str, str], body: bytes) -> LlmError:
     """The error that a response with this status and body stands for."""
     codes, text = _read(body)
-    if status < 300:  # an error in a success's clothes; some proxies do that
+    if status < 300:  # an error sent as a success; some proxies do that
         status = next((int(c) for c in codes if re.fullmatch(r"[45][0-9]{2}", c)), 502)
     said = _quote(endpoint, text)
     row = refused(status, codes, text)
@@ -106,7 +106,7 @@ def unanswered(
 def _read(body: bytes) -> tuple[set[str], str]:
     """Every code and type that an error body names, lower case, and its wording; of MOST_PARTS parts, outer ones first.
 
-    The body is a stranger's: what is looked at is bounded, whatever it nests or repeats.
+    The body is not to be trusted: however deep or long it is, no more than that is looked at.
     """
     try:
         parsed: Any = orjson.loads(body)

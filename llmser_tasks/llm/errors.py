@@ -60,13 +60,13 @@ class Timeout(Retriable):
 
 
 class Refused(LlmError):
-    """A 4xx that nothing explains. Asking again at once does not help; nothing says that it never will."""
+    """An unexplained 4xx. Asking again at once does not help; asking later may."""
 
     kind = "refused"
 
 
 class FormatRefused(Refused):
-    """The way of asking is refused (response_format, max_tokens, temperature): another one may be taken.
+    """The form of the request is refused (response_format, max_tokens, temperature); another form may be taken.
 
     Attributes:
         named: parameters that the refusal names.
@@ -80,17 +80,17 @@ class FormatRefused(Refused):
 
 
 class LengthRefused(Refused):
-    """So long an answer cannot be asked for here."""
+    """The endpoint does not allow answers of this length."""
 
     kind = "length refused"
 
 
 class CutOff(LlmError):
-    """The reply ended before it answered: the tokens that it may have were used up, mostly by thinking. With more of
-    them the same question can be answered.
+    """The reply ended before it answered: its tokens were used up, mostly by thinking. With more of them the same
+    question can be answered.
 
     Attributes:
-        reply: what it said, where it said anything.
+        reply: what it said, if anything.
     """
 
     kind = "cut off"
@@ -119,7 +119,7 @@ class EndpointUnsupported(EndpointFatal):
 
 
 class NoRoom(EndpointFatal):
-    """Its replies end before they answer, whatever room they are given."""
+    """Its replies end before they answer, however much room they get."""
 
     kind = "cut off"
 
@@ -143,6 +143,6 @@ class PromptTooLong(QuestionFatal):
 
 
 class NeverAnswered(QuestionFatal):
-    """The endpoint says nothing to this one, again and again, while it answers others."""
+    """The endpoint answers this one with nothing, again and again, while it answers others."""
 
     kind = "no answer"

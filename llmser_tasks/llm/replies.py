@@ -22,7 +22,7 @@ from llmser_tasks.warehouse.ledger import Entry
 
 _THOUGHTS = {"thinking", "reasoning", "reasoning_text", "redacted_thinking"}  # parts of a content that are no answer
 
-LONGEST_KEPT = 20_000  # characters; of longer ones, which think in their text, what they say in the end
+LONGEST_KEPT = 20_000  # characters; of a longer reply, only what follows its thinking
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Reply:
     prompt_bytes: int | None  # of the whole request
     attempts: int
     latency_ms: int | None  # of the attempt that succeeded
-    billed: bool = False  # its price stands in the batch's bill already, as one paid in vain
+    billed: bool = False  # the batch's bill has its price already, as money spent for nothing
 
     def enter(self, row: Entry, cost: float | None) -> Entry:
         """The ledger's row of a question, with this in it."""
@@ -105,7 +105,7 @@ def read_reply(
 
 
 def is_lost(reply: Reply, question: Question) -> bool:
-    """Whether it ended before it answered."""
+    """Whether it ended before it named a candidate."""
     return is_cut_off(reply.finish_reason) and not parse(reply.content, question, reply.finish_reason).chosen
 
 

@@ -55,7 +55,7 @@ class Ranker:
         return Response(said.body, said.status, said.headers, "application/json")
 
     async def reply(self, body: bytes) -> ChatResponse:
-        """What a chat completion request is answered, one of a batch like any other."""
+        """The answer to a chat completion request, whether it comes alone or in a batch."""
         try:
             question = read_question(body)
         except Malformed as error:

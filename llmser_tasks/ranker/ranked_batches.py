@@ -1,8 +1,8 @@
 """The embedding ranker's Batch API: a file of requests goes in, a file of responses comes out some time later.
 
 As OpenAI's, and GLM's where it differs (its lines name /v4/chat/completions): files, batches, a list of batches with
-the metadata that they were made with, cancelling. What went wrong stands in a file of its own. All is kept in memory,
-so much of it at most: the oldest that no batch at work needs gives way.
+the metadata that they were made with, cancelling. What went wrong stands in a file of its own. Everything is kept in
+memory, up to a limit; then the oldest files that no batch at work needs are dropped.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
 A batch goes through three states, each written down before the next step is taken: *preparing* (its questions are
 claimed, the file may be uploaded), *submitted* (the provider's id is known), *ended* (its answers are in the ledger).
-Whoever calls again, after a retry, a cleared task or a crash, takes up what stands there. Between creating a batch and
-noting its id lies the one moment that nothing can cover; there the provider's own list is asked for the batch with our
-mark, so none is submitted twice.
+Whoever calls again, after a retry, a cleared task or a crash, goes on from there. Only a crash between creating a batch
+and noting its id leaves no trace with us; then the provider's own list is searched for a batch with our mark, so that
+none is submitted twice.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def answer(
 
     Raises:
         Waiting: it is not; call again with the same questions.
-        BudgetSpent: the run's budget does not reach for them; nothing was submitted.
+        BudgetSpent: the run's budget is too small for them; nothing was submitted.
         EndpointFatal: a person has to act.
         Retriable: the provider cannot be reached.
         StorageError: Postgres is down.

@@ -5,9 +5,9 @@ free at once: its advisory lock is gone (see `claims`). Requests whose answers w
 they can have cost, because nobody knows.
 
 Requests cost less than the most they can, so what is held for those in flight comes back in part. A batch that cannot
-hold what it needs therefore gives back what it does not use and waits, as long as that could reach. One that has
-nothing in flight, because it waits for others' answers or for its share of the endpoint, gives it back too: whoever it
-waits for may be waiting for that.
+hold what it needs therefore gives back what it does not use and waits, as long as enough could still come back. One
+that has nothing in flight, because it waits for others' answers or for its share of the endpoint, gives it back too:
+whoever it waits for may be waiting for that money.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Payment:
             self.settled, self.price = True, price
 
     def waste(self, price: float | None) -> None:
-        """It answered with nothing that can be used, which is paid all the same."""
+        """It answered with nothing usable, which costs money all the same."""
         if price is not None:
             self.price = price
 
@@ -128,11 +128,11 @@ class Budget:
         """Hold what one request can cost, and count what it did cost.
 
         Args:
-            most: what it can cost at most, by what is known when its turn has come: the guess of a prompt's tokens gets
-                better with every answer, and one made before a long wait may be beyond a budget that would reach.
+            most: what it can cost at most, asked for when its turn has come: our guess at a prompt's tokens gets better
+                with every answer, and one made before a long wait may exceed a budget that is enough.
 
         Raises:
-            Stopped: the budget does not reach for it, or the batch is over.
+            Stopped: the budget is too small for it, or the batch is over.
             StorageError: Postgres is down; without it the budget cannot be kept.
         """
         async with self._turn:
@@ -176,7 +176,7 @@ class Budget:
         await asyncio.sleep(LOOK_AGAIN_S)
 
     def _take(self, most: float, unused: float) -> _Held:
-        """Hold what is missing to `most` and more; where the rest does not reach, give back what is unused."""
+        """Hold what is missing to `most` and more; where the rest is too little, give back what is unused."""
         assert self._meter is not None
         account = self._meter.account
         with transaction(self._url) as connection:
@@ -206,7 +206,7 @@ class _Held:
 
     Attributes:
         left: what nobody held before.
-        amount: what this batch holds now in addition; 0 where `left` does not reach.
+        amount: what this batch holds now in addition; 0 where `left` is too little.
         others: what batches that run beside this one hold, where it does not.
     """
 
@@ -230,9 +230,9 @@ def what_is_left(connection: Connection, run_id: str, owner: int | None = None) 
 
 def too_little(run_id: str, budget: float, spent: float) -> BudgetSpent:
     return BudgetSpent(
-        f"Run {run_id} has spent {spent:.4g} of its budget of {budget:.4g}, which does not reach for what it would ask "
-        f"next, so the batch stopped; answers are kept. `llmser budget {run_id} AMOUNT` raises it, then rerun: only "
-        "what is missing will be asked."
+        f"Run {run_id} has spent {spent:.4g} of its budget of {budget:.4g}, and its next questions may cost more than "
+        f"what is left, so the batch stopped; answers are kept. `llmser budget {run_id} AMOUNT` raises it, then rerun: "
+        "only what is missing will be asked."
     )
 
 

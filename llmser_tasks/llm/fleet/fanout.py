@@ -26,8 +26,8 @@ from llmser_tasks.warehouse import ledger
 from llmser_tasks.warehouse.ledger import Entry
 from llmser_tasks.warehouse.tables.batches import Account, Meter
 
-ACCEPTED = "accepted"  # kind of what stays open because a person has it so
-TELL_S = 2.0  # how often to say that only others' answers are waited for, and to leave them money that lies idle
+ACCEPTED = "accepted"  # kind of a question that a person has agreed to leave open
+TELL_S = 2.0  # how often to say that only others' answers are missing, and to give back money that is not in use
 
 
 @dataclass
@@ -167,7 +167,7 @@ class _Batch:
         return self.tally.total - self.tally.done
 
     def found(self, entries: Collection[Entry]) -> None:
-        """Others got these settled meanwhile."""
+        """Others have settled these meanwhile."""
         self.results.update((one.question_key, read(one, self.missing[one.question_key])) for one in entries)
         self.tally.done += len(entries)
         self.tally.found += len(entries)
@@ -178,7 +178,7 @@ class _Batch:
 
 
 async def _ask_all(batch: _Batch) -> Exception | None:
-    """A fixed number of workers take one question after the other, so memory does not grow with their number.
+    """A fixed number of workers take one question after another, so memory does not grow with the number of questions.
 
     Returns:
         Why the batch was stopped early, where it was.
@@ -211,7 +211,7 @@ async def _ask_all(batch: _Batch) -> Exception | None:
         except StorageError as error:
             breaker.trip(error)
 
-    async def leave_to_others(claims: Claims, budget: Budget) -> None:
+    async def keep_others_going(claims: Claims, budget: Budget) -> None:
         while True:
             await asyncio.sleep(TELL_S)
             if claims.waiting and claims.waiting == batch.open:
@@ -225,7 +225,7 @@ async def _ask_all(batch: _Batch) -> Exception | None:
         Budget(endpoint, url, meter, claims.owner, breaker) as budget,
         Client(endpoint, gate, limiter, budget, breaker, url) as client,
     ):
-        clocks = [asyncio.create_task(write_in_time()), asyncio.create_task(leave_to_others(claims, budget))]
+        clocks = [asyncio.create_task(write_in_time()), asyncio.create_task(keep_others_going(claims, budget))]
         in_flight = min(endpoint.max_concurrency, len(batch.missing))
         workers = [asyncio.create_task(work(client, claims)) for _ in range(in_flight)]
         try:
@@ -235,14 +235,14 @@ async def _ask_all(batch: _Batch) -> Exception | None:
                 task.cancel()
             await asyncio.gather(*clocks, *workers, return_exceptions=True)
             batch.tally.calls = client.calls
-            await writer.write()  # before the claims end, or others would ask the same
+            await writer.write()  # before the claims end, or others would ask the same questions
     return breaker.cause
 
 
 async def _ask_one(
     endpoint: Endpoint, client: Client, key: str, question: Question, run_id: str | None
 ) -> Entry | Failure:
-    """The ledger's row for a question that is settled, one way or the other, or why it is not."""
+    """The ledger's row for a question that was answered or failed for good; else why neither happened."""
     row = Entry(
         question_key=key,
         step=question.step,
