@@ -140,7 +140,7 @@ def ask(
         What happened, small and JSON-ready: users, answered, calls, from_ledger, failed, tokens, cost, sources.
 
     Raises:
-        Unanswered: more than that are without one. What was answered is safe; a rerun asks only for the rest.
+        Unanswered: more users than tolerated have no answer. What was answered is safe; a rerun asks only for the rest.
         EndpointFatal: the endpoint cannot be used until a person does something; here too, answers are safe.
         Waiting: the provider's Batch API is at work (mode "batch"); call again later.
         StorageError: Postgres is down.

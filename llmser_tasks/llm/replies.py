@@ -20,7 +20,7 @@ from llmser_tasks.llm.server_cases.finishes import finished, is_cut_off
 from llmser_tasks.llm.thinking import aloud, is_answer
 from llmser_tasks.warehouse.ledger import Entry
 
-_THOUGHTS = {"thinking", "reasoning", "reasoning_text", "redacted_thinking"}  # parts of a content that are no answer
+_THOUGHTS = {"thinking", "reasoning", "reasoning_text", "redacted_thinking"}  # parts of a message beside its answer
 
 LONGEST_KEPT = 20_000  # characters; of a longer reply, only what follows its thinking
 

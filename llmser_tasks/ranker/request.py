@@ -17,7 +17,7 @@ LARGEST_BODY = 4 * 2**20  # bytes of a request
 MOST_CANDIDATES = 1000
 MOST_HISTORY = 1000
 LONGEST_TITLE = 4096  # characters read of one
-MOST_BRACES = 100  # looked behind for the block of data
+MOST_BRACES = 100  # tried as the beginning of the data
 DEFAULT_PICKS = 10  # where nothing says how many
 
 _ID = re.compile(r"[!-~]{1,64}")
@@ -78,7 +78,7 @@ def read_question(body: bytes) -> ChatRequest:
     history, ids, candidates = _block(text)
     try:
         content = orjson.dumps(messages)
-    except orjson.JSONEncodeError:  # it writes less depth than it reads
+    except orjson.JSONEncodeError:  # it cannot write as deep as it reads
         raise Malformed("'messages' nest too deeply.") from None
     name, most = _wanted(request.get("response_format"), texts, len(ids))
     return ChatRequest(

@@ -109,7 +109,7 @@ def insert(database_url: str, entries: Sequence[Entry], meter: Meter | None = No
 
 def write(connection: Connection, entries: Sequence[Entry]) -> set[str]:
     """Write rows and end the claims on them, within the caller's transaction; returns the keys that were new."""
-    ordered = sorted(entries, key=lambda entry: entry.question_key)  # two processes must not lock rows crosswise
+    ordered = sorted(entries, key=lambda entry: entry.question_key)  # in one order, or two processes could deadlock
     values = {column: [getattr(entry, column) for entry in ordered] for column in _COLUMNS}
     written = set(connection.execute(_INSERT, values).scalars())
     connection.execute(_SETTLED, {"question_key": values["question_key"]})

@@ -126,7 +126,7 @@ def weigh(
 
 
 def _following(endpoint: Endpoint, dialect: Dialect, error: LlmError | None) -> Dialect | None:
-    """How to ask after this; None where it is no matter of that."""
+    """How to ask after this error; None where another form would not help."""
     if isinstance(error, FormatRefused):
         return dialect.simpler(error)
     if isinstance(error, LengthRefused) and endpoint.max_tokens is None:
@@ -137,7 +137,7 @@ def _following(endpoint: Endpoint, dialect: Dialect, error: LlmError | None) -> 
 
 
 def dumped(value: Any) -> bytes:
-    """JSON; nothing where it nests deeper than orjson writes, which is less deep than it reads."""
+    """JSON; empty where it nests deeper than orjson can write, though it could read it."""
     try:
         return orjson.dumps(value)
     except orjson.JSONEncodeError:
