@@ -46,14 +46,14 @@ from llmser_tasks.core.config import Augmentation, RunConfig
 from llmser_tasks.core.errors import Waiting
 from llmser_tasks.core.progress import Progress, silent
 from llmser_tasks.llm import client
-from llmser_tasks.llm.answers import parse
+from llmser_tasks.llm.answers import Answer
 from llmser_tasks.llm.batch_api import provider_batches
 from llmser_tasks.llm.dialects import dialect_of
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.errors import LlmError
 from llmser_tasks.llm.fleet import fanout
 from llmser_tasks.llm.fleet.breaker import Breaker
-from llmser_tasks.llm.fleet.fanout import Answer, Failure, Outcomes
+from llmser_tasks.llm.outcomes import Failure, Outcomes
 from llmser_tasks.llm.prompts import Question, build_question
 from llmser_tasks.methods.llmser import reason, snf
 from llmser_tasks.postgres import embedded
@@ -427,11 +427,12 @@ class Bench:
         read: Counter[str] = Counter()
         outside = accepted = 0
         for question, said in answers:
-            reading = parse(said.content, question, said.finish_reason)
-            read[max((p.source for p in reading), key=RUNGS.index, default="unusable")] += 1
-            outside += reading.invented
-            accepted += sum(not 0 <= pick.index < len(question.choices) for pick in reading)
-            accepted += sum(pick.source != "fuzzy" and f"c{pick.index + 1:02d}" not in said.content for pick in reading)
+            read[max((one.source for one in said.chosen), key=RUNGS.index, default="unusable")] += 1
+            outside += said.invented
+            accepted += sum(not 0 <= one.index < len(question.choices) for one in said.chosen)
+            accepted += sum(
+                one.source != "fuzzy" and f"c{one.index + 1:02d}" not in said.content for one in said.chosen
+            )
         again = self.ask(endpoint, questions)
         with transaction(self.database) as connection:
             reported = connection.scalar(_USAGE, {"model": endpoint.model, "step": step})

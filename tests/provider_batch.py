@@ -9,7 +9,7 @@ from patience import until
 from llmser_tasks.core.errors import Waiting
 from llmser_tasks.llm.batch_api import provider_batches
 from llmser_tasks.llm.endpoint import Endpoint
-from llmser_tasks.llm.fleet.fanout import Outcomes
+from llmser_tasks.llm.outcomes import Outcomes
 from llmser_tasks.llm.prompts import Question
 from llmser_tasks.warehouse.tables.batches import Account
 

@@ -6,7 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from llmser_tasks.llm.server_cases import FINISHES, REFUSALS, THINKING, Case
+from llmser_tasks.llm.server_cases import Case
+from llmser_tasks.llm.server_cases.finishes import FINISHES
+from llmser_tasks.llm.server_cases.refusals import REFUSALS
+from llmser_tasks.llm.thinking import THINKING
 
 Json = dict[str, Any]
 

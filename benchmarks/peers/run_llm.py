@@ -111,9 +111,9 @@ async def by_llmser_bare() -> int:
 
 def by_llmser() -> int:
     """Everything: prompts, ledger look-up and commits, claims, concurrency, budget, the parsing of answers."""
-    from llmser_tasks.llm.answers import parse
+    from llmser_tasks.llm.answers import Answer
     from llmser_tasks.llm.endpoint import Endpoint
-    from llmser_tasks.llm.fleet.fanout import Answer, answer
+    from llmser_tasks.llm.fleet.fanout import answer
     from llmser_tasks.llm.prompts import build_question
     from llmser_tasks.warehouse.tables.batches import Account
 
@@ -132,10 +132,7 @@ def by_llmser() -> int:
         for number in range(FIRST, FIRST + REQUESTS)
     ]
     outcomes = answer(endpoint, questions, DATABASE, account=Account("bench", "snf", FIRST))
-    right = 0
-    for question, outcome in zip(questions, outcomes, strict=True):
-        right += isinstance(outcome, Answer) and len(parse(outcome.content, question)) > 0
-    return right
+    return sum(isinstance(outcome, Answer) and len(outcome.chosen) > 0 for outcome in outcomes)
 
 
 def main() -> None:

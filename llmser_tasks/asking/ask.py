@@ -3,45 +3,50 @@
 Answers live in the ledger, one row per distinct question, committed as they arrive; what was made of them lives in
 `picks`, one row per user; what the batch cost lives in `batches`. So a batch that is killed, fails half-way or is
 cleared asks only for what the ledger does not hold.
+
+The way of one answer:
+
+- `llm.replies.Reply`: what came over the wire.
+- `warehouse.ledger.Entry`: its row in `answers`, committed before anything is made of it.
+- `llm.answers.Answer`: what it says, as candidates of its question. Whoever has the row, new or from the ledger, reads
+  it here and once (`llm.outcomes.read`); only a reply that was cut off is read before, to see whether it says anything.
+- `asking.picks.Pick`: one user's row in `picks`, with items in the place of candidates; `Picks` has a whole step's.
+- a method's own figures, such as ω and α (`methods.llmser.score`).
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 
 from llmser_tasks.asking.picks import UNANSWERED, Pick, write_picks
-from llmser_tasks.core import config
-from llmser_tasks.core.config import RunConfig
+from llmser_tasks.asking.questions import Inquiry, QuestionModule, inquiries
 from llmser_tasks.core.errors import LlmserError, Waiting
 from llmser_tasks.core.kinds import QUESTION_STEPS
 from llmser_tasks.core.progress import Progress, silent
 from llmser_tasks.core.run import Refs, Run
 from llmser_tasks.core.text import clean_title
-from llmser_tasks.llm.answers import parse
+from llmser_tasks.llm.answers import Answer
 from llmser_tasks.llm.batch_api import provider_batches
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.errors import Nonsense, Retriable
 from llmser_tasks.llm.fleet import fanout
 from llmser_tasks.llm.fleet.breaker import Stopped
-from llmser_tasks.llm.fleet.fanout import Answer, Failure
-from llmser_tasks.llm.prompts import Question
-from llmser_tasks.sequences.catalogue import Catalogue, Ints
+from llmser_tasks.llm.outcomes import Failure, Outcomes
+from llmser_tasks.sequences.catalogue import Catalogue
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.retention import NO_USABLE_ANSWER
 from llmser_tasks.warehouse.tables import acceptance, batches
 
-JUDGED_FROM = 20  # answers; of fewer a bad share may be chance
-MOST_TASKS = 300  # more mapped tasks than that cost the scheduler more than they bring
+JUDGED_FROM = 20  # answers; with fewer, a bad share may be chance
+MOST_TASKS = 300  # more mapped tasks cost the scheduler more than they save
 
 
 @dataclass(frozen=True)
@@ -69,72 +74,10 @@ class Batch:
         return sequences.select(rows if open_rows is None else open_rows[rows])
 
 
-@dataclass(frozen=True)
-class Inquiry:
-    """What one user is asked, or why nothing is.
-
-    Attributes:
-        candidates: item ids in the order in which they were given to `build_question`.
-        reason: why there is nothing to ask; None where there is a question.
-    """
-
-    user: int
-    question: Question | None
-    candidates: Sequence[int] = ()
-    reason: str | None = None
-
-
-@dataclass(frozen=True)
-class Need:
-    """Items per training user that a question is made of, beside the history.
-
-    Attributes:
-        artefact, file: where they are.
-        longest: how many a user has at most.
-        like: of which other need they are the first ones, as long as they are not there (`estimate`); None: of none.
-    """
-
-    artefact: str
-    file: str
-    longest: Callable[[RunConfig], int]
-    like: str | None = None
-
-
-class QuestionModule(Protocol):
-    """What a question step's file has.
-
-    Attributes:
-        NEEDS: what its questions are made of.
-    """
-
-    NEEDS: Sequence[Need]
-
-    def left_out(self, config: RunConfig) -> str | None:
-        """The part whose absence leaves the step nothing to do; None: it is asked."""
-
-    def may_be_asked(self, histories: Histories, titled: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """(U,) of whom it can ask, as far as histories and titles decide it."""
-
-    def inquire(
-        self, user: int, history: Ints, given: Mapping[str, Ints], catalogue: Catalogue, config: RunConfig
-    ) -> Inquiry:
-        """One user's question.
-
-        Args:
-            history: S_u, oldest first.
-            given: of each need's artefact the user's items.
-        """
-
-
 class Unanswered(Retriable):
     """More users of a batch than tolerated have no answer for a passing reason."""
 
     kind = "unanswered"
-
-
-def asked_steps(config: RunConfig) -> list[str]:
-    """The question steps that a run's methods need and that it does not leave out, in order."""
-    return [name for name in config.chain if name in QUESTION_STEPS and not QUESTION_STEPS.load(name).left_out(config)]
 
 
 def plan(users: int, users_per_batch: int) -> list[Batch]:
@@ -169,82 +112,53 @@ def ask_batch(
         for need in module.NEEDS
     }
     return ask(
+        run,
         step,
         batch,
         inquiries(module, histories, given, known, run.config),
-        run_id=run.run_id,
-        catalogue=known,
-        endpoint=endpoint,
-        database_url=run.database_url,
-        llm=run.config.llm,
-        progress=progress,
+        known,
+        endpoint,
+        progress,
     )
 
 
-def inquiries(
-    module: QuestionModule,
-    histories: Histories,
-    given: Mapping[str, Iterable[Ints]],
-    catalogue: Catalogue,
-    config: RunConfig,
-) -> list[Inquiry]:
-    """A question step's questions about these users; `given` has a row of each need for every one of them."""
-    rows = zip(*given.values(), strict=True)
-    return [
-        module.inquire(int(user), history, dict(zip(given, own, strict=True)), catalogue, config)
-        for user, history, own in zip(histories.users, histories, rows, strict=True)
-    ]
-
-
-def shuffle_seed(seed: int, step: str, history: Iterable[int], candidates: Iterable[int]) -> int:
-    """Seed of the order in which candidates are shown: a user's own, and the same for users with the same question, so
-    that these share one call."""
-    basis = orjson.dumps([seed, step, list(map(int, history)), list(map(int, candidates))])
-    return int.from_bytes(hashlib.sha256(basis).digest()[:6])
-
-
 def ask(
+    run: Run,
     step: str,
     batch: Batch,
     inquiries: Sequence[Inquiry],
-    *,
-    run_id: str,
     catalogue: Catalogue,
     endpoint: Endpoint,
-    database_url: str,
-    llm: config.Llm,
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """Ask what the ledger cannot answer, write the users' picks and the batch's row.
 
-    Where a person has accepted that the batch's users stay without an answer, nothing is asked: the ledger's answers
-    count, the others' users have no picks.
-
-    Args:
-        llm: how many users may stay without an answer for a passing reason, and how many answers must be usable.
+    Where a person has accepted that some of the batch's users stay without an answer, nothing is asked: answers in the
+    ledger count, and the other users get no picks.
 
     Returns:
         What happened, small and JSON-ready: users, answered, calls, from_ledger, failed, tokens, cost, sources.
 
     Raises:
-        Unanswered: more than that are without one. What was answered is safe; a rerun asks only for the rest.
+        Unanswered: more users than tolerated have no answer. What was answered is safe; a rerun asks only for the rest.
         EndpointFatal: the endpoint cannot be used until a person does something; here too, answers are safe.
         Waiting: the provider's Batch API is at work (mode "batch"); call again later.
         StorageError: Postgres is down.
     """
-    attempt = partial(batches.record, database_url, run_id, step, batch.batch, batch.label, batch.users)
-    accepted = acceptance.is_accepted(database_url, run_id, step, batch.batch)
+    url, run_id, llm = run.database_url, run.run_id, run.config.llm
+    attempt = partial(batches.record, url, run_id, step, batch.batch, batch.label, batch.users)
+    accepted = acceptance.is_accepted(url, run_id, step, batch.batch)
     attempt(state="running")
     asked = [inquiry for inquiry in inquiries if inquiry.question is not None]
     questions = [inquiry.question for inquiry in asked if inquiry.question is not None]
     try:
         if accepted:
-            outcomes = fanout.known(endpoint, questions, database_url)
+            outcomes = fanout.known(endpoint, questions, url)
         else:
             account = batches.Account(run_id, step, batch.batch)
-            sense = _Sense(endpoint, llm.least_usable)
+            usable = _UsableShare(endpoint, llm.least_usable)
             answer = provider_batches.answer if llm.mode == "batch" else fanout.answer
-            outcomes = answer(endpoint, questions, database_url, progress, account=account, check=sense.judge)
+            outcomes = answer(endpoint, questions, url, progress, account=account, check=usable.count)
     except Waiting as waiting:
         attempt(state="running", message=str(waiting))
         raise
@@ -256,10 +170,10 @@ def ask(
     complaint = outcomes.complaint() if outcomes.fatal or failed > tolerated else None
     without = acceptance.MESSAGE.format(accepted=failed) if accepted and failed else None
     picks = [Pick(i.user, None, None, (), (), i.reason) for i in inquiries if i.question is None]
-    for inquiry, result in zip(asked, outcomes, strict=True):
+    for inquiry, key, result in zip(asked, outcomes.keys, outcomes, strict=True):
         if complaint is None or not _is_open(result):
-            picks.append(_pick(inquiry, result))
-    with transaction(database_url) as connection:
+            picks.append(_pick(inquiry, key, result))
+    with transaction(url) as connection:
         write_picks(connection, run_id, step, picks, catalogue)
     attempt(
         state="done" if complaint is None and outcomes.fatal is None else "failed",
@@ -289,33 +203,33 @@ def ask(
     }
 
 
-class _Sense:
-    """Counts usable answers, and ends a batch early where there are too few: nonsense costs as much as sense."""
+class _UsableShare:
+    """Counts usable answers, and ends a batch early where there are too few: nonsense costs as much as good answers."""
 
     def __init__(self, endpoint: Endpoint, least: float) -> None:
         self._endpoint = endpoint
         self._least = least
         self._answers = self._usable = 0
 
-    def judge(self, question: Question, answer: Answer) -> None:
+    def count(self, answer: Answer) -> None:
         """
         Raises:
-            Nonsense: of all answers so far, too few name a candidate.
+            Nonsense: too few of the answers so far name a candidate.
         """
         self._answers += 1
-        self._usable += len(parse(answer.content, question, answer.finish_reason)) > 0
+        self._usable += len(answer.chosen) > 0
         if self._answers >= JUDGED_FROM and self._usable < self._least * self._answers:
             said = clean_title(answer.content, 120) or ""
             ended = clean_title(answer.finish_reason, 40) or "unknown"
             raise Nonsense(
                 f"Only {self._usable} of {self._answers} answers of LLM endpoint {self._endpoint.name} (model "
                 f"{self._endpoint.model}) name a candidate, which is nonsense; one of them: “{said}” (finish_reason "
-                f"{ended}). Choose another model; or, where it is mended, have it asked again "
+                f"{ended}). Choose another model; or, once it works, have it asked again "
                 f"(`llmser answers prune --unusable --model {self._endpoint.model}`); or lower least_usable."
             )
 
 
-def _without_answer(outcomes: fanout.Outcomes) -> dict[str, int]:
+def _without_answer(outcomes: Outcomes) -> dict[str, int]:
     """Why → users that a rerun will ask; those whose turn never came have what ended the batch to blame."""
     ended_by = getattr(outcomes.fatal, "kind", None)
     kinds = (result.kind for result in outcomes if isinstance(result, Failure) and result.retriable)
@@ -327,19 +241,18 @@ def _is_open(result: Answer | Failure) -> bool:
     return isinstance(result, Failure) and result.retriable
 
 
-def _pick(inquiry: Inquiry, result: Answer | Failure) -> Pick:
+def _pick(inquiry: Inquiry, key: str, result: Answer | Failure) -> Pick:
     question = inquiry.question
     assert question is not None
     if isinstance(result, Failure):
         reason = f"{UNANSWERED}: {result.kind}" if result.retriable else result.kind
-        return Pick(inquiry.user, result.key, question.shuffle_seed, (), (), reason)
-    parsed = parse(result.content, question, result.finish_reason)
+        return Pick(inquiry.user, key, question.shuffle_seed, (), (), reason)
     return Pick(
         inquiry.user,
-        result.key,
+        key,
         question.shuffle_seed,
-        [inquiry.candidates[question.order[pick.index]] for pick in parsed],
-        [pick.source for pick in parsed],
-        None if parsed else NO_USABLE_ANSWER,
-        parsed.invented,
+        [inquiry.candidates[question.order[one.index]] for one in result.chosen],
+        [one.source for one in result.chosen],
+        None if result.chosen else NO_USABLE_ANSWER,
+        result.invented,
     )

@@ -1,4 +1,4 @@
-"""Whom the questions can be about: an item without a title can be shown to nobody, and no answer about it be scored."""
+"""Which users can be asked about: an item without a title can neither be shown to an LLM nor be scored."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from llmser_tasks.asking.ask import QuestionModule, asked_steps
+from llmser_tasks.asking.questions import QuestionModule, asked_steps
 from llmser_tasks.core.config import RunConfig
 from llmser_tasks.core.errors import InputError
 from llmser_tasks.core.kinds import QUESTION_STEPS
@@ -18,7 +18,7 @@ FEW = 0.5  # share of users, or of items with a title, below which people are wa
 
 @dataclass(frozen=True)
 class Askable:
-    """Training users of whom each step can ask, as far as their histories decide it.
+    """Training users that each step can ask about, as far as their histories decide it.
 
     Attributes:
         users: all training users.

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, text
 
 from llmser_tasks.core.errors import InputError
 from llmser_tasks.core.run import Refs, Run
-from llmser_tasks.sequences.catalogue import Catalogue
+from llmser_tasks.sequences.catalogue import Catalogue, Ints
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.rows import replace_rows
@@ -45,7 +45,7 @@ class Pick:
 
 
 def write_picks(connection: Connection, run_id: str, step: str, picks: Sequence[Pick], catalogue: Catalogue) -> None:
-    """Put these users' rows in place of what they had, within the caller's transaction."""
+    """Replace these users' rows, within the caller's transaction."""
     user_ids = catalogue.user_ids_of([pick.user for pick in picks])
     rows = (
         (
@@ -139,6 +139,22 @@ class Picks:
             return [], [], None
         start, end = self.chosen.offsets[row], self.chosen.offsets[row + 1]
         return self.chosen[row].tolist(), self.sources[start:end].tolist(), self.reasons[row]
+
+    def likeliest(self, users: NDArray[np.int32]) -> tuple[Ints, NDArray[np.object_], NDArray[np.object_]]:
+        """Of each user (U,) the likeliest item, 0 where there is none; its source; and why there is none.
+
+        Raises:
+            InputError: one of these users has no row yet.
+        """
+        self.require(users)
+        rows = self.chosen.rows_of(users)
+        some = self.chosen.lengths[rows] > 0
+        first = self.chosen.offsets[rows[some]]
+        items, sources = np.zeros(len(users), np.int32), np.full(len(users), None, object)
+        items[some], sources[some] = self.chosen.items[first], self.sources[first]
+        reasons = self.reasons[rows]
+        reasons[some] = None
+        return items, sources, reasons
 
     def require(self, users: NDArray[np.int32]) -> None:
         """

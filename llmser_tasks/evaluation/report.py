@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 
 from llmser_tasks import __version__
-from llmser_tasks.asking.ask import asked_steps
+from llmser_tasks.asking.questions import asked_steps
 from llmser_tasks.core.config import RunConfig, parameters, to_flat
 from llmser_tasks.core.kinds import BACKBONES, METHODS, REFERENCE, Method, reported
 from llmser_tasks.core.names import CONDITIONAL, INTERVALS, ONE_SEED

@@ -19,21 +19,21 @@ import orjson
 from rapidfuzz.fuzz import ratio
 from rapidfuzz.utils import default_process
 
+from llmser_tasks.llm.harmless import PLAIN, REVERSES, harmless
 from llmser_tasks.llm.prompts import Question
-from llmser_tasks.llm.server_cases import is_cut_off
+from llmser_tasks.llm.server_cases.finishes import is_cut_off
 from llmser_tasks.llm.thinking import aloud
 
 Source = Literal["strict", "repaired", "id-pattern", "fuzzy"]
 
-LONGEST = 20_000  # characters read of a reply, its thinking apart; the longest honest one has a few hundred
-LONGEST_BROKEN = 2_000  # of its answer, where that needs repair: the repairer's time grows with the square
+LONGEST = 20_000  # characters read of a reply, after its thinking; honest ones have a few hundred
+LONGEST_BROKEN = 2_000  # of an answer that needs repair, which takes quadratic time
 MOST_ELEMENTS = 200  # looked at in a list
 SIMILAR = 90.0  # rapidfuzz ratio; looser scorers accepted almost every title that was not in the list
 
 _ID = re.compile(r"c([0-9]{2})")
 _IN_TEXT = re.compile(r"(?<!\w)c([0-9]{2})(?!\w)")
-_PLAIN = r"\s,;:.()\[\]{}\"'`*_#|•·/&+=>\\–—-"  # what stands around ids and takes nothing back, as ~~ and ! would
-_ONLY_IDS = re.compile(rf"(?:[{_PLAIN}]*+c[0-9]{{2}}(?!\w))++[{_PLAIN}]*+")
+_ONLY_IDS = re.compile(rf"(?:[{PLAIN}]*+c[0-9]{{2}}(?!\w))++[{PLAIN}]*+")
 _LABELLED = re.compile(r"c([0-9]{2})\s*[:.)(|,–—-]\s*(.*)", re.S)
 _LINE = re.compile(r"[\s>*#•·|–-]*+(?:[0-9]{1,2}\s*[.):]\s*)?[\s\"'`*_\[(-]*c([0-9]{2})(?!\w)(.*)")
 _RANGE = re.compile(r"c[0-9]{2}[^\S\n]*(?:-|–|—|to|through|…|\.\.+)[^\S\n]*c[0-9]{2}")
@@ -41,65 +41,43 @@ _BULLET = re.compile(r"^[\s>*#•·–-]*+(?:[0-9]{1,2}\s*[.):]\s+)?")
 _QUOTED = re.compile(r"\"([^\"\n]{3,})\"|“([^”\n]{3,})”|\*\*([^*\n]{3,})\*\*|«([^»\n]{3,})»")
 _KEY = re.compile(r"[\"']?\b(?:picks|item)[\"']?\s*:\s*(?=[\[\"'{])")
 _NUMBERS = re.compile(r"[0-9]+|\b[ivx]+\b")
-_TAG = re.compile(r"</?[a-z][a-z0-9]*/?>", re.I)
-_WORD = re.compile(r"[^\W\d_]+")
-_ODD = re.compile(rf"[^!\w{_PLAIN}]|!\S")
 _REMARK = re.compile(r"\s[–—-]+\s|\s?[(:;,|]")  # between a title and what is said about it
-# Words that may stand around ids; any other may mean the opposite, in whatever language.
-_WORDS = """
-    a also am an and answer answers are as best boxed candidate candidates choice choices choose chosen final first fit
-    fits following for fourth good here i id ids in is it item items likeliest likely list likelihood masked match
-    matches most my next of ok okay one ones order output pick picked picks predict predicted prediction product
-    products ranking recommend recommendation recommendations recommended response result results second select selected
-    selection so sure that the then these they think third this those title titles to top would yes you your
-"""
-_HARMLESS = frozenset(_WORDS.split())
-_REVERSES = re.compile(
-    r"\b(?:not|no|never|none|neither|nor|cannot|except|exclud\w*|avoid\w*|reject\w*|instead|rather|unlikely|least|worst"
-    r"|without|ignor\w*|other than|anything but|wrong|irrelevant|remov\w*|discard\w*|skip\w*|drop\w*|unsuitable"
-    r"|dislike\w*|noise|noisy|between|compar\w*|consider\w*|versus|vs|or|if|unless|could|might|nicht|kein\w*|sin|pas|sauf)\b"
-    r"|n['’]t\b|[不非除没無未]",
-    re.I,
-)
 
 
 @dataclass(frozen=True)
-class Pick:
-    """One usable candidate: its 0-based place in the order shown, and the rung that found it."""
+class Chosen:
+    """A candidate that an answer names: its 0-based place in the order shown, and the rung that found it."""
 
     index: int
     source: Source
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What a reply says.
+class Answer:
+    """What a reply says to its question.
 
     Attributes:
-        picks: likeliest first.
-        invented: how many things it named that are no candidates.
+        content, finish_reason: as the endpoint wrote them.
+        chosen: usable candidates, likeliest first, at most `question.picks`.
+        invented: how many things it names that are no candidates.
     """
 
-    picks: list[Pick]
+    content: str
+    finish_reason: str | None
+    chosen: tuple[Chosen, ...] = ()
     invented: int = 0
 
-    def __iter__(self) -> Iterator[Pick]:
-        return iter(self.picks)
 
-    def __len__(self) -> int:
-        return len(self.picks)
-
-
-def parse(content: str, question: Question, finish_reason: str | None = "stop") -> Reading:
-    """The candidates that a reply names, likeliest first, at most `question.picks`; empty where none is usable.
+def parse(content: str, question: Question, finish_reason: str | None = "stop") -> Answer:
+    """Which candidates a reply names.
 
     Args:
-        finish_reason: one that says that the reply was cut off (`server_cases.is_cut_off`): its last piece then counts
+        finish_reason: one that says that the reply was cut off (`finishes.is_cut_off`): its last piece then counts
             only if it is a whole id, and an answer amid other words may be a draft, so it counts for nothing.
     """
     text = aloud(content)
     if not text:
-        return Reading([])
+        return Answer(content, finish_reason)
     cut_off = is_cut_off(finish_reason) or len(text) > LONGEST
     text = text[:LONGEST]
     choices = _Choices(question)
@@ -110,9 +88,10 @@ def parse(content: str, question: Question, finish_reason: str | None = "stop") 
         found = _from_ids(text, choices, cut_off)
     if found is None:
         found = _from_titles(text, choices, cut_off)
-    unique = {pick.index: pick for pick in reversed(found or [])}
-    ordered = sorted(unique.values(), key=(found or []).index)
-    return Reading(ordered[: question.picks], choices.invented)
+    first: dict[int, Chosen] = {}
+    for one in found or ():
+        first.setdefault(one.index, one)
+    return Answer(content, finish_reason, tuple(first.values())[: question.picks], choices.invented)
 
 
 class _Choices:
@@ -122,7 +101,7 @@ class _Choices:
         self.question = question
         self.picks = question.picks
         self.count = len(question.choices)
-        self.invented = 0  # named, but none of them
+        self.invented = 0  # things named that are none of them
 
     def by_number(self, digits: str) -> int | None:
         return int(digits) - 1 if 1 <= int(digits) <= self.count else None
@@ -154,7 +133,7 @@ class _Choices:
         return set(_IN_TEXT.findall(shown))
 
 
-def _from_json(text: str, choices: _Choices, strict: bool) -> list[Pick] | None:
+def _from_json(text: str, choices: _Choices, strict: bool) -> list[Chosen] | None:
     """A reply that is one whole JSON value."""
     try:
         value = orjson.loads(text)
@@ -167,7 +146,7 @@ def _from_json(text: str, choices: _Choices, strict: bool) -> list[Pick] | None:
         answers = list(_answers_in(value))
         if not answers and len(value) == 1:
             name, only = next(iter(value.items()))
-            if name not in {"candidates", "candidate", "first", "in", "order"} and _harmless(name.replace("_", " ")):
+            if name not in {"candidates", "candidate", "first", "in", "order"} and harmless(name.replace("_", " ")):
                 answers = [only]
         return _elements(answers[-1], choices, "repaired") if answers else []
     if isinstance(value, list | str):
@@ -185,7 +164,7 @@ def _answers_in(value: Any, depth: int = 0) -> Iterator[Any]:
                 yield from _answers_in(inner, depth + 1)
 
 
-def _from_broken_json(text: str, choices: _Choices, cut_off: bool) -> list[Pick] | None:
+def _from_broken_json(text: str, choices: _Choices, cut_off: bool) -> list[Chosen] | None:
     """JSON inside prose, cut off, or slightly wrong. Of several answers the last counts: models correct themselves."""
     starts = list(_KEY.finditer(text))
     if starts:
@@ -219,13 +198,13 @@ def _is_last_word(text: str, key: re.Match[str]) -> bool:
     except (ValueError, RecursionError):
         end = len(text)  # the cut is in the answer itself
     after = text[key.end() + end :].strip("}` \n")
-    return _harmless(before) and not after
+    return harmless(before) and not after
 
 
-def _elements(value: Any, choices: _Choices, source: Source, whole: bool = True) -> list[Pick]:
-    """Picks from an answer's value: an id, a title, an object with an id, or a list of them."""
+def _elements(value: Any, choices: _Choices, source: Source, whole: bool = True) -> list[Chosen]:
+    """What an answer's value names: an id, a title, an object with an id, or a list of them."""
     elements = value[:MOST_ELEMENTS] if isinstance(value, list) else [value]
-    picks: list[Pick] = []
+    chosen: list[Chosen] = []
     for place, element in enumerate(elements):
         may_be_title = whole or place < len(elements) - 1
         if isinstance(element, dict):
@@ -238,22 +217,22 @@ def _elements(value: Any, choices: _Choices, source: Source, whole: bool = True)
                 element = named if isinstance(named, str) else title
         found = _element(element.strip(), choices, source, may_be_title) if isinstance(element, str) else []
         choices.invented += not found and may_be_title
-        picks += found
-    return picks
+        chosen += found
+    return chosen
 
 
-def _element(text: str, choices: _Choices, source: Source, may_be_title: bool) -> list[Pick]:
+def _element(text: str, choices: _Choices, source: Source, may_be_title: bool) -> list[Chosen]:
     if match := _ID.fullmatch(text):
         index = choices.by_number(match[1])
-        return [Pick(index, source)] if index is not None else []
+        return [Chosen(index, source)] if index is not None else []
     if _ONLY_IDS.fullmatch(text):
         indexes = [choices.by_number(digits) for digits in _IN_TEXT.findall(text)]
-        return [] if _RANGE.search(text) else [Pick(i, "id-pattern") for i in indexes if i is not None]
+        return [] if _RANGE.search(text) else [Chosen(i, "id-pattern") for i in indexes if i is not None]
     if match := _LABELLED.fullmatch(text):
         index = choices.by_number(match[1])
-        return [Pick(index, "id-pattern")] if index is not None and _agrees(index, match[2], choices) else []
+        return [Chosen(index, "id-pattern")] if index is not None and _agrees(index, match[2], choices) else []
     index = choices.by_title(text) if may_be_title else None
-    return [Pick(index, "fuzzy")] if index is not None else []
+    return [Chosen(index, "fuzzy")] if index is not None else []
 
 
 def _agrees(index: int, label: str, choices: _Choices) -> bool:
@@ -263,18 +242,12 @@ def _agrees(index: int, label: str, choices: _Choices) -> bool:
         return not label or choices.by_title(label) == index
     title, *remarks = _REMARK.split(label, maxsplit=1)
     remark = "".join(remarks)
-    if _REVERSES.search(remark) or _IN_TEXT.search(remark) or not remark.isascii():
+    if REVERSES.search(remark) or _IN_TEXT.search(remark) or not remark.isascii():
         return False
     return choices.by_title(title.strip(" \"'*_()[]")) == index
 
 
-def _harmless(text: str) -> bool:
-    """Whether nothing in a text can take an answer back."""
-    words = _WORD.findall(_TAG.sub(" ", text))
-    return all(word.lower() in _HARMLESS for word in words) and not _ODD.search(_TAG.sub(" ", text))
-
-
-def _from_ids(text: str, choices: _Choices, cut_off: bool) -> list[Pick] | None:
+def _from_ids(text: str, choices: _Choices, cut_off: bool) -> list[Chosen] | None:
     """Ids in free text: a list of them, one a line with its title, or a sentence naming no more than wanted."""
     if not _IN_TEXT.search(text):
         return None
@@ -282,30 +255,30 @@ def _from_ids(text: str, choices: _Choices, cut_off: bool) -> list[Pick] | None:
         return []
     ambiguous = choices.id_like_titles()
 
-    def picks(numbers: list[str]) -> list[Pick]:
+    def named(numbers: list[str]) -> list[Chosen]:
         indexes = [choices.by_number(number) for number in numbers if number not in ambiguous]
         choices.invented += indexes.count(None)
-        return [Pick(i, "id-pattern") for i in indexes if i is not None]
+        return [Chosen(i, "id-pattern") for i in indexes if i is not None]
 
     if _ONLY_IDS.fullmatch(text):
-        return picks(_IN_TEXT.findall(text))
+        return named(_IN_TEXT.findall(text))
     lines = [line for line in text.splitlines() if line.strip()]
     matches = [_LINE.match(line) for line in lines]
     rest = [line for line, match in zip(lines, matches, strict=True) if match is None]
-    if all(_harmless(line) for line in rest) and len(matches) - len(rest) > 1:
+    if all(harmless(line) for line in rest) and len(matches) - len(rest) > 1:
         agreeing = []
         for match in matches:
             index = choices.by_number(match[1]) if match else None
             if match and index is not None and _agrees(index, match[2].strip(" \t:.)|,–—-\"'`*_]"), choices):
                 agreeing.append(match[1])
-        return picks(agreeing)
+        return named(agreeing)
     numbers = _IN_TEXT.findall(text)
-    if cut_off or len(set(numbers)) > choices.picks or not _harmless(_IN_TEXT.sub(" ", text)):
+    if cut_off or len(set(numbers)) > choices.picks or not harmless(_IN_TEXT.sub(" ", text)):
         return []
-    return picks(numbers)
+    return named(numbers)
 
 
-def _from_titles(text: str, choices: _Choices, cut_off: bool) -> list[Pick] | None:
+def _from_titles(text: str, choices: _Choices, cut_off: bool) -> list[Chosen] | None:
     """Titles in free text, one a line or in quotation marks."""
     lines = [line for line in text.splitlines() if line.strip()]
     if cut_off:
@@ -322,6 +295,6 @@ def _from_titles(text: str, choices: _Choices, cut_off: bool) -> list[Pick] | No
             if index is not None:
                 found.append(index)
         rest.append(_QUOTED.sub("", line))
-    if not all(_harmless(line) for line in rest) or (rest and len(set(found)) > choices.picks):
+    if not all(harmless(line) for line in rest) or (rest and len(set(found)) > choices.picks):
         return []
-    return [Pick(index, "fuzzy") for index in found]
+    return [Chosen(index, "fuzzy") for index in found]

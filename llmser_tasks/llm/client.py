@@ -12,6 +12,7 @@ import httpx
 from llmser_tasks import __version__
 from llmser_tasks.llm.dialects import Dialect, request_body
 from llmser_tasks.llm.endpoint import Endpoint
+from llmser_tasks.llm.error_responses import classify
 from llmser_tasks.llm.errors import (
     CutOff,
     NeverAnswered,
@@ -20,11 +21,10 @@ from llmser_tasks.llm.errors import (
     RateLimited,
     Refused,
     Retriable,
-    classify,
 )
 from llmser_tasks.llm.exchange import exchange
 from llmser_tasks.llm.fleet.breaker import Breaker, Stopped
-from llmser_tasks.llm.fleet.budget import Purse
+from llmser_tasks.llm.fleet.budget import Budget
 from llmser_tasks.llm.fleet.concurrency import Gate
 from llmser_tasks.llm.fleet.ratelimit import PATIENCE_S, Limiter
 from llmser_tasks.llm.prompts import Question
@@ -32,9 +32,9 @@ from llmser_tasks.llm.replies import Reply, cut_off, is_lost, read_reply
 from llmser_tasks.llm.search import Search
 from llmser_tasks.llm.transport import transport
 
-ATTEMPTS = 5  # per question; with the waits below a blip of 10 s is ridden out, and a rerun mends the rest
+ATTEMPTS = 5  # per question; with the waits below a blip of 10 s is ridden out, and a rerun asks the rest
 BACKOFF_S = 0.5  # before the first retry, doubled before each further one
-RATE_BACKOFF_S = 2.0  # the same after a 429 that names no time: slower, because haste is what it complains of
+RATE_BACKOFF_S = 2.0  # the same after a 429 that names no time: slower, because it complains of haste
 LONGEST_BACKOFF_S = 20.0
 CONNECT_S = 10.0
 _random = random.SystemRandom()
@@ -48,7 +48,7 @@ class Client:
         endpoint: Endpoint,
         gate: Gate,
         limiter: Limiter,
-        purse: Purse,
+        budget: Budget,
         breaker: Breaker,
         database_url: str | None = None,
     ) -> None:
@@ -59,7 +59,7 @@ class Client:
         self._endpoint = endpoint
         self._gate = gate
         self._limiter = limiter
-        self._purse = purse
+        self._budget = budget
         self._breaker = breaker
         self._search = Search(endpoint, breaker, database_url)
         self._answered = 0  # questions
@@ -86,13 +86,13 @@ class Client:
         await self._transport.aclose()
 
     async def ask(self, question: Question) -> Reply:
-        """Ask until there is a reply, or no sense in asking on.
+        """Ask until there is a reply, or no point in asking again.
 
         Raises:
             Retriable: a later run may get an answer.
-            CutOff: one may, with more room.
+            CutOff: with more room, a later run may get one.
             QuestionFatal: nobody ever will.
-            EndpointFatal: nobody will get any answer here until a person does something.
+            EndpointFatal: no question will be answered here until a person does something.
             Refused: the endpoint refuses the request and does not say why.
             StorageError: the shared rate limit cannot be kept.
         """
@@ -137,7 +137,8 @@ class Client:
             await self._limiter.block(error.retry_after)
             self._breaker.trip(
                 Stopped(
-                    f"{error} It asks for a pause of {error.retry_after:.0f} s, so the batch stopped; rerun it then."
+                    f"{error} It asks for a pause of {error.retry_after:.0f} s, so the batch stopped; rerun it "
+                    "after that."
                 )
             )
             raise error
@@ -161,7 +162,7 @@ class Client:
         def most() -> float:
             return self._endpoint.cost(self._limiter.tokens(len(body)), most_tokens) or 0.0
 
-        async with self._gate.passed(), self._purse.pay(most) as payment:
+        async with self._gate.passed(), self._budget.pay(most) as payment:
             prompt_tokens = self._limiter.tokens(len(body))
             await self._limiter.wait(prompt_tokens + allowed)
             self._breaker.check()
@@ -195,6 +196,6 @@ class Client:
         return reply
 
     async def _post(self, body: bytes) -> tuple[int, httpx.Headers, bytes]:
-        """Status, headers and body of the response, or the error class of what kept it away."""
+        """Status, headers and body of the response; what kept it away is raised as an `LlmError`."""
         request = httpx.Request("POST", self._url, headers=self._headers, content=body, extensions=self._extensions)
         return await exchange(self._transport, self._endpoint, request, self._endpoint.timeout_s)

@@ -14,7 +14,8 @@ import httpx
 
 from llmser_tasks.core.text import clean_title
 from llmser_tasks.llm.endpoint import Endpoint
-from llmser_tasks.llm.errors import EndpointUnsupported, LlmError, Timeout, Unavailable, Unreachable, classify
+from llmser_tasks.llm.error_responses import classify
+from llmser_tasks.llm.errors import EndpointUnsupported, LlmError, Timeout, Unavailable, Unreachable
 
 LARGEST_RESPONSE = 4 << 20  # bytes; an answer has some hundred
 LARGEST_ERROR = 1 << 20  # bytes read of an error; servers that repeat the request in it stay below

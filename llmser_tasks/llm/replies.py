@@ -12,19 +12,22 @@ import orjson
 from llmser_tasks.core.text import clean_title
 from llmser_tasks.llm.answers import parse
 from llmser_tasks.llm.endpoint import Endpoint
-from llmser_tasks.llm.errors import CutOff, NoAnswer, Unavailable, classify, unanswered
+from llmser_tasks.llm.error_responses import classify, unanswered
+from llmser_tasks.llm.errors import CutOff, NoAnswer, Unavailable
 from llmser_tasks.llm.prompts import Question
-from llmser_tasks.llm.server_cases import Case, finished, is_cut_off
+from llmser_tasks.llm.server_cases import Case
+from llmser_tasks.llm.server_cases.finishes import finished, is_cut_off
 from llmser_tasks.llm.thinking import aloud, is_answer
+from llmser_tasks.warehouse.ledger import Entry
 
-_THOUGHTS = {"thinking", "reasoning", "reasoning_text", "redacted_thinking"}  # parts of a content that are no answer
+_THOUGHTS = {"thinking", "reasoning", "reasoning_text", "redacted_thinking"}  # parts of a message beside its answer
 
-LONGEST_KEPT = 20_000  # characters; of longer ones, which think in their text, what they say in the end
+LONGEST_KEPT = 20_000  # characters; of a longer reply, only what follows its thinking
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What an endpoint said. `content` may be anything, also empty; `answers.parse` makes sense of it."""
+    """What an endpoint said. `content` may be anything, also empty; `answers.parse` reads it."""
 
     content: str
     finish_reason: str | None
@@ -34,7 +37,22 @@ class Reply:
     prompt_bytes: int | None  # of the whole request
     attempts: int
     latency_ms: int | None  # of the attempt that succeeded
-    billed: bool = False  # its price stands in the batch's bill already, as one paid in vain
+    billed: bool = False  # the batch's bill has its price already, as money spent for nothing
+
+    def enter(self, row: Entry, cost: float | None) -> Entry:
+        """The ledger's row of a question, with this in it."""
+        return replace(
+            row,
+            attempts=self.attempts,
+            answered_by=self.answered_by,
+            content=self.content,
+            finish_reason=self.finish_reason,
+            prompt_tokens=self.prompt_tokens,
+            completion_tokens=self.completion_tokens,
+            cost=cost,
+            latency_ms=self.latency_ms,
+            prompt_bytes=self.prompt_bytes,
+        )
 
 
 def read_reply(
@@ -87,8 +105,8 @@ def read_reply(
 
 
 def is_lost(reply: Reply, question: Question) -> bool:
-    """Whether it ended before it answered."""
-    return is_cut_off(reply.finish_reason) and not parse(reply.content, question, reply.finish_reason).picks
+    """Whether it ended before it named a candidate."""
+    return is_cut_off(reply.finish_reason) and not parse(reply.content, question, reply.finish_reason).chosen
 
 
 def cut_off(endpoint: Endpoint, reply: Reply) -> CutOff:

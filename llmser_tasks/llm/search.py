@@ -29,7 +29,7 @@ from llmser_tasks.llm.replies import Reply
 
 Refusal = Refused | CutOff | PromptTooLong  # what another way of asking may solve
 
-RAISES = 2  # of the room, for one question of many that have enough
+RAISES = 2  # how often one question gets more room, where others have enough
 CUT_OFFS = 5  # questions in a row that a fixed max_tokens leaves without an answer, before the first has one
 UNKNOWN = Dialect()  # what is tried first
 NEAR = 1.25  # rooms that differ by less are as good as one
@@ -102,14 +102,14 @@ class Attempt:
         await search.prove(self.dialect)
 
     def understood(self, refusal: Refusal) -> Refusal:
-        """A prompt that is too long beside the room that the connection asks for is no matter of the question."""
+        """A prompt that is too long only because the connection asks for much room is not the question's fault."""
         if isinstance(refusal, PromptTooLong) and self._fixed and self._room > self._question.max_tokens:
             self._long_prompt = True
             return LengthRefused(str(refusal))
         return refusal
 
     async def goes_on(self, refusal: Refusal) -> bool:
-        """Take another way after a refusal; False where none is left, or the refusal is no matter of the way.
+        """Take another way after a refusal; False where none is left, or where the refusal is not about the form.
 
         Raises:
             EndpointUnsupported: no way is taken here.
@@ -126,7 +126,7 @@ class Attempt:
             self.leave()
             if proven not in self._tried:  # found by another question in the meantime
                 return self._take(proven)
-            if type(refusal) is Refused:  # others are answered this way: it is a matter of the question
+            if type(refusal) is Refused:  # others are answered this way, so the question itself is refused
                 return False
         following = self._following(refusal)
         if following is not None:

@@ -6,7 +6,21 @@ import re
 
 import orjson
 
-from llmser_tasks.llm.server_cases import THINKING
+# Openings of thinking and their ends, as models' templates write them.
+THINKING = (
+    ("<think>", "</think>"),  # DeepSeek-R1, Qwen3, GLM-4.5 and most others
+    ("<thinking>", "</thinking>"),
+    ("<thought>", "</thought>"),  # Gemini's OpenAI form
+    ("<reasoning>", "</reasoning>"),
+    ("<analysis>", "</analysis>"),
+    ("<reflection>", "</reflection>"),
+    ("<scratchpad>", "</scratchpad>"),
+    ("<seed:think>", "</seed:think>"),  # Seed-OSS
+    ("[THINK]", "[/THINK]"),  # Magistral
+    ("◁think▷", "◁/think▷"),  # Kimi-VL
+    ("<|START_THINKING|>", "<|END_THINKING|>"),  # Command A
+    ("<|begin_of_thought|>", "<|end_of_thought|>"),  # OpenThinker
+)
 
 LONGEST_THINKING = 200_000  # characters looked through for the answer behind it: 50,000 tokens
 

@@ -1,4 +1,4 @@
-"""uvicorn for a server that strangers may reach and that ends without a word.
+"""uvicorn for a server that strangers can reach and that stops quietly.
 
 uvicorn bounds no request's head, and it reports every call that it breaks off at its end as an error of the
 application, with its traceback.

@@ -1,8 +1,8 @@
 """The embedding ranker's Batch API: a file of requests goes in, a file of responses comes out some time later.
 
 As OpenAI's, and GLM's where it differs (its lines name /v4/chat/completions): files, batches, a list of batches with
-the metadata that they were made with, cancelling. What went wrong stands in a file of its own. All is kept in memory,
-so much of it at most: the oldest that no batch at work needs gives way.
+the metadata that they were made with, cancelling. What went wrong stands in a file of its own. Everything is kept in
+memory, up to a limit; then the oldest files that no batch at work needs are dropped.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import orjson
 from starlette.exceptions import HTTPException
@@ -21,9 +21,10 @@ from starlette.responses import Response
 from starlette.types import Message
 
 from llmser_tasks.ranker.faults import Faults
+from llmser_tasks.ranker.request import read_body
+from llmser_tasks.ranker.responses import ChatResponse, as_json
 
-LARGEST_BODY = 4 * 2**20  # bytes of a request
-LARGEST_FILE = 200 * 2**20
+LARGEST_FILE = 200 * 2**20  # bytes
 LARGEST_FORM = LARGEST_FILE + 2**16  # with what stands around the file
 MOST_STORED = 600 * 2**20  # of all files
 MOST_LINES = 50_000
@@ -38,13 +39,6 @@ OVER = {"completed", "failed", "expired", "cancelled"}
 Handler = Callable[[Request], Awaitable[Response]]
 
 
-class Said(Protocol):
-    @property
-    def status(self) -> int: ...
-    @property
-    def body(self) -> bytes: ...
-
-
 @dataclass
 class Batch:
     """A batch as its JSON object; the task that works on it."""
@@ -56,7 +50,7 @@ class Batch:
 class Batches:
     """Files and batches of one server."""
 
-    def __init__(self, reply: Callable[[bytes], Awaitable[Said]], faults: Callable[[], Faults]) -> None:
+    def __init__(self, reply: Callable[[bytes], Awaitable[ChatResponse]], faults: Callable[[], Faults]) -> None:
         """
         Args:
             reply: answers the body of one chat completion request.
@@ -289,24 +283,3 @@ def _bounded(request: Request) -> Request:
         return message
 
     return Request(request.scope, receive)
-
-
-async def read_body(request: Request) -> bytes:
-    """The request's body.
-
-    Raises:
-        HTTPException: it is too large.
-    """
-    parts: list[bytes] = []
-    size = 0
-    async for part in request.stream():
-        parts.append(part)
-        size += len(part)
-        if size > LARGEST_BODY:
-            raise HTTPException(413, f"A request may hold {LARGEST_BODY} bytes.")
-    return b"".join(parts)
-
-
-def as_json(value: Any) -> Response:
-    """A response of status 200."""
-    return Response(orjson.dumps(value), media_type="application/json")

@@ -10,11 +10,14 @@ from hashlib import sha256
 from typing import Any
 
 import orjson
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
 
+LARGEST_BODY = 4 * 2**20  # bytes of a request
 MOST_CANDIDATES = 1000
 MOST_HISTORY = 1000
 LONGEST_TITLE = 4096  # characters read of one
-MOST_BRACES = 100  # looked behind for the block of data
+MOST_BRACES = 100  # tried as the beginning of the data
 DEFAULT_PICKS = 10  # where nothing says how many
 
 _ID = re.compile(r"[!-~]{1,64}")
@@ -26,7 +29,7 @@ class Malformed(Exception):
 
 
 @dataclass(frozen=True)
-class Asked:
+class ChatRequest:
     """What a request asks: order these candidates, name the best `most`."""
 
     hash: str
@@ -39,7 +42,23 @@ class Asked:
     prompt_bytes: int
 
 
-def read_question(body: bytes) -> Asked:
+async def read_body(request: Request) -> bytes:
+    """The request's body.
+
+    Raises:
+        HTTPException: it is too large.
+    """
+    parts: list[bytes] = []
+    size = 0
+    async for part in request.stream():
+        parts.append(part)
+        size += len(part)
+        if size > LARGEST_BODY:
+            raise HTTPException(413, f"A request may hold {LARGEST_BODY} bytes.")
+    return b"".join(parts)
+
+
+def read_question(body: bytes) -> ChatRequest:
     """Read a chat completion request.
 
     Raises:
@@ -59,10 +78,10 @@ def read_question(body: bytes) -> Asked:
     history, ids, candidates = _block(text)
     try:
         content = orjson.dumps(messages)
-    except orjson.JSONEncodeError:  # it writes less depth than it reads
+    except orjson.JSONEncodeError:  # it cannot write as deep as it reads
         raise Malformed("'messages' nest too deeply.") from None
     name, most = _wanted(request.get("response_format"), texts, len(ids))
-    return Asked(
+    return ChatRequest(
         hash=sha256(content).hexdigest(),
         name=name,
         most=most,

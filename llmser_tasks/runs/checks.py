@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from llmser_tasks.asking.ask import asked_steps
 from llmser_tasks.asking.askable import FEW, Askable
+from llmser_tasks.asking.questions import asked_steps
 from llmser_tasks.core.kinds import QUESTION_STEPS, STEPS
 from llmser_tasks.core.run import Refs, Run
 from llmser_tasks.sequences.catalogue import Catalogue

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from sqlalchemy import text
 
-from llmser_tasks.asking.ask import Inquiry, QuestionModule, inquiries
+from llmser_tasks.asking.questions import Inquiry, QuestionModule, inquiries
 from llmser_tasks.core import environment
 from llmser_tasks.core.config import RunConfig
 from llmser_tasks.core.kinds import QUESTION_STEPS

@@ -19,7 +19,7 @@ from typing import Any
 
 from llmser_tasks import ingest as ingestion
 from llmser_tasks.asking import ask as asking
-from llmser_tasks.asking.ask import asked_steps
+from llmser_tasks.asking.questions import asked_steps
 from llmser_tasks.core import config, environment
 from llmser_tasks.core.config import RunConfig
 from llmser_tasks.core.errors import InputError, LlmserError, StorageError, Waiting

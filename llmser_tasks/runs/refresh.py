@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import pyarrow.parquet as pq
 
 from llmser_tasks.asking import picks
-from llmser_tasks.asking.ask import asked_steps
+from llmser_tasks.asking.questions import asked_steps
 from llmser_tasks.core import config
 from llmser_tasks.core.config import RunConfig
 from llmser_tasks.core.errors import LlmserError, StorageError

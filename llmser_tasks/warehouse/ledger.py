@@ -1,5 +1,5 @@
-"""The ledger: one row per distinct question that was ever answered, or failed for good. What stands here is not paid
-again, by any user, run or dataset."""
+"""The ledger: one row per distinct question that was ever answered, or failed for good. Nothing that stands here
+is paid for again, by any user, run or dataset."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ GROUP = 200  # answers per commit: row by row ran at 269/s, hundreds at 11,700/s
 SECONDS = 2.0  # or after so long, so that a killed worker loses little when answers are slow
 KEYS = 5_000  # looked up by one statement
 NEVER_ANSWERED = "no answer"  # `answers.failure` of a question to which an endpoint never said anything (`llm.errors`)
-RETRIES_S = (0.5, 1, 2, 4, 8, 15)  # waits for a Postgres that restarts, before paid answers are given up
+RETRIES_S = (0.5, 1, 2, 4, 8, 15)  # how long to wait for Postgres to restart, before paid answers are lost
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def insert(database_url: str, entries: Sequence[Entry], meter: Meter | None = No
 
 def write(connection: Connection, entries: Sequence[Entry]) -> set[str]:
     """Write rows and end the claims on them, within the caller's transaction; returns the keys that were new."""
-    ordered = sorted(entries, key=lambda entry: entry.question_key)  # two processes must not lock rows crosswise
+    ordered = sorted(entries, key=lambda entry: entry.question_key)  # in one order, or two processes could deadlock
     values = {column: [getattr(entry, column) for entry in ordered] for column in _COLUMNS}
     written = set(connection.execute(_INSERT, values).scalars())
     connection.execute(_SETTLED, {"question_key": values["question_key"]})

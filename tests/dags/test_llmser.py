@@ -312,7 +312,6 @@ def test_the_callbacks_import_little(dag: Any, database_url: str) -> None:
     pipeline = {"asking", "evaluation", "ingest", "methods", "recommenders", "sequences", "serving", "texts"}
     assert not pipeline & {name.split(".")[0] for name in loaded}
     assert "runs.pipeline" not in loaded
-    of_errors = {"llm.endpoint", "llm.errors", "llm.extras", "llm.server_cases"}
-    assert {name for name in loaded if name.startswith("llm.")} <= of_errors, "for rules of retries"
+    assert {name for name in loaded if name.startswith("llm.")} <= {"llm.errors"}, "for rules of retries"
     assert len(loaded) < 30
     assert runs.load(database_url, "r").state == "failed"

@@ -159,7 +159,7 @@ SINGLE = [
     ids=[f"many: {case[0]}" for case in MANY] + [f"one: {case[0]}" for case in SINGLE],
 )
 def test_corpus(question: Question, reply: str, finish: str, numbers: list[int], sources: list[str]) -> None:
-    picks = parse(reply, question, finish)
+    picks = parse(reply, question, finish).chosen
     assert ([pick.index + 1 for pick in picks], [pick.source for pick in picks]) == (numbers, sources)
 
 
@@ -315,7 +315,7 @@ MORE = [
 
 @pytest.mark.parametrize(("reply", "finish", "meant", "picked"), [case[1:] for case in MORE], ids=[c[0] for c in MORE])
 def test_what_was_not_meant_is_not_picked(reply: str, finish: str, meant: list[int], picked: list[int]) -> None:
-    found = [pick.index + 1 for pick in parse(reply, THREE, finish)]
+    found = [pick.index + 1 for pick in parse(reply, THREE, finish).chosen]
     assert set(found) <= set(meant)
     assert found == picked
 
@@ -347,7 +347,7 @@ pieces = st.sampled_from(
 )
 @example('{"picks": ["\\ud800"]}', "stop", THREE)
 def test_nothing_but_candidates_each_at_most_once(reply: str, finish: str | None, question: Question) -> None:
-    indexes = [pick.index for pick in parse(reply, question, finish)]
+    indexes = [pick.index for pick in parse(reply, question, finish).chosen]
     assert all(0 <= index < len(TITLES) for index in indexes)
     assert len(set(indexes)) == len(indexes) <= question.picks
 
@@ -356,5 +356,5 @@ def test_nothing_but_candidates_each_at_most_once(reply: str, finish: str | None
 def test_a_truncated_answer_yields_a_prefix_of_what_was_meant(chosen: list[int], data: st.DataObject) -> None:
     whole = json.dumps({"picks": [f"c{i + 1:02d}" for i in chosen]})
     cut = data.draw(st.integers(0, len(whole)))
-    indexes = [pick.index for pick in parse(whole[:cut], THREE, "length")]
+    indexes = [pick.index for pick in parse(whole[:cut], THREE, "length").chosen]
     assert indexes == chosen[: len(indexes)]

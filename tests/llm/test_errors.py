@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from llm_double import KEY
 
-from llmser_tasks.llm import errors
+from llmser_tasks.llm import error_responses, errors
 from llmser_tasks.llm.endpoint import Endpoint
-from llmser_tasks.llm.errors import classify, retry_after
+from llmser_tasks.llm.error_responses import classify, retry_after
 
 ENDPOINT = Endpoint("glm", "https://open.example/v4", "glm-4-flash", key=KEY)
 
@@ -128,7 +128,7 @@ def test_reading_an_error_takes_bounded_work(said: Any) -> None:
     finally:
         sys.settrace(None)
     assert type(error) is errors.Unavailable and len(str(error)) < 800
-    assert lines < 20 * errors.MOST_PARTS
+    assert lines < 20 * error_responses.MOST_PARTS
 
 
 @pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 429, 500])

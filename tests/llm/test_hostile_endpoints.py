@@ -22,7 +22,8 @@ from llmser_tasks.llm.batch_api.wire import BatchApi
 from llmser_tasks.llm.client import ATTEMPTS
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.errors import EndpointUnsupported, LlmError, Timeout, Unavailable
-from llmser_tasks.llm.fleet.fanout import Failure, Outcomes, answer
+from llmser_tasks.llm.fleet.fanout import answer
+from llmser_tasks.llm.outcomes import Failure, Outcomes
 from llmser_tasks.llm.prompts import Question
 
 Make = Callable[..., list[Question]]

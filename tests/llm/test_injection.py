@@ -10,9 +10,9 @@ import pytest
 from llm_double import Double, says
 from served_ranker import ranker
 
-from llmser_tasks.llm.answers import parse
+from llmser_tasks.llm.answers import Answer, parse
 from llmser_tasks.llm.endpoint import Endpoint
-from llmser_tasks.llm.fleet.fanout import Answer, answer
+from llmser_tasks.llm.fleet.fanout import answer
 from llmser_tasks.llm.prompts import Question, answer_rules, build_question
 
 INSTRUCTIONS = "Pick what fits."
@@ -145,7 +145,7 @@ def test_whatever_a_model_makes_of_it_only_candidates_are_picked(title: str, rep
     question = ask_about(title)
     said = reply(title.encode(errors="replace").decode().replace("\0", ""))  # as the client hands it on
     for finish in ("stop", "length"):
-        found = [pick.index for pick in parse(said, question, finish)]
+        found = [pick.index for pick in parse(said, question, finish).chosen]
         assert len(found) == len(set(found)) <= 3 and set(found) <= set(range(5))
 
 
@@ -157,9 +157,9 @@ def test_over_the_wire_and_into_postgres(endpoint: Endpoint, double: Double, dat
     assert outcomes.unanswered == 0
     again = answer(endpoint, questions, database_url)
     assert again.calls == 0
-    for question, first, second in zip(questions, outcomes, again, strict=True):
+    for first, second in zip(outcomes, again, strict=True):
         assert isinstance(first, Answer) and isinstance(second, Answer) and first.content == second.content
-        assert {pick.index for pick in parse(first.content, question)} <= set(range(5))
+        assert {one.index for one in first.chosen} <= set(range(5))
 
 
 def test_the_ranker_orders_real_candidates(database_url: str) -> None:
@@ -168,6 +168,6 @@ def test_the_ranker_orders_real_candidates(database_url: str) -> None:
         for picks in (3, 1):
             questions = [ask_about(title, picks) for title in HOSTILE.values()]
             outcomes = answer(replace(endpoint, max_concurrency=4), questions, database_url)
-            for question, outcome in zip(questions, outcomes, strict=True):
+            for outcome in outcomes:
                 assert isinstance(outcome, Answer)
-                assert len(parse(outcome.content, question)) == picks
+                assert len(outcome.chosen) == picks

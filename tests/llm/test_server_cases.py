@@ -16,17 +16,20 @@ from patience import until
 from server_examples import Example, examples
 from sqlalchemy import text
 
-from llmser_tasks.llm import client, dialects, errors, server_cases
-from llmser_tasks.llm.answers import parse
+from llmser_tasks.llm import client, dialects, error_responses, errors
+from llmser_tasks.llm.answers import Answer, parse
 from llmser_tasks.llm.batch_api.lines import ROUNDS
 from llmser_tasks.llm.dialects import Dialect, dialect_of, place_of
 from llmser_tasks.llm.endpoint import Endpoint
-from llmser_tasks.llm.errors import EndpointFatal, LlmError, classify
+from llmser_tasks.llm.error_responses import CLASS_OF, classify
+from llmser_tasks.llm.errors import EndpointFatal, LlmError
 from llmser_tasks.llm.fleet import fanout
-from llmser_tasks.llm.fleet.fanout import Answer, Failure, Outcomes
+from llmser_tasks.llm.outcomes import Failure, Outcomes
 from llmser_tasks.llm.prompts import Question
 from llmser_tasks.llm.replies import cut_off, is_lost, read_reply
-from llmser_tasks.llm.server_cases import FINISHES, FOLLOWS, REFUSALS, Case
+from llmser_tasks.llm.server_cases import FOLLOWS, Case, refusals
+from llmser_tasks.llm.server_cases.finishes import FINISHES
+from llmser_tasks.llm.server_cases.refusals import REFUSALS
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.tables import batches, runs
 
@@ -70,14 +73,14 @@ def test_every_case_says_what_follows() -> None:
 
 
 def test_every_row_has_an_example(monkeypatch: pytest.MonkeyPatch, endpoint: Endpoint) -> None:
-    used: list[server_cases.Refusal] = []
-    asked = server_cases.refused
+    used: list[refusals.Refusal] = []
+    asked = refusals.refused
 
-    def noted(*said: Any) -> server_cases.Refusal:
+    def noted(*said: Any) -> refusals.Refusal:
         used.append(asked(*said))
         return used[-1]
 
-    monkeypatch.setattr(errors, "refused", noted)
+    monkeypatch.setattr(error_responses, "refused", noted)
     for example in EXAMPLES:
         if example.status != 200:
             classify(endpoint, example.status, {}, _raw(example))
@@ -101,10 +104,10 @@ def test_a_response_means_what_the_table_says(example: Example, endpoint: Endpoi
         if is_lost(reply, question):
             raise cut_off(endpoint, reply)
     except LlmError as error:
-        assert type(error) is errors.CLASS_OF[example.case], str(error)
+        assert type(error) is CLASS_OF[example.case], str(error)
         assert "double" in str(error)
     else:
-        picks = [f"c{pick.index + 1:02d}" for pick in parse(reply.content, question, reply.finish_reason)]
+        picks = [f"c{pick.index + 1:02d}" for pick in parse(reply.content, question, reply.finish_reason).chosen]
         assert (example.case, tuple(picks)) == (Case.ANSWER, example.picks)
 
 
@@ -117,9 +120,9 @@ def test_answers_are_read_wherever_they_are_put(
     shown, asked = OF[Case.ANSWER], questions(len(OF[Case.ANSWER]))
     _plays(double, shown)
     outcomes = fanout.answer(endpoint, asked, database_url)
-    for example, question, outcome in zip(shown, asked, outcomes, strict=True):
+    for example, outcome in zip(shown, outcomes, strict=True):
         assert isinstance(outcome, Answer), (example.server, outcome)
-        picks = [f"c{pick.index + 1:02d}" for pick in parse(outcome.content, question, outcome.finish_reason)]
+        picks = [f"c{pick.index + 1:02d}" for pick in outcome.chosen]
         assert tuple(picks) == example.picks, example.server
     assert outcomes.calls == len(shown)
 
@@ -200,7 +203,7 @@ def test_what_a_person_must_mend_stops_the_batch(
         dialects.known.clear()
         double.plays(_act(example))
         outcomes = fanout.answer(endpoint, questions(20, first=20 * number), database_url)
-        assert type(outcomes.fatal) is errors.CLASS_OF[case], example
+        assert type(outcomes.fatal) is CLASS_OF[case], example
         assert outcomes.calls <= endpoint.max_concurrency
 
 
@@ -221,7 +224,7 @@ def test_another_form_is_found_and_remembered_for_all(
     example: Example, endpoint: Endpoint, double: Double, questions: Make, database_url: str
 ) -> None:
     said = json.dumps(example.body)
-    named = server_cases.named_parameters(said) or {"temperature"}
+    named = refusals.named_parameters(said) or {"temperature"}
 
     def script(_: int, body: dict[str, Any]) -> Act:
         return _act(example) if named & body.keys() else first_choices(body)
@@ -283,16 +286,16 @@ def test_a_batchs_lines_mean_the_same(
     asked = questions(len(shown) + 2)
     outcomes = _finish(endpoint, asked, run)
     assert len(double.times) == 0 and all(isinstance(outcome, Answer) for outcome in outcomes.results[-2:])
-    for example, question, outcome in zip(shown, asked, outcomes, strict=False):
+    for example, outcome in zip(shown, outcomes, strict=False):
         if case is Case.ANSWER:
             assert isinstance(outcome, Answer), example
-            picks = [f"c{pick.index + 1:02d}" for pick in parse(outcome.content, question, outcome.finish_reason)]
+            picks = [f"c{pick.index + 1:02d}" for pick in outcome.chosen]
             assert tuple(picks) == example.picks, example
         else:
             assert isinstance(outcome, Failure), example
             assert (outcome.kind, outcome.retriable) == (KIND.get(case, case.value), case not in SETTLED), example
     if case in FATAL:
-        assert type(outcomes.fatal) is errors.CLASS_OF[case]
+        assert type(outcomes.fatal) is CLASS_OF[case]
     else:
         assert outcomes.fatal is None
 

@@ -12,13 +12,13 @@ from llm_double import Act, Double, first_choices, says
 from sqlalchemy import text
 
 from llmser_tasks.llm import dialects
-from llmser_tasks.llm.answers import parse
+from llmser_tasks.llm.answers import Answer, parse
 from llmser_tasks.llm.dialects import MOST_ROOM, Dialect, dialect_of
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.errors import NoRoom
 from llmser_tasks.llm.fleet import fanout
 from llmser_tasks.llm.fleet.budget import BudgetSpent
-from llmser_tasks.llm.fleet.fanout import Answer, Failure
+from llmser_tasks.llm.outcomes import Failure
 from llmser_tasks.llm.prompts import Question
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.tables import batches, runs
@@ -46,17 +46,17 @@ LAST_WORDS = [
 @pytest.mark.parametrize("finish", ["length", "max_tokens", "MAX_TOKENS", "model_length"])
 @pytest.mark.parametrize("reply", DRAFTS)
 def test_a_draft_that_was_cut_off_is_no_answer(reply: str, finish: str, questions: Make) -> None:
-    assert parse(reply, questions(1)[0], finish).picks == []
+    assert parse(reply, questions(1)[0], finish).chosen == ()
 
 
 @pytest.mark.parametrize("reply", LAST_WORDS)
 def test_an_answer_that_was_cut_off_is_read(reply: str, questions: Make) -> None:
-    assert [pick.index + 1 for pick in parse(reply, questions(1)[0], "length")] == [3, 4]
+    assert [pick.index + 1 for pick in parse(reply, questions(1)[0], "length").chosen] == [3, 4]
 
 
 def test_an_answer_behind_long_thinking_is_found(questions: Make) -> None:
     reply = "<think>" + "c01 or c03? " * 10_000 + '</think>{"picks": ["c02"]}'
-    assert [pick.index + 1 for pick in parse(reply, questions(1)[0])] == [2]
+    assert [pick.index + 1 for pick in parse(reply, questions(1)[0]).chosen] == [2]
 
 
 def _thinks(needs: int, message: dict[str, Any] | None = None) -> Callable[[int, dict[str, Any]], Act]:

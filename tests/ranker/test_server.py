@@ -30,7 +30,7 @@ from llmser_tasks.core.errors import InputError
 from llmser_tasks.core.progress import Progress, silent
 from llmser_tasks.ranker.faults import RATES, parse_spec
 from llmser_tasks.ranker.ranking import ngrams
-from llmser_tasks.ranker.server import MODEL
+from llmser_tasks.ranker.responses import MODEL
 from llmser_tasks.texts.encoder import Vectors
 
 WORDS = "argan oil shampoo repair conditioner gift card black eyeliner waterproof mascara vitamin serum lotion"

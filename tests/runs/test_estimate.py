@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from llmser_tasks.asking.ask import Inquiry
+from llmser_tasks.asking.questions import Inquiry
 from llmser_tasks.llm import dialects
 from llmser_tasks.llm.dialects import Dialect
 from llmser_tasks.llm.endpoint import Endpoint

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, text
 
 from llmser_tasks.llm.dialects import FIRST_ROOM, MORE_ROOM, MOST_ROOM, Dialect, dialect_of, learn
 from llmser_tasks.llm.endpoint import Endpoint
+from llmser_tasks.llm.error_responses import classify
 from llmser_tasks.llm.errors import (
     CutOff,
     FormatRefused,
@@ -23,9 +24,8 @@ from llmser_tasks.llm.errors import (
     NeverAnswered,
     NoAnswer,
     QuestionFatal,
-    classify,
 )
-from llmser_tasks.llm.fleet.fanout import Failure, answered
+from llmser_tasks.llm.outcomes import Failure
 from llmser_tasks.llm.prompts import Question
 from llmser_tasks.llm.replies import cut_off, is_lost, read_reply
 from llmser_tasks.warehouse.ledger import Entry
@@ -66,11 +66,11 @@ def read_line(endpoint: Endpoint, entry: Entry, line: Mapping[str, Any], questio
     Args:
         question: None where it is not at hand; what was cut off then counts as its answer.
     """
-    key, response = entry.question_key, line.get("response")
+    response = line.get("response")
     if not isinstance(response, dict):
         error = line.get("error")
         said = str(error.get("code")) if isinstance(error, dict) else ""
-        return Failure(key, "expired" if "expired" in said else "no answer", True, "The batch ended without it.")
+        return Failure("expired" if "expired" in said else "no answer", True, "The batch ended without it.")
     status, raw = response.get("status_code"), dumped(response.get("body"))
     try:
         if status != 200:
@@ -79,14 +79,14 @@ def read_line(endpoint: Endpoint, entry: Entry, line: Mapping[str, Any], questio
     except QuestionFatal as fatal:
         return replace(entry, failure=fatal.kind)
     except NoAnswer as none:
-        return InVain(key, none.kind, True, str(none), none, price=_price(endpoint, none.usage) or 0.0)
+        return InVain(none.kind, True, str(none), none, price=_price(endpoint, none.usage) or 0.0)
     except LlmError as passing:
-        return InVain(key, passing.kind, True, str(passing), passing)
+        return InVain(passing.kind, True, str(passing), passing)
     price = _price(endpoint, (reply.prompt_tokens, reply.completion_tokens))
-    found = answered(entry, reply, price)
+    found = reply.enter(entry, price)
     if question is not None and is_lost(reply, question):
         lost = cut_off(endpoint, reply)
-        return InVain(key, lost.kind, True, str(lost), lost, found, price or 0.0)
+        return InVain(lost.kind, True, str(lost), lost, found, price or 0.0)
     return found
 
 
@@ -126,7 +126,7 @@ def weigh(
 
 
 def _following(endpoint: Endpoint, dialect: Dialect, error: LlmError | None) -> Dialect | None:
-    """How to ask after this; None where it is no matter of that."""
+    """How to ask after this error; None where another form would not help."""
     if isinstance(error, FormatRefused):
         return dialect.simpler(error)
     if isinstance(error, LengthRefused) and endpoint.max_tokens is None:
@@ -137,7 +137,7 @@ def _following(endpoint: Endpoint, dialect: Dialect, error: LlmError | None) -> 
 
 
 def dumped(value: Any) -> bytes:
-    """JSON; nothing where it nests deeper than orjson writes, which is less deep than it reads."""
+    """JSON; empty where it nests deeper than orjson can write, though it could read it."""
     try:
         return orjson.dumps(value)
     except orjson.JSONEncodeError:

@@ -2,9 +2,9 @@
 
 A batch goes through three states, each written down before the next step is taken: *preparing* (its questions are
 claimed, the file may be uploaded), *submitted* (the provider's id is known), *ended* (its answers are in the ledger).
-Whoever calls again, after a retry, a cleared task or a crash, takes up what stands there. Between creating a batch and
-noting its id lies the one moment that nothing can cover; there the provider's own list is asked for the batch with our
-mark, so none is submitted twice.
+Whoever calls again, after a retry, a cleared task or a crash, goes on from there. Only a crash between creating a batch
+and noting its id leaves no trace with us; then the provider's own list is searched for a batch with our mark, so that
+none is submitted twice.
 """
 
 from __future__ import annotations
@@ -21,15 +21,16 @@ from sqlalchemy import TextClause, text
 
 from llmser_tasks.core.errors import InputError, Waiting
 from llmser_tasks.core.progress import Progress, silent
+from llmser_tasks.llm.answers import Answer
 from llmser_tasks.llm.batch_api.lines import InVain, dumped, read_line, weigh
 from llmser_tasks.llm.batch_api.wire import OVER, BatchApi
 from llmser_tasks.llm.dialects import Dialect, dialect_of, recall, request_body
 from llmser_tasks.llm.endpoint import Endpoint
-from llmser_tasks.llm.errors import EndpointFatal, EndpointUnsupported, classify
-from llmser_tasks.llm.fleet import budget as purse
-from llmser_tasks.llm.fleet import fanout
-from llmser_tasks.llm.fleet.fanout import Answer, Check, Failure, Outcomes
+from llmser_tasks.llm.error_responses import classify
+from llmser_tasks.llm.errors import EndpointFatal, EndpointUnsupported
+from llmser_tasks.llm.fleet import budget, fanout
 from llmser_tasks.llm.fleet.ratelimit import BYTES_PER_TOKEN
+from llmser_tasks.llm.outcomes import Check, Failure, Outcomes, read
 from llmser_tasks.llm.prompts import Question
 from llmser_tasks.warehouse import ledger
 from llmser_tasks.warehouse.engine import transaction
@@ -106,7 +107,7 @@ def answer(
     progress: Progress = silent,
     *,
     account: Account,
-    check: Check = lambda *_: None,
+    check: Check = lambda _: None,
 ) -> Outcomes:
     """What became of each question, once the provider is done with all of them.
 
@@ -115,7 +116,7 @@ def answer(
 
     Raises:
         Waiting: it is not; call again with the same questions.
-        BudgetSpent: the run's budget does not reach for them; nothing was submitted.
+        BudgetSpent: the run's budget is too small for them; nothing was submitted.
         EndpointFatal: a person has to act.
         Retriable: the provider cannot be reached.
         StorageError: Postgres is down.
@@ -181,9 +182,9 @@ def _prepare(
             return []
         dialect = dialect_of(endpoint) or Dialect()
         most = sum(_most(endpoint, missing[key], dialect) for key in mine)
-        budget, spent, left, _ = purse.what_is_left(connection, account.run_id)
+        limit, spent, left, _ = budget.what_is_left(connection, account.run_id)
         if most > left:
-            raise purse.too_little(account.run_id, budget, spent)  # and nothing of this is kept
+            raise budget.too_little(account.run_id, limit, spent)  # and nothing of this is kept
         connection.execute(_PREPARED, {"number": len(mine), "most": most, "mark": mark})
     return _ours(database_url, account)
 
@@ -246,7 +247,7 @@ def _collect(
     meter = Meter(row.account)
     entries: dict[str, Entry] = {}
     called: set[str] = set()
-    failures = {key: Failure(key, str(facts.get("status")), True, "The batch ended without it.") for key in claimed}
+    failures = {key: Failure(str(facts.get("status")), True, "The batch ended without it.") for key in claimed}
     for name in ("output_file_id", "error_file_id"):
         for line in api.lines(facts[name], len(claimed)) if facts.get(name) else ():
             key = line.get("custom_id")
@@ -303,19 +304,15 @@ def _outcomes(
     errors = (failure.error for failure in failures.values() if isinstance(failure, InVain))
     fatal = next((error for error in errors if isinstance(error, EndpointFatal)), None)
     for key, entry in ledger.known(database_url, list(distinct)).items():
-        result = results[key] = fanout.as_result(entry, from_ledger=True)
+        result = results[key] = read(entry, distinct[key])
         if isinstance(result, Answer):
-            check(distinct[key], result)
+            check(result)
     return Outcomes(
+        keys=tuple(keys),
         results=tuple(results[key] for key in keys),
         distinct=len(distinct),
         from_ledger=len(distinct) - len(failures),
         asked=len(failures),
-        calls=0,
-        prompt_tokens=0,
-        completion_tokens=0,
-        cost=None,
-        seconds=0.0,
         stopped=str(fatal) if fatal else None,
         fatal=fatal,
     )

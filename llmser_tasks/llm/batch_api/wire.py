@@ -21,7 +21,8 @@ import orjson
 from llmser_tasks import __version__
 from llmser_tasks.core.text import clean_title
 from llmser_tasks.llm.endpoint import Endpoint
-from llmser_tasks.llm.errors import Retriable, Unavailable, classify
+from llmser_tasks.llm.error_responses import classify
+from llmser_tasks.llm.errors import Retriable, Unavailable
 from llmser_tasks.llm.exchange import (
     FILE_BYTES_PER_QUESTION,
     LARGEST_LINE,

@@ -5,9 +5,9 @@ free at once: its advisory lock is gone (see `claims`). Requests whose answers w
 they can have cost, because nobody knows.
 
 Requests cost less than the most they can, so what is held for those in flight comes back in part. A batch that cannot
-hold what it needs therefore gives back what it does not use and waits, as long as that could reach. One that has
-nothing in flight, because it waits for others' answers or for its share of the endpoint, gives it back too: whoever it
-waits for may be waiting for that.
+hold what it needs therefore gives back what it does not use and waits, as long as enough could still come back. One
+that has nothing in flight, because it waits for others' answers or for its share of the endpoint, gives it back too:
+whoever it waits for may be waiting for that money.
 """
 
 from __future__ import annotations
@@ -82,12 +82,12 @@ class Payment:
             self.settled, self.price = True, price
 
     def waste(self, price: float | None) -> None:
-        """It answered with nothing that can be used, which is paid all the same."""
+        """It answered with nothing usable, which costs money all the same."""
         if price is not None:
             self.price = price
 
 
-class Purse:
+class Budget:
     """Pays for one batch's requests. Without a meter, or without a budget, it only counts."""
 
     def __init__(
@@ -104,18 +104,18 @@ class Purse:
         self._breaker = breaker
         self._limited = False
         self._free = 0.0  # held, and not yet for a certain request
-        self._flying = 0.0  # held for the requests that are under way
+        self._in_flight = 0.0  # held for the requests that are under way
         self._turn = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
         if self._meter is not None:
-            budget = await asyncio.to_thread(_budget, self._url, self._meter.account.run_id)
-            if budget is not None and self._endpoint.cost(1, 1) is None:
+            limit = await asyncio.to_thread(_limit, self._url, self._meter.account.run_id)
+            if limit is not None and self._endpoint.cost(1, 1) is None:
                 raise InputError(
-                    f"Run {self._meter.account.run_id} has a budget of {budget:g}, but nobody knows what the model "
+                    f"Run {self._meter.account.run_id} has a budget of {limit:g}, but nobody knows what the model "
                     f"{self._endpoint.model} costs; put it into the price table, or give the run no budget."
                 )
-            self._limited = budget is not None
+            self._limited = limit is not None
         return self
 
     async def __aexit__(
@@ -128,11 +128,11 @@ class Purse:
         """Hold what one request can cost, and count what it did cost.
 
         Args:
-            most: what it can cost at most, by what is known when its turn has come: the guess of a prompt's tokens gets
-                better with every answer, and one made before a long wait may be beyond a budget that would reach.
+            most: what it can cost at most, asked for when its turn has come: our guess at a prompt's tokens gets better
+                with every answer, and one made before a long wait may exceed a budget that is enough.
 
         Raises:
-            Stopped: the budget does not reach for it, or the batch is over.
+            Stopped: the budget is too small for it, or the batch is over.
             StorageError: Postgres is down; without it the budget cannot be kept.
         """
         async with self._turn:
@@ -140,11 +140,11 @@ class Purse:
                 await self._hold(wanted)
             self._free -= wanted
         payment = Payment(wanted)
-        self._flying += payment.most
+        self._in_flight += payment.most
         try:
             yield payment
         finally:
-            self._flying -= payment.most
+            self._in_flight -= payment.most
             self._free += payment.most - payment.price
             if self._meter is not None and payment.sent:
                 self._meter.calls += 1
@@ -153,7 +153,7 @@ class Purse:
     async def rest(self) -> None:
         """Where nothing is in flight, give back what is held for requests to come."""
         async with self._turn:
-            if not self._limited or self._flying > 0 or self._free <= 0:
+            if not self._limited or self._in_flight > 0 or self._free <= 0:
                 return
             unused, self._free = self._free, 0.0
             try:
@@ -163,20 +163,20 @@ class Purse:
 
     async def _hold(self, most: float) -> None:
         """Hold more, or wait a little where what is in flight may come back."""
-        flying, unused = self._flying, self._free
+        in_flight, unused = self._in_flight, self._free
         found = await asyncio.to_thread(self._take, most, unused)
         if found.amount:
             self._free += found.amount
             return
         self._free -= unused  # given back; more may have come in meanwhile
-        if found.left + unused + found.others + flying < most:
+        if found.left + unused + found.others + in_flight < most:
             run = self._meter.account.run_id if self._meter else ""
             self._breaker.trip(too_little(run, found.budget, found.spent))
         self._breaker.check()
         await asyncio.sleep(LOOK_AGAIN_S)
 
     def _take(self, most: float, unused: float) -> _Held:
-        """Hold what is missing to `most` and more; where the rest does not reach, give back what is unused."""
+        """Hold what is missing to `most` and more; where the rest is too little, give back what is unused."""
         assert self._meter is not None
         account = self._meter.account
         with transaction(self._url) as connection:
@@ -206,7 +206,7 @@ class _Held:
 
     Attributes:
         left: what nobody held before.
-        amount: what this batch holds now in addition; 0 where `left` does not reach.
+        amount: what this batch holds now in addition; 0 where `left` is too little.
         others: what batches that run beside this one hold, where it does not.
     """
 
@@ -230,13 +230,13 @@ def what_is_left(connection: Connection, run_id: str, owner: int | None = None) 
 
 def too_little(run_id: str, budget: float, spent: float) -> BudgetSpent:
     return BudgetSpent(
-        f"Run {run_id} has spent {spent:.4g} of its budget of {budget:.4g}, which does not reach for what it would ask "
-        f"next, so the batch stopped; answers are kept. `llmser budget {run_id} AMOUNT` raises it, then rerun: only "
-        "what is missing will be asked."
+        f"Run {run_id} has spent {spent:.4g} of its budget of {budget:.4g}, and its next questions may cost more than "
+        f"what is left, so the batch stopped; answers are kept. `llmser budget {run_id} AMOUNT` raises it, then rerun: "
+        "only what is missing will be asked."
     )
 
 
-def _budget(database_url: str, run_id: str) -> float | None:
+def _limit(database_url: str, run_id: str) -> float | None:
     with transaction(database_url) as connection:
-        budget: float | None = connection.scalar(text("select budget from runs where run_id = :run"), {"run": run_id})
-        return budget
+        limit: float | None = connection.scalar(text("select budget from runs where run_id = :run"), {"run": run_id})
+        return limit

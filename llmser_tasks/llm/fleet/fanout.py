@@ -5,106 +5,29 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
-from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from llmser_tasks.core.errors import LlmserError, StorageError
+from llmser_tasks.core.errors import StorageError
 from llmser_tasks.core.progress import Progress, silent
+from llmser_tasks.llm.answers import Answer
 from llmser_tasks.llm.client import Client
 from llmser_tasks.llm.dialects import recall
 from llmser_tasks.llm.endpoint import Endpoint
-from llmser_tasks.llm.errors import CutOff, EndpointFatal, NeverAnswered, QuestionFatal, Refused, Retriable
+from llmser_tasks.llm.errors import CutOff, EndpointFatal, QuestionFatal, Refused, Retriable
 from llmser_tasks.llm.fleet.breaker import Breaker, Stopped
-from llmser_tasks.llm.fleet.budget import Purse
+from llmser_tasks.llm.fleet.budget import Budget
 from llmser_tasks.llm.fleet.claims import Claims
 from llmser_tasks.llm.fleet.concurrency import Gate
 from llmser_tasks.llm.fleet.ratelimit import Limiter
+from llmser_tasks.llm.outcomes import Check, Failure, Outcomes, read
 from llmser_tasks.llm.prompts import Question
-from llmser_tasks.llm.replies import Reply
 from llmser_tasks.warehouse import ledger
 from llmser_tasks.warehouse.ledger import Entry
 from llmser_tasks.warehouse.tables.batches import Account, Meter
 
-ACCEPTED = "accepted"  # kind of what stays open because a person has it so
-TELL_S = 2.0  # how often to say that only others' answers are waited for, and to leave them money that lies idle
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A reply as it stands in the ledger; `answers.parse` says which candidates it names."""
-
-    key: str
-    content: str
-    finish_reason: str | None
-    answered_by: str | None
-    from_ledger: bool  # not paid for by this call
-
-
-Check = Callable[[Question, Answer], None]
-
-
-@dataclass(frozen=True)
-class Failure:
-    """No reply. `retriable`: a rerun asks again; otherwise the ledger holds the failure and nobody will."""
-
-    key: str
-    kind: str  # "timeout", "rate limit", "content-filter", …: see llm.errors
-    retriable: bool
-    message: str
-
-
-@dataclass(frozen=True)
-class Outcomes:
-    """What became of each question, in the order asked, and what this call cost.
-
-    Attributes:
-        distinct: different questions among them.
-        from_ledger: distinct questions that were settled before, or by others meanwhile.
-        asked: distinct questions that were sent, answered or not.
-        calls: requests sent, retries included.
-        prompt_tokens, completion_tokens: as far as the endpoint reported them.
-        cost: None where no price is known.
-        stopped: why the batch was given up early, in one sentence; None where it was not.
-        fatal: the error behind that, where a person has to act (EndpointFatal) or Postgres is down (StorageError).
-    """
-
-    results: tuple[Answer | Failure, ...]
-    distinct: int
-    from_ledger: int
-    asked: int
-    calls: int
-    prompt_tokens: int
-    completion_tokens: int
-    cost: float | None
-    seconds: float
-    stopped: str | None = None
-    fatal: LlmserError | None = None
-
-    def __iter__(self) -> Iterator[Answer | Failure]:
-        return iter(self.results)
-
-    def __len__(self) -> int:
-        return len(self.results)
-
-    @property
-    def unanswered(self) -> int:
-        """Questions that a rerun will ask."""
-        return sum(isinstance(r, Failure) and r.retriable for r in self.results)
-
-    def complaint(self) -> str | None:
-        """Why questions stay unanswered, in a sentence or two; None where a rerun has nothing to do."""
-        kinds = Counter(r.kind for r in self.results if isinstance(r, Failure) and r.retriable)
-        if not kinds:
-            return None
-        counted = ", ".join(f"{number} × {kind}" for kind, number in kinds.most_common())
-        sample = next(
-            r.message for r in self.results if isinstance(r, Failure) and r.kind == kinds.most_common(1)[0][0]
-        )
-        return (
-            f"{kinds.total()} of {len(self.results)} unanswered: {counted}; a rerun asks only for these. "
-            f"{self.stopped or sample}"
-        )
+ACCEPTED = "accepted"  # kind of a question that a person has agreed to leave open
+TELL_S = 2.0  # how often to say that only others' answers are missing, and to give back money that is not in use
 
 
 @dataclass
@@ -146,7 +69,7 @@ def answer(
     database_url: str,
     progress: Progress = silent,
     account: Account | None = None,
-    check: Check = lambda *_: None,
+    check: Check = lambda _: None,
 ) -> Outcomes:
     """Answer every question from the ledger, or else from the endpoint, at most `max_concurrency` at a time.
 
@@ -166,10 +89,10 @@ def answer(
     distinct = dict(zip(keys, questions, strict=True))
     settled = ledger.known(database_url, list(distinct))
     missing = {key: question for key, question in distinct.items() if key not in settled}
-    results: dict[str, Answer | Failure] = {key: as_result(entry, from_ledger=True) for key, entry in settled.items()}
-    for key, result in results.items():
+    results = {key: read(entry, distinct[key]) for key, entry in settled.items()}
+    for result in results.values():
         if isinstance(result, Answer):
-            check(distinct[key], result)
+            check(result)
     tally = _Tally(total=len(distinct), done=len(settled))
     progress(tally.done, tally.total, "questions", "from the ledger" if settled else "")
     meter = Meter(account) if account else None
@@ -186,10 +109,11 @@ def answer(
             writer.flush()
     if writer.answered_first:
         for key, entry in ledger.known(database_url, list(writer.answered_first)).items():
-            results[key] = as_result(entry, from_ledger=True)
+            results[key] = read(entry, distinct[key])
     for key in missing:
-        results.setdefault(key, Failure(key, Stopped.kind, True, str(cause)))
+        results.setdefault(key, Failure(Stopped.kind, True, str(cause)))
     return Outcomes(
+        keys=tuple(keys),
         results=tuple(results[key] for key in keys),
         distinct=len(distinct),
         from_ledger=len(settled) + tally.found,
@@ -211,21 +135,15 @@ def known(endpoint: Endpoint, questions: Sequence[Question], database_url: str) 
         StorageError: Postgres is down.
     """
     keys = [question.key(endpoint.model, endpoint.parameters) for question in questions]
-    settled = ledger.known(database_url, list(dict.fromkeys(keys)))
-    open_: dict[str, Answer | Failure] = {
-        key: Failure(key, ACCEPTED, True, "The run goes on without it.") for key in keys
-    }
-    results = open_ | {key: as_result(entry, from_ledger=True) for key, entry in settled.items()}
+    distinct = dict(zip(keys, questions, strict=True))
+    settled = ledger.known(database_url, list(distinct))
+    answers = {key: read(entry, distinct[key]) for key, entry in settled.items()}
+    accepted = Failure(ACCEPTED, True, "The run goes on without it.")
     return Outcomes(
-        results=tuple(results[key] for key in keys),
-        distinct=len(open_),
+        keys=tuple(keys),
+        results=tuple(answers.get(key, accepted) for key in keys),
+        distinct=len(distinct),
         from_ledger=len(settled),
-        asked=0,
-        calls=0,
-        prompt_tokens=0,
-        completion_tokens=0,
-        cost=None,
-        seconds=0.0,
     )
 
 
@@ -249,8 +167,8 @@ class _Batch:
         return self.tally.total - self.tally.done
 
     def found(self, entries: Collection[Entry]) -> None:
-        """Others got these settled meanwhile."""
-        self.results.update((entry.question_key, as_result(entry, from_ledger=True)) for entry in entries)
+        """Others have settled these meanwhile."""
+        self.results.update((one.question_key, read(one, self.missing[one.question_key])) for one in entries)
         self.tally.done += len(entries)
         self.tally.found += len(entries)
         self.tell()
@@ -260,7 +178,7 @@ class _Batch:
 
 
 async def _ask_all(batch: _Batch) -> Exception | None:
-    """A fixed number of workers take one question after the other, so memory does not grow with their number.
+    """A fixed number of workers take one question after another, so memory does not grow with the number of questions.
 
     Returns:
         Why the batch was stopped early, where it was.
@@ -274,15 +192,15 @@ async def _ask_all(batch: _Batch) -> Exception | None:
             question = batch.missing[key]
             try:
                 entry = await _ask_one(endpoint, client, key, question, run_id)
-                result = as_result(entry, from_ledger=False) if isinstance(entry, Entry) else entry
-                batch.results[key] = result
+                enough = isinstance(entry, Entry) and writer.add(entry)  # before anything else: it is paid for
+                batch.results[key] = result = read(entry, question) if isinstance(entry, Entry) else entry
                 batch.tally.count(entry)
                 if isinstance(entry, Failure):
                     await claims.release([key])
-                elif writer.add(entry):
+                elif enough:
                     await writer.write()
                 if isinstance(result, Answer):
-                    batch.check(question, result)
+                    batch.check(result)
             except (EndpointFatal, StorageError) as error:
                 breaker.trip(error)
             batch.tell()
@@ -293,21 +211,21 @@ async def _ask_all(batch: _Batch) -> Exception | None:
         except StorageError as error:
             breaker.trip(error)
 
-    async def leave_to_others(claims: Claims, purse: Purse) -> None:
+    async def keep_others_going(claims: Claims, budget: Budget) -> None:
         while True:
             await asyncio.sleep(TELL_S)
             if claims.waiting and claims.waiting == batch.open:
                 batch.tell(f"{claims.waiting} are being asked by other batches")
-            await purse.rest()
+            await budget.rest()
 
     async with (
         Claims(url, batch.missing, breaker, batch.found) as claims,
         Gate(endpoint, url, claims.owner, breaker, lambda: batch.open - claims.waiting) as gate,
         Limiter(endpoint, url, breaker) as limiter,
-        Purse(endpoint, url, meter, claims.owner, breaker) as purse,
-        Client(endpoint, gate, limiter, purse, breaker, url) as client,
+        Budget(endpoint, url, meter, claims.owner, breaker) as budget,
+        Client(endpoint, gate, limiter, budget, breaker, url) as client,
     ):
-        clocks = [asyncio.create_task(write_in_time()), asyncio.create_task(leave_to_others(claims, purse))]
+        clocks = [asyncio.create_task(write_in_time()), asyncio.create_task(keep_others_going(claims, budget))]
         in_flight = min(endpoint.max_concurrency, len(batch.missing))
         workers = [asyncio.create_task(work(client, claims)) for _ in range(in_flight)]
         try:
@@ -317,14 +235,14 @@ async def _ask_all(batch: _Batch) -> Exception | None:
                 task.cancel()
             await asyncio.gather(*clocks, *workers, return_exceptions=True)
             batch.tally.calls = client.calls
-            await writer.write()  # before the claims end, or others would ask the same
+            await writer.write()  # before the claims end, or others would ask the same questions
     return breaker.cause
 
 
 async def _ask_one(
     endpoint: Endpoint, client: Client, key: str, question: Question, run_id: str | None
 ) -> Entry | Failure:
-    """The ledger's row for a question that is settled, one way or the other, or why it is not."""
+    """The ledger's row for a question that was answered or failed for good; else why neither happened."""
     row = Entry(
         question_key=key,
         step=question.step,
@@ -338,33 +256,6 @@ async def _ask_one(
     except QuestionFatal as error:
         return replace(row, failure=error.kind)
     except (Retriable, Refused, CutOff) as error:
-        return Failure(key, error.kind, True, str(error))
+        return Failure(error.kind, True, str(error))
     cost = endpoint.cost(reply.prompt_tokens, reply.completion_tokens)
-    return answered(row, reply, None if reply.billed else cost)
-
-
-def answered(row: Entry, reply: Reply, cost: float | None) -> Entry:
-    """The row of a question with the reply in it."""
-    return replace(
-        row,
-        attempts=reply.attempts,
-        answered_by=reply.answered_by,
-        content=reply.content,
-        finish_reason=reply.finish_reason,
-        prompt_tokens=reply.prompt_tokens,
-        completion_tokens=reply.completion_tokens,
-        cost=cost,
-        latency_ms=reply.latency_ms,
-        prompt_bytes=reply.prompt_bytes,
-    )
-
-
-def as_result(entry: Entry, from_ledger: bool) -> Answer | Failure:
-    """What a row of the ledger says of its question."""
-    if entry.content is None:
-        kind = entry.failure or "failed"
-        if kind == NeverAnswered.kind:
-            said = "The endpoint answered this question with nothing several times, while it answered others."
-            return Failure(entry.question_key, kind, False, said)
-        return Failure(entry.question_key, kind, False, f"The endpoint refuses this question for good ({kind}).")
-    return Answer(entry.question_key, entry.content, entry.finish_reason, entry.answered_by, from_ledger)
+    return reply.enter(row, None if reply.billed else cost)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from llmser_tasks.asking.ask import Inquiry, Need, shuffle_seed
+from llmser_tasks.asking.questions import Inquiry, Need, shuffle_seed
 from llmser_tasks.core.config import RunConfig
 from llmser_tasks.core.files import PSEUDO
 from llmser_tasks.core.kinds import QuestionStep

@@ -7,7 +7,6 @@ stays in training.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from llmser_tasks.methods.llmser.bert import cosines
 from llmser_tasks.methods.llmser.reasons import MASKED_UNTITLED, NO_CANDIDATE, NO_PSEUDO_ITEMS
 from llmser_tasks.methods.llmser.record import record
 from llmser_tasks.sequences.artefacts import threshold_of
-from llmser_tasks.sequences.catalogue import Catalogue
+from llmser_tasks.sequences.catalogue import Catalogue, Ints
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.sequences.pools import POOLS
 from llmser_tasks.texts.encoder import Embedder, Encoder, locate
@@ -41,7 +40,6 @@ DECLARED = Step(
 )
 
 STEP = parts.RELIABILITY
-NOT_ASKED = "not asked"
 SCHEMA = pa.schema(
     [
         ("user", pa.int32()),
@@ -54,15 +52,6 @@ SCHEMA = pa.schema(
         ("reason", pa.string()),
     ]
 )
-
-
-@dataclass(frozen=True)
-class Named:
-    """What was named as one user's masked item: its source, or why there is none."""
-
-    item: int | None
-    source: str | None
-    reason: str | None
 
 
 def left_out(config: RunConfig) -> str | None:
@@ -114,33 +103,34 @@ def score(run: Run, refs: Refs, progress: Progress = silent) -> Artefact:
         known = Catalogue.open(run, refs)
         lengths, masked, trusted = histories.lengths, histories.last(), enhancements.lengths > 0
         if encoder is None:
-            named = [Named(None, "none", None) if has else Named(None, None, NO_PSEUDO_ITEMS) for has in trusted]
-            omega = trusted.astype(np.float64)
-            alpha = omega
+            named = np.zeros(len(histories), np.int32)
+            source, reason = _where(trusted, "none"), _where(~trusted, NO_PSEUDO_ITEMS)
+            omega = alpha = trusted.astype(np.float64)
         else:
             if picks is not None:
-                picks.require(histories.users)
-                named = _from_answers(picks, histories.users)
+                named, source, reason = picks.likeliest(histories.users)
             else:
-                named = _from_pools(Histories.read(run.folder(refs, "rcs") / POOLS), known)
-            named = _without_the_unscorable(named, masked, trusted, known)
+                named, source, reason = _from_pools(Histories.read(run.folder(refs, "rcs") / POOLS), known)
+            titled = known.titled[masked]
+            reason[~titled], reason[~trusted] = MASKED_UNTITLED, NO_PSEUDO_ITEMS
+            named[~(trusted & titled)], source[~(trusted & titled)] = 0, None
             omega = _omega(named, masked, known, encoder, run.workspace.root / EMBEDDINGS, progress)
             alpha = np.where(lengths > tail_threshold, beta, 1.0) * omega
         columns = [
             pa.array(histories.users, pa.int32()),
             pa.array(lengths, pa.int32()),
             pa.array(masked, pa.int32()),
-            pa.array([n.item for n in named], pa.int32()),
-            pa.array([n.source for n in named], pa.string()),
+            pa.array(named, pa.int32(), mask=named == 0),
+            pa.array(source, pa.string()),
             pa.array(omega),
             pa.array(alpha),
-            pa.array([n.reason for n in named], pa.string()),
+            pa.array(reason, pa.string()),
         ]
         pq.write_table(pa.table(columns, schema=SCHEMA), folder / RELIABILITY)
         return {
             "users": len(histories),
-            "scored": sum(n.reason is None for n in named),
-            "named_is_masked": sum(n.item == m for n, m in zip(named, masked.tolist(), strict=True)),
+            "scored": sum(why is None for why in reason),
+            "named_is_masked": int((named == masked).sum()),
             "tail_users": int((lengths <= tail_threshold).sum()),
             "tail_threshold": tail_threshold,
             "mean_omega": round(float(omega.mean()), 4) if len(omega) else 0.0,
@@ -162,47 +152,27 @@ def encoder_hash(encoder: Embedder | None) -> str:
     return "none" if encoder is None else encoder.hash
 
 
-def _from_answers(picks: Picks, users: NDArray[np.int32]) -> list[Named]:
-    named = []
-    for user in users.tolist():
-        items, sources, reason = picks.of(user)
-        named.append(Named(items[0], sources[0], None) if items else Named(None, None, reason or NOT_ASKED))
-    return named
-
-
-def _from_pools(pools: Histories, known: Catalogue) -> list[Named]:
-    """The first item of each pool that has a title, as an LLM would not be shown one without."""
-    named = []
-    for pool in pools:
+def _from_pools(pools: Histories, known: Catalogue) -> tuple[Ints, NDArray[np.object_], NDArray[np.object_]]:
+    """The first item of each pool that has a title, as an LLM would not be shown one without; as `Picks.likeliest`."""
+    named = np.zeros(len(pools), np.int32)
+    for row, pool in enumerate(pools):
         titled = pool[known.titled[pool]]
-        named.append(Named(int(titled[0]), "rcs", None) if len(titled) else Named(None, None, NO_CANDIDATE))
-    return named
+        named[row] = titled[0] if len(titled) else 0
+    return named, _where(named > 0, "rcs"), _where(named == 0, NO_CANDIDATE)
 
 
-def _without_the_unscorable(
-    named: list[Named], masked: NDArray[np.int32], trusted: NDArray[np.bool_], known: Catalogue
-) -> list[Named]:
-    """Drop what was named where there are no pseudo items to trust or no title to compare with."""
-    scorable = []
-    for one, has, titled in zip(named, trusted, known.titled[masked], strict=True):
-        reason = NO_PSEUDO_ITEMS if not has else MASKED_UNTITLED if not titled else None
-        scorable.append(Named(None, None, reason) if reason else one)
-    return scorable
+def _where(mask: NDArray[np.bool_], word: str) -> NDArray[np.object_]:
+    """(U,) the word where the mask is set, else None."""
+    return np.array([word if one else None for one in mask], object)
 
 
 def _omega(
-    named: list[Named],
-    masked: NDArray[np.int32],
-    known: Catalogue,
-    encoder: Embedder,
-    cache: Path,
-    progress: Progress,
+    named: Ints, masked: Ints, known: Catalogue, encoder: Embedder, cache: Path, progress: Progress
 ) -> NDArray[np.float64]:
     """(U,) clamped cosines; 0 where nothing was named."""
     omega = np.zeros(len(named))
-    compared = np.array([row for row, one in enumerate(named) if one.item is not None], np.int64)
+    compared = np.flatnonzero(named)
     if len(compared):
-        left = known.titles_of(masked[compared])
-        right = known.titles_of([one.item for one in named if one.item is not None])
+        left, right = known.titles_of(masked[compared]), known.titles_of(named[compared])
         omega[compared] = cosines(encoder, left, right, cache, progress)
     return omega

@@ -14,12 +14,13 @@ from sqlalchemy import text
 
 from llmser_tasks.core.errors import InputError, Waiting
 from llmser_tasks.llm import dialects
+from llmser_tasks.llm.answers import Answer
 from llmser_tasks.llm.batch_api import provider_batches
 from llmser_tasks.llm.batch_api.wire import BatchApi
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.errors import EndpointFatal, KeyRefused
 from llmser_tasks.llm.fleet.budget import BudgetSpent
-from llmser_tasks.llm.fleet.fanout import Answer, Failure, Outcomes
+from llmser_tasks.llm.outcomes import Failure, Outcomes
 from llmser_tasks.llm.prompts import Question
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.tables import batches, runs

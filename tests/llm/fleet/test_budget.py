@@ -235,7 +235,7 @@ def test_what_an_answer_cost_is_held_until_it_is_written(priced: Endpoint, run: 
     meter = batches.Meter(ACCOUNT)
 
     async def pay_for(count: int) -> None:
-        async with budget.Purse(priced, run, meter, 7, Breaker(priced)) as ours:
+        async with budget.Budget(priced, run, meter, 7, Breaker(priced)) as ours:
             for _ in range(count):
                 async with ours.pay(lambda: 2 * PRICE) as payment:
                     payment.send()

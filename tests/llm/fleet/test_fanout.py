@@ -17,10 +17,13 @@ from sqlalchemy import QueuePool, text
 
 from llmser_tasks.core.errors import StorageError
 from llmser_tasks.llm import client
+from llmser_tasks.llm import outcomes as outcomes_of
+from llmser_tasks.llm.answers import Answer
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.errors import EndpointFatal, EndpointUnsupported, KeyRefused, QuotaExhausted
 from llmser_tasks.llm.fleet import fanout
-from llmser_tasks.llm.fleet.fanout import Answer, Failure, answer
+from llmser_tasks.llm.fleet.fanout import answer
+from llmser_tasks.llm.outcomes import Failure
 from llmser_tasks.llm.prompts import Question
 from llmser_tasks.warehouse import ledger
 from llmser_tasks.warehouse.engine import engine, transaction
@@ -331,6 +334,18 @@ def test_odd_but_paid_replies_are_kept(
     (outcome,) = answer(endpoint, questions(1), database_url)
     assert isinstance(outcome, Answer) and outcome.content == content
     assert _rows(database_url)[0]["content"] == content
+
+
+def test_what_is_paid_for_is_kept_before_it_is_read(
+    endpoint: Endpoint, double: Double, questions: Make, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> Answer:
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr(outcomes_of, "parse", broken)
+    with pytest.raises(RuntimeError, match="a fault of ours"):
+        answer(endpoint, questions(1), database_url)
+    assert len(_rows(database_url)) == 1
 
 
 def test_anothers_earlier_answer_counts(endpoint: Endpoint, double: Double, questions: Make, database_url: str) -> None:

@@ -10,8 +10,9 @@ import pytest
 from endpoint_double import Double
 from tiny_world import World, make_lists, make_world
 
-from llmser_tasks.asking.ask import Batch, Inquiry, ask_batch
+from llmser_tasks.asking.ask import Batch, ask_batch
 from llmser_tasks.asking.picks import Picks
+from llmser_tasks.asking.questions import Inquiry
 from llmser_tasks.core import config
 from llmser_tasks.core.run import Run
 from llmser_tasks.core.workspace import Workspace

@@ -17,11 +17,14 @@ from tiny_world import World, make_lists, make_world
 from llmser_tasks.asking import ask as asking
 from llmser_tasks.asking.ask import Batch, Unanswered, plan
 from llmser_tasks.asking.picks import Picks
+from llmser_tasks.asking.questions import Inquiry
 from llmser_tasks.core import config
 from llmser_tasks.core.errors import InputError
 from llmser_tasks.core.run import Run
 from llmser_tasks.core.workspace import Workspace
+from llmser_tasks.llm import answers
 from llmser_tasks.llm.errors import EndpointFatal, Nonsense
+from llmser_tasks.llm.thinking import aloud
 from llmser_tasks.methods.llmser import snf
 from llmser_tasks.sequences.catalogue import Catalogue
 from llmser_tasks.warehouse.engine import transaction
@@ -64,7 +67,7 @@ def configured(llm: config.Llm) -> config.RunConfig:
     )
 
 
-def inquire(catalogue: Catalogue, history: list[int], pool: list[int], **llm: Any) -> asking.Inquiry:
+def inquire(catalogue: Catalogue, history: list[int], pool: list[int], **llm: Any) -> Inquiry:
     given = {"ccg": np.array(pool, np.int32)}
     return snf.inquire(0, np.array(history, np.int32), given, catalogue, configured(config.Llm(**llm)))
 
@@ -216,6 +219,21 @@ def test_an_endpoint_that_talks_nonsense_is_stopped_early_and_again_by_a_rerun(
     assert len(llm.asked) == 2  # what was said before is judged before more is paid for
     ask(config.Llm(least_usable=0))
     assert batch_row(database_url)["state"] == "done"
+
+
+def test_an_answer_is_read_once_whoever_shares_it(ask: Ask, llm: Double, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+
+    def noted(said: str) -> str:
+        read.append(said)
+        return aloud(said)
+
+    monkeypatch.setattr(answers, "aloud", noted)
+    ask()
+    assert len(llm.asked) == len(read) == 2, "three users, two questions"
+    read.clear()
+    ask()
+    assert len(read) == 2, "as the ledger has them"
 
 
 def test_what_an_answer_invents_is_counted(ask: Ask, llm: Double, database_url: str) -> None:

@@ -1,8 +1,4 @@
-"""What servers say, and what follows: one table for single questions and for batches.
-
-Each row is a case that somebody met: by what sign it is known, what it means, and who says it. What reads responses
-(`errors`, `replies`, `thinking`) looks its signs up here, and the tests play an example of every row, over HTTP and out
-of a batch's file. So a new case is a new row.
+"""What an error response means.
 
 Rows are tried from the top; the first whose sign is there decides. A code in a body says more than its wording, and
 both say more than the status: GLM sends "your account is in arrears" as 429, others send it as 400, 402 or 403.
@@ -13,118 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
-from enum import Enum
 from functools import cache
 
-
-class Case(Enum):
-    """What a response means; the value is its short name in counts and reports."""
-
-    ANSWER = "answer"
-    NO_ANSWER = "no answer"
-    CUT_OFF = "cut off"
-    FILTERED = "content-filter"
-    TOO_LONG = "too-long"
-    RATE_LIMIT = "rate limit"
-    SERVER_ERROR = "server error"
-    TIMEOUT = "timeout"
-    KEY = "key refused"
-    QUOTA = "quota"
-    UNSUPPORTED = "unsupported"
-    FORM = "format refused"
-    LENGTH = "length refused"
-    REFUSED = "refused"
-
-
-FOLLOWS: dict[Case, str] = {
-    Case.ANSWER: "read it",
-    Case.NO_ANSWER: "retry as a server error; settle it after several, where others are answered meanwhile",
-    Case.CUT_OFF: "read what is there; where nothing is, ask again with more room, or ask a person for more",
-    Case.FILTERED: "settle: nobody will ever answer this one",
-    Case.TOO_LONG: "settle: nobody will ever answer this one",
-    Case.RATE_LIMIT: "retry, slower",
-    Case.SERVER_ERROR: "retry",
-    Case.TIMEOUT: "retry",
-    Case.KEY: "stop the batch; a person checks the key",
-    Case.QUOTA: "stop the batch; a person tops the account up",
-    Case.UNSUPPORTED: "stop the batch; a person corrects the connection",
-    Case.FORM: "ask in another form, and remember it",
-    Case.LENGTH: "ask with less room, and remember it",
-    Case.REFUSED: "try other forms where none is known to work; else leave it open",
-}
-
-
-@dataclass(frozen=True)
-class Finish:
-    """Finish reasons of a chat completion (HTTP 200), lower case, without what stands behind a colon.
-
-    Attributes:
-        case: what the word means where the message holds no answer; with one, it is read.
-        in_any_case: it means that even where there is text, which is a piece of an answer that broke off.
-    """
-
-    words: str
-    case: Case
-    source: str
-    in_any_case: bool = False
-
-
-FINISHES = (
-    Finish(
-        "stop end_turn eos eos_token stop_sequence complete completed done",
-        Case.NO_ANSWER,
-        "OpenAI and all that copy it; end_turn: xAI, and Anthropic behind routers; eos_token: TGI; an empty stop: "
-        "Ollama (ollama#13371, #15288), vLLM's harmony parser (vllm#45736)",
-    ),
-    Finish("tool_calls function_call tool_use", Case.NO_ANSWER, "OpenAI: the answer came as a tool call's arguments"),
-    Finish(
-        "length max_tokens model_length max_output_tokens max_completion_tokens",
-        Case.CUT_OFF,
-        "OpenAI, vLLM, llama.cpp: thinking counts (vllm#52640: content null, reasoning there); MAX_TOKENS: Gemini "
-        "behind routers (python-genai#811); model_length: Mistral",
-    ),
-    Finish(
-        "model_context_window_exceeded",
-        Case.TOO_LONG,
-        "z.ai and Anthropic (opencode#18813): prompt and answer do not fit together",
-    ),
-    Finish(
-        "content_filter sensitive refusal safety recitation blocklist prohibited_content spii image_safety model_armor "
-        "guardrail_intervened",
-        Case.FILTERED,
-        "content_filter: OpenAI, Azure, Gemini's OpenAI form (`content_filter: RECITATION`); sensitive: GLM; refusal: "
-        "Anthropic; the others: Gemini and Bedrock behind routers (MacPaw/OpenAI#312)",
-    ),
-    Finish(
-        "error failed abort aborted cancelled canceled insufficient_system_resource network_error resource-exhausted "
-        "resource_exhausted rate_limit_exceeded service_unavailable timeout",
-        Case.NO_ANSWER,
-        "error: OpenRouter's documentation, bifrost#5425; abort: vLLM, SGLang when a request is dropped; "
-        "insufficient_system_resource: DeepSeek's documentation; network_error: GLM's",
-        in_any_case=True,
-    ),
-    Finish(
-        "function_call_filter malformed_function_call malformed_response unexpected_tool_call no_image other load "
-        "unload unknown",
-        Case.NO_ANSWER,
-        "Gemini's OpenAI form says `function_call_filter: MALFORMED_FUNCTION_CALL` (python-genai#1836); "
-        "load, unload: Ollama's done_reason where nothing was generated (oh-my-pi#7465)",
-    ),
-)
-_FINISH_OF = {word: finish for finish in FINISHES for word in finish.words.split()}
-
-
-def finished(reason: str | None, has_answer: bool) -> Case:
-    """What a chat completion with this finish reason means. An unknown word counts as no word."""
-    finish = _FINISH_OF.get((reason or "stop").partition(":")[0].strip().lower())
-    if has_answer and not (finish and finish.in_any_case):
-        return Case.ANSWER
-    return finish.case if finish else Case.NO_ANSWER
-
-
-def is_cut_off(reason: str | None) -> bool:
-    """Whether it says that the reply's end is missing."""
-    return reason is not None and finished(reason, has_answer=False) in {Case.CUT_OFF, Case.TOO_LONG}
+from llmser_tasks.llm.server_cases import Case
 
 
 @dataclass(frozen=True)
@@ -351,20 +238,3 @@ def named_parameters(text: str) -> frozenset[str]:
     """Which of our parameters a refusal names. Of "use max_completion_tokens instead" it is not that one."""
     named = frozenset(one.name for one in PARAMETERS if _compiled(one.wording).search(text))
     return named - {"max_completion_tokens"} if _INSTEAD.search(text) else named
-
-
-# Openings of thinking and their ends, as models' templates write them.
-THINKING = (
-    ("<think>", "</think>"),  # DeepSeek-R1, Qwen3, GLM-4.5 and most others
-    ("<thinking>", "</thinking>"),
-    ("<thought>", "</thought>"),  # Gemini's OpenAI form
-    ("<reasoning>", "</reasoning>"),
-    ("<analysis>", "</analysis>"),
-    ("<reflection>", "</reflection>"),
-    ("<scratchpad>", "</scratchpad>"),
-    ("<seed:think>", "</seed:think>"),  # Seed-OSS
-    ("[THINK]", "[/THINK]"),  # Magistral
-    ("◁think▷", "◁/think▷"),  # Kimi-VL
-    ("<|START_THINKING|>", "<|END_THINKING|>"),  # Command A
-    ("<|begin_of_thought|>", "<|end_of_thought|>"),  # OpenThinker
-)
