@@ -16,14 +16,13 @@ from functools import partial
 from pathlib import Path
 
 import psutil
-from sqlalchemy import create_engine, text
-from sqlalchemy.exc import SQLAlchemyError
 
 from llmser_tasks.core.errors import LlmserError, StorageError
 from llmser_tasks.postgres import embedded
 from llmser_tasks.services import processes, state
 from llmser_tasks.services.processes import COMPONENT, MARKER, Child
 from llmser_tasks.services.state import State
+from llmser_tasks.warehouse import server
 from llmser_tasks.warehouse.engine import where
 
 PAUSES_S = (0.0, 1.0, 4.0, 15.0, 60.0)  # before each restart; who ends once more is given up
@@ -164,17 +163,12 @@ class Components:
         if self.server is not None or self.now.addresses is None:
             return True
         for url in (self.now.addresses.airflow_database, self.now.addresses.warehouse):
-            engine = create_engine(url, connect_args={"connect_timeout": 3})
-            try:
-                with engine.connect() as connection:
-                    connection.execute(text("select 1"))
-            except SQLAlchemyError:
-                if not self._told_of_postgres:
-                    self.say(f"Postgres at {where(url)} does not answer; what has ended is started again once it does.")
-                self._told_of_postgres = True
-                return False
-            finally:
-                engine.dispose()
+            if server.answers(url):
+                continue
+            if not self._told_of_postgres:
+                self.say(f"Postgres at {where(url)} does not answer; what has ended is started again once it does.")
+            self._told_of_postgres = True
+            return False
         self._told_of_postgres = False
         return True
 

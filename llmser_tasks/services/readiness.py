@@ -13,12 +13,12 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 
 import httpx
-from sqlalchemy import create_engine, make_url, text
 
 from llmser_tasks.core.errors import StorageError
 from llmser_tasks.services import airflow_api, airflow_settings
 from llmser_tasks.services.airflow_api import Unready
 from llmser_tasks.services.components import ComponentDied, Components
+from llmser_tasks.warehouse import server
 from llmser_tasks.warehouse.migrations import migrate
 
 STALLED_S = 300.0  # without a sign of work
@@ -68,13 +68,8 @@ def prepare_databases(components: Components, warehouse: str, airflow: str) -> N
         ComponentDied: Airflow's cannot be; the sentence names the log.
         StorageError: Postgres does not answer.
     """
-    engine = create_engine(airflow)
-    name = make_url(airflow).database
     wanted = f"migrated by apache-airflow {version('apache-airflow')}"
-    find = text("select shobj_description(oid, 'pg_database') from pg_database where datname = :name")
-    with engine.connect() as connection:
-        noted = connection.scalar(find, {"name": name})
-    child = None if noted == wanted else components.start("migrate")
+    child = None if server.comment(airflow) == wanted else components.start("migrate")
     migrate(warehouse)
     if child is not None:
         patience = Patience(components)
@@ -84,10 +79,7 @@ def prepare_databases(components: Components, warehouse: str, airflow: str) -> N
         if child.wait() != 0:
             raise ComponentDied(f"Airflow's database cannot be prepared; see {components.log('migrate')}.")
         components.forget("migrate")
-        with engine.begin() as connection:
-            quoted = engine.dialect.identifier_preparer.quote(name or "")
-            connection.execute(text(f"comment on database {quoted} is '{wanted}'"))
-    engine.dispose()
+        server.set_comment(airflow, wanted)
 
 
 def wait_for_airflow(components: Components, connect: Callable[[], httpx.Client]) -> None:

@@ -1,4 +1,7 @@
-"""Connections to the warehouse, and what a person reads when there are none."""
+"""Connections to the warehouse, and what a person reads when there are none.
+
+Rooms above pass a `Connection` on and name its type from here; statements are in `tables` and `pages`.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,8 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from llmser_tasks.core.errors import StorageError
 from llmser_tasks.warehouse.rows import storable
+
+__all__ = ["SCHEMA", "Connection", "engine", "parsed", "transaction", "translated", "where"]
 
 SCHEMA = "llmser"
 

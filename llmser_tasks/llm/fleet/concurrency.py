@@ -19,27 +19,17 @@ from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Self
 
-from sqlalchemy import text
-
 from llmser_tasks.core.errors import StorageError
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.fleet.breaker import Breaker, happens
-from llmser_tasks.llm.fleet.claims import LOCKS
 from llmser_tasks.warehouse.engine import transaction
+from llmser_tasks.warehouse.tables import endpoint_workers
+from llmser_tasks.warehouse.tables.endpoint_workers import Lease
 
 log = logging.getLogger(__name__)
 
 LEASE_S = 1.0
 CUT = 2 / 3  # of what is in flight stays after a complaint
-
-_ALONE = text("select pg_advisory_xact_lock(:locks, hashtext(:endpoint))")
-_FORGET_DEAD = text("delete from endpoint_workers where endpoint = :endpoint and not owner_lives(:locks, owner)")
-_OTHERS = text("select owner, wanted, granted from endpoint_workers where endpoint = :endpoint and owner <> :owner")
-_LEASE = text("""
-    insert into endpoint_workers (endpoint, owner, wanted, granted) values (:endpoint, :owner, :wanted, :granted)
-    on conflict (endpoint, owner) do update set wanted = excluded.wanted, granted = excluded.granted
-""")
-_LEAVE = text("delete from endpoint_workers where endpoint = :endpoint and owner = :owner")
 
 
 class Gate:
@@ -55,7 +45,7 @@ class Gate:
         """
         self._most = endpoint.max_concurrency
         self._owner = owner
-        self._who: dict[str, object] = {"endpoint": endpoint.url, "owner": owner}
+        self._endpoint = endpoint.url
         self._url = database_url
         self._breaker = breaker
         self._open_questions = open_questions
@@ -136,18 +126,17 @@ class Gate:
     def _lease(self) -> int:
         wanted = min(self._most, max(0, self._open_questions()), math.ceil(self._window) + 1)
         with transaction(self._url) as connection:
-            connection.execute(_ALONE, self._who | {"locks": LOCKS + 1})
-            connection.execute(_FORGET_DEAD, self._who | {"locks": LOCKS})
-            others = connection.execute(_OTHERS, self._who).all()
+            others = endpoint_workers.others(connection, self._endpoint, self._owner)
             share = fair_share(self._most, {o.owner: o.wanted for o in others} | {self._owner: wanted})
             free = self._most - sum(other.granted for other in others)
-            may: int = max(0, min(share[self._owner], free))
-            connection.execute(_LEASE, self._who | {"wanted": wanted, "granted": max(may, self._in_flight)})
+            may = max(0, min(share[self._owner], free))
+            lease = Lease(self._owner, wanted, granted=max(may, self._in_flight))
+            endpoint_workers.lease(connection, self._endpoint, lease)
         return may
 
     def _leave(self) -> None:
         with transaction(self._url) as connection:
-            connection.execute(_LEAVE, self._who)
+            endpoint_workers.leave(connection, self._endpoint, self._owner)
 
 
 def fair_share(most: int, wanted: Mapping[int, int]) -> dict[int, int]:
