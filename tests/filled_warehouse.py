@@ -34,7 +34,13 @@ def fill(url: str) -> None:
         publications.conclude(connection, STUCK, validation=0.09, gate=0.05, ablation=False)  # before its rerun
     _asked(url, STUCK, failed=(1, 3))
     acceptance.accept(url, STUCK, [("snf", 0)])
-    batches.record(url, STUCK, "snf", 0, "users 0–9", 10, state="done", answered=8, failed=2, accepted=2)
+    batches.record(
+        url,
+        batches.Account(STUCK, "snf", 0),
+        "users 0–9",
+        10,
+        batches.Standing("done", answered=8, failed=2, accepted=2),
+    )
     runs.fail(url, STUCK, "2 of 20 unanswered.")
     _asked(url, BROKEN, failed=(1, 3))
     runs.fail(url, BROKEN, f"2 of 20 unanswered: {HOSTILE}")
@@ -51,8 +57,8 @@ def _asked(url: str, run_id: str, failed: tuple[int, ...]) -> None:
         with steps.recorded(url, run_id, "snf", label) as step:
             step(10, 10, "users", HOSTILE)
         gone = 4 if batch in failed else 0
-        batches.record(url, run_id, "snf", batch, label, 10, state=state, answered=10 - gone, failed=gone,
-                       message=HOSTILE if gone else None)  # fmt: skip
+        standing = batches.Standing(state, answered=10 - gone, failed=gone, message=HOSTILE if gone else None)
+        batches.record(url, batches.Account(run_id, "snf", batch), label, 10, standing)
     with transaction(url) as connection:
         paid = "update batches set calls = 10, prompt_tokens = 500, completion_tokens = 50, cost = 0.25"
         connection.execute(text(f"{paid} where run_id = :run"), {"run": run_id})

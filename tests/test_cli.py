@@ -654,7 +654,13 @@ def test_what_cannot_be_cleared_on_airflow_says_how_it_goes_on(
               "epochs": 3, "enhance_inference": False, "tail_threshold": None}  # fmt: skip
     flat = config.to_flat(settings.configuration(values))
     runs.create(database_url, "by hand", "beauty", flat)
-    batches.record(database_url, "by hand", "snf", 0, "users 0–9", 10, state="failed", answered=7, failed=3)
+    batches.record(
+        database_url,
+        batches.Account("by hand", "snf", 0),
+        "users 0–9",
+        10,
+        batches.Standing("failed", answered=7, failed=3),
+    )
 
     result = invoke("rerun-failed", "by hand")
     assert result.exit_code == 1 and result.stdout == ""
@@ -682,7 +688,13 @@ def test_what_cannot_be_cleared_on_airflow_says_how_it_goes_on(
 
 
 def test_show_says_who_was_accepted(filled: str) -> None:
-    batches.record(filled, "r1", "snf", 0, "users 0–9", 10, state="done", answered=7, failed=3, accepted=3)
+    batches.record(
+        filled,
+        batches.Account("r1", "snf", 0),
+        "users 0–9",
+        10,
+        batches.Standing("done", answered=7, failed=3, accepted=3),
+    )
     assert "snf: 3 users accepted without an answer." in invoke("show", "r1", "metrics").stderr
     assert (
         next(csv.DictReader(io.StringIO(invoke("show", "r1", "batches", "--format", "csv").stdout)))["accepted"] == "3"

@@ -87,18 +87,19 @@ def test_every_kind_of_the_llm_has_its_words() -> None:
 
 
 def test_going_on_without_users_keeps_why_they_have_no_answer(run: str) -> None:
-    where = (run, "r", "snf", 0, "users 0–9", 10)
-    batches.record(*where, state="failed", answered=7, failed=3, message=ARREARS)
+    where = (run, batches.Account("r", "snf", 0), "users 0–9", 10)
+    batches.record(*where, batches.Standing("failed", answered=7, failed=3, message=ARREARS))
     acceptance.accept(run, "r")
-    batches.record(*where, state="running")
+    batches.record(*where, batches.Standing("running"))
     batches.record(
-        *where, state="done", answered=7, failed=3, accepted=3, message="3 users accepted without an answer."
+        *where,
+        batches.Standing("done", answered=7, failed=3, accepted=3, message="3 users accepted without an answer."),
     )
     expected = f"3 users accepted without an answer. It had failed: {ARREARS}"
     assert progress.run(run, "r")["batches"][0]["message"] == expected
     acceptance.revoke(run, "r")
     assert progress.run(run, "r")["batches"][0]["message"].endswith(f"It had failed: {ARREARS}")
-    batches.record(*where, state="done", answered=10)
+    batches.record(*where, batches.Standing("done", answered=10))
     assert progress.run(run, "r")["batches"][0]["message"] is None
 
 

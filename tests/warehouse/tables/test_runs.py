@@ -62,17 +62,17 @@ def test_unknown_and_latest(database_url: str) -> None:
 
 def test_attempts_of_a_batch_add_up(database_url: str) -> None:
     runs.create(database_url, "r", "beauty", {})
-    where = (database_url, "r", "snf", 0, "users 0–511", 512)
-    batches.record(*where, state="running")
+    where = (database_url, batches.Account("r", "snf", 0), "users 0–511", 512)
+    batches.record(*where, batches.Standing("running"))
     meter = batches.Meter(batches.Account("r", "snf", 0))
     meter.calls, meter.lost = 300, 0.25
     spend(database_url, meter, Entry("k", "snf", "1", "m", 1, prompt_tokens=10, cost=0.5))
-    batches.record(*where, state="failed", answered=300, failed=212, message="503")
+    batches.record(*where, batches.Standing("failed", answered=300, failed=212, message="503"))
     meter.calls += 12
     spend(database_url, meter)
     again = batches.Meter(batches.Account("r", "snf", 0), calls=200)
     spend(database_url, again, Entry("l", "snf", "1", "m", 1, prompt_tokens=7))
-    batches.record(*where, state="done", answered=512)
+    batches.record(*where, batches.Standing("done", answered=512))
     with transaction(database_url) as connection:
         row = connection.execute(
             text("select state, answered, failed, calls, prompt_tokens, cost, lost, message from batches")
