@@ -24,6 +24,7 @@ from llmser_tasks.core import config
 from llmser_tasks.core import environment as settings
 from llmser_tasks.core.errors import InputError
 from llmser_tasks.postgres import embedded
+from llmser_tasks.postgres.launching import free_port
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.rows import copy_rows
 from llmser_tasks.warehouse.tables import acceptance, batches, runs
@@ -313,7 +314,7 @@ def test_a_file_that_cannot_be_written_is_1(filled: str, tmp_path: Path) -> None
 
 
 def test_postgres_down_is_one_sentence_without_the_password(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LLMSER_DATABASE_URL", f"postgresql://llmser:{SECRET}@127.0.0.1:{embedded._free_port()}/llmser")
+    monkeypatch.setenv("LLMSER_DATABASE_URL", f"postgresql://llmser:{SECRET}@127.0.0.1:{free_port()}/llmser")
     result = invoke("show", "runs")
     assert result.exit_code == 1
     assert result.stderr.startswith("Error: Postgres at 127.0.0.1:")
@@ -544,7 +545,7 @@ def test_doctor_finds_nothing_wrong_with_the_test_machine(filled: str) -> None:
 
 
 def test_doctor_says_what_to_do_and_never_shows_a_secret(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    port = embedded._free_port()
+    port = free_port()
     monkeypatch.setenv("LLMSER_DATABASE_URL", f"postgresql://llmser:{SECRET}@127.0.0.1:{port}/llmser")
     monkeypatch.setenv("LLMSER_LLM_URL", f"http://127.0.0.1:{port}/v1")
     monkeypatch.setenv("LLMSER_LLM_MODEL", "glm")
