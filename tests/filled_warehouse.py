@@ -7,7 +7,7 @@ from sqlalchemy import Connection, text
 from llmser_tasks.core.config import from_flat, to_flat
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.rows import replace_rows
-from llmser_tasks.warehouse.tables import acceptance, batches, publications, runs, steps
+from llmser_tasks.warehouse.tables import acceptance, batches, failed_runs, publications, runs, steps
 
 HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>\u202e =1+1"
 DATASET = "hostile <b>shop</b>"
@@ -41,9 +41,9 @@ def fill(url: str) -> None:
         10,
         batches.Standing("done", answered=8, failed=2, accepted=2),
     )
-    runs.fail(url, STUCK, "2 of 20 unanswered.")
+    failed_runs.fail(url, STUCK, "2 of 20 unanswered.")
     _asked(url, BROKEN, failed=(1, 3))
-    runs.fail(url, BROKEN, f"2 of 20 unanswered: {HOSTILE}")
+    failed_runs.fail(url, BROKEN, f"2 of 20 unanswered: {HOSTILE}")
 
 
 def _asked(url: str, run_id: str, failed: tuple[int, ...]) -> None:

@@ -30,7 +30,7 @@ from llmser_tasks.sequences.enough import check_enough
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.warehouse import ledger
 from llmser_tasks.warehouse.tables import answers
-from llmser_tasks.warehouse.tables.claims import Claims
+from llmser_tasks.warehouse.tables.artefact_claims import Claims
 
 SAMPLE = 1000  # users whose questions are built; their mean size is within 2 % of everybody's
 TOKENS_PER_PICK, TOKENS_AROUND = 2.5, 6  # of a typical answer: {"picks":["c07","c03"]}

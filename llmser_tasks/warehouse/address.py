@@ -70,7 +70,7 @@ def claimed(store: Workspace) -> Workspace:
     Without one nothing is mixed either: two who make the same on two machines do so side by side.
     """
     from llmser_tasks.warehouse.migrations import migrate
-    from llmser_tasks.warehouse.tables.claims import Claims
+    from llmser_tasks.warehouse.tables.artefact_claims import Claims
 
     try:
         url = database_url()

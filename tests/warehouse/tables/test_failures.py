@@ -13,7 +13,7 @@ from llmser_tasks.runs.reconcile import reconcile
 from llmser_tasks.warehouse import queries
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.pages import overview, progress
-from llmser_tasks.warehouse.tables import acceptance, batches, failures, runs
+from llmser_tasks.warehouse.tables import acceptance, batches, failed_runs, failures, runs
 from llmser_tasks.warehouse.tables.failures import KINDS, Failure, of_error
 
 ARREARS = "LLM endpoint glm says that its account has no quota left; top it up, then rerun."
@@ -28,7 +28,7 @@ def run(database_url: str) -> str:
 
 def fail(url: str, task: str, part: int, kind: str | None, message: str, **users: int) -> None:
     counted = {name.replace("_", " "): number for name, number in users.items()}
-    runs.failed(url, "r", Failure(task, part, kind, message, counted))
+    failed_runs.failed(url, "r", Failure(task, part, kind, message, counted))
 
 
 def test_a_message_sums_up_all_failures_the_cause_to_act_on_first(run: str) -> None:
@@ -59,18 +59,18 @@ def test_other_tasks_are_named(run: str) -> None:
 def test_a_task_that_begins_anew_takes_back_its_failure_and_no_other(run: str) -> None:
     fail(run, "snf", 0, "quota", ARREARS, quota=16)
     fail(run, "snf", 1, "server error", HTTP, server_error=1)
-    runs.take_up(run, "r", datetime.now(UTC) + timedelta(hours=1))
+    failed_runs.take_up(run, "r", datetime.now(UTC) + timedelta(hours=1))
     assert runs.load(run, "r").message is None
     failures.forget(run, "r", "snf", 0)
-    runs.ended_badly(run, "r")
+    failed_runs.ended_badly(run, "r")
     assert runs.load(run, "r").message == HTTP, "this one was not cleared"
 
 
 def test_that_a_task_was_killed_does_not_hide_what_it_said(run: str) -> None:
     fail(run, "snf", 0, "quota", ARREARS)
-    runs.failed(run, "r", of_error(None, "snf", 0))
+    failed_runs.failed(run, "r", of_error(None, "snf", 0))
     assert runs.load(run, "r").message == ARREARS
-    runs.failed(run, "r", of_error(None, "snf", 1))
+    failed_runs.failed(run, "r", of_error(None, "snf", 1))
     assert runs.load(run, "r").message == f"2 batches: 1 no quota, 1 killed. {ARREARS}"
 
 
@@ -172,5 +172,5 @@ def test_looking_is_cheap_where_all_goes_on(database_url: str) -> None:
 def test_runs_of_a_process_are_none_of_airflows(database_url: str) -> None:
     runs.create(database_url, "r", "beauty", {}, owner=7)
     assert runs.load(database_url, "r").state == "interrupted", "nobody holds this lock"
-    runs.fail(database_url, "r", "It failed.")
+    failed_runs.fail(database_url, "r", "It failed.")
     assert reconcile(database_url, Airflow()) == [] and notices(database_url) == []

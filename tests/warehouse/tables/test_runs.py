@@ -10,7 +10,7 @@ from sqlalchemy import text
 from llmser_tasks.core.errors import InputError
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.ledger import Entry
-from llmser_tasks.warehouse.tables import batches, runs
+from llmser_tasks.warehouse.tables import batches, failed_runs, runs
 
 
 def test_a_run_from_start_to_end(database_url: str) -> None:
@@ -32,7 +32,7 @@ def test_a_run_from_start_to_end(database_url: str) -> None:
 
 def test_a_rerun_takes_the_run_up_again(database_url: str) -> None:
     runs.create(database_url, "r", "beauty", {"pool": 20})
-    runs.fail(database_url, "r", "Postgres was away.\0")
+    failed_runs.fail(database_url, "r", "Postgres was away.\0")
     assert (runs.load(database_url, "r").state, runs.load(database_url, "r").message) == (
         "failed",
         "Postgres was away.\ufffd",
@@ -91,16 +91,16 @@ def spend(database_url: str, meter: batches.Meter, *entries: Entry) -> None:
 def test_a_run_taken_up_is_running_until_it_fails_again(database_url: str) -> None:
     runs.create(database_url, "r", "sample", {})
     before = datetime.now(UTC) - timedelta(hours=1)
-    runs.fail(database_url, "r", "Out of budget.", "budget")
-    runs.take_up(database_url, "r", before)
+    failed_runs.fail(database_url, "r", "Out of budget.", "budget")
+    failed_runs.take_up(database_url, "r", before)
     assert (runs.load(database_url, "r").state, runs.load(database_url, "r").failure) == ("failed", "budget")
-    runs.take_up(database_url, "r", datetime.now(UTC) + timedelta(hours=1))
+    failed_runs.take_up(database_url, "r", datetime.now(UTC) + timedelta(hours=1))
     row = runs.load(database_url, "r")
     assert (row.state, row.message, row.failure, row.finished_at) == ("running", None, None, None)
     assert row.taken_up_at and row.taken_up_at > datetime.now(UTC)
     with transaction(database_url) as connection:
         runs.finish(connection, "r")
-    runs.take_up(database_url, "r", datetime.now(UTC) + timedelta(hours=1))
+    failed_runs.take_up(database_url, "r", datetime.now(UTC) + timedelta(hours=1))
     assert runs.load(database_url, "r").state == "succeeded"
 
 
