@@ -19,12 +19,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from llmser_tasks.core.errors import StorageError
-from llmser_tasks.postgres import processes
+from llmser_tasks.postgres import packed, processes
 from llmser_tasks.postgres.data_folder import clear_stale, initialise
 from llmser_tasks.postgres.databases import prepare
 from llmser_tasks.postgres.home import USERS, alone, folder_of, locked, passwords
 from llmser_tasks.postgres.launching import PATIENCE_S, halt, launch, stop
-from llmser_tasks.postgres.packed import binaries
 from llmser_tasks.postgres.processes import children, postmaster, reason, server_user
 from llmser_tasks.postgres.server import Server
 
@@ -68,7 +67,7 @@ def version(home: Path) -> str:
         StorageError: it cannot be run here.
     """
     user = server_user(folder_of(home) / "data")
-    code, output = processes.run(user, binaries(user) / "postgres", "--version")
+    code, output = processes.run(user, packed.binaries(user) / "postgres", "--version")
     if code != 0:
         raise StorageError(f"The packed Postgres does not run here: {reason(output)}; set LLMSER_DATABASE_URL.")
     return "PostgreSQL " + output.split()[-1]
@@ -131,7 +130,7 @@ def _start(home: Path, port: int | None) -> Server:
     data = folder_of(home) / "data"
     user = server_user(data)
     if not data.exists():
-        initialise(home, user, binaries(user))
+        initialise(home, user, packed.binaries(user))
     attached = postmaster(data) is not None
     if not attached:
         clear_stale(data.resolve())

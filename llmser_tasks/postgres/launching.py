@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 
 from llmser_tasks.core.errors import StorageError
+from llmser_tasks.postgres import packed
 from llmser_tasks.postgres.home import folder_of, locked
-from llmser_tasks.postgres.packed import binaries
 from llmser_tasks.postgres.processes import User, children, popen, postmaster, reason, works_in
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ def launch(home: Path, user: User, port: int | None) -> None:
         before = log_file.stat().st_size
         with log_file.open("ab") as output:
             child = popen(user, [
-                binaries(user) / "postgres", "-D", data, "-p", str(chosen), "-c", "listen_addresses=127.0.0.1",
+                packed.binaries(user) / "postgres", "-D", data, "-p", str(chosen), "-c", "listen_addresses=127.0.0.1",
                 "-c", "unix_socket_directories=", "-c", "max_connections=200", "-c", "logging_collector=off",
                 "-c", "log_min_error_statement=panic",  # statements hold users' data; the log tells the error alone
             ], output.fileno())  # fmt: skip

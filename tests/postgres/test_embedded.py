@@ -240,7 +240,7 @@ def test_a_full_disk_is_said_in_a_sentence(home: Path, monkeypatch: pytest.Monke
     fake.mkdir(exist_ok=True)
     (fake / "initdb").write_text("#!/bin/sh\necho 'initdb: error: could not write: No space left on device'; exit 1\n")
     (fake / "initdb").chmod(0o755)
-    monkeypatch.setattr(embedded, "_binaries", lambda user: fake)
+    monkeypatch.setattr(packed, "binaries", lambda user: fake)
     with pytest.raises(StorageError, match=r"Cannot make the database below .*: .*No space left on device"):
         embedded.start(fresh)
     assert not list(fresh.glob("postgres/partial-*"))  # which held the password
@@ -261,7 +261,7 @@ def test_lost_passwords_are_said_in_a_sentence(home: Path) -> None:
 def test_a_home_that_the_user_cannot_reach_stays_closed(open_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     closed = Path(tempfile.mkdtemp(prefix="closed-", dir=open_folder))  # 0700, like /root
     shared = open_folder / "made on demand"
-    monkeypatch.setattr(embedded, "SHARED", shared)
+    monkeypatch.setattr(packed, "SHARED", shared)
     before = os.umask(0o077)
     try:
         server = embedded.start(closed / "home")
