@@ -21,10 +21,10 @@ def database_url() -> str:
     Raises:
         StorageError: there is neither.
     """
-    from llmser_tasks.postgres import embedded
-
     if url := os.environ.get("LLMSER_DATABASE_URL"):
         return url
+    from llmser_tasks.postgres import embedded  # late: the DAG processor asks, too, and has no time
+
     server = embedded.running(home())
     if server is None:
         raise StorageError(f"No Postgres runs below {home()}; start it with `llmser up`, or set LLMSER_DATABASE_URL.")
