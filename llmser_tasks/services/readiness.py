@@ -1,4 +1,4 @@
-"""From processes that were just started to services that can be used: by progress, not by the clock.
+"""Waiting for processes that were just started to become services that can be used: by progress, not by the clock.
 
 How long a start takes depends on the machine and on what else it does. So there is no longest time: as long as what is
 waited for works (its log grows, it uses the processor), we wait and say for what.
@@ -62,7 +62,7 @@ class Patience:
 
 
 def prepare_databases(components: Components, warehouse: str, airflow: str) -> None:
-    """Bring both databases up to date; a comment on Airflow's notes its version, because it takes 10 s to find that.
+    """Bring both databases up to date; Airflow's is commented with its version, which takes 10 s to find out otherwise.
 
     Raises:
         ComponentDied: Airflow's cannot be; the sentence names the log.
@@ -87,7 +87,7 @@ def wait_for_airflow(components: Components, connect: Callable[[], httpx.Client]
 
     Raises:
         ComponentDied: a component keeps ending.
-        StorageError: one does nothing any more.
+        StorageError: one has stopped doing anything.
         InputError: the DAG cannot be imported.
     """
     since = datetime.now(UTC)

@@ -65,9 +65,9 @@ def kept_database() -> Iterator[str]:
 
 
 def claimed(store: Workspace) -> Workspace:
-    """The store with who makes what claimed in the warehouse, where one is at hand without starting it.
+    """The store, with claims on who makes what kept in the warehouse, if one is running already.
 
-    Without one nothing is mixed either: two who make the same on two machines do so side by side.
+    Nothing gets mixed up without one, either: two machines that make the same artefact then each make their own.
     """
     from llmser_tasks.warehouse.migrations import migrate
     from llmser_tasks.warehouse.tables.artefact_claims import Claims

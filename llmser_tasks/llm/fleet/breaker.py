@@ -8,7 +8,7 @@ import time
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.errors import LlmError, RateLimited, Retriable
 
-FAILURES = 30  # in a row, without one success between; a loaded but living server does not get there
+FAILURES = 30  # in a row, without a success; a server that is only busy does not get there
 SECONDS = 10.0  # over which they must stretch, so that a server's restart does not end a batch
 
 
@@ -73,7 +73,7 @@ class Breaker:
 
 
 async def happens(event: asyncio.Event, seconds: float) -> bool:
-    """Whether it does within so long."""
+    """Whether it is set within this time."""
     try:
         async with asyncio.timeout(seconds):
             return await event.wait()

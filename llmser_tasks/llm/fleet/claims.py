@@ -1,7 +1,7 @@
 """Who is asking what right now, so that batches running side by side pay once for a question they share.
 
 A claim is a row that names its owner, and the owner is alive as long as its connection holds an advisory lock: a
-killed worker's claims are free in the moment Postgres notices, with no clock to tune. A claim is given up by the
+killed worker's claims are free the moment Postgres notices, with no clock to tune. A claim is given up by the
 transaction that writes the answer, so whoever gets it next finds the answer in the ledger.
 """
 
@@ -27,7 +27,7 @@ from llmser_tasks.warehouse.tables import question_claims
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
-AT_ONCE = 100  # claimed by one statement, and so the most that another batch may have to wait for without being asked
+AT_ONCE = 100  # claimed by one statement: as many another batch may wait for although nobody is asking them yet
 POLL_S = 0.5  # how often to look for the answers that others are getting
 
 
@@ -40,7 +40,7 @@ class Claims:
         """
         Args:
             keys: distinct questions that the ledger does not hold.
-            found: told of those that others got settled in the meantime.
+            found: called with those that others have settled in the meantime.
         """
         self._url = database_url
         self._breaker = breaker
@@ -94,7 +94,7 @@ class Claims:
         await self._give_up(partial(question_claims.release, owner=self.owner, keys=keys))
 
     async def _claim(self, keys: list[str]) -> None:
-        """Take what is free of these, and see afterwards what was answered before it became free."""
+        """Claim what is free of these, then see which of them were answered just before."""
         mine = await self._patiently(partial(question_claims.take, owner=self.owner, keys=keys))
         settled = await self._patiently(lambda _: ledger.known(self._url, keys))
         for key in keys:

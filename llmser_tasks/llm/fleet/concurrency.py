@@ -1,10 +1,10 @@
-"""How many requests are in flight: the endpoint's limit, shared by every process that asks it, and less while it
+"""How many requests may be in flight: the endpoint's limit, shared by all processes that ask it, and less while it
 complains.
 
-Once a second each process leases its share: all get the same, but nobody more than it can use, and one that only waits
-for what others are asking gets nothing, or they might wait for its share. What a killed process had is free as soon as
-its advisory lock is gone (see `claims`). Within its share a process behaves like TCP: a 429 cuts what it has in flight
-by a third, every answer brings a little back.
+Once a second each process leases a share. Shares are equal, but none is larger than its process can use. A process that
+only waits for answers that others are getting has none: those others might be waiting for its share. A killed process'
+share is free as soon as its advisory lock is gone (see `claims`). Within its share a process behaves like TCP: a 429
+cuts what it has in flight by a third, and every answer adds a little.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ CUT = 2 / 3  # of what is in flight stays after a complaint
 
 
 class Gate:
-    """Lets requests of this process pass while it has fewer in flight than it may."""
+    """Lets a request pass while this process has fewer in flight than it may."""
 
     def __init__(
         self, endpoint: Endpoint, database_url: str, owner: int, breaker: Breaker, open_questions: Callable[[], int]
@@ -93,14 +93,14 @@ class Gate:
             self._admit()
 
     def complained(self, sent_at: float) -> None:
-        """A request that was sent then (monotonic clock) was told that it was one too many. What was sent before the
-        last cut says nothing new."""
+        """A request sent at this time (monotonic clock) was refused as one too many. One sent before the last cut tells
+        us nothing new."""
         if sent_at > self._cut_at:
             self._window = max(1.0, min(self._limit, self._window) * CUT)
             self._cut_at = time.monotonic()
 
     def answered(self) -> None:
-        """One more in flight per round of answers."""
+        """Allow one more in flight for each round of answers."""
         self._window = min(self._most, self._window + 1 / self._window)
 
     @property

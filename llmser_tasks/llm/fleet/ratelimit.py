@@ -2,8 +2,8 @@
 
 One row per endpoint holds when its next free slots are (generic cell rate algorithm, by Postgres' clock). One
 `UPDATE … RETURNING` takes slots for all questions that wait in this process; each then sleeps until its own. The row
-also says until when the endpoint wants peace, so that one worker's Retry-After pauses all of them; they are told at
-once. An endpoint without limits costs nothing per question: its row is only looked at now and then for such a pause.
+also holds the end of a pause that the endpoint asked for: one worker's Retry-After pauses all, and they are told at
+once. An endpoint without limits costs nothing per question: its row is only read now and then, for such a pause.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from llmser_tasks.warehouse.tables.endpoint_limits import PAUSES, Order, Slots
 
 log = logging.getLogger(__name__)
 
-AHEAD_S = 0.25  # how much time one statement takes slots for: what a killed worker wastes
-POLL_S = 1.0  # how often a process without limits looks for a pause, should it have missed the call
+AHEAD_S = 0.25  # one statement takes slots for so long ahead; a killed worker wastes no more than that
+POLL_S = 1.0  # how often a process without limits looks for a pause, in case it missed the notification
 PATIENCE_S = 120.0  # an endpoint that asks for a longer pause ends the batch: a worker should not sleep in its slot
 WINDOW_S = 60.0  # limits are per minute
 BYTES_PER_TOKEN = 4.0  # first guess, corrected by the usage that responses report
-SPREAD_S = 0.5  # after a pause, waiting questions start over so long instead of all at once
+SPREAD_S = 0.5  # after a pause, waiting questions start spread over this time instead of all at once
 
 _random = random.SystemRandom()
 
@@ -95,7 +95,7 @@ class Limiter:
             self._bytes_per_token += 0.05 * (ratio - self._bytes_per_token)
 
     async def wait(self, tokens: int) -> None:
-        """Return when one request of so many tokens may be sent; providers count the longest answer when they admit.
+        """Return when a request of this many tokens may be sent; providers count the longest possible answer.
 
         Raises:
             Stopped: the batch is over.
@@ -124,7 +124,7 @@ class Limiter:
     def _refuse_to_sleep(self) -> None:
         """
         Raises:
-            Stopped: the endpoint has asked, this process or another, for a pause that is longer than PATIENCE_S.
+            Stopped: the endpoint has asked this process or another for a pause longer than PATIENCE_S.
         """
         pause = self._blocked_until - time.monotonic()
         if pause > PATIENCE_S:
@@ -134,7 +134,7 @@ class Limiter:
             self._breaker.check()
 
     async def block(self, seconds: float) -> None:
-        """Let nobody, in any process, ask this endpoint for so long."""
+        """Pause every process that asks this endpoint."""
         self._look(seconds)
         try:
             call = f"{self._called} {seconds}"

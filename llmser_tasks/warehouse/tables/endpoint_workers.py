@@ -50,5 +50,5 @@ def lease(connection: Connection, endpoint: str, share: Lease) -> None:
 
 
 def leave(connection: Connection, endpoint: str, owner: int) -> None:
-    """The worker asks no more."""
+    """The worker has stopped asking."""
     connection.execute(_LEAVE, {"endpoint": endpoint, "owner": owner})

@@ -18,7 +18,7 @@ from llmser_tasks.warehouse.tables.notices import Notice
 
 @dataclass(frozen=True)
 class Open:
-    """A run of which it has to be found out whether it goes on.
+    """A run that may have ended without our hearing of it.
 
     Attributes:
         still: nothing of it has moved for a day.
@@ -61,7 +61,7 @@ def failed(url: str, run_id: str, failure: Failure, dataset: str | None = None) 
 
 
 def ended_badly(url: str, run_id: str, *, dataset: str = "", ended: datetime | None = None, word: str = "") -> None:
-    """Note that nothing of a run goes on and that it has failed, and that people have to be told; once each time.
+    """Note that a run has failed and nothing of it goes on, and have people told, once each time.
 
     Args:
         dataset: where the run failed before it was noted.
@@ -81,22 +81,22 @@ def ended_badly(url: str, run_id: str, *, dataset: str = "", ended: datetime | N
             why = failures.of_run(connection, run_id)
         if row is not None:
             _sum_up(connection, run_id, why)
-        poor = why[0].kind == failures.BUDGET
+        spent = why[0].kind == failures.BUDGET
         notices.add(
             connection,
             Notice(
                 run_id,
-                "budget reached" if poor else "run failed",
+                "budget reached" if spent else "run failed",
                 str(row.attempt) if row is not None else str(max(each.failed_at for each in why if each.failed_at)),
                 row.dataset if row is not None else dataset,
                 failures.sentence(why),
-                f"`llmser rerun-failed {run_id}` reruns what failed{' once the budget is higher' if poor else ''}.",
+                f"`llmser rerun-failed {run_id}` reruns what failed{' once the budget is higher' if spent else ''}.",
             ),
         )
 
 
 def untold(url: str) -> list[Open]:
-    """Runs of Airflow's that go on, or that failed and of whose end nobody has to be told yet."""
+    """Airflow's runs that go on, or that failed without a notice of it as yet."""
     with transaction(url) as connection:
         return [Open(*row) for row in connection.execute(_UNTOLD)]
 

@@ -56,7 +56,7 @@ class Submitted:
     """A row of `provider_batches`.
 
     Attributes:
-        round: the how manieth batch of its account.
+        round: 1 for its account's first batch.
         mark: ours, by which the provider's own list knows it.
         questions: how many it claims.
         age: seconds since it was submitted.

@@ -19,7 +19,7 @@ from llmser_tasks.warehouse.rows import storable, storable_json
 from llmser_tasks.warehouse.tables import failures
 
 RUN_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.~:+-]{0,249}")  # Airflow's, which makes manual__2026-01-01T00:00:00+00:00
-TAKEN = "latest"  # the commands mean the latest run by it
+TAKEN = "latest"  # means the latest run on the command line
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class RunRow:
 def usable(url: str, run_id: str) -> None:
     """
     Raises:
-        InputError: no run may be called this; where one is, from before that was looked at, it may.
+        InputError: no run may be called this, and none is, from before names were checked.
     """
     try:
         check_id(run_id)
@@ -193,7 +193,7 @@ def mark_synthetic(connection: Connection, run_id: str) -> None:
 
 
 def set_budget(url: str, run_id: str, budget: float | None) -> None:
-    """From now on the run may spend so much in all; None: as much as it takes."""
+    """What the run may spend in all from now on; None: as much as it takes."""
     with transaction(url) as connection:
         connection.execute(
             text("update runs set budget = :budget where run_id = :run"), {"run": run_id, "budget": budget}
@@ -222,7 +222,7 @@ def askable(url: str, run_id: str) -> dict[str, Any] | None:
 
 
 def note_tail_threshold(url: str, run_id: str, threshold: int) -> None:
-    """T, by which costs are told apart."""
+    """T: costs are reported apart for users above it and below."""
     with transaction(url) as connection:
         statement = text("update runs set tail_threshold = :threshold where run_id = :run")
         connection.execute(statement, {"run": run_id, "threshold": threshold})

@@ -36,5 +36,5 @@ def count(connection: Connection, mark: str, keys: Collection[str]) -> list[Unan
 
 
 def settled(connection: Connection, keys: Collection[str]) -> None:
-    """Count no longer for these."""
+    """Forget the count of these."""
     connection.execute(_SETTLED, {"keys": list(keys)})
