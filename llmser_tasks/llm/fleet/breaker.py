@@ -8,7 +8,7 @@ import time
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.errors import LlmError, RateLimited, Retriable
 
-FAILURES = 30  # in a row, without a success; a server that is only busy does not get there
+FAILURES = 30  # in a row, without a success in between; a loaded but living server does not get there
 SECONDS = 10.0  # over which they must stretch, so that a server's restart does not end a batch
 
 

@@ -2,8 +2,9 @@
 
 One row per endpoint holds when its next free slots are (generic cell rate algorithm, by Postgres' clock). One
 `UPDATE … RETURNING` takes slots for all questions that wait in this process; each then sleeps until its own. The row
-also holds the end of a pause that the endpoint asked for: one worker's Retry-After pauses all, and they are told at
-once. An endpoint without limits costs nothing per question: its row is only read now and then, for such a pause.
+also says until when the endpoint wants to be left alone, so that one worker's Retry-After pauses them all; they are
+told at once. An endpoint without limits costs nothing per question: its row is only looked at now and then for such a
+pause.
 """
 
 from __future__ import annotations
