@@ -94,11 +94,23 @@ def work(scenario: str, url: str, database: str, users: int, numbers: list[int])
         asked = [question(user) for user in range(number * PER_BATCH, min(users, (number + 1) * PER_BATCH))]
         for _ in range(20):
             try:
-                batches.record(database, scenario, "snf", number, "crashes", len(asked), state="running")
+                batches.record(
+                    database,
+                    batches.Account(scenario, "snf", number),
+                    "crashes",
+                    len(asked),
+                    batches.Standing("running"),
+                )
                 account = batches.Account(scenario, "snf", number)
                 outcomes = answer(endpoint, asked, database, account=account)
                 if not outcomes.unanswered:
-                    batches.record(database, scenario, "snf", number, "crashes", len(asked), state="done")
+                    batches.record(
+                        database,
+                        batches.Account(scenario, "snf", number),
+                        "crashes",
+                        len(asked),
+                        batches.Standing("done"),
+                    )
                     break
             except StorageError as error:
                 print(error, file=sys.stderr)

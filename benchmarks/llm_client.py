@@ -96,7 +96,7 @@ def measure(client: str, url: str, database: str, asked: argparse.Namespace, pro
     for number in range(processes):
         begin = first + number * each
         if client == "llmser":
-            batches.record(database, "bench", "snf", begin, "bench", each, state="running")
+            batches.record(database, batches.Account("bench", "snf", begin), "bench", each, batches.Standing("running"))
         numbers = (each, asked.in_flight, begin)
         command = [python, str(SCRIPT), client, url, *map(str, numbers), database, str(processes)]
         started.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8"))

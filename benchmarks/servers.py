@@ -460,7 +460,9 @@ class Bench:
     def batch_api(self) -> None:
         """A batch of 20 through /files and /batches."""
         questions, number = snf_questions(200_000, 20), len(refusals)
-        batches.record(self.database, RUN, snf.STEP, number, self.peer.name, 20, state="running")
+        batches.record(
+            self.database, batches.Account(RUN, snf.STEP, number), self.peer.name, 20, batches.Standing("running")
+        )
         account = batches.Account(RUN, snf.STEP, number)
         until = time.monotonic() + HANGS_S
         while True:

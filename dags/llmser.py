@@ -123,12 +123,12 @@ def load() -> Run:
     from llmser_tasks.core import environment
     from llmser_tasks.runs import pipeline
     from llmser_tasks.warehouse import address
-    from llmser_tasks.warehouse.tables import runs
+    from llmser_tasks.warehouse.tables import failed_runs
 
     context = get_current_context()
     run_id, url = context["run_id"], address.database_url()
     if since := context["dag_run"].start_date:
-        runs.take_up(url, run_id, since)
+        failed_runs.take_up(url, run_id, since)
     run = pipeline.load(run_id, workspace=environment.workspace(), database_url=url)
     check_places(run)
     return run
@@ -169,23 +169,23 @@ def failed(context: Any) -> None:
     miss is found by `llmser_tasks.runs.reconcile`.
     """
     from llmser_tasks.warehouse import address
-    from llmser_tasks.warehouse.tables import failures, runs
+    from llmser_tasks.warehouse.tables import failed_runs, failures
 
     error, ti = context.get("exception"), context.get("ti")
     if type(error).__name__ == "AirflowFailException":
         error = error.__context__ or error
     which = (getattr(ti, "task_id", failures.RUN), getattr(ti, "map_index", -1))
     why = failures.of_error(error if isinstance(error, BaseException) else None, *which)
-    runs.failed(address.database_url(), context["run_id"], why, dataset(context))
+    failed_runs.failed(address.database_url(), context["run_id"], why, dataset(context))
 
 
 def ended_badly(context: Any) -> None:
     """The run has failed: note it where no task could (it was killed, say), and tell who wants to know."""
     from llmser_tasks.warehouse import address
-    from llmser_tasks.warehouse.tables import runs
+    from llmser_tasks.warehouse.tables import failed_runs
 
     url, ended = address.database_url(), getattr(context.get("dag_run"), "end_date", None)
-    runs.ended_badly(url, context["run_id"], dataset=dataset(context), ended=ended)
+    failed_runs.ended_badly(url, context["run_id"], dataset=dataset(context), ended=ended)
     llmser_notice.deliver(url)
 
 

@@ -221,16 +221,13 @@ def _is_from_here(sec_fetch_site: str | None, origin: str | None, host: str) -> 
 
 def _failed_tasks(run_id: str) -> set[tuple[str, int]]:
     """Task and map index of what has failed for good, by Airflow's word and not the browser's."""
-    from airflow.models.taskinstance import TaskInstance
+    from airflow.models.dagrun import DagRun
     from airflow.utils.session import create_session
     from airflow.utils.state import TaskInstanceState
-    from sqlalchemy import select
 
-    failed = select(TaskInstance.task_id, TaskInstance.map_index).where(
-        TaskInstance.dag_id == DAG, TaskInstance.run_id == run_id, TaskInstance.state == TaskInstanceState.FAILED
-    )
     with create_session() as session:
-        return {(task, index) for task, index in session.execute(failed)}
+        failed = DagRun.fetch_task_instances(DAG, run_id, state=TaskInstanceState.FAILED, session=session)
+        return {(task.task_id, task.map_index) for task in failed}
 
 
 def _note_in_audit_log(run_id: str, who: str, what: str) -> None:

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, text
 from llmser_tasks.core.config import from_flat, to_flat
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.rows import replace_rows
-from llmser_tasks.warehouse.tables import acceptance, batches, publications, runs, steps
+from llmser_tasks.warehouse.tables import acceptance, batches, failed_runs, publications, runs, steps
 from llmser_tasks.warehouse.tables.publications import Chosen
 
 HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>\u202e =1+1"
@@ -37,10 +37,16 @@ def fill(url: str) -> None:
         )  # before its rerun
     _asked(url, STUCK, failed=(1, 3))
     acceptance.accept(url, STUCK, [("snf", 0)])
-    batches.record(url, STUCK, "snf", 0, "users 0–9", 10, state="done", answered=8, failed=2, accepted=2)
-    runs.fail(url, STUCK, "2 of 20 unanswered.")
+    batches.record(
+        url,
+        batches.Account(STUCK, "snf", 0),
+        "users 0–9",
+        10,
+        batches.Standing("done", answered=8, failed=2, accepted=2),
+    )
+    failed_runs.fail(url, STUCK, "2 of 20 unanswered.")
     _asked(url, BROKEN, failed=(1, 3))
-    runs.fail(url, BROKEN, f"2 of 20 unanswered: {HOSTILE}")
+    failed_runs.fail(url, BROKEN, f"2 of 20 unanswered: {HOSTILE}")
 
 
 def _asked(url: str, run_id: str, failed: tuple[int, ...]) -> None:
@@ -54,8 +60,8 @@ def _asked(url: str, run_id: str, failed: tuple[int, ...]) -> None:
         with steps.recorded(url, run_id, "snf", label) as step:
             step(10, 10, "users", HOSTILE)
         gone = 4 if batch in failed else 0
-        batches.record(url, run_id, "snf", batch, label, 10, state=state, answered=10 - gone, failed=gone,
-                       message=HOSTILE if gone else None)  # fmt: skip
+        standing = batches.Standing(state, answered=10 - gone, failed=gone, message=HOSTILE if gone else None)
+        batches.record(url, batches.Account(run_id, "snf", batch), label, 10, standing)
     with transaction(url) as connection:
         paid = "update batches set calls = 10, prompt_tokens = 500, completion_tokens = 50, cost = 0.25"
         connection.execute(text(f"{paid} where run_id = :run"), {"run": run_id})

@@ -24,6 +24,7 @@ from llmser_tasks.core import config
 from llmser_tasks.core import environment as settings
 from llmser_tasks.core.errors import InputError
 from llmser_tasks.postgres import embedded
+from llmser_tasks.postgres.launching import free_port
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.rows import copy_rows
 from llmser_tasks.warehouse.tables import acceptance, batches, runs
@@ -313,7 +314,7 @@ def test_a_file_that_cannot_be_written_is_1(filled: str, tmp_path: Path) -> None
 
 
 def test_postgres_down_is_one_sentence_without_the_password(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LLMSER_DATABASE_URL", f"postgresql://llmser:{SECRET}@127.0.0.1:{embedded._free_port()}/llmser")
+    monkeypatch.setenv("LLMSER_DATABASE_URL", f"postgresql://llmser:{SECRET}@127.0.0.1:{free_port()}/llmser")
     result = invoke("show", "runs")
     assert result.exit_code == 1
     assert result.stderr.startswith("Error: Postgres at 127.0.0.1:")
@@ -544,7 +545,7 @@ def test_doctor_finds_nothing_wrong_with_the_test_machine(filled: str) -> None:
 
 
 def test_doctor_says_what_to_do_and_never_shows_a_secret(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    port = embedded._free_port()
+    port = free_port()
     monkeypatch.setenv("LLMSER_DATABASE_URL", f"postgresql://llmser:{SECRET}@127.0.0.1:{port}/llmser")
     monkeypatch.setenv("LLMSER_LLM_URL", f"http://127.0.0.1:{port}/v1")
     monkeypatch.setenv("LLMSER_LLM_MODEL", "glm")
@@ -654,7 +655,13 @@ def test_what_cannot_be_cleared_on_airflow_says_how_it_goes_on(
               "epochs": 3, "enhance_inference": False, "tail_threshold": None}  # fmt: skip
     flat = config.to_flat(settings.configuration(values))
     runs.create(database_url, "by hand", "beauty", flat)
-    batches.record(database_url, "by hand", "snf", 0, "users 0–9", 10, state="failed", answered=7, failed=3)
+    batches.record(
+        database_url,
+        batches.Account("by hand", "snf", 0),
+        "users 0–9",
+        10,
+        batches.Standing("failed", answered=7, failed=3),
+    )
 
     result = invoke("rerun-failed", "by hand")
     assert result.exit_code == 1 and result.stdout == ""
@@ -682,7 +689,13 @@ def test_what_cannot_be_cleared_on_airflow_says_how_it_goes_on(
 
 
 def test_show_says_who_was_accepted(filled: str) -> None:
-    batches.record(filled, "r1", "snf", 0, "users 0–9", 10, state="done", answered=7, failed=3, accepted=3)
+    batches.record(
+        filled,
+        batches.Account("r1", "snf", 0),
+        "users 0–9",
+        10,
+        batches.Standing("done", answered=7, failed=3, accepted=3),
+    )
     assert "snf: 3 users accepted without an answer." in invoke("show", "r1", "metrics").stderr
     assert (
         next(csv.DictReader(io.StringIO(invoke("show", "r1", "batches", "--format", "csv").stdout)))["accepted"] == "3"

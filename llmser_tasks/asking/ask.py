@@ -44,6 +44,7 @@ from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.retention import NO_USABLE_ANSWER
 from llmser_tasks.warehouse.tables import acceptance, batches
+from llmser_tasks.warehouse.tables.batches import Standing
 
 JUDGED_FROM = 20  # answers; with fewer, a bad share may be chance
 MOST_TASKS = 300  # more mapped tasks cost the scheduler more than they save
@@ -146,24 +147,24 @@ def ask(
         StorageError: Postgres is down.
     """
     url, run_id, llm = run.database_url, run.run_id, run.config.llm
-    attempt = partial(batches.record, url, run_id, step, batch.batch, batch.label, batch.users)
+    account = batches.Account(run_id, step, batch.batch)
+    note = partial(batches.record, url, account, batch.label, batch.users)
     accepted = acceptance.is_accepted(url, run_id, step, batch.batch)
-    attempt(state="running")
+    note(Standing("running"))
     asked = [inquiry for inquiry in inquiries if inquiry.question is not None]
     questions = [inquiry.question for inquiry in asked if inquiry.question is not None]
     try:
         if accepted:
             outcomes = fanout.known(endpoint, questions, url)
         else:
-            account = batches.Account(run_id, step, batch.batch)
             usable = _UsableShare(endpoint, llm.least_usable)
             answer = provider_batches.answer if llm.mode == "batch" else fanout.answer
             outcomes = answer(endpoint, questions, url, progress, account=account, check=usable.count)
     except Waiting as waiting:
-        attempt(state="running", message=str(waiting))
+        note(Standing("running", message=str(waiting)))
         raise
     except LlmserError as error:
-        attempt(state="failed", message=str(error))
+        note(Standing("failed", message=str(error)))
         raise
     failed = outcomes.unanswered
     tolerated = batch.users if accepted else llm.tolerated_failures * batch.users
@@ -175,12 +176,14 @@ def ask(
             picks.append(_pick(inquiry, key, result))
     with transaction(url) as connection:
         write_picks(connection, run_id, step, picks, catalogue)
-    attempt(
-        state="done" if complaint is None and outcomes.fatal is None else "failed",
-        answered=batch.users - failed,
-        failed=failed,
-        accepted=failed if accepted else 0,
-        message=str(outcomes.fatal or complaint or without or "") or None,
+    note(
+        Standing(
+            "done" if complaint is None and outcomes.fatal is None else "failed",
+            answered=batch.users - failed,
+            failed=failed,
+            accepted=failed if accepted else 0,
+            message=str(outcomes.fatal or complaint or without or "") or None,
+        )
     )
     why = outcomes.fatal if complaint is None or outcomes.fatal is not None else Unanswered(complaint)
     if why is not None:

@@ -9,18 +9,16 @@ from dataclasses import dataclass
 import numpy as np
 import orjson
 from numpy.typing import NDArray
-from sqlalchemy import Connection, text
 
 from llmser_tasks.core.errors import InputError
 from llmser_tasks.core.run import Refs, Run
 from llmser_tasks.sequences.catalogue import Catalogue, Ints
 from llmser_tasks.sequences.histories import Histories
-from llmser_tasks.warehouse.engine import transaction
-from llmser_tasks.warehouse.rows import replace_rows
+from llmser_tasks.warehouse.engine import Connection
+from llmser_tasks.warehouse.tables import picks as table
+from llmser_tasks.warehouse.tables.picks import NewPickRow
 
-COLUMNS = ("run_id", "step", "user_id", "question_key", "shuffle_seed", "item_ids", "sources", "reason",
-           "invented")  # fmt: skip
-UNANSWERED = "unanswered"  # how the reason of a user begins whom a rerun would ask
+UNANSWERED = table.UNANSWERED
 
 
 @dataclass(frozen=True)
@@ -48,44 +46,18 @@ def write_picks(connection: Connection, run_id: str, step: str, picks: Sequence[
     """Replace these users' rows, within the caller's transaction."""
     user_ids = catalogue.user_ids_of([pick.user for pick in picks])
     rows = (
-        (
-            run_id,
-            step,
-            user_id,
-            p.question_key,
-            p.shuffle_seed,
-            catalogue.item_ids_of(p.items),
-            p.sources,
-            p.reason,
-            p.invented,
+        NewPickRow(
+            user_id=user_id,
+            item_ids=catalogue.item_ids_of(pick.items),
+            sources=pick.sources,
+            reason=pick.reason,
+            question_key=pick.question_key,
+            shuffle_seed=pick.shuffle_seed,
+            invented=pick.invented,
         )
-        for user_id, p in zip(user_ids, picks, strict=True)
+        for user_id, pick in zip(user_ids, picks, strict=True)
     )
-    replace_rows(connection, "picks", COLUMNS, rows, run_id=run_id, step=step, user_id=user_ids)
-
-
-def settled(connection: Connection, run_id: str, steps: Sequence[str]) -> set[str]:
-    """Users that all of these steps have settled in a run: an answer came, or it is known that none will."""
-    query = text(
-        "select user_id from picks where run_id = :run and step = any(:steps)"
-        " and (reason is null or reason not like :open) group by user_id having count(*) = :count"
-    )
-    given = {"run": run_id, "steps": list(steps), "open": f"{UNANSWERED}%", "count": len(steps)}
-    return set(connection.scalars(query, given))
-
-
-def take_over(connection: Connection, run_id: str, earlier: str, user_ids: Sequence[str]) -> int:
-    """Give a run the picks that another one has of these users; returns how many rows."""
-    query = text(
-        "insert into picks (run_id, step, user_id, question_key, shuffle_seed, item_ids, sources, reason, invented)"
-        " select :run, step, user_id, question_key, shuffle_seed, item_ids, sources, reason, invented"
-        " from picks where run_id = :earlier and user_id = any(:users)"
-        " on conflict (run_id, step, user_id) do update set question_key = excluded.question_key,"
-        " shuffle_seed = excluded.shuffle_seed, item_ids = excluded.item_ids, sources = excluded.sources,"
-        " reason = excluded.reason, invented = excluded.invented"
-    )
-    given = {"run": run_id, "earlier": earlier, "users": list(user_ids)}
-    return int(connection.execute(query, given).rowcount)
+    table.write(connection, run_id, step, rows)
 
 
 @dataclass(frozen=True)
@@ -110,9 +82,7 @@ class Picks:
 
     @classmethod
     def read(cls, database_url: str, run_id: str, step: str, catalogue: Catalogue) -> Picks:
-        query = text("select user_id, item_ids, sources, reason from picks where run_id = :run_id and step = :step")
-        with transaction(database_url) as connection:
-            rows = connection.execute(query, {"run_id": run_id, "step": step}).all()
+        rows = table.read(database_url, run_id, step)
         users = catalogue.users_of([row.user_id for row in rows])
         items = catalogue.items_of([item_id for row in rows for item_id in row.item_ids])
         if (users < 0).any() or (items < 1).any():

@@ -144,10 +144,9 @@ def ports() -> Iterator[Finding]:
 
 
 def postgres() -> Iterator[Finding]:
-    from sqlalchemy import text
-
     from llmser_tasks.postgres import embedded
-    from llmser_tasks.warehouse.engine import transaction, where
+    from llmser_tasks.warehouse import server as postgres_server
+    from llmser_tasks.warehouse.engine import where
 
     url = os.environ.get("LLMSER_DATABASE_URL")
     if not url:
@@ -156,12 +155,10 @@ def postgres() -> Iterator[Finding]:
             yield Finding(f"embedded {embedded.version(environment.home())}, not running: started when it is needed")
             return
         url = server.url
-    with transaction(url) as connection:
-        version = connection.scalar(text("show server_version"))
-        migrated = connection.scalar(text("select to_regclass('llmser.alembic_version') is not null"))
+    found = postgres_server.look(url)
     kind = "LLMSER_DATABASE_URL" if os.environ.get("LLMSER_DATABASE_URL") else "embedded"
-    note = "" if migrated else ", without LLMSeR's schema as yet: made when it is needed"
-    yield Finding(f"{kind}: PostgreSQL {version} at {where(url)}{note}")
+    note = "" if found.migrated else ", without LLMSeR's schema as yet: made when it is needed"
+    yield Finding(f"{kind}: PostgreSQL {found.version} at {where(url)}{note}")
 
 
 def llm() -> Iterator[Finding]:

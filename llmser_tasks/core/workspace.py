@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import os
-import re
 import secrets
 import sys
 import time
@@ -32,18 +30,13 @@ from llmser_tasks.core.config import Section, digest
 from llmser_tasks.core.errors import LlmserError, StorageError
 from llmser_tasks.core.manifest import DATA_SUFFIXES, MANIFEST, file_digest, write_json
 from llmser_tasks.core.reachable import Reach
+from llmser_tasks.core.refused_writes import refusal
 
 __all__ = ["DATA_SUFFIXES", "MANIFEST", "Artefact", "Workspace", "file_digest", "write_json"]
 
 log = logging.getLogger(__name__)
 
 DAMAGED = ".damaged-"
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-# How libraries that raise no OSError say it: safetensors and Arrow, DuckDB, SQLite, NumPy.
-NUMBERED = re.compile(r"\b(?:os error|errno)\W{1,4}(\d+)", re.IGNORECASE)
-TOLD = re.compile(
-    r"no space left on device|disk quota exceeded|disk is full|\d+ requested and \d+ written", re.IGNORECASE
-)
 
 
 @dataclass(frozen=True)
@@ -255,11 +248,11 @@ class Workspace:
         except LlmserError:
             raise
         except Exception as error:
-            reason = _reason(error)
-            if reason is None:
+            why = refusal(error)
+            if why is None:
                 raise
             raise StorageError(
-                f"Cannot write {step} below {parent}: {reason}; "
+                f"Cannot write {step} below {parent}: {why}; "
                 "free space or fix the permissions, then rerun: nothing half-written is used."
             ) from error
 
@@ -285,19 +278,3 @@ def basis_of(
         "seed": seed,
         "code": reach.digests,
     }
-
-
-def _reason(error: BaseException) -> str | None:
-    """What an operating system said that kept a file from being written; None: it is another error."""
-    if isinstance(error, OSError) and (error.filename is not None or error.errno is not None):
-        return os.strerror(error.errno) if error.errno else str(error)
-    told: BaseException | None = error
-    while told is not None:
-        if isinstance(told, OSError) and told.errno in FULL:
-            return os.strerror(told.errno)
-        if (numbered := NUMBERED.search(str(told))) and int(numbered[1]) in FULL:
-            return os.strerror(int(numbered[1]))
-        if TOLD.search(str(told)):
-            return os.strerror(errno.ENOSPC)
-        told = told.__cause__ or told.__context__
-    return None

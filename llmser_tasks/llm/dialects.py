@@ -13,13 +13,13 @@ from functools import cache
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, text
 
 from llmser_tasks.core.errors import StorageError
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.errors import FormatRefused, LengthRefused, Refused
 from llmser_tasks.llm.prompts import Question, answer_schema
-from llmser_tasks.warehouse.engine import transaction
+from llmser_tasks.warehouse.engine import Connection, transaction
+from llmser_tasks.warehouse.tables import endpoint_dialects
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,6 @@ FORMATS = ("json_schema", "json_object with schema", "json_object", "plain")
 LIMITS = ("max_tokens", "max_completion_tokens", "")  # what an answer's longest length is called; it cannot be said
 FIRST_ROOM, MORE_ROOM = 1024, 4  # tokens for one that thinks first; and so many times as many where these do not do
 MOST_ROOM = 16_384  # that are tried; whoever needs more says so (max_tokens in the connection's extra)
-KEPT = "7 days"  # servers change
 
 
 @dataclass(frozen=True)
@@ -87,13 +86,6 @@ class Dialect:
 
 known: dict[str, Dialect] = {}  # what worked, for the life of this process
 
-_SELECT = text("select dialect from endpoint_dialects where place = :place and updated_at > now() - (:kept)::interval")
-_UPSERT = text("""
-    insert into endpoint_dialects (place, endpoint, model, dialect)
-    values (:place, :endpoint, :model, cast(:dialect as jsonb))
-    on conflict (place) do update set dialect = excluded.dialect, updated_at = now()
-""")
-
 
 def place_of(endpoint: Endpoint) -> str:
     """What a dialect belongs to: address, model, and what else goes with every request."""
@@ -115,7 +107,7 @@ def recall(endpoint: Endpoint, database_url: str) -> Dialect | None:
     place = place_of(endpoint)
     if place not in known:
         with transaction(database_url) as connection:
-            row = connection.scalar(_SELECT, {"place": place, "kept": KEPT})
+            row = endpoint_dialects.load(connection, place)
         if (found := _valid(row)) is not None:
             known[place] = found
     return known.get(place)
@@ -132,9 +124,9 @@ def note(endpoint: Endpoint, dialect: Dialect, database_url: str) -> None:
 
 def learn(endpoint: Endpoint, dialect: Dialect, connection: Connection) -> None:
     """Ask this way from now on, in all processes, within the caller's transaction."""
-    known[place_of(endpoint)] = dialect
-    values = {"place": place_of(endpoint), "endpoint": endpoint.url, "model": endpoint.model}
-    connection.execute(_UPSERT, values | {"dialect": orjson.dumps(asdict(dialect)).decode()})
+    place = place_of(endpoint)
+    known[place] = dialect
+    endpoint_dialects.save(connection, place, endpoint=endpoint.url, model=endpoint.model, dialect=asdict(dialect))
 
 
 def _valid(row: Any) -> Dialect | None:

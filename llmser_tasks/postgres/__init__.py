@@ -1,1 +1,1 @@
-"""An own Postgres server, as a process."""
+"""A Postgres server of our own, as a process."""

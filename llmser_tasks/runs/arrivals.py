@@ -9,12 +9,9 @@ import secrets
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import text
-
 from llmser_tasks.core import environment
 from llmser_tasks.core.errors import InputError
 from llmser_tasks.ingest.inbox import signature
-from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.tables import publications, refreshes, runs
 
 log = logging.getLogger(__name__)
@@ -39,8 +36,7 @@ def values(database_url: str, dataset: str) -> dict[str, Any]:
 
 def known(database_url: str) -> list[str]:
     """Datasets that have a file or a published run."""
-    with transaction(database_url) as connection:
-        published = set(connection.scalars(text("select dataset from current_runs")))
+    published = publications.datasets(database_url)
     return sorted(published | {path.stem for folder in environment.dataset_folders() for path in folder.glob("*.json")})
 
 

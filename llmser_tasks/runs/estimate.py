@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from sqlalchemy import text
 
 from llmser_tasks.asking.questions import Inquiry, QuestionModule, inquiries
 from llmser_tasks.core import environment
@@ -30,21 +29,11 @@ from llmser_tasks.sequences.catalogue import Catalogue, Ints
 from llmser_tasks.sequences.changes import open_rows
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.warehouse import ledger
-from llmser_tasks.warehouse.engine import transaction
-from llmser_tasks.warehouse.tables.claims import Claims
+from llmser_tasks.warehouse.tables import answers
+from llmser_tasks.warehouse.tables.artefact_claims import Claims
 
 SAMPLE = 1000  # users whose questions are built; their mean size is within 2 % of everybody's
 TOKENS_PER_PICK, TOKENS_AROUND = 2.5, 6  # of a typical answer: {"picks":["c07","c03"]}
-RECENT = 10_000  # answers of a model that tell its bytes per token
-
-_HABITS = text("""
-    select sum(prompt_bytes)::float8 / nullif(sum(prompt_tokens), 0) as bytes_per_token,
-           avg(completion_tokens) filter (where step = :step) as completion, -- thinking included
-           avg(completion_tokens) as of_any_step
-    from (select step, prompt_bytes, prompt_tokens, completion_tokens from answers
-          where model = :model and prompt_bytes is not null and prompt_tokens is not null
-          order by created_at desc limit :recent) a
-""")
 
 
 @dataclass(frozen=True)
@@ -130,15 +119,14 @@ def _scaled(step: str, inquiries: Sequence[Inquiry], users: int, endpoint: Endpo
     keys = [question.key(endpoint.model, endpoint.parameters) for question in questions]
     settled = ledger.known(database_url, list(set(keys)))
     open_ = {key: question for key, question in zip(keys, questions, strict=True) if key not in settled}
-    with transaction(database_url) as connection:
-        values = {"model": endpoint.model, "step": step, "recent": RECENT}
-        per_token, usual, of_any_step = connection.execute(_HABITS, values).one()
+    usual = answers.lengths(database_url, endpoint.model, step)
     dialect = recall(endpoint, database_url) or Dialect()
     sizes = [len(request_body(endpoint, question, dialect)) for question in open_.values()]
-    prompt = share * sum(sizes) / (per_token or BYTES_PER_TOKEN)
-    if usual is None and (dialect.room or endpoint.max_tokens):  # it thinks, whatever it is asked
-        usual = of_any_step
-    completion = share * sum(float(usual) if usual else _answer(question) for question in open_.values())
+    prompt = share * sum(sizes) / (usual.bytes_per_token or BYTES_PER_TOKEN)
+    tokens = usual.completion
+    if tokens is None and (dialect.room or endpoint.max_tokens):  # it thinks, whatever it is asked
+        tokens = usual.of_any_step
+    completion = share * sum(tokens or _answer(question) for question in open_.values())
     longest = share * sum(dialect.most_tokens(endpoint, question) for question in open_.values())
     calls = round(share * len(open_))
     return Estimate(

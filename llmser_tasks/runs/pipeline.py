@@ -45,9 +45,9 @@ from llmser_tasks.sequences.catalogue import Catalogue
 from llmser_tasks.sequences.changes import FORMER, Changes, open_rows
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.liveness import living
-from llmser_tasks.warehouse.tables import acceptance, publications, refreshes, runs
+from llmser_tasks.warehouse.tables import acceptance, failed_runs, publications, refreshes, runs
 from llmser_tasks.warehouse.tables import batches as batch_rows
-from llmser_tasks.warehouse.tables.claims import Claims
+from llmser_tasks.warehouse.tables.artefact_claims import Claims
 from llmser_tasks.warehouse.tables.failures import RUN, Failure, of_error
 from llmser_tasks.warehouse.tables.steps import Recorder, recorded
 
@@ -266,7 +266,7 @@ def run_all(
             compare(run, refs)
         except BaseException as error:
             with suppress(StorageError):  # what went wrong first is what people should read
-                runs.failed(database_url, run.run_id, _why(error, run.run_id))
+                failed_runs.failed(database_url, run.run_id, _why(error, run.run_id))
             raise
     return run.run_id
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from llmser_tasks.warehouse.tables import runs
+from llmser_tasks.warehouse.tables import failed_runs
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ def reconcile(url: str, count: Count) -> list[str]:
     Raises:
         StorageError: Postgres is down.
     """
-    open_ = runs.untold(url)
+    open_ = failed_runs.untold(url)
     if not open_ or count([run.run_id for run in open_], GOES_ON) == len(open_):
         return []
     ended = []
@@ -46,6 +46,6 @@ def reconcile(url: str, count: Count) -> list[str]:
         else:
             continue
         log.warning("Run %s has ended badly, which the warehouse had not heard.", run.run_id)
-        runs.ended_badly(url, run.run_id, dataset=run.dataset, word=word)
+        failed_runs.ended_badly(url, run.run_id, dataset=run.dataset, word=word)
         ended.append(run.run_id)
     return ended

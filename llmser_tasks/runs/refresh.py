@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import pyarrow.parquet as pq
 
-from llmser_tasks.asking import picks
 from llmser_tasks.asking.questions import asked_steps
 from llmser_tasks.core import config
 from llmser_tasks.core.config import RunConfig
@@ -26,7 +25,7 @@ from llmser_tasks.sequences.catalogue import Catalogue
 from llmser_tasks.sequences.changes import Changes
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.warehouse.engine import transaction
-from llmser_tasks.warehouse.tables import artefacts, runs
+from llmser_tasks.warehouse.tables import artefacts, picks, runs
 
 # Settings that may differ from the earlier run's: where the dumps lie, what is computed anew for everybody, how answers
 # are got, and what only measures. With any other changed, what it would take over is another method's.

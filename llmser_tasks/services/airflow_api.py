@@ -20,7 +20,7 @@ Json = dict[str, Any]
 
 
 class Unready(StorageError):
-    """Airflow answers, but cannot do it now: it is starting, or its database is away."""
+    """Airflow answers, but not with what was asked: it is starting, or its database is away."""
 
 
 class Login(httpx.Auth):
@@ -49,10 +49,10 @@ class Login(httpx.Auth):
 
 
 class Patient(httpx.HTTPTransport):
-    """Waits for an API server that is just started again, which its database may be as well.
+    """Waits for an API server that is being restarted, perhaps with its database.
 
-    What never reached it may be sent anew, and what only asks as well; whether anything else was done is not known. An
-    error of the server's that lasts is no passing one.
+    A request that never reached it is sent again, and so is one that only reads; of others nobody knows whether they
+    were carried out. A server error that lasts is passed on.
     """
 
     def __init__(self, waiting: Callable[[], bool]) -> None:

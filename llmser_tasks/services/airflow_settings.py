@@ -133,7 +133,7 @@ def settings(home: Path, addresses: Addresses, secrets: Secrets) -> Mapping[str,
         "logging__colored_console_log": "False",
         "scheduler__enable_health_check": "False",  # its server would listen on every interface
         "scheduler__scheduler_idle_sleep_time": "0.5",
-        # While the API server is away no task can say that it lives; longer than a start of it takes when all is busy.
+        # While the API server is away no task can report that it lives; its start on a busy machine takes less.
         "scheduler__task_instance_heartbeat_timeout": "120",
         # What ran when the last `up` was stopped starts again within a minute; by default it holds its pool for five.
         "scheduler__orphaned_tasks_check_interval": "30",

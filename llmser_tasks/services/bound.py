@@ -1,4 +1,4 @@
-"""`python -m llmser_tasks.services.bound airflow …`: a program whose forks end with whoever forked them.
+"""`python -m llmser_tasks.services.bound airflow …`: a program whose forks end with the process that forked them.
 
 Airflow's components fork: a killed scheduler would leave its workers behind, and these their tasks, beside those of the
 next one. They cannot be found afterwards by their environment either: Airflow hides that of a process with a task's
@@ -20,8 +20,8 @@ PR_SET_PDEATHSIG = 1
 def bind_forks() -> None:
     """Let what this process forks from now on, and what those fork, end with its parent.
 
-    A program that is started (exec) is not bound. Nor is what another thread than the main one forks: for the kernel
-    the thread is the parent, and a thread may end long before its process.
+    A program that is started (exec) is not bound. Nor is what a thread other than the main one forks: to the kernel
+    that thread is the parent, and it may end long before its process.
     """
     if not sys.platform.startswith("linux"):
         return

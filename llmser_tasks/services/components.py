@@ -1,8 +1,8 @@
 """What `llmser up` keeps alive: Postgres, the ranker and Airflow's components, each started again when it has ended.
 
-The first restart comes at once, later ones after growing pauses; whoever has then been up long enough counts from zero.
-Postgres comes first: while it is away nobody else is started, because they could only fail, and their deaths at that
-time are not held against them. So whoever is named when it is given up is the cause.
+The first restart comes at once, later ones after growing pauses; a component that has stayed up long enough starts from
+zero again. Postgres comes first: while it is away nothing else is started, because it could only fail, and what dies in
+that time is not counted. So the component that is named when we give up is the cause.
 """
 
 from __future__ import annotations
@@ -16,17 +16,16 @@ from functools import partial
 from pathlib import Path
 
 import psutil
-from sqlalchemy import create_engine, text
-from sqlalchemy.exc import SQLAlchemyError
 
 from llmser_tasks.core.errors import LlmserError, StorageError
 from llmser_tasks.postgres import embedded
 from llmser_tasks.services import processes, state
 from llmser_tasks.services.processes import COMPONENT, MARKER, Child
 from llmser_tasks.services.state import State
+from llmser_tasks.warehouse import server
 from llmser_tasks.warehouse.engine import where
 
-PAUSES_S = (0.0, 1.0, 4.0, 15.0, 60.0)  # before each restart; who ends once more is given up
+PAUSES_S = (0.0, 1.0, 4.0, 15.0, 60.0)  # before each restart; after one more end it is given up
 STEADY_S = 180.0  # of being up, after which earlier deaths are forgotten
 POSTGRES = "Postgres"
 WORKER = "airflow worker"  # how LocalExecutor's processes begin their title
@@ -141,7 +140,7 @@ class Components:
             return False
         try:
             start()
-        except (StorageError, OSError) as error:  # no memory for a process, a full disk: as passing as a death
+        except (StorageError, OSError) as error:  # no memory for a process, a full disk: it may pass, as a death may
             life.since, life.due = time.monotonic(), None
             if life.deaths >= len(PAUSES_S):
                 raise ComponentDied(f"{_the(name)} cannot be started again: {error}") from None
@@ -160,29 +159,24 @@ class Components:
         self.say("Postgres is back.")
 
     def _postgres_answers(self) -> bool:
-        """Whether it is worth while to start what needs a Postgres that others look after."""
+        """Whether a Postgres that others look after answers, so that what needs it can be started."""
         if self.server is not None or self.now.addresses is None:
             return True
         for url in (self.now.addresses.airflow_database, self.now.addresses.warehouse):
-            engine = create_engine(url, connect_args={"connect_timeout": 3})
-            try:
-                with engine.connect() as connection:
-                    connection.execute(text("select 1"))
-            except SQLAlchemyError:
-                if not self._told_of_postgres:
-                    self.say(f"Postgres at {where(url)} does not answer; what has ended is started again once it does.")
-                self._told_of_postgres = True
-                return False
-            finally:
-                engine.dispose()
+            if server.answers(url):
+                continue
+            if not self._told_of_postgres:
+                self.say(f"Postgres at {where(url)} does not answer; what has ended is started again once it does.")
+            self._told_of_postgres = True
+            return False
         self._told_of_postgres = False
         return True
 
     def _lost_a_worker(self, scheduler: Child) -> bool:
         """Whether a process of LocalExecutor's has ended.
 
-        They share a queue, and who is killed while it waits there keeps the queue's lock for ever: no task would begin
-        any more, and nothing would say so.
+        They share a queue, and one that is killed while it waits there keeps the queue's lock for ever: no task would
+        begin any more, and nothing would say so.
         """
         workers = set()
         with contextlib.suppress(psutil.Error):

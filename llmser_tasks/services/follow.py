@@ -1,4 +1,4 @@
-"""A run as a person follows it in a terminal: which step, how far, how fast, how long still."""
+"""A run as a person follows it in a terminal: which step, how far, how fast, how much longer."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Line:
 
     @property
     def over(self) -> bool:
-        """Whether nothing of it goes on: one failed batch says "failed" while its neighbours are still asked."""
+        """Whether all of it has ended: one failed batch makes the state "failed" while others are still being asked."""
         return bool(self.states) and all(state in ENDED for state in self.states)
 
     @property

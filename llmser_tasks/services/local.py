@@ -125,7 +125,7 @@ def _airflow(home: Path, console: Console) -> Iterator[tuple[Stack, Client] | No
 
 @contextmanager
 def _answering(here: Stack) -> Iterator[None]:
-    """Say in one sentence that Airflow has gone away while it was asked for something."""
+    """Say in one sentence that Airflow went away while we were asking it."""
     try:
         yield
     except TransportError as error:
@@ -137,7 +137,7 @@ def _answering(here: Stack) -> Iterator[None]:
 
 
 def _while_up(here: Stack) -> Watch:
-    """For who follows a run on services that others keep up."""
+    """For those who follow a run on services that another process keeps up."""
 
     def watch() -> None:
         if not here.up:
@@ -231,7 +231,7 @@ def _stay(watch: Watch) -> None:
 
 @contextmanager
 def _until_stopped(console: Console) -> Iterator[None]:
-    """Ctrl-C, SIGTERM and a closed terminal end the block; while it winds up, further ones are not heard."""
+    """Ctrl-C, SIGTERM and a closed terminal end the block; while it winds up, further ones are ignored."""
     watched = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def stop(_number: int, _frame: FrameType | None) -> None:

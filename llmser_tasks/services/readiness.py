@@ -1,4 +1,4 @@
-"""From processes that were just started to services that can be used: by progress, not by the clock.
+"""Waiting for processes that were just started to become services that can be used: by progress, not by the clock.
 
 How long a start takes depends on the machine and on what else it does. So there is no longest time: as long as what is
 waited for works (its log grows, it uses the processor), we wait and say for what.
@@ -13,12 +13,12 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 
 import httpx
-from sqlalchemy import create_engine, make_url, text
 
 from llmser_tasks.core.errors import StorageError
 from llmser_tasks.services import airflow_api, airflow_settings
 from llmser_tasks.services.airflow_api import Unready
 from llmser_tasks.services.components import ComponentDied, Components
+from llmser_tasks.warehouse import server
 from llmser_tasks.warehouse.migrations import migrate
 
 STALLED_S = 300.0  # without a sign of work
@@ -62,19 +62,14 @@ class Patience:
 
 
 def prepare_databases(components: Components, warehouse: str, airflow: str) -> None:
-    """Bring both databases up to date; a comment on Airflow's notes its version, because it takes 10 s to find that.
+    """Bring both databases up to date; Airflow's is commented with its version, which takes 10 s to find out otherwise.
 
     Raises:
         ComponentDied: Airflow's cannot be; the sentence names the log.
         StorageError: Postgres does not answer.
     """
-    engine = create_engine(airflow)
-    name = make_url(airflow).database
     wanted = f"migrated by apache-airflow {version('apache-airflow')}"
-    find = text("select shobj_description(oid, 'pg_database') from pg_database where datname = :name")
-    with engine.connect() as connection:
-        noted = connection.scalar(find, {"name": name})
-    child = None if noted == wanted else components.start("migrate")
+    child = None if server.comment(airflow) == wanted else components.start("migrate")
     migrate(warehouse)
     if child is not None:
         patience = Patience(components)
@@ -84,10 +79,7 @@ def prepare_databases(components: Components, warehouse: str, airflow: str) -> N
         if child.wait() != 0:
             raise ComponentDied(f"Airflow's database cannot be prepared; see {components.log('migrate')}.")
         components.forget("migrate")
-        with engine.begin() as connection:
-            quoted = engine.dialect.identifier_preparer.quote(name or "")
-            connection.execute(text(f"comment on database {quoted} is '{wanted}'"))
-    engine.dispose()
+        server.set_comment(airflow, wanted)
 
 
 def wait_for_airflow(components: Components, connect: Callable[[], httpx.Client]) -> None:
@@ -95,7 +87,7 @@ def wait_for_airflow(components: Components, connect: Callable[[], httpx.Client]
 
     Raises:
         ComponentDied: a component keeps ending.
-        StorageError: one does nothing any more.
+        StorageError: one has stopped doing anything.
         InputError: the DAG cannot be imported.
     """
     since = datetime.now(UTC)

@@ -59,7 +59,7 @@ def read(home: Path) -> State | None:
 
 
 def _is_sound(found: State) -> bool:
-    """Whether everything is of its kind: a marker or a process id that is none could name processes of others."""
+    """Whether every value is of its type: a wrong marker or process id could name processes of others."""
     where, children = found.addresses, (found.owner, *found.children)
     return (
         isinstance(found.marker, str)

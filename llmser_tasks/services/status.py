@@ -1,4 +1,4 @@
-"""What a stranger's server says to a request by its status alone, whatever else it sends."""
+"""The status with which somebody else's server answers, whatever else it sends."""
 
 from __future__ import annotations
 

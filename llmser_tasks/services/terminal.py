@@ -28,7 +28,7 @@ MARKS = {"running": ("▶", "cyan"), "done": ("✔", "green"), "unchanged": ("�
 
 
 class Terminal(Console):
-    """A console whose text, whichever way it comes, holds no control characters but the console's own."""
+    """A console that shows no control characters but its own, wherever the text comes from."""
 
     @override
     def _render_buffer(self, buffer: Iterable[Segment]) -> str:
@@ -38,7 +38,7 @@ class Terminal(Console):
 
 
 class OneLine(logging.Formatter):
-    """A log line stays one, and holds nothing that steers a terminal; a traceback keeps its lines."""
+    """A log line stays one line, and holds nothing that controls a terminal; a traceback keeps its lines."""
 
     @override
     def format(self, record: logging.LogRecord) -> str:
@@ -50,7 +50,7 @@ def stderr() -> Console:
 
 
 def log_to(console: Console) -> None:
-    """Log lines of the project appear on the console: all on a log, only warnings beside a live view."""
+    """Log lines of the project appear on the console: all of them in a log, only warnings beside a live view."""
     handler: logging.Handler = RichHandler(console=console, show_path=False, show_level=False, markup=False)
     if not console.is_terminal:
         handler = logging.StreamHandler(console.file)

@@ -21,10 +21,10 @@ def database_url() -> str:
     Raises:
         StorageError: there is neither.
     """
-    from llmser_tasks.postgres import embedded
-
     if url := os.environ.get("LLMSER_DATABASE_URL"):
         return url
+    from llmser_tasks.postgres import embedded  # late: the DAG processor asks, too, and has no time
+
     server = embedded.running(home())
     if server is None:
         raise StorageError(f"No Postgres runs below {home()}; start it with `llmser up`, or set LLMSER_DATABASE_URL.")
@@ -65,12 +65,12 @@ def kept_database() -> Iterator[str]:
 
 
 def claimed(store: Workspace) -> Workspace:
-    """The store with who makes what claimed in the warehouse, where one is at hand without starting it.
+    """The store, with claims on who makes what kept in the warehouse, if one is running already.
 
-    Without one nothing is mixed either: two who make the same on two machines do so side by side.
+    Nothing gets mixed up without one, either: two machines that make the same artefact then each make their own.
     """
     from llmser_tasks.warehouse.migrations import migrate
-    from llmser_tasks.warehouse.tables.claims import Claims
+    from llmser_tasks.warehouse.tables.artefact_claims import Claims
 
     try:
         url = database_url()

@@ -18,7 +18,7 @@ from typing import IO
 
 from llmser_tasks.core.errors import InputError
 from llmser_tasks.core.text import clean_title
-from llmser_tasks.postgres.embedded import packed_postgres
+from llmser_tasks.postgres.packed import packed_postgres
 from llmser_tasks.warehouse.engine import SCHEMA
 
 VERSION = "alembic_version"  # the table that says which release wrote it

@@ -24,7 +24,7 @@ from sqlalchemy.exc import DBAPIError
 
 from llmser_tasks.core.errors import InputError, StorageError
 from llmser_tasks.core.manifest import sync
-from llmser_tasks.postgres.embedded import packed_postgres
+from llmser_tasks.postgres.packed import packed_postgres
 from llmser_tasks.warehouse import archive, migrations
 from llmser_tasks.warehouse.engine import SCHEMA, parsed, transaction, where
 from llmser_tasks.warehouse.rows import cursor_of

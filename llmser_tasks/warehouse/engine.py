@@ -1,4 +1,7 @@
-"""Connections to the warehouse, and what a person reads when there are none."""
+"""Connections to the warehouse, and what a person reads when there are none.
+
+Rooms above pass a `Connection` on and name its type from here; statements are in `tables` and `pages`.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,8 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from llmser_tasks.core.errors import StorageError
 from llmser_tasks.warehouse.rows import storable
 
+__all__ = ["SCHEMA", "Connection", "engine", "parsed", "transaction", "translated", "where"]
+
 SCHEMA = "llmser"
 
 
@@ -24,7 +29,7 @@ def engine(url: str) -> Engine:
     """The engine of this process for a URL: connections are checked before use, unqualified names mean `llmser`.
 
     Raises:
-        StorageError: the URL is none of Postgres.
+        StorageError: the URL is not one of Postgres.
     """
     return _engine(url)
 
@@ -51,7 +56,7 @@ def _engine(url: str) -> Engine:
 def _storable_values(
     _connection: Connection, _cursor: Any, statement: str, values: Any, _context: Any, _many: bool
 ) -> tuple[str, Any]:
-    """No text that a person or a stranger gave, an id in an address say, is one that Postgres cannot take."""
+    """Text from outside, such as an id in a URL, may hold characters that Postgres cannot store; they are replaced."""
     return statement, _storable(values)
 
 

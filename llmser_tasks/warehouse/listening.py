@@ -1,4 +1,4 @@
-"""What another process calls out over Postgres (LISTEN and NOTIFY), heard within milliseconds."""
+"""Notifications of other processes (Postgres' LISTEN and NOTIFY), received within milliseconds."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ AGAIN_S = 1.0  # between attempts to reach a Postgres that went away
 async def listen(database_url: str, channel: str, heard: Callable[[str], None]) -> None:
     """Call `heard` with the payload of everything that is notified on the channel, until cancelled.
 
-    Postgres being away is survived; what is called out meanwhile is not heard, so this is no way to be told something
-    that must not be missed.
+    It goes on when Postgres has been away, but what was notified meanwhile is lost: it is no way to be told what must
+    not be missed.
 
     Args:
         channel: a name of ours, never one from outside: Postgres takes no parameter here.

@@ -1,7 +1,7 @@
 """Whether the process that does something still lives: as long as its session holds an advisory lock.
 
-The lock ends with the connection, so a killed process is seen to be dead in the moment Postgres notices, with no clock
-to tune.
+The lock ends with the connection, so a killed process is known to be dead the moment Postgres notices, with no clock to
+tune.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ class Selection:
     Attributes:
         older_than: days since they came.
         failed: only questions that failed for good.
-        unusable: only those in which no candidate was found, and questions that the endpoint never said anything to.
+        unusable: only those in which no candidate was found, and questions that the endpoint never answered at all.
         unused: only those that no run refers to any more.
     """
 
@@ -64,7 +64,7 @@ def read(database_url: str, selection: Selection) -> Iterator[Rows]:
 
 
 def count(database_url: str, selection: Selection) -> tuple[int, float]:
-    """How many they are, and what they cost as far as that is known."""
+    """How many there are, and what they cost as far as that is known."""
     statement = select(func.count(), func.coalesce(func.sum(ANSWERS.c.cost), 0.0)).select_from(ANSWERS)
     with transaction(database_url) as connection:
         number, cost = connection.execute(statement.where(*selection.conditions())).one()
@@ -72,7 +72,7 @@ def count(database_url: str, selection: Selection) -> tuple[int, float]:
 
 
 def prune(database_url: str, selection: Selection) -> int:
-    """Forget them: whoever asks the same again pays again. Returns how many they were.
+    """Delete them: asking the same again costs again. Returns how many there were.
 
     Raises:
         InputError: nothing was selected, which would mean everything.

@@ -26,7 +26,7 @@ from llmser_tasks.llm import errors as llm
 from llmser_tasks.llm.fleet.budget import BudgetSpent
 from llmser_tasks.warehouse import address
 from llmser_tasks.warehouse.engine import transaction
-from llmser_tasks.warehouse.tables import failures, publications, runs
+from llmser_tasks.warehouse.tables import failed_runs, failures, publications, runs
 from llmser_tasks.warehouse.tables.publications import Chosen
 
 FILE = Path(__file__).parents[2] / "dags" / "llmser.py"
@@ -236,9 +236,9 @@ def test_a_failure_that_is_told_late_does_not_undo_that_the_run_was_taken_up(
     dag: Any, database_url: str, told: list[Any]
 ) -> None:
     runs.create(database_url, "r", "beauty", {})
-    runs.fail(database_url, "r", "503")
+    failed_runs.fail(database_url, "r", "503")
     ended = datetime.now(UTC)
-    runs.take_up(database_url, "r", ended + timedelta(seconds=5))
+    failed_runs.take_up(database_url, "r", ended + timedelta(seconds=5))
     dag.on_failure_callback({"run_id": "r", "dag_run": SimpleNamespace(end_date=ended)})
     assert runs.load(database_url, "r").state == "running" and told == []
     dag.on_failure_callback({"run_id": "r", "dag_run": SimpleNamespace(end_date=ended + timedelta(seconds=9))})
@@ -261,7 +261,7 @@ def test_a_failed_run_is_told_once_each_time_it_fails(dag: Any, database_url: st
     for _ in range(2):
         dag.on_failure_callback({"run_id": "r"})
     assert [sentence for _, sentence, _ in told] == ["A task ended without a word, as if killed; rerun it."]
-    runs.take_up(database_url, "r", datetime.now(UTC) + timedelta(hours=1))
+    failed_runs.take_up(database_url, "r", datetime.now(UTC) + timedelta(hours=1))
     dag.on_failure_callback({"run_id": "r"})
     assert len(told) == 2
 

@@ -79,7 +79,7 @@ def url(database_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def spend(url: str, calls: int, failed: int, accepted: int = 0) -> None:
     """An attempt of the batch, as it is recorded."""
-    batches.record(url, "r", "snf", 3, "users 0–9", 10, state="running")
+    batches.record(url, batches.Account("r", "snf", 3), "users 0–9", 10, batches.Standing("running"))
     meter = Meter(Account("r", "snf", 3), calls=calls)
     entries = [
         Entry(f"k{n}", "snf", "1", "m", 1, content="c", prompt_tokens=100, completion_tokens=7, cost=0.0005)
@@ -88,7 +88,11 @@ def spend(url: str, calls: int, failed: int, accepted: int = 0) -> None:
     with transaction(url) as connection:
         meter.write(connection, entries)
     batches.record(
-        url, "r", "snf", 3, "users 0–9", 10, state="done", answered=10 - failed, failed=failed, accepted=accepted
+        url,
+        batches.Account("r", "snf", 3),
+        "users 0–9",
+        10,
+        batches.Standing("done", answered=10 - failed, failed=failed, accepted=accepted),
     )
 
 

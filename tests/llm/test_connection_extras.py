@@ -46,7 +46,7 @@ def test_all_of_it_arrives(azure: Endpoint, double: Double, questions: Make, dat
 
 def test_a_batch_has_it_too(azure: Endpoint, double: Double, questions: Make, database_url: str) -> None:
     runs.create(database_url, "r", "beauty", {})
-    batches.record(database_url, "r", "snf", 0, "users", 10, state="running")
+    batches.record(database_url, batches.Account("r", "snf", 0), "users", 10, batches.Standing("running"))
     dialects.known[dialects.place_of(azure)] = Dialect()
     outcomes = provider_batch.finish(azure, questions(3), database_url, batches.Account("r", "snf", 0))
     assert outcomes.unanswered == 0 and {body["reasoning_effort"] for body in double.bodies} == {"low"}

@@ -266,7 +266,7 @@ def test_room_that_is_refused_is_not_the_questions_fault(
 @pytest.fixture
 def run(database_url: str) -> str:
     runs.create(database_url, "r", "beauty", {})
-    batches.record(database_url, "r", "snf", 0, "users", 10, state="running")
+    batches.record(database_url, batches.Account("r", "snf", 0), "users", 10, batches.Standing("running"))
     return database_url
 
 

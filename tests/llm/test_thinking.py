@@ -131,7 +131,7 @@ def test_one_question_that_finds_no_end_is_settled_where_others_have_room_enough
     priced = replace(endpoint, price_per_million_prompt=1.0, price_per_million_completion=10.0)
     runs.create(database_url, "r", "beauty", {})
     account = batches.Account("r", "snf", 0)
-    batches.record(database_url, "r", "snf", 0, "users", 20, state="running")
+    batches.record(database_url, batches.Account("r", "snf", 0), "users", 20, batches.Standing("running"))
     outcomes = fanout.answer(replace(priced, max_concurrency=1), questions(20), database_url, account=account)
     settled = outcomes.results[15]
     assert isinstance(settled, Answer) and settled.finish_reason == "length" and outcomes.calls == 22
@@ -162,7 +162,7 @@ def test_thinking_is_paid_for_and_held_for(
     endpoint: Endpoint, double: Double, questions: Make, database_url: str
 ) -> None:
     runs.create(database_url, "r", "beauty", {}, budget=0.02)
-    batches.record(database_url, "r", "snf", 0, "users", 20, state="running")
+    batches.record(database_url, batches.Account("r", "snf", 0), "users", 20, batches.Standing("running"))
     double.script = _thinks(1000)
     endpoint = replace(
         endpoint, price_per_million_prompt=1.0, price_per_million_completion=100.0, max_concurrency=1, max_tokens=1000

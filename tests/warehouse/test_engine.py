@@ -12,6 +12,8 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from llmser_tasks.core.errors import InputError, StorageError
 from llmser_tasks.postgres import embedded
+from llmser_tasks.postgres.home import ADMIN
+from llmser_tasks.postgres.launching import free_port
 from llmser_tasks.warehouse import queries
 from llmser_tasks.warehouse.engine import engine, transaction, translated, where
 from llmser_tasks.warehouse.tables import runs
@@ -20,7 +22,7 @@ SECRET = "planted-password-41"
 
 
 def test_postgres_down_is_one_sentence_without_the_password() -> None:
-    port = embedded._free_port()
+    port = free_port()
     with pytest.raises(StorageError) as caught, transaction(f"postgresql://me:{SECRET}@127.0.0.1:{port}/llmser"):
         pass
     assert f"Postgres at 127.0.0.1:{port}/llmser cannot be used: " in str(caught.value)
@@ -59,7 +61,7 @@ def test_errors_in_sql_are_no_matter_of_storage(database_url: str) -> None:
 def test_a_connection_that_died_in_the_pool_is_replaced(database_url: str, postgres: embedded.Server) -> None:
     with transaction(database_url) as connection:
         pid = connection.scalar(text("select pg_backend_pid()"))
-    with transaction(postgres.url_of("llmser", embedded.ADMIN)) as admin:
+    with transaction(postgres.url_of("llmser", ADMIN)) as admin:
         admin.execute(text("select pg_terminate_backend(:pid)"), {"pid": pid})
     with transaction(database_url) as connection:
         assert connection.scalar(text("select 1")) == 1
@@ -68,7 +70,7 @@ def test_a_connection_that_died_in_the_pool_is_replaced(database_url: str, postg
 def test_a_server_that_goes_away_within_a_transaction_is_told(database_url: str, postgres: embedded.Server) -> None:
     with pytest.raises(StorageError, match="cannot be used"), transaction(database_url) as connection:
         pid = connection.scalar(text("select pg_backend_pid()"))
-        with transaction(postgres.url_of("llmser", embedded.ADMIN)) as admin:
+        with transaction(postgres.url_of("llmser", ADMIN)) as admin:
             admin.execute(text("select pg_terminate_backend(:pid)"), {"pid": pid})
         connection.execute(text("select 1"))
 

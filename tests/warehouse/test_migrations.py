@@ -11,6 +11,7 @@ from sqlalchemy import create_engine, text
 
 from llmser_tasks.core.errors import StorageError
 from llmser_tasks.postgres import embedded
+from llmser_tasks.postgres.home import ADMIN
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.migrations import SCRIPTS, migrate
 from llmser_tasks.warehouse.tables import runs
@@ -83,7 +84,7 @@ def test_a_newer_schema_is_refused(database_url: str, newer: Path) -> None:
 def test_a_role_without_rights_is_told_so(empty_database_url: str, postgres: embedded.Server) -> None:
     name = empty_database_url.rsplit("/", 1)[1]
     url = postgres.url_of(name, "airflow")
-    admin = create_engine(postgres.url_of(name, embedded.ADMIN))
+    admin = create_engine(postgres.url_of(name, ADMIN))
     with admin.begin() as connection:
         connection.execute(text(f"grant connect on database {name} to airflow"))
     admin.dispose()

@@ -59,7 +59,9 @@ def test_batches_that_have_not_begun_are_planned_and_count(url: str) -> None:
         " from generate_series(0, 1) b",
     )
     for batch in (0, 1):
-        batches.record(url, "half", "snf", batch, f"users {batch}", 10, state="done", answered=10)
+        batches.record(
+            url, batches.Account("half", "snf", batch), f"users {batch}", 10, batches.Standing("done", answered=10)
+        )
     assert progress.run(url, "half")["planned"] == {"snf": 5}
     step = steps(url, "half")["snf"]
     assert (step["state"], step["done"], step["total"]) == ("running", 20, 50)

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, text
 
 from llmser_tasks.llm.dialects import FIRST_ROOM, MORE_ROOM, MOST_ROOM, Dialect, dialect_of, learn
 from llmser_tasks.llm.endpoint import Endpoint
@@ -28,21 +27,11 @@ from llmser_tasks.llm.errors import (
 from llmser_tasks.llm.outcomes import Failure
 from llmser_tasks.llm.prompts import Question
 from llmser_tasks.llm.replies import cut_off, is_lost, read_reply
+from llmser_tasks.warehouse.engine import Connection
 from llmser_tasks.warehouse.ledger import Entry
+from llmser_tasks.warehouse.tables import unanswered
 
 ROUNDS = 3  # batches that may bring nothing for a question before it is settled
-
-_COUNT = text("""
-    with counted as (
-        insert into unanswered_questions as u (question_key)
-        select question_key from provider_questions where mark = :mark and question_key = any(:keys) order by 1
-        on conflict (question_key) do update set times = u.times + 1, updated_at = now()
-        returning question_key, times
-    )
-    select question_key, prompt_version, step, times
-    from counted join provider_questions using (question_key) join provider_batches using (mark)
-""")
-_SETTLED = text("delete from unanswered_questions where question_key = any(:keys)")
 
 
 @dataclass(frozen=True)
@@ -118,10 +107,12 @@ def weigh(
         entries |= {key: one.last for key, one in in_vain.items() if one.last}
     silent = [key for key, one in in_vain.items() if isinstance(one.error, NoAnswer)]
     if others and silent:
-        for key, version, step, times in connection.execute(_COUNT, {"keys": silent, "mark": mark}).all():
-            if times >= ROUNDS:
-                entries[key] = Entry(key, step, version, endpoint.model, times, failure=NeverAnswered.kind)
-    connection.execute(_SETTLED, {"keys": list(entries)})
+        for one in unanswered.count(connection, mark, silent):
+            if one.times >= ROUNDS:
+                entries[one.key] = Entry(
+                    one.key, one.step, one.prompt_version, endpoint.model, one.times, failure=NeverAnswered.kind
+                )
+    unanswered.settled(connection, entries.keys())
     return sum(one.price for key, one in in_vain.items() if key not in entries)
 
 

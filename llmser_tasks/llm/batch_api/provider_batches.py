@@ -13,11 +13,10 @@ import logging
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import orjson
-from sqlalchemy import TextClause, text
 
 from llmser_tasks.core.errors import InputError, Waiting
 from llmser_tasks.core.progress import Progress, silent
@@ -35,69 +34,15 @@ from llmser_tasks.llm.prompts import Question
 from llmser_tasks.warehouse import ledger
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.ledger import Entry
+from llmser_tasks.warehouse.tables import provider_batches as table
 from llmser_tasks.warehouse.tables.batches import Account, Meter
+from llmser_tasks.warehouse.tables.provider_batches import Submitted
 
 log = logging.getLogger(__name__)
 
 MOST_QUESTIONS = 50_000  # of one batch, at OpenAI and GLM
 MOST_BYTES = 90 << 20  # of its file; they take 100 or 200 MB
 SOONEST_S, LATEST_S = 5.0, 600.0  # between two looks: a quarter of the batch's age, within these bounds
-ABANDONED = "1 hour"  # after which a batch of others that was never submitted holds its questions no longer
-
-_OURS = text("""
-    select run_id, step, batch, round, mark, state, input_file, provider_id, questions,
-           extract(epoch from now() - coalesce(submitted_at, now()))::float8
-    from provider_batches
-    where (run_id, step, batch) = (:run_id, :step, :batch) and state <> 'ended' order by round
-""")
-_OTHERS = text("""
-    select run_id, step, batch, round, mark, state, input_file, provider_id, questions,
-           extract(epoch from now() - coalesce(submitted_at, now()))::float8
-    from provider_batches
-    where mark in (select mark from provider_questions where question_key = any(:keys)) and endpoint = :endpoint
-      and (state = 'submitted' or created_at < now() - cast(:abandoned as interval))
-""")
-_ROUND = text("select count(*) + 1 from provider_batches where (run_id, step, batch) = (:run_id, :step, :batch)")
-_INSERT = text("""
-    insert into provider_batches (run_id, step, endpoint, batch, round, mark, state, questions)
-    values (:run_id, :step, :endpoint, :batch, :round, :mark, 'preparing', 0)
-""")
-_CLAIM = text("""
-    insert into provider_questions (question_key, prompt_version, mark)
-    select key, version, :mark from unnest((:keys)::text[], (:versions)::text[]) as q (key, version) order by key
-    on conflict do nothing returning question_key
-""")
-_PREPARED = text("update provider_batches set questions = :number, held = :most where mark = :mark")
-_FORGET = text("delete from provider_batches where mark = :mark")
-_UPLOADED = text("update provider_batches set input_file = :file where mark = :mark")
-_SUBMITTED = text("""
-    update provider_batches set provider_id = :id, state = 'submitted', submitted_at = now() where mark = :mark
-""")
-_RELEASE = text("delete from provider_questions where mark = :mark")
-_ENDED = text("""
-    update provider_batches set state = 'ended', held = 0, outcome = :said, ended_at = now() where mark = :mark
-""")
-_CLAIMED = text("select question_key, prompt_version from provider_questions where mark = :mark")
-
-
-@dataclass(frozen=True)
-class Submitted:
-    """A row of `provider_batches`."""
-
-    run_id: str
-    step: str
-    batch: int
-    round: int
-    mark: str
-    state: str
-    input_file: str | None
-    provider_id: str | None
-    questions: int
-    age: float  # seconds since it was submitted
-
-    @property
-    def account(self) -> Account:
-        return Account(self.run_id, self.step, self.batch)
 
 
 def answer(
@@ -123,7 +68,7 @@ def answer(
     """
     distinct = {question.key(endpoint.model, endpoint.parameters): question for question in questions}
     missing = _missing(database_url, distinct)
-    open_ = _ours(database_url, account)
+    open_ = table.ours(database_url, account)
     failures: dict[str, Failure] = {}
     with BatchApi(endpoint) as api:
         if missing and not open_:
@@ -170,23 +115,18 @@ def _prepare(
 ) -> list[Submitted]:
     """Claim the questions that no other open batch has, hold the money for them, and note the batch to come."""
     mark = f"llmser-{secrets.token_hex(16)}"
-    keys = list(missing)
+    versions = {key: question.prompt_version for key, question in missing.items()}
     with transaction(database_url) as connection:
-        number = connection.scalar(_ROUND, asdict(account))
-        new = {**asdict(account), "endpoint": endpoint.url, "round": number, "mark": mark}
-        connection.execute(_INSERT, new)
-        versions = [missing[key].prompt_version for key in keys]
-        mine = connection.scalars(_CLAIM, {"mark": mark, "keys": keys, "versions": versions}).all()
+        mine = table.begin(connection, account, endpoint=endpoint.url, mark=mark, versions=versions)
         if not mine:  # others are asking all of them
-            connection.execute(_FORGET, {"mark": mark})
             return []
         dialect = dialect_of(endpoint) or Dialect()
         most = sum(_most(endpoint, missing[key], dialect) for key in mine)
         limit, spent, left, _ = budget.what_is_left(connection, account.run_id)
         if most > left:
             raise budget.too_little(account.run_id, limit, spent)  # and nothing of this is kept
-        connection.execute(_PREPARED, {"number": len(mine), "most": most, "mark": mark})
-    return _ours(database_url, account)
+        table.prepared(connection, mark, questions=len(mine), held=most)
+    return table.ours(database_url, account)
 
 
 def _most(endpoint: Endpoint, question: Question, dialect: Dialect) -> float:
@@ -201,7 +141,7 @@ def _submit(
     """Upload and create the batch, unless an earlier attempt got that far; None where nothing is left to ask."""
     found = None
     if row.input_file is None:
-        lines = list(_lines(api, endpoint, _claimed(database_url, row.mark), missing))
+        lines = list(_lines(api, endpoint, table.claimed(database_url, row.mark), missing))
         if not lines:
             _end(database_url, row, "answered elsewhere")
             return None
@@ -213,11 +153,11 @@ def _submit(
                 "users_per_batch."
             )
         row = replace(row, input_file=api.upload(b"".join(lines)))
-        _execute(database_url, _UPLOADED, mark=row.mark, file=str(row.input_file))
+        table.uploaded(database_url, row.mark, str(row.input_file))
     else:
         found = api.find(row.input_file, row.mark)  # the attempt that uploaded it may have created the batch, too
     provider_id = found or api.create(str(row.input_file), row.mark)
-    _execute(database_url, _SUBMITTED, mark=row.mark, id=provider_id)
+    table.submitted(database_url, row.mark, provider_id)
     log.info("Batch %s holds %d questions of %s, %s", provider_id, row.questions, row.step, row.run_id)
     return replace(row, provider_id=provider_id, state="submitted")
 
@@ -243,7 +183,7 @@ def _collect(
     Raises:
         EndpointUnsupported: the provider refused the file.
     """
-    claimed = _claimed(database_url, row.mark)
+    claimed = table.claimed(database_url, row.mark)
     meter = Meter(row.account)
     entries: dict[str, Entry] = {}
     called: set[str] = set()
@@ -267,8 +207,7 @@ def _collect(
         written = list(entries.values())
         ledger.write(connection, written)
         meter.write(connection, written)
-        connection.execute(_RELEASE, {"mark": row.mark})
-        connection.execute(_ENDED, {"mark": row.mark, "said": str(facts.get("status"))})
+        table.ended(connection, row.mark, str(facts.get("status")))
     if facts.get("status") == "failed":
         said = orjson.dumps({"error": {"message": dumped(facts.get("errors")).decode()}})
         raise EndpointUnsupported(str(classify(endpoint, 400, {}, said)))
@@ -278,10 +217,7 @@ def _collect(
 def _collect_others(api: BatchApi, endpoint: Endpoint, database_url: str, missing: Mapping[str, Question]) -> None:
     """Collect batches of other tasks that hold questions of ours and are over, should their own tasks never come back;
     and give up what one of them meant to ask and never did."""
-    values = {"keys": list(missing), "endpoint": endpoint.url, "abandoned": ABANDONED}
-    with transaction(database_url) as connection:
-        rows = [Submitted(*row) for row in connection.execute(_OTHERS, values)]
-    for row in rows:
+    for row in table.others(database_url, endpoint.url, missing.keys()):
         provider_id = row.provider_id or api.find(row.input_file or "", row.mark)
         if provider_id is None:
             _end(database_url, row, "abandoned")
@@ -324,24 +260,7 @@ def _missing(database_url: str, questions: Mapping[str, Question]) -> dict[str, 
     return {key: question for key, question in questions.items() if key not in settled}
 
 
-def _ours(database_url: str, account: Account) -> list[Submitted]:
-    with transaction(database_url) as connection:
-        return [Submitted(*row) for row in connection.execute(_OURS, asdict(account))]
-
-
-def _claimed(database_url: str, mark: str) -> dict[str, str]:
-    """Questions of a batch and the versions of their prompts."""
-    with transaction(database_url) as connection:
-        return {row[0]: row[1] for row in connection.execute(_CLAIMED, {"mark": mark})}
-
-
 def _end(database_url: str, row: Submitted, why: str) -> None:
     """Note that a batch is over that was never submitted."""
     with transaction(database_url) as connection:
-        connection.execute(_RELEASE, {"mark": row.mark})
-        connection.execute(_ENDED, {"mark": row.mark, "said": why})
-
-
-def _execute(database_url: str, statement: TextClause, **values: str) -> None:
-    with transaction(database_url) as connection:
-        connection.execute(statement, values)
+        table.ended(connection, row.mark, why)

@@ -73,7 +73,7 @@ class Breaker:
 
 
 async def happens(event: asyncio.Event, seconds: float) -> bool:
-    """Whether it does within so long."""
+    """Whether it is set within this time."""
     try:
         async with asyncio.timeout(seconds):
             return await event.wait()

@@ -17,45 +17,22 @@ import logging
 import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
-
-from sqlalchemy import Connection, text
 
 from llmser_tasks.core.errors import InputError, StorageError
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.errors import EndpointFatal
 from llmser_tasks.llm.fleet.breaker import Breaker
-from llmser_tasks.llm.fleet.claims import LOCKS
-from llmser_tasks.warehouse.engine import transaction
+from llmser_tasks.warehouse.engine import Connection, transaction
+from llmser_tasks.warehouse.tables import budgets
 from llmser_tasks.warehouse.tables.batches import Meter
 
 log = logging.getLogger(__name__)
 
 AT_ONCE = 100  # requests to hold money for by one statement, where there is enough
 LOOK_AGAIN_S = 0.2  # whether others have given money back
-
-_BUDGET = text("select budget from runs where run_id = :run for update")  # one batch at a time reads and holds
-# One statement, so that money which another batch gives back meanwhile is with it or free, and never missing.
-_USED = text("""
-    with own as materialized (
-        select cost, lost, held, owner, owner_lives(:locks, owner) as lives from batches where run_id = :run
-    )
-    select coalesce(sum(coalesce(cost, 0) + lost), 0),
-           coalesce(sum(held) filter (where lives), 0)
-        + (select coalesce(sum(held), 0) from provider_batches where run_id = :run and state <> 'ended'),
-           coalesce(sum(held) filter (where lives and owner <> :owner), 0)
-    from own
-""")
-_HOLD = text("""
-    update batches set held = :amount + case when owner = :owner then held else 0 end, owner = :owner
-    where run_id = :run_id and step = :step and batch = :batch
-""")
-_GIVE_BACK = text("""
-    update batches set held = greatest(0, held - :amount)
-    where run_id = :run_id and step = :step and batch = :batch and owner = :owner
-""")
 
 
 class BudgetSpent(EndpointFatal):
@@ -186,7 +163,7 @@ class Budget:
                 return _Held(budget, spent, left, missing)
             amount = min(max(missing, min(AT_ONCE * most, left / 10)), left)
             if amount >= missing:
-                connection.execute(_HOLD, {**asdict(account), "amount": amount, "owner": self._owner})
+                budgets.hold(connection, account, amount, self._owner)
                 return _Held(budget, spent, left, amount)
             self._give_back(connection, unused)
             return _Held(budget, spent, left, 0.0, others)
@@ -197,7 +174,7 @@ class Budget:
 
     def _give_back(self, connection: Connection, unused: float) -> None:
         assert self._meter is not None
-        connection.execute(_GIVE_BACK, {**asdict(self._meter.account), "amount": unused, "owner": self._owner})
+        budgets.give_back(connection, self._meter.account, unused, self._owner)
 
 
 @dataclass(frozen=True)
@@ -222,10 +199,9 @@ def what_is_left(connection: Connection, run_id: str, owner: int | None = None) 
 
     Until the transaction ends, nobody else looks.
     """
-    budget = connection.scalar(_BUDGET, {"run": run_id})
-    spent, held, others = connection.execute(_USED, {"run": run_id, "locks": LOCKS, "owner": owner}).one()
-    budget = math.inf if budget is None else budget
-    return budget, spent, budget - spent - held, others
+    use = budgets.use(connection, run_id, owner)
+    budget = math.inf if use.budget is None else use.budget
+    return budget, use.spent, budget - use.spent - use.held, use.others
 
 
 def too_little(run_id: str, budget: float, spent: float) -> BudgetSpent:
@@ -238,5 +214,4 @@ def too_little(run_id: str, budget: float, spent: float) -> BudgetSpent:
 
 def _limit(database_url: str, run_id: str) -> float | None:
     with transaction(database_url) as connection:
-        limit: float | None = connection.scalar(text("select budget from runs where run_id = :run"), {"run": run_id})
-        return limit
+        return budgets.budget(connection, run_id)

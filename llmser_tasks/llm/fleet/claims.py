@@ -1,7 +1,7 @@
 """Who is asking what right now, so that batches running side by side pay once for a question they share.
 
 A claim is a row that names its owner, and the owner is alive as long as its connection holds an advisory lock: a
-killed worker's claims are free in the moment Postgres notices, with no clock to tune. A claim is given up by the
+killed worker's claims are free the moment Postgres notices, with no clock to tune. A claim is given up by the
 transaction that writes the answer, so whoever gets it next finds the answer in the ledger.
 """
 
@@ -14,33 +14,21 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from types import TracebackType
-from typing import Any, Self, TypeVar
-
-from sqlalchemy import Connection, TextClause, text
+from typing import Self, TypeVar
 
 from llmser_tasks.core.errors import StorageError
 from llmser_tasks.llm.fleet.breaker import Breaker, Stopped
 from llmser_tasks.warehouse import ledger
+from llmser_tasks.warehouse.engine import Connection
 from llmser_tasks.warehouse.ledger import Entry
 from llmser_tasks.warehouse.session import Session
+from llmser_tasks.warehouse.tables import question_claims
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
-AT_ONCE = 100  # claimed by one statement, and so the most that another batch may have to wait for without being asked
+AT_ONCE = 100  # claimed by one statement: as many another batch may wait for although nobody is asking them yet
 POLL_S = 0.5  # how often to look for the answers that others are getting
-LOCKS = 0x4C4C4D  # class of our advisory locks
-
-_TAKE = text("""
-    insert into claims as c (question_key, owner)
-    select key, :owner from unnest((:keys)::text[]) as key order by key
-    on conflict (question_key) do update set owner = excluded.owner
-        where pg_try_advisory_xact_lock(:locks, c.owner) -- ours, or nobody's any more
-    returning question_key
-""")
-_RELEASE = text("delete from claims where question_key = any(:keys) and owner = :owner")
-_LEAVE = text("delete from claims where owner = :owner")
-_LIVE = text("select pg_advisory_lock(:locks, :owner)")
 
 
 class Claims:
@@ -52,7 +40,7 @@ class Claims:
         """
         Args:
             keys: distinct questions that the ledger does not hold.
-            found: told of those that others got settled in the meantime.
+            found: called with those that others have settled in the meantime.
         """
         self._url = database_url
         self._breaker = breaker
@@ -62,7 +50,7 @@ class Claims:
         self._others: dict[str, None] = {}  # which others are asking, in order
         self._turn = asyncio.Lock()
         self.owner = secrets.randbits(31)
-        self._session = Session(database_url, "llm-claims", self._introduce)
+        self._session = Session(database_url, "llm-claims", partial(question_claims.live, owner=self.owner))
 
     async def __aenter__(self) -> Self:
         await self._patiently(lambda _: None)  # from now on we are seen to live
@@ -71,7 +59,7 @@ class Claims:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._give_up(_LEAVE, {"owner": self.owner})
+        await self._give_up(partial(question_claims.leave, owner=self.owner))
         await self._session.close()
 
     async def following(self) -> str | None:
@@ -103,11 +91,11 @@ class Claims:
 
     async def release(self, keys: Collection[str]) -> None:
         """Let others ask these."""
-        await self._give_up(_RELEASE, {"keys": list(keys), "owner": self.owner})
+        await self._give_up(partial(question_claims.release, owner=self.owner, keys=keys))
 
     async def _claim(self, keys: list[str]) -> None:
-        """Take what is free of these, and see afterwards what was answered before it became free."""
-        mine = await self._patiently(partial(self._take, keys=keys))
+        """Claim what is free of these, then see which of them were answered just before."""
+        mine = await self._patiently(partial(question_claims.take, owner=self.owner, keys=keys))
         settled = await self._patiently(lambda _: ledger.known(self._url, keys))
         for key in keys:
             if key not in mine and key not in settled:
@@ -120,17 +108,11 @@ class Claims:
             self._found(settled.values())
             await self.release(mine & settled.keys())
 
-    async def _give_up(self, statement: TextClause, values: dict[str, Any]) -> None:
+    async def _give_up(self, work: Callable[[Connection], None]) -> None:
         try:
-            await self._session.run(lambda connection: connection.execute(statement, values))
+            await self._session.run(work)
         except StorageError as error:
             log.debug("Claims were not given up, but end with the connection: %s", error)
-
-    def _take(self, connection: Connection, keys: list[str]) -> set[str]:
-        return set(connection.scalars(_TAKE, {"keys": keys, "owner": self.owner, "locks": LOCKS}))
-
-    def _introduce(self, connection: Connection) -> None:
-        connection.execute(_LIVE, {"locks": LOCKS, "owner": self.owner})
 
     async def _patiently(self, work: Callable[[Connection], Result]) -> Result:
         """Wait for a Postgres that restarts, as the ledger does."""

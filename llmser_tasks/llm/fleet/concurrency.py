@@ -1,10 +1,10 @@
-"""How many requests are in flight: the endpoint's limit, shared by every process that asks it, and less while it
+"""How many requests may be in flight: the endpoint's limit, shared by all processes that ask it, and less while it
 complains.
 
-Once a second each process leases its share: all get the same, but nobody more than it can use, and one that only waits
-for what others are asking gets nothing, or they might wait for its share. What a killed process had is free as soon as
-its advisory lock is gone (see `claims`). Within its share a process behaves like TCP: a 429 cuts what it has in flight
-by a third, every answer brings a little back.
+Once a second each process leases a share. Shares are equal, but none is larger than its process can use. A process that
+only waits for answers that others are getting has none: those others might be waiting for its share. A killed process'
+share is free as soon as its advisory lock is gone (see `claims`). Within its share a process behaves like TCP: a 429
+cuts what it has in flight by a third, and every answer adds a little.
 """
 
 from __future__ import annotations
@@ -19,31 +19,21 @@ from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Self
 
-from sqlalchemy import text
-
 from llmser_tasks.core.errors import StorageError
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.fleet.breaker import Breaker, happens
-from llmser_tasks.llm.fleet.claims import LOCKS
 from llmser_tasks.warehouse.engine import transaction
+from llmser_tasks.warehouse.tables import endpoint_workers
+from llmser_tasks.warehouse.tables.endpoint_workers import Lease
 
 log = logging.getLogger(__name__)
 
 LEASE_S = 1.0
 CUT = 2 / 3  # of what is in flight stays after a complaint
 
-_ALONE = text("select pg_advisory_xact_lock(:locks, hashtext(:endpoint))")
-_FORGET_DEAD = text("delete from endpoint_workers where endpoint = :endpoint and not owner_lives(:locks, owner)")
-_OTHERS = text("select owner, wanted, granted from endpoint_workers where endpoint = :endpoint and owner <> :owner")
-_LEASE = text("""
-    insert into endpoint_workers (endpoint, owner, wanted, granted) values (:endpoint, :owner, :wanted, :granted)
-    on conflict (endpoint, owner) do update set wanted = excluded.wanted, granted = excluded.granted
-""")
-_LEAVE = text("delete from endpoint_workers where endpoint = :endpoint and owner = :owner")
-
 
 class Gate:
-    """Lets requests of this process pass while it has fewer in flight than it may."""
+    """Lets a request pass while this process has fewer in flight than it may."""
 
     def __init__(
         self, endpoint: Endpoint, database_url: str, owner: int, breaker: Breaker, open_questions: Callable[[], int]
@@ -55,7 +45,7 @@ class Gate:
         """
         self._most = endpoint.max_concurrency
         self._owner = owner
-        self._who: dict[str, object] = {"endpoint": endpoint.url, "owner": owner}
+        self._endpoint = endpoint.url
         self._url = database_url
         self._breaker = breaker
         self._open_questions = open_questions
@@ -103,14 +93,14 @@ class Gate:
             self._admit()
 
     def complained(self, sent_at: float) -> None:
-        """A request that was sent then (monotonic clock) was told that it was one too many. What was sent before the
-        last cut says nothing new."""
+        """A request sent at this time (monotonic clock) was refused as one too many. One sent before the last cut tells
+        us nothing new."""
         if sent_at > self._cut_at:
             self._window = max(1.0, min(self._limit, self._window) * CUT)
             self._cut_at = time.monotonic()
 
     def answered(self) -> None:
-        """One more in flight per round of answers."""
+        """Allow one more in flight for each round of answers."""
         self._window = min(self._most, self._window + 1 / self._window)
 
     @property
@@ -136,18 +126,17 @@ class Gate:
     def _lease(self) -> int:
         wanted = min(self._most, max(0, self._open_questions()), math.ceil(self._window) + 1)
         with transaction(self._url) as connection:
-            connection.execute(_ALONE, self._who | {"locks": LOCKS + 1})
-            connection.execute(_FORGET_DEAD, self._who | {"locks": LOCKS})
-            others = connection.execute(_OTHERS, self._who).all()
+            others = endpoint_workers.others(connection, self._endpoint, self._owner)
             share = fair_share(self._most, {o.owner: o.wanted for o in others} | {self._owner: wanted})
             free = self._most - sum(other.granted for other in others)
-            may: int = max(0, min(share[self._owner], free))
-            connection.execute(_LEASE, self._who | {"wanted": wanted, "granted": max(may, self._in_flight)})
+            may = max(0, min(share[self._owner], free))
+            lease = Lease(self._owner, wanted, granted=max(may, self._in_flight))
+            endpoint_workers.lease(connection, self._endpoint, lease)
         return may
 
     def _leave(self) -> None:
         with transaction(self._url) as connection:
-            connection.execute(_LEAVE, self._who)
+            endpoint_workers.leave(connection, self._endpoint, self._owner)
 
 
 def fair_share(most: int, wanted: Mapping[int, int]) -> dict[int, int]:

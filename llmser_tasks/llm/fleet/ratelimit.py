@@ -20,51 +20,25 @@ from functools import partial
 from types import TracebackType
 from typing import Self
 
-from sqlalchemy import Connection, text
-
 from llmser_tasks.core.errors import StorageError
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.fleet.breaker import Breaker, Stopped
+from llmser_tasks.warehouse.engine import Connection
 from llmser_tasks.warehouse.listening import listen
 from llmser_tasks.warehouse.session import Session
+from llmser_tasks.warehouse.tables import endpoint_limits
+from llmser_tasks.warehouse.tables.endpoint_limits import PAUSES, Order, Slots
 
 log = logging.getLogger(__name__)
 
-AHEAD_S = 0.25  # how much time one statement takes slots for: what a killed worker wastes
-POLL_S = 1.0  # how often a process without limits looks for a pause, should it have missed the call
+AHEAD_S = 0.25  # one statement takes slots for so long ahead; a killed worker wastes no more than that
+POLL_S = 1.0  # how often a process without limits looks for a pause, in case it missed the notification
 PATIENCE_S = 120.0  # an endpoint that asks for a longer pause ends the batch: a worker should not sleep in its slot
-PAUSES = "llmser_pauses"  # channel on which one worker tells the others
 WINDOW_S = 60.0  # limits are per minute
 BYTES_PER_TOKEN = 4.0  # first guess, corrected by the usage that responses report
-SPREAD_S = 0.5  # after a pause, waiting questions start over so long instead of all at once
+SPREAD_S = 0.5  # after a pause, waiting questions start spread over this time instead of all at once
 
 _random = random.SystemRandom()
-
-_TAKE = text("""
-    update endpoint_limits set
-        requests_at = greatest(requests_at, blocked_until, extract(epoch from clock_timestamp())::float8)
-                    + :requests * (:per_request)::float8,
-        tokens_at   = greatest(tokens_at, blocked_until, extract(epoch from clock_timestamp())::float8)
-                    + :tokens * (:per_token)::float8
-    where endpoint = :endpoint
-    returning requests_at, tokens_at, blocked_until, extract(epoch from clock_timestamp())::float8
-""")
-_CREATE = text("""
-    insert into endpoint_limits (endpoint, blocked_until)
-    values (:endpoint, :window + extract(epoch from case when :lost then clock_timestamp()
-                                                         else pg_postmaster_start_time() end)::float8)
-    on conflict do nothing
-""")
-_BLOCK = text("""
-    insert into endpoint_limits as l (endpoint, blocked_until)
-    values (:endpoint, extract(epoch from clock_timestamp())::float8 + :seconds)
-    on conflict (endpoint) do update set blocked_until = greatest(l.blocked_until, excluded.blocked_until)
-    returning pg_notify(:pauses, :call)
-""")
-_LOOK = text("""
-    select blocked_until - extract(epoch from clock_timestamp())::float8
-    from endpoint_limits where endpoint = :endpoint
-""")
 
 
 @dataclass
@@ -122,7 +96,7 @@ class Limiter:
             self._bytes_per_token += 0.05 * (ratio - self._bytes_per_token)
 
     async def wait(self, tokens: int) -> None:
-        """Return when one request of so many tokens may be sent; providers count the longest answer when they admit.
+        """Return when a request of this many tokens may be sent; providers count the longest possible answer.
 
         Raises:
             Stopped: the batch is over.
@@ -151,7 +125,7 @@ class Limiter:
     def _refuse_to_sleep(self) -> None:
         """
         Raises:
-            Stopped: the endpoint has asked, this process or another, for a pause that is longer than PATIENCE_S.
+            Stopped: the endpoint has asked this process or another for a pause longer than PATIENCE_S.
         """
         pause = self._blocked_until - time.monotonic()
         if pause > PATIENCE_S:
@@ -161,11 +135,11 @@ class Limiter:
             self._breaker.check()
 
     async def block(self, seconds: float) -> None:
-        """Let nobody, in any process, ask this endpoint for so long."""
+        """Pause every process that asks this endpoint."""
         self._look(seconds)
         try:
-            values = {"endpoint": self._row, "seconds": seconds, "pauses": PAUSES, "call": f"{self._called} {seconds}"}
-            await self._session.run(lambda connection: connection.execute(_BLOCK, values))
+            call = f"{self._called} {seconds}"
+            await self._session.run(partial(endpoint_limits.block, endpoint=self._row, seconds=seconds, call=call))
         except StorageError as error:
             log.warning("Other workers were not told to pause: %s", error)
 
@@ -180,12 +154,12 @@ class Limiter:
                 balance = self._owed_tokens + reserved
                 tokens, self._owed_tokens = max(0, balance), min(0, balance)
                 per_token = self._per_token * tokens / max(1, reserved)  # the correction is spread over all of them
-                requests_at, tokens_at, blocked_until, now = await self._session.run(
-                    partial(self._take, requests=len(taken), tokens=tokens)
-                )
-                self._look(blocked_until - now)
-                requests_at -= len(taken) * self._per_request
-                tokens_at -= tokens * self._per_token
+                order = Order(len(taken), tokens, self._per_request, self._per_token)
+                slots = await self._session.run(partial(self._take, order=order))
+                now = slots.now
+                self._look(slots.blocked_until - now)
+                requests_at = slots.requests_at - len(taken) * self._per_request
+                tokens_at = slots.tokens_at - tokens * self._per_token
                 local = time.monotonic() - now
                 start = now
                 for waiter in taken:
@@ -215,25 +189,20 @@ class Limiter:
             tokens += following
         return few
 
-    def _take(self, connection: Connection, requests: int, tokens: int) -> tuple[float, float, float, float]:
-        values = {
-            "endpoint": self._row,
-            "requests": requests,
-            "tokens": tokens,
-            "per_request": self._per_request,
-            "per_token": self._per_token,
-        }
-        row = connection.execute(_TAKE, values).first()
-        if row is None:  # never asked before; or Postgres crashed and forgot what was sent in the last minute
-            connection.execute(_CREATE, {"endpoint": self._row, "window": WINDOW_S, "lost": self._had_row})
-            row = connection.execute(_TAKE, values).one()
-            if row[2] > row[3]:
-                log.warning("Postgres has just started: the shared rate limit begins anew in %.0f s", row[2] - row[3])
+    def _take(self, connection: Connection, order: Order) -> Slots:
+        slots = endpoint_limits.take(connection, self._row, order)
+        if slots is None:  # never asked before; or Postgres crashed and forgot what was sent in the last minute
+            endpoint_limits.create(connection, self._row, window=WINDOW_S, lost=self._had_row)
+            slots = endpoint_limits.take(connection, self._row, order)
+            assert slots is not None, "the row was made a moment ago"
+            if slots.blocked_until > slots.now:
+                wait = slots.blocked_until - slots.now
+                log.warning("Postgres has just started: the shared rate limit begins anew in %.0f s", wait)
         self._had_row = True
-        return (row[0], row[1], row[2], row[3])
+        return slots
 
     def _read_pause(self, connection: Connection) -> float:
-        return connection.execute(_LOOK, {"endpoint": self._row}).scalar() or 0.0
+        return endpoint_limits.pause(connection, self._row)
 
     async def _keep_looking(self) -> None:
         while True:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import Literal, Protocol
 
 from sqlalchemy import Connection, text
 
@@ -17,9 +17,6 @@ TOLD = (
     " else concat_ws(' ', message, 'It had failed: ' || cause) end"
 )
 
-if TYPE_CHECKING:
-    from llmser_tasks.warehouse.ledger import Entry
-
 
 @dataclass(frozen=True)
 class Account:
@@ -28,6 +25,36 @@ class Account:
     run_id: str
     step: str
     batch: int
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a batch stands; it replaces what stood there.
+
+    Attributes:
+        answered, failed: users.
+        accepted: of the failed, those that the run goes on without (see `acceptance`).
+        message: why it failed, or what it waits for.
+    """
+
+    state: Literal["running", "done", "failed"]
+    answered: int = 0
+    failed: int = 0
+    accepted: int = 0
+    message: str | None = None
+
+
+class Paid(Protocol):
+    """What `Meter` needs of an answer: what it used, and what that cost; None where nobody knows."""
+
+    @property
+    def prompt_tokens(self) -> int | None: ...
+
+    @property
+    def completion_tokens(self) -> int | None: ...
+
+    @property
+    def cost(self) -> float | None: ...
 
 
 @dataclass(frozen=True)
@@ -59,7 +86,7 @@ class Meter:
     lost: float = 0.0
     _written: tuple[int, float] = field(default=(0, 0.0), init=False)
 
-    def write(self, connection: Connection, entries: Sequence[Entry] = ()) -> tuple[int, float]:
+    def write(self, connection: Connection, answers: Sequence[Paid] = ()) -> tuple[int, float]:
         """Add what is new, and what these answers cost, to the batch, out of what it holds.
 
         Returns:
@@ -67,7 +94,7 @@ class Meter:
         """
         now = (self.calls, self.lost)
         calls, lost = now[0] - self._written[0], now[1] - self._written[1]
-        prices = [entry.cost for entry in entries if entry.cost is not None]
+        prices = [answer.cost for answer in answers if answer.cost is not None]
         connection.execute(
             text(
                 """
@@ -86,8 +113,8 @@ class Meter:
                 "batch": self.account.batch,
                 "calls": calls,
                 "lost": lost,
-                "prompt_tokens": sum(entry.prompt_tokens or 0 for entry in entries),
-                "completion_tokens": sum(entry.completion_tokens or 0 for entry in entries),
+                "prompt_tokens": sum(answer.prompt_tokens or 0 for answer in answers),
+                "completion_tokens": sum(answer.completion_tokens or 0 for answer in answers),
                 "priced": bool(prices),
                 "cost": sum(prices),
             },
@@ -102,25 +129,12 @@ class Meter:
         self._written = now
 
 
-def record(
-    url: str,
-    run_id: str,
-    step: str,
-    batch: int,
-    label: str,
-    users: int,
-    *,
-    state: Literal["running", "done", "failed"],
-    answered: int = 0,
-    failed: int = 0,
-    accepted: int = 0,
-    message: str | None = None,
-) -> None:
+def record(url: str, account: Account, label: str, users: int, standing: Standing) -> None:
     """Write how an attempt of a batch stands; what it spends is added by its `Meter`, with the answers.
 
     Args:
-        answered, failed: users, as they stand now; they replace what was there.
-        accepted: of the failed, those that the run goes on without (see `acceptance`).
+        label: what people call the batch.
+        users: how many it has.
     """
     with transaction(url) as connection:
         connection.execute(
@@ -129,7 +143,7 @@ def record(
                 insert into batches
                     (run_id, step, batch, label, users, answered, failed, accepted, state, message, cause)
                 values
-                    (:run, :step, :batch, :label, :users, :answered, :failed, :accepted, :state, :message,
+                    (:run_id, :step, :batch, :label, :users, :answered, :failed, :accepted, :state, :message,
                      case when :state = 'failed' then :message end)
                 on conflict (run_id, step, batch) do update set
                     label = excluded.label, users = excluded.users, answered = excluded.answered,
@@ -141,16 +155,11 @@ def record(
                 """
             ),
             {
-                "run": run_id,
-                "step": step,
-                "batch": batch,
+                **asdict(account),
                 "label": label,
                 "users": users,
-                "answered": answered,
-                "failed": failed,
-                "accepted": accepted,
-                "state": state,
-                "message": None if message is None else storable(message),
+                **asdict(standing),
+                "message": None if standing.message is None else storable(standing.message),
             },
         )
 

@@ -22,7 +22,7 @@ from llmser_tasks.warehouse.rows import storable
 
 log = logging.getLogger(__name__)
 
-MOST_TRIES = 10  # of who cannot be told; the looks after one another are a minute apart
+MOST_TRIES = 10  # for a receiver that cannot be told; they are a minute apart
 
 _OPEN = "sent_at is null and (owner is null or not owner_lives(:locks, owner))"
 _PENDING = text(f"select exists (select from notices where {_OPEN})")  # noqa: S608, ours
@@ -64,7 +64,7 @@ class Notice:
 
 
 def add(connection: Connection, notice: Notice) -> None:
-    """Let it be told, once, however often it is added."""
+    """Have it told once, however often it is added."""
     connection.execute(
         text(
             "insert into notices (run_id, event, occasion, dataset, sentence, remedy)"

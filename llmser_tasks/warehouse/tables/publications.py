@@ -82,6 +82,12 @@ def current(url: str, dataset: str) -> Publication | None:
         return _current(connection, dataset)
 
 
+def datasets(url: str) -> set[str]:
+    """Those that have a published run."""
+    with transaction(url) as connection:
+        return set(connection.scalars(text("select dataset from current_runs")))
+
+
 def conclude(
     connection: Connection, run_id: str, chosen: Chosen, *, gate: float | None, ablation: bool
 ) -> KeptBack | None:

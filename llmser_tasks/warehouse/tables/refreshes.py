@@ -1,4 +1,5 @@
-"""Who waits for a refresh: one row a dataset, in which arrivals of any number come down to one run and one after it."""
+"""Which datasets wait for a refresh, one row each: however much arrives, one run takes it in, and one more what came
+while that one ran."""
 
 from __future__ import annotations
 

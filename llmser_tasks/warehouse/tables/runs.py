@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -16,12 +16,10 @@ from llmser_tasks.core.errors import InputError
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.liveness import LOCKS
 from llmser_tasks.warehouse.rows import storable, storable_json
-from llmser_tasks.warehouse.tables import failures, notices
-from llmser_tasks.warehouse.tables.failures import Failure
-from llmser_tasks.warehouse.tables.notices import Notice
+from llmser_tasks.warehouse.tables import failures
 
 RUN_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.~:+-]{0,249}")  # Airflow's, which makes manual__2026-01-01T00:00:00+00:00
-TAKEN = "latest"  # the commands mean the latest run by it
+TAKEN = "latest"  # means the latest run on the command line
 
 
 @dataclass(frozen=True)
@@ -53,39 +51,10 @@ class RunRow:
         return {**BEFORE_THERE_WAS, **self.config}
 
 
-@dataclass(frozen=True)
-class Open:
-    """A run of which it has to be found out whether it goes on.
-
-    Attributes:
-        still: nothing of it has moved for a day.
-    """
-
-    run_id: str
-    dataset: str
-    still: bool
-
-
-_UNTOLD = text("""
-    select run_id, dataset, coalesce(greatest(started_at, taken_up_at, finished_at, (
-               select max(updated_at) from steps s where s.run_id = r.run_id
-           )) < now() - interval '1 day', false)
-    from runs r
-    where owner is null and (state = 'running' or (state = 'failed' and not exists (
-        select from notices n where n.run_id = r.run_id and n.occasion = r.attempt::text
-    )))
-    union all
-    select run_id, coalesce(max(dataset), ''), max(failed_at) < now() - interval '1 day' from failures f
-    where not exists (select from runs r where r.run_id = f.run_id)
-      and not exists (select from notices n where n.run_id = f.run_id and n.made_at >= f.failed_at)
-    group by run_id
-""")
-
-
 def usable(url: str, run_id: str) -> None:
     """
     Raises:
-        InputError: no run may be called this; where one is, from before that was looked at, it may.
+        InputError: no run may be called this, and none is, from before names were checked.
     """
     try:
         check_id(run_id)
@@ -225,7 +194,7 @@ def mark_synthetic(connection: Connection, run_id: str) -> None:
 
 
 def set_budget(url: str, run_id: str, budget: float | None) -> None:
-    """From now on the run may spend so much in all; None: as much as it takes."""
+    """What the run may spend in all from now on; None: as much as it takes."""
     with transaction(url) as connection:
         connection.execute(
             text("update runs set budget = :budget where run_id = :run"), {"run": run_id, "budget": budget}
@@ -254,7 +223,7 @@ def askable(url: str, run_id: str) -> dict[str, Any] | None:
 
 
 def note_tail_threshold(url: str, run_id: str, threshold: int) -> None:
-    """T, by which costs are told apart."""
+    """T: costs are reported apart for users above it and below."""
     with transaction(url) as connection:
         statement = text("update runs set tail_threshold = :threshold where run_id = :run")
         connection.execute(statement, {"run": run_id, "threshold": threshold})
@@ -268,94 +237,4 @@ def finish(connection: Connection, run_id: str) -> None:
             " where run_id = :run"
         ),
         {"run": run_id},
-    )
-
-
-def fail(
-    url: str, run_id: str, message: str, failure: str | None = None, *, task: str = failures.RUN, part: int = -1
-) -> None:
-    """Mark the run as failed: `failed`, of which a sentence and its kind are known."""
-    failed(url, run_id, Failure(task, part, failure, message))
-
-
-def failed(url: str, run_id: str, failure: Failure, dataset: str | None = None) -> None:
-    """Mark the run as failed, and let its message sum up all that has failed of it."""
-    with transaction(url) as connection:
-        _lock(connection, run_id)
-        failures.note(connection, run_id, failure, dataset)
-        _sum_up(connection, run_id, failures.of_run(connection, run_id))
-
-
-def ended_badly(url: str, run_id: str, *, dataset: str = "", ended: datetime | None = None, word: str = "") -> None:
-    """Note that nothing of a run goes on and that it has failed, and that people have to be told; once each time.
-
-    Args:
-        dataset: where the run failed before it was noted.
-        ended: when Airflow saw it end; a run that was taken up since is left alone.
-        word: what is said where no task said why.
-    """
-    with transaction(url) as connection:
-        row = _lock(connection, run_id)
-        if row is not None and (row.state == "succeeded" or (ended and row.taken_up_at and row.taken_up_at > ended)):
-            return
-        why = failures.of_run(connection, run_id)
-        if row is not None and row.state == "failed" and not why:  # before failures were kept task by task
-            why = [Failure(failures.RUN, -1, row.failure, row.message or failures.WITHOUT_A_WORD)]
-        if not why:
-            killed = Failure(failures.RUN, -1, failures.KILLED, word or failures.WITHOUT_A_WORD)
-            failures.note(connection, run_id, killed, dataset)
-            why = failures.of_run(connection, run_id)
-        if row is not None:
-            _sum_up(connection, run_id, why)
-        poor = why[0].kind == failures.BUDGET
-        notices.add(
-            connection,
-            Notice(
-                run_id,
-                "budget reached" if poor else "run failed",
-                str(row.attempt) if row is not None else str(max(each.failed_at for each in why if each.failed_at)),
-                row.dataset if row is not None else dataset,
-                failures.sentence(why),
-                f"`llmser rerun-failed {run_id}` reruns what failed{' once the budget is higher' if poor else ''}.",
-            ),
-        )
-
-
-def untold(url: str) -> list[Open]:
-    """Runs of Airflow's that go on, or that failed and of whose end nobody has to be told yet."""
-    with transaction(url) as connection:
-        return [Open(*row) for row in connection.execute(_UNTOLD)]
-
-
-def take_up(url: str, run_id: str, since: datetime) -> None:
-    """Mark the run as running again, if it failed before it was taken up at this time; a later failure stays."""
-    with transaction(url) as connection:
-        connection.execute(
-            text(
-                "update runs set state = 'running', message = null, failure = null, finished_at = null,"
-                " taken_up_at = :since, attempt = attempt + 1"
-                " where run_id = :run and state = 'failed' and finished_at < :since"
-            ),
-            {"run": run_id, "since": since},
-        )
-
-
-def _lock(connection: Connection, run_id: str) -> Any:
-    """The run's row, which nobody else changes before the end of the transaction; None where it was never noted."""
-    return connection.execute(
-        text(
-            "select state, dataset, attempt, taken_up_at, failure, message from runs where run_id = :run"
-            " for no key update"
-        ),
-        {"run": storable(run_id)},
-    ).one_or_none()
-
-
-def _sum_up(connection: Connection, run_id: str, why: Sequence[Failure]) -> None:
-    connection.execute(
-        text(
-            "update runs set state = 'failed', message = :message, failure = :failure, finished_at = now()"
-            " where run_id = :run"
-        ),
-        {"run": storable(run_id), "message": failures.sentence(why), "failure": why[0].kind},
     )

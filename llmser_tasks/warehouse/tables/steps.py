@@ -21,7 +21,7 @@ from llmser_tasks.warehouse.rows import storable, storable_json
 log = logging.getLogger(__name__)
 
 WRITE_EVERY_S = 2.0
-LOG_AFTER_S = (5.0, 15.0, 30.0)  # then every LOG_EVERY_S: soon enough to be sure that it moves, seldom enough to read
+LOG_AFTER_S = (5.0, 15.0, 30.0)  # then every LOG_EVERY_S: soon enough to see that it moves, seldom enough to read
 LOG_EVERY_S = 30.0
 PAUSE_S = 30.0  # without writing, after a write failed
 

@@ -51,7 +51,7 @@ def endpoint(provider: httpx.Client) -> Endpoint:
 def url(database_url: str) -> str:
     runs.create(database_url, "r", "beauty", {})
     for batch in (0, 1):
-        batches.record(database_url, "r", "snf", batch, "users", 10, state="running")
+        batches.record(database_url, batches.Account("r", "snf", batch), "users", 10, batches.Standing("running"))
     return database_url
 
 

@@ -23,13 +23,13 @@ from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.fleet import budget, fanout
 from llmser_tasks.llm.fleet.breaker import Breaker
 from llmser_tasks.llm.fleet.budget import BudgetSpent
-from llmser_tasks.llm.fleet.claims import LOCKS
 from llmser_tasks.llm.fleet.fanout import answer
 from llmser_tasks.llm.prompts import Question
 from llmser_tasks.warehouse import ledger
 from llmser_tasks.warehouse.engine import engine, transaction
 from llmser_tasks.warehouse.ledger import Entry
 from llmser_tasks.warehouse.tables import batches, runs
+from llmser_tasks.warehouse.tables.question_claims import LOCKS
 
 Make = Callable[..., list[Question]]
 PRICE = 1.1e-4  # of an answer of the double: 100 tokens in, 10 out
@@ -45,7 +45,7 @@ def priced(endpoint: Endpoint) -> Endpoint:
 def run(database_url: str) -> str:
     runs.create(database_url, "r", "beauty", {})
     for batch in (0, 1, 2):
-        batches.record(database_url, "r", "snf", batch, "users", 10, state="running")
+        batches.record(database_url, batches.Account("r", "snf", batch), "users", 10, batches.Standing("running"))
     return database_url
 
 
@@ -93,7 +93,7 @@ def test_a_budget_stops_the_batch_and_keeps_its_answers(
     assert 18 * PRICE < cost + lost <= 20 * PRICE  # less than what one request can cost at most is left
     answered = len(double.times)
     assert cost == pytest.approx(answered * PRICE) and outcomes.unanswered == 100 - answered
-    batches.record(run, "r", "snf", 0, "users", 10, state="failed")
+    batches.record(run, batches.Account("r", "snf", 0), "users", 10, batches.Standing("failed"))
     assert bill(run)[4] == 0
 
     runs.set_budget(run, "r", None)

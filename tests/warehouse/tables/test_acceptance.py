@@ -13,10 +13,24 @@ def url(database_url: str) -> str:
     """A run with a batch that is done, one that failed, one that was killed, and one of Reason that failed."""
     for run_id in ("r", "other"):
         runs.create(database_url, run_id, "sample", {})
-        batches.record(database_url, run_id, "snf", 0, "users 0–9", 10, state="done", answered=10)
-        batches.record(database_url, run_id, "snf", 1, "users 10–19", 10, state="failed", answered=7, failed=3)
-        batches.record(database_url, run_id, "snf", 2, "users 20–29", 10, state="running")
-        batches.record(database_url, run_id, "reason", 0, "users 0–9", 10, state="failed", answered=9, failed=1)
+        batches.record(
+            database_url, batches.Account(run_id, "snf", 0), "users 0–9", 10, batches.Standing("done", answered=10)
+        )
+        batches.record(
+            database_url,
+            batches.Account(run_id, "snf", 1),
+            "users 10–19",
+            10,
+            batches.Standing("failed", answered=7, failed=3),
+        )
+        batches.record(database_url, batches.Account(run_id, "snf", 2), "users 20–29", 10, batches.Standing("running"))
+        batches.record(
+            database_url,
+            batches.Account(run_id, "reason", 0),
+            "users 0–9",
+            10,
+            batches.Standing("failed", answered=9, failed=1),
+        )
     return database_url
 
 
@@ -62,9 +76,15 @@ def test_a_second_time_changes_nothing(url: str) -> None:
 
 def test_a_batch_that_goes_on_stays_accepted_and_counts_its_users(url: str) -> None:
     acceptance.accept(url, "r")
-    batches.record(url, "r", "snf", 1, "users 10–19", 10, state="running")
+    batches.record(url, batches.Account("r", "snf", 1), "users 10–19", 10, batches.Standing("running"))
     assert acceptance.users(url, "r") == {}
-    batches.record(url, "r", "snf", 1, "users 10–19", 10, state="done", answered=7, failed=3, accepted=3)
+    batches.record(
+        url,
+        batches.Account("r", "snf", 1),
+        "users 10–19",
+        10,
+        batches.Standing("done", answered=7, failed=3, accepted=3),
+    )
     assert acceptance.users(url, "r") == {"snf": 3}
     assert accepted(url) == {("r", "snf", 1), ("r", "reason", 0)}
     assert [(p.step, p.batch) for p in acceptance.revoke(url, "r")] == [("snf", 1), ("reason", 0)]

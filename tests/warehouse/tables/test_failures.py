@@ -13,7 +13,7 @@ from llmser_tasks.runs.reconcile import reconcile
 from llmser_tasks.warehouse import queries
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.pages import overview, progress
-from llmser_tasks.warehouse.tables import acceptance, batches, failures, runs
+from llmser_tasks.warehouse.tables import acceptance, batches, failed_runs, failures, runs
 from llmser_tasks.warehouse.tables.failures import KINDS, Failure, of_error
 
 ARREARS = "LLM endpoint glm says that its account has no quota left; top it up, then rerun."
@@ -28,7 +28,7 @@ def run(database_url: str) -> str:
 
 def fail(url: str, task: str, part: int, kind: str | None, message: str, **users: int) -> None:
     counted = {name.replace("_", " "): number for name, number in users.items()}
-    runs.failed(url, "r", Failure(task, part, kind, message, counted))
+    failed_runs.failed(url, "r", Failure(task, part, kind, message, counted))
 
 
 def test_a_message_sums_up_all_failures_the_cause_to_act_on_first(run: str) -> None:
@@ -59,18 +59,18 @@ def test_other_tasks_are_named(run: str) -> None:
 def test_a_task_that_begins_anew_takes_back_its_failure_and_no_other(run: str) -> None:
     fail(run, "snf", 0, "quota", ARREARS, quota=16)
     fail(run, "snf", 1, "server error", HTTP, server_error=1)
-    runs.take_up(run, "r", datetime.now(UTC) + timedelta(hours=1))
+    failed_runs.take_up(run, "r", datetime.now(UTC) + timedelta(hours=1))
     assert runs.load(run, "r").message is None
     failures.forget(run, "r", "snf", 0)
-    runs.ended_badly(run, "r")
+    failed_runs.ended_badly(run, "r")
     assert runs.load(run, "r").message == HTTP, "this one was not cleared"
 
 
 def test_that_a_task_was_killed_does_not_hide_what_it_said(run: str) -> None:
     fail(run, "snf", 0, "quota", ARREARS)
-    runs.failed(run, "r", of_error(None, "snf", 0))
+    failed_runs.failed(run, "r", of_error(None, "snf", 0))
     assert runs.load(run, "r").message == ARREARS
-    runs.failed(run, "r", of_error(None, "snf", 1))
+    failed_runs.failed(run, "r", of_error(None, "snf", 1))
     assert runs.load(run, "r").message == f"2 batches: 1 no quota, 1 killed. {ARREARS}"
 
 
@@ -87,18 +87,19 @@ def test_every_kind_of_the_llm_has_its_words() -> None:
 
 
 def test_going_on_without_users_keeps_why_they_have_no_answer(run: str) -> None:
-    where = (run, "r", "snf", 0, "users 0–9", 10)
-    batches.record(*where, state="failed", answered=7, failed=3, message=ARREARS)
+    where = (run, batches.Account("r", "snf", 0), "users 0–9", 10)
+    batches.record(*where, batches.Standing("failed", answered=7, failed=3, message=ARREARS))
     acceptance.accept(run, "r")
-    batches.record(*where, state="running")
+    batches.record(*where, batches.Standing("running"))
     batches.record(
-        *where, state="done", answered=7, failed=3, accepted=3, message="3 users accepted without an answer."
+        *where,
+        batches.Standing("done", answered=7, failed=3, accepted=3, message="3 users accepted without an answer."),
     )
     expected = f"3 users accepted without an answer. It had failed: {ARREARS}"
     assert progress.run(run, "r")["batches"][0]["message"] == expected
     acceptance.revoke(run, "r")
     assert progress.run(run, "r")["batches"][0]["message"].endswith(f"It had failed: {ARREARS}")
-    batches.record(*where, state="done", answered=10)
+    batches.record(*where, batches.Standing("done", answered=10))
     assert progress.run(run, "r")["batches"][0]["message"] is None
 
 
@@ -171,5 +172,5 @@ def test_looking_is_cheap_where_all_goes_on(database_url: str) -> None:
 def test_runs_of_a_process_are_none_of_airflows(database_url: str) -> None:
     runs.create(database_url, "r", "beauty", {}, owner=7)
     assert runs.load(database_url, "r").state == "interrupted", "nobody holds this lock"
-    runs.fail(database_url, "r", "It failed.")
+    failed_runs.fail(database_url, "r", "It failed.")
     assert reconcile(database_url, Airflow()) == [] and notices(database_url) == []

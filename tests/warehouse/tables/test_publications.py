@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from llmser_tasks.core.errors import InputError
 from llmser_tasks.warehouse.engine import transaction
-from llmser_tasks.warehouse.tables import publications, runs
+from llmser_tasks.warehouse.tables import failed_runs, publications, runs
 from llmser_tasks.warehouse.tables.publications import Chosen
 
 
@@ -113,7 +113,7 @@ def test_a_run_that_ends_late_does_not_undo_a_newer_one(database_url: str) -> No
 
 def test_a_run_without_results_is_not_published(database_url: str) -> None:
     runs.create(database_url, "a", "tiny", {})
-    runs.fail(database_url, "a", "The disk is full.")
+    failed_runs.fail(database_url, "a", "The disk is full.")
     with pytest.raises(InputError, match="Run a has no results to publish, it is failed: The disk is full"):
         publications.publish(database_url, "a")
 

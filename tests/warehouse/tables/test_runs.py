@@ -10,7 +10,7 @@ from sqlalchemy import text
 from llmser_tasks.core.errors import InputError
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.ledger import Entry
-from llmser_tasks.warehouse.tables import batches, runs
+from llmser_tasks.warehouse.tables import batches, failed_runs, runs
 
 
 def test_a_run_from_start_to_end(database_url: str) -> None:
@@ -32,7 +32,7 @@ def test_a_run_from_start_to_end(database_url: str) -> None:
 
 def test_a_rerun_takes_the_run_up_again(database_url: str) -> None:
     runs.create(database_url, "r", "beauty", {"pool": 20})
-    runs.fail(database_url, "r", "Postgres was away.\0")
+    failed_runs.fail(database_url, "r", "Postgres was away.\0")
     assert (runs.load(database_url, "r").state, runs.load(database_url, "r").message) == (
         "failed",
         "Postgres was away.\ufffd",
@@ -62,17 +62,17 @@ def test_unknown_and_latest(database_url: str) -> None:
 
 def test_attempts_of_a_batch_add_up(database_url: str) -> None:
     runs.create(database_url, "r", "beauty", {})
-    where = (database_url, "r", "snf", 0, "users 0–511", 512)
-    batches.record(*where, state="running")
+    where = (database_url, batches.Account("r", "snf", 0), "users 0–511", 512)
+    batches.record(*where, batches.Standing("running"))
     meter = batches.Meter(batches.Account("r", "snf", 0))
     meter.calls, meter.lost = 300, 0.25
     spend(database_url, meter, Entry("k", "snf", "1", "m", 1, prompt_tokens=10, cost=0.5))
-    batches.record(*where, state="failed", answered=300, failed=212, message="503")
+    batches.record(*where, batches.Standing("failed", answered=300, failed=212, message="503"))
     meter.calls += 12
     spend(database_url, meter)
     again = batches.Meter(batches.Account("r", "snf", 0), calls=200)
     spend(database_url, again, Entry("l", "snf", "1", "m", 1, prompt_tokens=7))
-    batches.record(*where, state="done", answered=512)
+    batches.record(*where, batches.Standing("done", answered=512))
     with transaction(database_url) as connection:
         row = connection.execute(
             text("select state, answered, failed, calls, prompt_tokens, cost, lost, message from batches")
@@ -91,16 +91,16 @@ def spend(database_url: str, meter: batches.Meter, *entries: Entry) -> None:
 def test_a_run_taken_up_is_running_until_it_fails_again(database_url: str) -> None:
     runs.create(database_url, "r", "sample", {})
     before = datetime.now(UTC) - timedelta(hours=1)
-    runs.fail(database_url, "r", "Out of budget.", "budget")
-    runs.take_up(database_url, "r", before)
+    failed_runs.fail(database_url, "r", "Out of budget.", "budget")
+    failed_runs.take_up(database_url, "r", before)
     assert (runs.load(database_url, "r").state, runs.load(database_url, "r").failure) == ("failed", "budget")
-    runs.take_up(database_url, "r", datetime.now(UTC) + timedelta(hours=1))
+    failed_runs.take_up(database_url, "r", datetime.now(UTC) + timedelta(hours=1))
     row = runs.load(database_url, "r")
     assert (row.state, row.message, row.failure, row.finished_at) == ("running", None, None, None)
     assert row.taken_up_at and row.taken_up_at > datetime.now(UTC)
     with transaction(database_url) as connection:
         runs.finish(connection, "r")
-    runs.take_up(database_url, "r", datetime.now(UTC) + timedelta(hours=1))
+    failed_runs.take_up(database_url, "r", datetime.now(UTC) + timedelta(hours=1))
     assert runs.load(database_url, "r").state == "succeeded"
 
 

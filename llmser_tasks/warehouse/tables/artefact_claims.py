@@ -1,8 +1,8 @@
-"""Who makes which artefact right now, so that machines which share a folder make each but once.
+"""Who makes which artefact right now, so that machines that share a folder make each only once.
 
 A claim is a row that names its owner, and the owner is alive as long as its connection holds an advisory lock (as with
-claims on questions, `llm.fleet.claims`): a killed worker's claims are free in the moment Postgres notices. Should
-Postgres itself go away, an owner works on: what it makes lies in a folder of its own (`attempts`) and is published
+claims on questions, `llm.fleet.claims`): a killed worker's claims are free the moment Postgres notices. If
+Postgres itself goes away, an owner works on: what it makes lies in a folder of its own (`attempts`) and is published
 whole.
 """
 

@@ -18,7 +18,7 @@ from sqlalchemy import text
 from llmser_tasks.core import attempts
 from llmser_tasks.core.workspace import Artefact, Workspace
 from llmser_tasks.warehouse.engine import transaction
-from llmser_tasks.warehouse.tables.claims import Claims
+from llmser_tasks.warehouse.tables.artefact_claims import Claims
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ ELSEWHERE = """
 import sys, time
 from pathlib import Path
 from llmser_tasks.core import attempts
-from llmser_tasks.warehouse.tables.claims import Claims
+from llmser_tasks.warehouse.tables.artefact_claims import Claims
 from llmser_tasks.core.workspace import Workspace
 
 attempts._host = lambda: "e15e3e4e"

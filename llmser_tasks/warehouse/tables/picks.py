@@ -1,0 +1,88 @@
+"""What was made of each user's answer, one row a run, step and user (table `picks`)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, text
+
+from llmser_tasks.warehouse.engine import transaction
+from llmser_tasks.warehouse.rows import replace_rows
+
+UNANSWERED = "unanswered"  # how the reason of a user begins whom a rerun would ask
+
+_COLUMNS = ("run_id", "step", "user_id", "question_key", "shuffle_seed", "item_ids", "sources", "reason",
+            "invented")  # fmt: skip
+_READ = text("select user_id, item_ids, sources, reason from picks where run_id = :run_id and step = :step")
+_SETTLED = text(
+    "select user_id from picks where run_id = :run and step = any(:steps)"
+    " and (reason is null or reason not like :open) group by user_id having count(*) = :count"
+)
+_TAKE_OVER = text(
+    "insert into picks (run_id, step, user_id, question_key, shuffle_seed, item_ids, sources, reason, invented)"
+    " select :run, step, user_id, question_key, shuffle_seed, item_ids, sources, reason, invented"
+    " from picks where run_id = :earlier and user_id = any(:users)"
+    " on conflict (run_id, step, user_id) do update set question_key = excluded.question_key,"
+    " shuffle_seed = excluded.shuffle_seed, item_ids = excluded.item_ids, sources = excluded.sources,"
+    " reason = excluded.reason, invented = excluded.invented"
+)
+
+
+@dataclass(frozen=True)
+class PickRow:
+    """What one user picked, by the dump's own ids.
+
+    Attributes:
+        item_ids: likeliest first.
+        sources: per item how it was read from the answer.
+        reason: why there are no items.
+    """
+
+    user_id: str
+    item_ids: Sequence[str]
+    sources: Sequence[str]
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class NewPickRow(PickRow):
+    """The same, as it is written.
+
+    Attributes:
+        question_key: the ledger's; None where there was nothing to ask.
+        invented: how many things the answer named that are no candidates.
+    """
+
+    question_key: str | None
+    shuffle_seed: int | None
+    invented: int
+
+
+def write(connection: Connection, run_id: str, step: str, picks: Iterable[NewPickRow]) -> None:
+    """Put these users' rows in place of what they had, within the caller's transaction."""
+    found = list(picks)
+    rows = (
+        (run_id, step, p.user_id, p.question_key, p.shuffle_seed, p.item_ids, p.sources, p.reason, p.invented)
+        for p in found
+    )
+    users = [pick.user_id for pick in found]
+    replace_rows(connection, "picks", _COLUMNS, rows, run_id=run_id, step=step, user_id=users)
+
+
+def read(url: str, run_id: str, step: str) -> list[PickRow]:
+    """All rows of a run's step, in no order."""
+    with transaction(url) as connection:
+        return [PickRow(*row) for row in connection.execute(_READ, {"run_id": run_id, "step": step})]
+
+
+def settled(connection: Connection, run_id: str, steps: Sequence[str]) -> set[str]:
+    """Users that all of these steps have settled in a run: an answer came, or it is known that none will."""
+    given = {"run": run_id, "steps": list(steps), "open": f"{UNANSWERED}%", "count": len(steps)}
+    return set(connection.scalars(_SETTLED, given))
+
+
+def take_over(connection: Connection, run_id: str, earlier: str, user_ids: Collection[str]) -> int:
+    """Give a run the picks that another one has of these users; returns how many rows."""
+    given = {"run": run_id, "earlier": earlier, "users": list(user_ids)}
+    return int(connection.execute(_TAKE_OVER, given).rowcount)
