@@ -15,8 +15,8 @@ from tiny_world import DATASET, SMALL, World, make_world
 
 from llmser_tasks import recommenders
 from llmser_tasks.core.config import RunConfig, from_flat
-from llmser_tasks.core.kinds import BACKBONES, LOSSES
 from llmser_tasks.core.workspace import Artefact, Workspace
+from llmser_tasks.recommenders.load import modules_of
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.sequences.targets import Targets, write_targets
 
@@ -81,7 +81,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 
     def train(seed: int) -> Callable[[Path], None]:
         watch = recommenders.Watch(world.histories, after, world.histories)
-        return lambda folder: recommenders.train(SMALL, world.histories, ITEMS, seed, folder, watch=watch) and None
+        return lambda folder: (
+            recommenders.train(SMALL, [recommenders.WeightedTerm(world.histories)], ITEMS, seed, folder, watch=watch)
+            and None
+        )
 
     def made(step: str, write: Callable[[Path], None]) -> Artefact:
         return world.workspace.produce(
@@ -90,7 +93,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
             lambda folder: write(folder) or {},
             inputs={},
             config={},
-            chosen=[BACKBONES.module_of("sasrec"), LOSSES.module_of("sampled-softmax")],
+            chosen=modules_of(SMALL),
         )
 
     test = Targets(np.flatnonzero(tested).astype(np.int32), between.select(tested), (after % ITEMS + 1)[tested])

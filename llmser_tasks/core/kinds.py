@@ -65,6 +65,28 @@ class Loss(Declared):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ItemTable(Declared):
+    """What an item is to a model; its file's `ITEM_TABLE` makes the table (`recommenders.items.table`).
+
+    Attributes:
+        features: names of the arrays that it is made from, each with a row for padding and for every item.
+    """
+
+    features: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Term(Declared):
+    """Something that a training minimises, per user; its file's `make_term` makes it (`recommenders.terms.term`).
+
+    Attributes:
+        features: names of the arrays that it needs.
+    """
+
+    features: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class DumpFormat(Declared):
     """A format of dumps; its file's `SOURCE` says how to read it.
 
@@ -190,6 +212,8 @@ class OneOf:
 
 BACKBONES = Kind(Backbone, "recommenders/backbones")
 LOSSES = Kind(Loss, "recommenders/losses")
+ITEM_TABLES: Kind[ItemTable] = Kind(ItemTable, "recommenders/items")
+TERMS: Kind[Term] = Kind(Term, "recommenders/terms")
 DUMP_FORMATS = Kind(DumpFormat, "ingest/formats")
 METHODS = Kind(Method, "methods")
 QUESTION_STEPS = Kind(QuestionStep, "methods")

@@ -31,7 +31,7 @@ from llmser_tasks.evaluation.metrics import METRICS, Floats, Ranks, means, per_u
 from llmser_tasks.evaluation.protocols import FULL, Cases, append, cases, draw_negatives, uniform
 from llmser_tasks.evaluation.significance import PairedTest, judged
 from llmser_tasks.methods.counting import Counted, Test
-from llmser_tasks.recommenders.load import module_in
+from llmser_tasks.recommenders.load import modules_in
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.sequences.targets import Targets, read_targets
 
@@ -179,7 +179,7 @@ def evaluate(
             "enhance_inference": config.reliability.enhance_inference,
             "tail_threshold": tail_threshold,
         },
-        chosen=sorted({module_in(workspace.folder(model)) for model in models.values()})
+        chosen=sorted({name for model in models.values() for name in modules_in(workspace.folder(model))})
         + [METHODS.module_of(name) for name in COUNTERS],
         seed=config.seed,
     )

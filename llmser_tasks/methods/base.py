@@ -43,9 +43,10 @@ def train(
     def write(folder: Path) -> dict[str, Any]:
         histories = Histories.read(workspace.folder(training) / "histories.parquet")
         seen = watch(workspace, validation, histories, histories)
+        terms = [recommenders.WeightedTerm(histories)]
         given = warm.arguments(start)
         return asdict(
-            recommenders.train(recommender, histories, items, seed, folder, watch=seen, progress=progress, **given)
+            recommenders.train(recommender, terms, items, seed, folder, watch=seen, progress=progress, **given)
         )
 
     inputs = {"training": training, "validation": validation} | warm.inputs(start)

@@ -13,10 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmser_tasks.core import config
-from llmser_tasks.core.kinds import BACKBONES, LOSSES
 from llmser_tasks.core.workspace import Artefact, Workspace
 from llmser_tasks.methods.held_out import HELD, share_of_users, still_held
-from llmser_tasks.recommenders.load import module_in
+from llmser_tasks.recommenders.load import modules_in, modules_of
 from llmser_tasks.sequences.changes import Changes, Former
 from llmser_tasks.sequences.histories import Histories
 
@@ -74,8 +73,7 @@ def inputs(start: Start | None) -> dict[str, Artefact]:
 
 def modules(recommender: config.Recommender, start: Start | None) -> list[str]:
     """The modules that a training's settings choose: the model that it makes, the one it begins with, the loss."""
-    begun = [module_in(start.folder)] if start else []
-    return [BACKBONES.module_of(recommender.backbone), LOSSES.module_of(recommender.loss), *begun]
+    return modules_of(recommender) + (modules_in(start.folder) if start else [])
 
 
 def arguments(start: Start | None) -> dict[str, Any]:

@@ -112,7 +112,7 @@ def test_a_step_cannot_use_a_backbone_that_it_does_not_name(store: Recorder, cal
     reach = reachable.sources().reach([calls["base/42"].write.__module__])
     with (
         reachable.within(reach),
-        pytest.raises(AssertionError, match=r"does not name llmser_tasks\.recommenders\.gru4rec"),
+        pytest.raises(AssertionError, match=r"does not name llmser_tasks\.recommenders\.backbones\.gru4rec"),
     ):
         reachable.chosen("llmser_tasks.recommenders.backbones.gru4rec")
     assert reachable.chosen("llmser_tasks.recommenders.backbones.gru4rec").BACKBONE, "outside of steps anybody may"
@@ -178,7 +178,7 @@ def test_words_for_people_make_nothing_again(
     ("file", "old", "new", "again"),
     [
         ("sequences/targets.py", "def inputs(", "def inputs_(", MODELS - {"ccg", "rcs"}),
-        ("recommenders/loop/worker.py", "team.leads", "not team.leads", MODELS),
+        ("recommenders/loop/worker.py", "group.leads", "not group.leads", MODELS),
         ("asking/picks.py", "likeliest first", "likeliest last", set()),
         ("asking/picks.py", "if row < 0", "if row <= 0", {"pseudo", "reliability"}),
         ("texts/encoder.py", "MAX_TOKENS = 128", "MAX_TOKENS = 64", {"reliability"}),

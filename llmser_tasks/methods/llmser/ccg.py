@@ -20,7 +20,7 @@ from llmser_tasks.core.progress import Progress, silent
 from llmser_tasks.core.workspace import Artefact, Workspace
 from llmser_tasks.methods import warm
 from llmser_tasks.methods.held_out import note_held, split_last
-from llmser_tasks.recommenders.load import module_in
+from llmser_tasks.recommenders.load import modules_in
 from llmser_tasks.sequences.changes import Changes, Former
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.sequences.pools import earlier_pools, random_pools, write_pools
@@ -60,10 +60,9 @@ def train_reverse(
         held = warm.held_out(histories, recommender.held_out_users, seed, start)
         note_held(folder, histories, held)
         sequences, watch = split_last(histories.reverse(), held)
+        terms = [recommenders.WeightedTerm(sequences)]
         given = warm.arguments(start)
-        summary = recommenders.train(
-            recommender, sequences, items, seed, folder, watch=watch, progress=progress, **given
-        )
+        summary = recommenders.train(recommender, terms, items, seed, folder, watch=watch, progress=progress, **given)
         return {"watched": len(watch.targets)} | asdict(summary)
 
     return workspace.produce(
@@ -125,6 +124,6 @@ def candidate_pools(
         | ({"reverse": reverse} if reverse else {})
         | ({"changes": former.changes, "former": former.made["ccg"]} if former else {}),
         config={"pool": pool, "items": items, "random": reverse is None},
-        chosen=[module_in(workspace.folder(reverse))] if reverse else [],
+        chosen=modules_in(workspace.folder(reverse)) if reverse else [],
         seed=seed if reverse is None else None,
     )

@@ -19,6 +19,7 @@ from llmser_tasks.core.kinds import Method
 from llmser_tasks.core.progress import Progress, silent
 from llmser_tasks.core.workspace import Artefact, Workspace
 from llmser_tasks.methods import warm
+from llmser_tasks.methods.llmser.dual_channel import dual_channel
 from llmser_tasks.methods.training import produce, watch
 from llmser_tasks.methods.warm import Start
 from llmser_tasks.sequences.histories import Histories
@@ -62,20 +63,11 @@ def train(
         scores = pq.read_table(workspace.folder(reliability) / RELIABILITY, columns=["user", "alpha"])
         assert np.array_equal(histories.users, scores["user"].to_numpy()), "weights belong to other users"
         enhanced = histories.after(Histories.read(workspace.folder(pseudo) / PSEUDO))
-        prepended = enhanced.lengths - histories.lengths
+        context = None if pseudo_targets else enhanced.lengths - histories.lengths
+        terms = dual_channel(histories, enhanced, scores["alpha"].to_numpy(), context)
         seen = watch(workspace, validation, enhanced if enhance_inference else histories, histories)
         summary = recommenders.train(
-            recommender,
-            histories,
-            items,
-            seed,
-            folder,
-            watch=seen,
-            enhanced=enhanced,
-            alpha=scores["alpha"].to_numpy(),
-            context=None if pseudo_targets else prepended,
-            progress=progress,
-            **warm.arguments(start),
+            recommender, terms, items, seed, folder, watch=seen, progress=progress, **warm.arguments(start)
         )
         return asdict(summary)
 

@@ -19,7 +19,7 @@ from llmser_tasks.core.progress import Progress, silent
 from llmser_tasks.core.workspace import Artefact, Workspace
 from llmser_tasks.methods import warm
 from llmser_tasks.methods.held_out import note_held, split_last
-from llmser_tasks.recommenders.load import module_in
+from llmser_tasks.recommenders.load import modules_in
 from llmser_tasks.sequences.changes import Changes, Former
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.sequences.pools import earlier_pools, random_pools, write_pools
@@ -57,10 +57,9 @@ def train_forward(
             held = warm.held_out(histories, recommender.held_out_users, seed, start)
         note_held(folder, histories, held)
         sequences, watch = split_last(histories, held)
+        terms = [recommenders.WeightedTerm(sequences)]
         given = warm.arguments(start)
-        summary = recommenders.train(
-            recommender, sequences, items, seed, folder, watch=watch, progress=progress, **given
-        )
+        summary = recommenders.train(recommender, terms, items, seed, folder, watch=watch, progress=progress, **given)
         return {"watched": len(watch.targets)} | asdict(summary)
 
     settings = recommender if on_full else recommender.model_copy(update={"held_out_users": 0.0})  # not used
@@ -139,6 +138,6 @@ def reason_pools(
         | ({"forward": forward} if forward else {})
         | ({"changes": former.changes, "former": former.made["rcs"]} if former else {}),
         config={"pool": pool, "items": items, "random": forward is None},
-        chosen=[module_in(workspace.folder(forward))] if forward else [],
+        chosen=modules_in(workspace.folder(forward)) if forward else [],
         seed=seed if forward is None else None,
     )

@@ -51,7 +51,7 @@ def test_a_wrong_slope_on_the_gpus_way_is_seen(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_one_function_alone_says_what_goes_the_gpus_way() -> None:
-    asking = [path for path in (ROOT / "llmser_tasks" / "recommenders").glob("*.py") if "is_cuda" in path.read_text()]
+    asking = [path for path in (ROOT / "llmser_tasks" / "recommenders").rglob("*.py") if "is_cuda" in path.read_text()]
     assert asking == [Path(devices.__file__)], "a branch that asks the tensor itself is tested nowhere"
 
 
@@ -101,8 +101,8 @@ def test_it_needs_only_what_a_bare_machine_with_torch_has_and_the_wheels_it_name
     for script_ in ("gpu.py", "gpu_checks.py"):
         _follow(BENCHMARKS / script_, seen, needed)
     for module in ("launcher", "worker"):  # which start as processes of their own
-        _follow(ROOT / "llmser_tasks" / "recommenders" / f"{module}.py", seen, needed)
-    assert ROOT / "llmser_tasks" / "config.py" in seen and BENCHMARKS / "floor.py" in seen
+        _follow(ROOT / "llmser_tasks" / "recommenders" / "loop" / f"{module}.py", seen, needed)
+    assert ROOT / "llmser_tasks" / "core" / "config.py" in seen and BENCHMARKS / "floor.py" in seen
     assert needed <= gpu.MACHINE | gpu.WHEELS, needed - gpu.MACHINE - gpu.WHEELS
     assert needed >= gpu.WHEELS, "a wheel that nothing needs"
 
