@@ -233,8 +233,7 @@ def main() -> None:
     found["untitled"] = refused(lambda: fit("untitled", features={}))
     found["other"] = refused(lambda: train(CONFIG, [WeightedTerm(RING)], ITEMS, 1, folder("other"), watch=WATCH,
                                            device="cpu", start_from=first))  # fmt: skip
-    if BACKBONE == "sasrec":
-        found["preference"] = preference()
+    found["preference"] = preference()
     print(json.dumps(found))
 
 

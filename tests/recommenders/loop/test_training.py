@@ -20,6 +20,7 @@ from llmser_tasks.core.config import Recommender
 from llmser_tasks.core.errors import InputError, StorageError
 from llmser_tasks.methods.llmser.dual_channel import dual_channel
 from llmser_tasks.recommenders import Watch, WeightedTerm, load, ranks, train
+from llmser_tasks.recommenders.load import modules_in
 from llmser_tasks.recommenders.loop.checkpoints import CHECKPOINT
 from llmser_tasks.recommenders.loop.threads import thread_count
 from llmser_tasks.recommenders.loop.training import _seeds
@@ -253,6 +254,19 @@ def test_a_folder_without_a_usable_model_is_told(ring: Histories, watch: Watch, 
     (tmp_path / "model.safetensors").write_bytes(b"rubbish")
     with pytest.raises(StorageError, match="no usable model"):
         load(tmp_path)
+
+
+def test_a_model_of_an_earlier_version_or_of_an_unknown_item_table_is_told(
+    ring: Histories, watch: Watch, tmp_path: Path
+) -> None:
+    run(Recommender(dimension=8, epochs=1), ring, tmp_path, watch)
+    description = json.loads((tmp_path / "config.json").read_text())
+    for given, told in (({}, "of an earlier version of LLMSeR"), ({"item_table": "gone"}, "the item table 'gone'")):
+        changed = {name: value for name, value in description.items() if name != "item_table"} | given
+        (tmp_path / "config.json").write_text(json.dumps(changed))
+        for reader in (load, modules_in):
+            with pytest.raises(StorageError, match=told):
+                reader(tmp_path)
 
 
 def test_the_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
