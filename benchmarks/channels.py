@@ -21,7 +21,8 @@ from scaling import NOBODY, Point, synthetic
 
 from llmser_tasks.core.config import Augmentation, Recommender
 from llmser_tasks.core.kinds import BACKBONES
-from llmser_tasks.recommenders import train
+from llmser_tasks.methods.llmser.dual_channel import dual_channel
+from llmser_tasks.recommenders import WeightedTerm, train
 from llmser_tasks.sequences.histories import Histories
 
 ITEMS = 12_000
@@ -44,19 +45,21 @@ def shown(histories: Histories, config: Recommender) -> int:
 
 def epoch(config: Recommender, histories: Histories, enhanced: Histories | None, pseudo_targets: bool) -> float:
     """CPU seconds of the second of two epochs."""
-    users = len(histories)
+    terms = [WeightedTerm(histories)]
+    if enhanced is not None:
+        users = len(histories)
+        terms = dual_channel(
+            histories, enhanced, np.full(users, 0.5), None if pseudo_targets else np.full(users, PSEUDO)
+        )
     clock: list[float] = []
     with tempfile.TemporaryDirectory() as scratch:
         train(
             config,
-            histories,
+            terms,
             ITEMS,
             42,
             Path(scratch),
             watch=NOBODY,
-            enhanced=enhanced,
-            alpha=None if enhanced is None else np.full(users, 0.5),
-            context=None if enhanced is None or pseudo_targets else np.full(users, PSEUDO),
             progress=lambda *_, **__: clock.append(time.process_time()),
         )
     return clock[1] - clock[0]

@@ -28,15 +28,17 @@ from torch import Tensor
 
 from llmser_tasks.core.config import Recommender
 from llmser_tasks.core.errors import InputError
-from llmser_tasks.recommenders import Watch, devices, load, ranks, sampled_ranks, top_k, train
+from llmser_tasks.methods.llmser.dual_channel import dual_channel
+from llmser_tasks.recommenders import Watch, WeightedTerm, devices, load, ranks, sampled_ranks, top_k, train
 from llmser_tasks.recommenders.load import make_model
 from llmser_tasks.recommenders.loop import training
-from llmser_tasks.recommenders.loop.job import Job
+from llmser_tasks.recommenders.loop.inputs import TrainingInputs
 from llmser_tasks.recommenders.loop.optimiser import Adam
-from llmser_tasks.recommenders.loop.processes import Team
+from llmser_tasks.recommenders.loop.process_group import ALONE, ProcessGroup
 from llmser_tasks.recommenders.model import Model
 from llmser_tasks.recommenders.negatives import Negatives, UnseenUniform
-from llmser_tasks.recommenders.objective import Objective, Posed, solve
+from llmser_tasks.recommenders.objective import Objective, losses_of
+from llmser_tasks.recommenders.terms.next_item import NextItemBatch
 from llmser_tasks.sequences.histories import Histories
 
 Rows = list[dict[str, Any]]
@@ -126,9 +128,10 @@ def _branch(device: torch.device, small: bool, backbone: str, loss: str, two: bo
     plain = walks(users, items, 6 if small else 12, seed=1)
     negatives = {"cross-entropy": None, "bce": 3}.get(loss, 24 if small else 256)
     config = settings(backbone, small, loss=loss, dropout=0.0, negatives=negatives)
-    alpha = np.random.default_rng(2).random(users) * (np.arange(users) % 3 > 0) if two else None
-    given = {"enhanced": plain.after(walks(users, items, 3, seed=3)), "alpha": alpha} if two else {}
-    objective = Objective.of(config, plain, items, CPU, **given)
+    alpha = np.random.default_rng(2).random(users) * (np.arange(users) % 3 > 0)
+    enhanced = plain.after(walks(users, items, 3, seed=3))
+    terms = dual_channel(plain, enhanced, alpha) if two else [WeightedTerm(plain)]
+    objective = Objective.of(config, terms, items, CPU)
     torch.manual_seed(4)
     here = make_model(config, items)
     there = make_model(config, items)
@@ -136,17 +139,16 @@ def _branch(device: torch.device, small: bool, backbone: str, loss: str, two: bo
     there.to(device)
     rows = torch.arange(min(users, 256))
     wanted = torch.ones_like(rows, dtype=torch.bool)
-    weights = [1 - objective.alpha[rows], objective.alpha[rows]]
-    channels = [objective.plain, objective.enhanced] if objective.enhanced else [objective.plain]
-    posed = [
-        channel.pose(here, rows, wanted & (weight > 0), 5) for channel, weight in zip(channels, weights, strict=False)
+    weights = objective.weights[:, rows]
+    asked = [
+        term.batch(here, rows, wanted & (weight > 0), 5) for term, weight in zip(objective.terms, weights, strict=True)
     ]  # masks and negatives are drawn once, on the CPU
 
     def slopes(model: Model, where: torch.device) -> Tensor:
-        parts = [_to(part, where) for part in posed]
-        of_parts = solve(model, parts, len(rows))
+        parts = [_to(part, where) for part in asked if isinstance(part, NextItemBatch)]
+        of_parts = losses_of(model, parts, len(rows))
         total = sum(
-            ((weight.to(where) * each).sum() for weight, each in zip(weights, of_parts, strict=False)),
+            ((weight.to(where) * each).sum() for weight, each in zip(weights, of_parts, strict=True)),
             torch.zeros((), device=where),
         )
         torch.autograd.backward(total / len(rows))
@@ -171,14 +173,14 @@ def _branch(device: torch.device, small: bool, backbone: str, loss: str, two: bo
     return said(name, passed, loss=float(ours), loss_off=off, gradient_off=gradient, step_off=step)
 
 
-def _to(part: Posed, device: torch.device) -> Posed:
+def _to(part: NextItemBatch, device: torch.device) -> NextItemBatch:
     """The same questions on another device."""
     moved = {name: value.to(device) for name, value in vars(part).items() if isinstance(value, Tensor)}
     weight = part.negatives.log_weight
     negatives = Negatives(
         part.negatives.items.to(device), None if weight is None else weight.to(device), part.negatives.whole
     )
-    return Posed(**moved, negatives=negatives, loss=part.loss)
+    return NextItemBatch(**moved, negatives=negatives, loss=part.loss)
 
 
 def _ranks(device: torch.device, small: bool, backbone: str) -> dict[str, Any]:
@@ -229,7 +231,7 @@ def dropout(device: torch.device, small: bool) -> Rows:
     for backbone, loss in itertools.product(BACKBONES, LOSSES):
         config = settings(backbone, small, loss=loss, epochs=2, learning_rate=1e-2 if small else 1e-3)
         with tempfile.TemporaryDirectory() as folder, on(device):
-            train(config, histories, items, 11, Path(folder), watch=NOBODY, device=device.type)
+            train(config, [WeightedTerm(histories)], items, 11, Path(folder), watch=NOBODY, device=device.type)
             losses = _losses(Path(folder))
         finite = all(np.isfinite(losses))
         found.append(said(f"{backbone} {loss}", finite and losses[-1] < losses[0], first=losses[0], last=losses[-1]))
@@ -319,7 +321,7 @@ def _train(backbone: str, device: str, small: bool, folder: str, killed_after: i
 
     with on(torch.device(device)):
         train(
-            config, histories, items, 15, Path(folder), watch=watch_of(histories, items), device=device,
+            config, [WeightedTerm(histories)], items, 15, Path(folder), watch=watch_of(histories, items), device=device,
             progress=progress,
         )  # fmt: skip
 
@@ -345,7 +347,7 @@ def memory(device: torch.device, small: bool) -> Rows:
         rows = np.arange(users * 201) % items + 1
         histories = Histories.of(range(users), rows.reshape(users, 201).tolist())
         config = settings("sasrec", small, max_length=200, negatives=drawn)
-        objective = Objective.of(config, histories, items, device)
+        objective = Objective.of(config, [WeightedTerm(histories)], items, device)
         model = make_model(config, items).to(device)
         with on(device):
             if device.type == "cuda":
@@ -370,7 +372,7 @@ def speed(device: torch.device, small: bool) -> Rows:
         config = settings(backbone, small, epochs=3, averaging=0.0)
         with tempfile.TemporaryDirectory() as folder, on(device):
             times = [time.perf_counter()]
-            train(config, histories, items, 18, Path(folder), watch=NOBODY, device=device.type,
+            train(config, [WeightedTerm(histories)], items, 18, Path(folder), watch=NOBODY, device=device.type,
                   progress=lambda *_, times=times: times.append(time.perf_counter()))  # fmt: skip
             epoch = float(np.median(np.diff(times)[1:]))
             model = load(Path(folder), device=device.type)
@@ -424,16 +426,18 @@ def several(device: torch.device, small: bool) -> Rows:
     """Two processes: what the product says where they share one GPU, and whether gloo could train them there."""
     found = []
     with tempfile.TemporaryDirectory() as folder, mock.patch.dict(os.environ, LLMSER_TRAINING_PROCESSES="2"):
-        job = _shared_job(small, device, folder)
+        given = _shared(small, device, folder)
         try:
-            train(job.config, job.histories, job.items, job.seed, job.folder, watch=job.watch, device=device.type)
+            train(
+                given.config, given.terms, given.items, given.seed, given.folder, watch=given.watch, device=device.type
+            )
             found.append(said("LLMSER_TRAINING_PROCESSES=2", True, told="trained"))
         except InputError as refused:
             found.append(said("LLMSER_TRAINING_PROCESSES=2", torch.cuda.device_count() < 2, told=str(refused)))
     with tempfile.TemporaryDirectory() as alone, tempfile.TemporaryDirectory() as pair:
         started = time.perf_counter()
         with on(device):
-            training.run(_shared_job(small, device, alone), device, training.ALONE, lambda *_: None)
+            training.run(_shared(small, device, alone), device, ALONE, lambda *_: None)
         one = time.perf_counter() - started
         started = time.perf_counter()
         name = "two ranks on one device, gloo"
@@ -458,11 +462,12 @@ def several(device: torch.device, small: bool) -> Rows:
     return found
 
 
-def _shared_job(small: bool, device: torch.device, folder: str) -> Job:
+def _shared(small: bool, device: torch.device, folder: str) -> TrainingInputs:
     users, items = (96, 60) if small else (4000, 3000)
     histories = walks(users, items, 6, seed=19)
     config = settings("sasrec", small, epochs=2, dropout=0.0)
-    return Job(config, histories, items, 20, Path(folder), device.type, watch_of(histories, items))
+    terms = [WeightedTerm(histories)]
+    return TrainingInputs(config, terms, items, 20, Path(folder), device.type, watch_of(histories, items))
 
 
 def _member(rank: int, kind: str, small: bool, folder: str) -> None:
@@ -471,7 +476,7 @@ def _member(rank: int, kind: str, small: bool, folder: str) -> None:
     store = dist.FileStore(str(Path(folder, "peers")), 2)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=2)
     with on(device):
-        training.run(_shared_job(small, device, folder), device, Team(rank, 2), lambda *_: None)
+        training.run(_shared(small, device, folder), device, ProcessGroup(rank, 2), lambda *_: None)
     dist.destroy_process_group()
 
 

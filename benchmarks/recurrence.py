@@ -17,6 +17,7 @@ import torch
 from llmser_tasks.core.config import Recommender
 from llmser_tasks.recommenders.backbones.gru4rec import GRU4Rec
 from llmser_tasks.recommenders.layout import Layout
+from llmser_tasks.recommenders.load import make_model
 
 
 def main() -> None:
@@ -27,7 +28,8 @@ def main() -> None:
     random = np.random.default_rng(42)
     print("| width | rows | tokens | ours | torch | times faster |\n| ---: | ---: | ---: | ---: | ---: | ---: |")
     for width in (32, 64, 128, 256):
-        model = GRU4Rec(Recommender(backbone="gru4rec", dimension=width, dropout=0.0), 1)
+        model = make_model(Recommender(backbone="gru4rec", dimension=width, dropout=0.0), 1)
+        assert isinstance(model, GRU4Rec)
         for rows, mean in ((256, 6), (64, 40)):
             lengths = np.minimum(1 + random.geometric(1 / (mean - 1), rows), 200)
             layout = Layout.back_to_back(torch.from_numpy(lengths))

@@ -27,7 +27,8 @@ import numpy as np
 import torch
 
 from llmser_tasks.core.config import Recommender
-from llmser_tasks.recommenders import Watch, load, objective, ranks, top_k, train
+from llmser_tasks.recommenders import Watch, WeightedTerm, load, ranks, top_k, train
+from llmser_tasks.recommenders.items import table
 from llmser_tasks.recommenders.kernels import gather
 from llmser_tasks.sequences.histories import Histories
 
@@ -98,7 +99,7 @@ def synthetic(point: Point) -> Histories:
 
 def ordinary_adam() -> None:
     """Give the item table a dense gradient, so that every item moves in every step."""
-    mock.patch.object(objective, "pick_distinct", gather.pick).start()
+    mock.patch.object(table, "pick_distinct", gather.pick).start()
 
 
 def measure(point: Point) -> Cost:
@@ -115,7 +116,7 @@ def measure(point: Point) -> Cost:
         learned = histories if point.train else histories.select(np.arange(128))
         train(
             config,
-            learned,
+            [WeightedTerm(learned)],
             point.items,
             42,
             Path(scratch),

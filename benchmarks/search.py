@@ -34,7 +34,7 @@ from llmser_tasks.core.kinds import BACKBONES
 from llmser_tasks.methods.cooccurrence import WINDOW
 from llmser_tasks.methods.counting import distinct
 from llmser_tasks.methods.llmser.ccg import catalogue_size
-from llmser_tasks.recommenders import Watch, train
+from llmser_tasks.recommenders import Watch, WeightedTerm, train
 from llmser_tasks.recommenders.backbones import bert4rec
 from llmser_tasks.recommenders.loop.minibatches import users_per_step
 from llmser_tasks.sequences.histories import Histories
@@ -115,7 +115,8 @@ def try_setting(
     bert4rec.MASK_PROBABILITY = changed.get(MASK, default)
     with tempfile.TemporaryDirectory() as folder:
         try:
-            train(recommender, data.training, data.items, seed, Path(folder), watch=data.watch, progress=note)
+            terms = [WeightedTerm(data.training)]
+            train(recommender, terms, data.items, seed, Path(folder), watch=data.watch, progress=note)
         except Spent:
             pass
         finally:

@@ -15,10 +15,10 @@ from tiny_world import DATASET, SMALL, World, make_world
 
 from llmser_tasks import recommenders
 from llmser_tasks.core.config import RunConfig, from_flat
-from llmser_tasks.core.kinds import BACKBONES, LOSSES
 from llmser_tasks.core.run import Made, Run
 from llmser_tasks.core.workspace import Artefact, Workspace, write_json
 from llmser_tasks.evaluation.evaluate import evaluate
+from llmser_tasks.recommenders.load import modules_of
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.sequences.targets import Targets, write_targets
 
@@ -101,7 +101,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 
     def train(seed: int) -> Callable[[Path], dict[str, Any]]:
         watch = recommenders.Watch(world.histories, after, world.histories)
-        return lambda folder: asdict(recommenders.train(SMALL, world.histories, ITEMS, seed, folder, watch=watch))
+        terms = [recommenders.WeightedTerm(world.histories)]
+        return lambda folder: asdict(recommenders.train(SMALL, terms, ITEMS, seed, folder, watch=watch))
 
     def made(step: str, write: Callable[[Path], dict[str, Any] | None]) -> Artefact:
         return world.workspace.produce(
@@ -110,7 +111,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
             lambda folder: write(folder) or {},
             inputs={},
             config={},
-            chosen=[BACKBONES.module_of("sasrec"), LOSSES.module_of("sampled-softmax")],
+            chosen=modules_of(SMALL),
         )
 
     test = Targets(np.flatnonzero(tested).astype(np.int32), between.select(tested), (after % ITEMS + 1)[tested])

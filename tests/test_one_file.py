@@ -25,6 +25,7 @@ FILES = {
 from torch import Tensor
 
 from llmser_tasks.core.kinds import Backbone
+from llmser_tasks.recommenders.items.table import Gathered
 from llmser_tasks.recommenders.layout import Layout
 from llmser_tasks.recommenders.model import CausalModel, initialise
 
@@ -32,13 +33,13 @@ DECLARED = Backbone(title="Mean of Items", place=90, dropout=0.25)
 
 
 class MeanOfItems(CausalModel):
-    def __init__(self, config, items):
-        super().__init__(config, items)
+    def __init__(self, config, item_table):
+        super().__init__(config, item_table)
         initialise(self, 0.02)
 
-    def contextual(self, table: Tensor, laid: Tensor, layout: Layout) -> Tensor:
-        so_far = table[laid].cumsum(0)
-        before = so_far[layout.start] - table[laid[layout.start]]
+    def contextual(self, gathered: Gathered, laid: Tensor, layout: Layout) -> Tensor:
+        so_far = gathered.vectors[laid].cumsum(0)
+        before = so_far[layout.start] - gathered.vectors[laid[layout.start]]
         return (so_far - before[layout.owner]) / (layout.column + 1)[:, None]
 
 

@@ -10,7 +10,7 @@ import torch
 from common import EPOCHS, HELD, ITEMS, JOB, OFFSETS, SEQUENCE, USERS
 
 from llmser_tasks.core.config import Recommender
-from llmser_tasks.recommenders import Watch, train
+from llmser_tasks.recommenders import Watch, WeightedTerm, train
 from llmser_tasks.recommenders.loop.checkpoints import load, save_description
 from llmser_tasks.recommenders.topk import encode
 from llmser_tasks.sequences.histories import Histories
@@ -24,8 +24,11 @@ class Stopped(Exception):
 
 def states() -> tuple[torch.Tensor, torch.Tensor]:
     model = load(FOLDER)
+    with torch.inference_mode():
+        everything = model.item_table.everything()
+    table = everything.vectors[1 : model.items + 1]
     held = Histories(histories.users, np.concatenate([[0], np.cumsum(HELD > 0)]), HELD[HELD > 0])
-    return torch.cat([encode(model, shown) for shown in (histories, histories.then(held))]), model.table[1:].detach()
+    return torch.cat([encode(model, shown, everything) for shown in (histories, histories.then(held))]), table
 
 
 def after_epoch(*_: object) -> None:
@@ -45,4 +48,5 @@ if __name__ == "__main__":
     EPOCHS.begin()
     with suppress(Stopped):
         watch = Watch(nobody, np.zeros(0, np.int32), nobody)
-        train(config, histories, ITEMS, JOB["seed"], FOLDER, watch=watch, progress=after_epoch, device="cpu")
+        terms = [WeightedTerm(histories)]
+        train(config, terms, ITEMS, JOB["seed"], FOLDER, watch=watch, progress=after_epoch, device="cpu")

@@ -65,6 +65,28 @@ class Loss(Declared):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ItemTable(Declared):
+    """What an item is to a model; its file's `ITEM_TABLE` makes the table (`recommenders.items.table`).
+
+    Attributes:
+        features: names of the arrays that it is made from, each with a row for padding and for every item.
+    """
+
+    features: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Term(Declared):
+    """Something that a training minimises, per user; its file's `make_term` makes it (`recommenders.terms.term`).
+
+    Attributes:
+        features: names of the arrays that it needs.
+    """
+
+    features: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class DumpFormat(Declared):
     """A format of dumps; its file's `SOURCE` says how to read it.
 
@@ -85,6 +107,8 @@ class Method(Declared):
         reference: it is what the others are compared with; of exactly one method.
         usual: a run trains it unless `methods` says otherwise.
         needs: steps whose artefacts it is made of, beside histories and catalogue.
+        item_table: what items are to its models; empty: what is usual.
+        terms: what its trainings minimise beside next items.
         ablations: parts of it that a run may leave out (`without`).
         charted: shown in charts by group, beside the tables.
         colour: its name among the page's colours.
@@ -94,6 +118,8 @@ class Method(Declared):
     reference: bool = False
     usual: bool = False
     needs: tuple[str, ...] = ()
+    item_table: str = ""
+    terms: tuple[str, ...] = ()
     ablations: tuple[str, ...] = ()
     charted: bool = True
     colour: str
@@ -224,6 +250,8 @@ class OneOf:
 
 BACKBONES = Kind(Backbone, "recommenders/backbones")
 LOSSES = Kind(Loss, "recommenders/losses")
+ITEM_TABLES: Kind[ItemTable] = Kind(ItemTable, "recommenders/items")
+TERMS: Kind[Term] = Kind(Term, "recommenders/terms")
 DUMP_FORMATS = Kind(DumpFormat, "ingest/formats")
 METHODS = Kind(Method, "methods")
 STEPS = Kind(Step, "methods", "texts")

@@ -34,7 +34,7 @@ from llmser_tasks.evaluation.protocols import FULL, Cases, append, cases, draw_n
 from llmser_tasks.evaluation.significance import PairedTest, judged
 from llmser_tasks.methods.counting import Counted, Test
 from llmser_tasks.methods.trained import TrainedModule
-from llmser_tasks.recommenders.load import module_in
+from llmser_tasks.recommenders.load import modules_in
 from llmser_tasks.sequences.artefacts import threshold_of
 from llmser_tasks.sequences.catalogue import catalogue_size
 from llmser_tasks.sequences.histories import Histories
@@ -193,7 +193,7 @@ def evaluate(run: Run, refs: Refs, progress: Progress = silent) -> Artefact:
         write,
         inputs={**given_, **models, **shown_before},
         config=settings,
-        chosen=sorted({module_in(run.workspace.folder(model)) for model in models.values()})
+        chosen=sorted({name for model in models.values() for name in modules_in(run.workspace.folder(model))})
         + [METHODS.module_of(name) for name in [*config.methods, *COUNTERS]],
         seed=config.seed,
     )

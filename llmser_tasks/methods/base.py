@@ -8,6 +8,7 @@ from llmser_tasks.core.config import RunConfig
 from llmser_tasks.core.kinds import Method
 from llmser_tasks.core.run import Refs, Run
 from llmser_tasks.methods.trained import Lessons
+from llmser_tasks.recommenders import WeightedTerm
 from llmser_tasks.sequences.histories import Histories
 
 DECLARED = Method(title="base", place=3, colour="base", trained=True, reference=True, usual=True)
@@ -19,8 +20,8 @@ def settings(config: RunConfig) -> dict[str, Any]:
 
 
 def lessons(run: Run, refs: Refs, histories: Histories) -> Lessons:
-    del run, refs, histories
-    return Lessons()
+    del run, refs
+    return Lessons([WeightedTerm(histories)])
 
 
 def prior(run: Run, refs: Refs) -> Histories:

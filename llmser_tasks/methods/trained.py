@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from llmser_tasks import recommenders
 from llmser_tasks.core.config import RunConfig
-from llmser_tasks.core.kinds import METHODS
+from llmser_tasks.core.kinds import ITEM_TABLES, METHODS
 from llmser_tasks.core.progress import Progress, silent
 from llmser_tasks.core.run import Refs, Run, artefact, model_name
 from llmser_tasks.core.workspace import Artefact
 from llmser_tasks.methods import warm
 from llmser_tasks.methods.warm import Start
-from llmser_tasks.recommenders import Watch
+from llmser_tasks.recommenders import Watch, WeightedTerm
+from llmser_tasks.recommenders.features import Features
 from llmser_tasks.sequences.catalogue import catalogue_size
 from llmser_tasks.sequences.changes import former_of, may_go_on
 from llmser_tasks.sequences.histories import Histories
@@ -26,17 +25,15 @@ from llmser_tasks.sequences.targets import read_targets
 
 @dataclass(frozen=True)
 class Lessons:
-    """What a model is taught beside each S_u.
+    """What a model is taught.
 
     Attributes:
-        enhanced: (U) a second sequence of every user, None: no user has one.
-        alpha: (U,) its weight, which S_u loses.
-        context: (U,) how many of its first items are shown and never asked for; None: all are asked for.
+        terms: what is minimised, each with its sequences and weights.
+        features: arrays that the item table and the terms are made from, by the names that these declare.
     """
 
-    enhanced: Histories | None = None
-    alpha: NDArray[np.float64] | None = None
-    context: NDArray[np.int64] | None = None
+    terms: Sequence[WeightedTerm]
+    features: Features = field(default_factory=dict)
 
 
 class TrainedModule(Protocol):
@@ -46,7 +43,7 @@ class TrainedModule(Protocol):
         """Settings that matter to its training beside the recommender's own."""
 
     def lessons(self, run: Run, refs: Refs, histories: Histories) -> Lessons:
-        """What it trains on beside S_u, the histories."""
+        """What it trains on; histories are S_u of all users."""
 
     def prior(self, run: Run, refs: Refs) -> Histories:
         """What stands before a user's own items wherever a model of it is shown them; users without have nothing."""
@@ -55,7 +52,8 @@ class TrainedModule(Protocol):
 def train(run: Run, refs: Refs, method: str, seed: int, progress: Progress = silent) -> Artefact:
     """Train a method's model, early stopping on validation targets; in a refresh, go on from the earlier one."""
     module: TrainedModule = METHODS.load(method)
-    needed = {name: artefact(refs, name) for name in METHODS[method].needs}
+    declared = METHODS[method]
+    needed = {name: artefact(refs, name) for name in declared.needs}
     validation = artefact(refs, "validation")
     start = _earlier(run, refs, model_name(method, seed))
     if same := warm.as_it_was(start, validation=validation, **needed):
@@ -68,14 +66,13 @@ def train(run: Run, refs: Refs, method: str, seed: int, progress: Progress = sil
         taught = module.lessons(run, refs, histories)
         summary = recommenders.train(
             recommender,
-            histories,
+            taught.terms,
             items,
             seed,
             folder,
             watch=_watch(run, refs, histories.after(module.prior(run, refs)), histories),
-            enhanced=taught.enhanced,
-            alpha=taught.alpha,
-            context=taught.context,
+            item_table=declared.item_table or ITEM_TABLES.default,
+            features=taught.features,
             progress=progress,
             **warm.arguments(start),
         )
@@ -87,7 +84,7 @@ def train(run: Run, refs: Refs, method: str, seed: int, progress: Progress = sil
         write,
         inputs={"training": artefact(refs, "training"), "validation": validation} | needed | warm.inputs(start),
         config={"recommender": recommender, "items": items} | module.settings(run.config),
-        chosen=[METHODS.module_of(method), *warm.modules(recommender, start)],
+        chosen=[METHODS.module_of(method), *warm.modules(recommender, start, declared.terms, declared.item_table)],
         seed=seed,
         resumable=True,
     )

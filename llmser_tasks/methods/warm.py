@@ -5,6 +5,7 @@ What that model has not been shown is not watched by it now: early stopping look
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmser_tasks.core import config
-from llmser_tasks.core.kinds import BACKBONES, LOSSES
+from llmser_tasks.core.kinds import ITEM_TABLES, TERMS
 from llmser_tasks.core.workspace import Artefact, Workspace
 from llmser_tasks.methods.held_out import HELD, share_of_users, still_held
-from llmser_tasks.recommenders.load import module_in
+from llmser_tasks.recommenders.load import modules_in, modules_of
 from llmser_tasks.sequences.changes import Changes, Former
 from llmser_tasks.sequences.histories import Histories
 
@@ -72,10 +73,17 @@ def inputs(start: Start | None) -> dict[str, Artefact]:
     return {"changes": start.former.changes, "start": start.model} if start else {}
 
 
-def modules(recommender: config.Recommender, start: Start | None) -> list[str]:
-    """The modules that a training's settings choose: the model that it makes, the one it begins with, the loss."""
-    begun = [module_in(start.folder)] if start else []
-    return [BACKBONES.module_of(recommender.backbone), LOSSES.module_of(recommender.loss), *begun]
+def modules(
+    recommender: config.Recommender, start: Start | None, terms: Sequence[str] = (), item_table: str = ""
+) -> list[str]:
+    """The modules that a training chooses by name: the model that it makes, the one it begins with, loss and terms.
+
+    Args:
+        terms: beside next items.
+        item_table: empty: the usual one.
+    """
+    chosen = modules_of(recommender, [TERMS.default, *terms], item_table or ITEM_TABLES.default)
+    return chosen + (modules_in(start.folder) if start else [])
 
 
 def arguments(start: Start | None) -> dict[str, Any]:

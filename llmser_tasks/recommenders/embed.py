@@ -1,4 +1,4 @@
-"""What a model starts from: scaled item embeddings, with position embeddings, dropped out."""
+"""What a model starts from: scaled vectors of items, with those of positions, dropped out."""
 
 from __future__ import annotations
 

@@ -1,34 +1,95 @@
-"""A backbone's model, made anew or found in a folder."""
+"""A backbone's model, made anew or described in a folder."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from llmser_tasks.core.config import Recommender
 from llmser_tasks.core.errors import StorageError
-from llmser_tasks.core.kinds import BACKBONES
+from llmser_tasks.core.kinds import BACKBONES, ITEM_TABLES, LOSSES, TERMS
+from llmser_tasks.recommenders.features import Features
+from llmser_tasks.recommenders.items import make_table
 from llmser_tasks.recommenders.model import Model
 
 DESCRIPTION = "config.json"  # of a finished model's folder
 
 
-def make_model(config: Recommender, items: int) -> Model:
-    """A fresh model of the configured backbone for the items 1 … `items`; torch's global seed decides its weights."""
-    model: Model = BACKBONES.load(config.backbone).BACKBONE(config, items)
-    return model
+@dataclass(frozen=True)
+class Description:
+    """What rebuilds a model, but for its weights.
+
+    Attributes:
+        items: I.
+        item_table: its name among `ITEM_TABLES`.
+    """
+
+    recommender: Recommender
+    items: int
+    item_table: str
 
 
-def module_in(folder: Path) -> str:
-    """The module of the backbone of a finished model, which a step that loads it has to name.
+def make_model(
+    config: Recommender, items: int, item_table: str = ITEM_TABLES.default, features: Features | None = None
+) -> Model:
+    """A fresh model of the configured backbone for the items 1 … `items`; torch's global seed decides its weights.
+
+    Args:
+        features: what the item table is made from; others are passed over.
+
+    Raises:
+        InputError: the item table needs a feature that was not given, or one of another size.
+    """
+    backbone: type[Model] = BACKBONES.load(config.backbone).BACKBONE
+    return backbone(config, make_table(item_table, config, items, backbone.extra_tokens, features or {}))
+
+
+def read_description(folder: Path) -> Description:
+    """
+    Raises:
+        StorageError: the folder holds no model, or one of an earlier version.
+    """
+    try:
+        said = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        config, items = Recommender.model_validate(said["recommender"]), int(said["items"])
+        table = said.get("item_table")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise no_usable_model(folder, error) from error
+    if table is None:
+        raise StorageError(
+            f"{folder} holds a model of an earlier version of LLMSeR, which this one cannot read; "
+            "train it anew, or load it with the version that made it."
+        )
+    if not isinstance(table, str) or table not in ITEM_TABLES:
+        raise StorageError(
+            f"{folder} holds a model with the item table {str(table)!r}, which this version of LLMSeR does not have; "
+            "load it with the version that made it."
+        )
+    return Description(config, items, table)
+
+
+def no_usable_model(folder: Path, error: Exception) -> StorageError:
+    return StorageError(
+        f"{folder} holds no usable model ({type(error).__name__}); delete the folder and rerun the training, "
+        "or load an exported model with the version of LLMSeR that its config.json names."
+    )
+
+
+def modules_in(folder: Path) -> list[str]:
+    """The modules that a finished model is made of, which a step that loads it has to name.
 
     Raises:
         StorageError: the folder holds no model.
     """
-    try:
-        described = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
-        return BACKBONES.module_of(Recommender.model_validate(described["recommender"]).backbone)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StorageError(
-            f"{folder} holds no usable model ({type(error).__name__}); delete the folder and rerun the training."
-        ) from error
+    described = read_description(folder)
+    return [BACKBONES.module_of(described.recommender.backbone), ITEM_TABLES.module_of(described.item_table)]
+
+
+def modules_of(
+    config: Recommender, terms: Iterable[str] = (TERMS.default,), item_table: str = ITEM_TABLES.default
+) -> list[str]:
+    """The modules that a training chooses by name, which its step has to name."""
+    chosen = [BACKBONES.module_of(config.backbone), LOSSES.module_of(config.loss), ITEM_TABLES.module_of(item_table)]
+    return chosen + [TERMS.module_of(term) for term in dict.fromkeys(terms)]

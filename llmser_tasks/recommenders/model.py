@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from llmser_tasks.core.config import Recommender
+from llmser_tasks.recommenders.initial_weights import draw_weights
+from llmser_tasks.recommenders.items.table import Gathered, Table
 from llmser_tasks.recommenders.layout import Layout
 
 
@@ -30,43 +33,56 @@ class Examples:
 
 
 class Model(nn.Module, ABC):
-    """A sequential recommender: it turns the items a user had into a state whose dot products with the item embeddings
-    score every item as the next one. Input and output embeddings are tied.
+    """A sequential recommender: it turns the items a user had into a state whose dot products with the items' vectors
+    score every item as the next one. What goes in and what is scored is the same item table.
 
     Attributes:
+        extra_tokens: how many tokens of its own the backbone has; their ids follow the items'.
+        item_table: what items are to this model, of `width` w; the backbone itself knows vectors of its dimension d.
         items: I; item ids are 1 … I, 0 is padding.
         max_length: most items of a context that are looked at; the newest are kept.
     """
 
-    def __init__(self, config: Recommender, items: int, extra_tokens: int = 0) -> None:
+    extra_tokens: ClassVar[int] = 0
+
+    def __init__(self, config: Recommender, item_table: Table) -> None:
         super().__init__()
         self.config = config
-        self.items = items
+        self.items = item_table.items
         self.max_length = config.max_length
-        self.item_embedding = nn.Embedding(items + 1 + extra_tokens, config.dimension, padding_idx=0)
+        self.item_table = item_table
 
     @property
     def table(self) -> Tensor:
-        """(I + 1, d) embeddings of padding and items."""
-        return self.item_embedding.weight[: self.items + 1]
+        """(I + 1, w) vectors of padding and items."""
+        return self.item_table.all()[: self.items + 1]
 
     @property
     def device(self) -> torch.device:
-        return self.item_embedding.weight.device
+        return self.item_table.device
 
-    def states(self, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, Layout]:
-        """(T, d) states of the first `lengths` (B,), at least one, of tokens (B, L), and where each of them lies."""
+    def states_of(self, gathered: Gathered, laid: Tensor, layout: Layout) -> Tensor:
+        """(T, w) state at every place, from rows of the item table and the row (T,) that lies there."""
+        return self.item_table.states(self.contextual, gathered, laid, layout)
+
+    def states(self, tokens: Tensor, lengths: Tensor, everything: Gathered | None = None) -> tuple[Tensor, Layout]:
+        """(T, w) states of the first `lengths` (B,), at least one, of tokens (B, L), and where each of them lies.
+
+        Args:
+            everything: all rows of the item table, where they are at hand (`Table.everything`).
+        """
         layout = Layout.packed(lengths)
-        return self.contextual(self.item_embedding.weight, layout.lay(tokens), layout), layout
+        every = self.item_table.everything() if everything is None else everything
+        return self.states_of(every, layout.lay(tokens), layout), layout
 
-    def last_states(self, tokens: Tensor, lengths: Tensor) -> Tensor:
-        """(B, d) state at each row's last token."""
-        states, layout = self.states(tokens, lengths)
+    def last_states(self, tokens: Tensor, lengths: Tensor, everything: Gathered | None = None) -> Tensor:
+        """(B, w) state at each row's last token."""
+        states, layout = self.states(tokens, lengths, everything)
         return states.index_select(0, layout.start + lengths - 1)
 
     @abstractmethod
-    def contextual(self, table: Tensor, laid: Tensor, layout: Layout) -> Tensor:
-        """(T, d) state at every place, from item embeddings (R, d) and the row (T,) of them that lies there."""
+    def contextual(self, gathered: Gathered, laid: Tensor, layout: Layout) -> Tensor:
+        """(T, d) state at every place, from items' vectors (R, d) and the row (T,) of them that lies there."""
 
     @abstractmethod
     def examples(
@@ -79,12 +95,17 @@ class Model(nn.Module, ABC):
         """
 
     @abstractmethod
-    def next_state(self, tokens: Tensor, lengths: Tensor) -> Tensor:
-        """(B, d) state that scores the item after each non-empty row of up to max_length items."""
+    def open_ended(self, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens and lengths of non-empty rows of up to max_length items, as the model is shown them where the item
+        after them is wanted: the state at the last token scores it.
+        """
 
-    def encode(self, tokens: Tensor, lengths: Tensor) -> Tensor:
-        """`next_state`, defined for empty rows too: a state of zeros, which prefers nothing."""
-        return self.next_state(tokens, lengths.clamp(min=1)).masked_fill((lengths == 0)[:, None], 0.0)
+    def encode(self, tokens: Tensor, lengths: Tensor, everything: Gathered | None = None) -> Tensor:
+        """(B, w) state that scores the item after each row of up to max_length items; of an empty row it is zeros,
+        which prefer nothing.
+        """
+        states = self.last_states(*self.open_ended(tokens, lengths.clamp(min=1)), everything)
+        return states.masked_fill((lengths == 0)[:, None], 0.0)
 
 
 class CausalModel(Model):
@@ -101,17 +122,13 @@ class CausalModel(Model):
         predict = real if context is None else real & (places + 1 >= context[:, None])
         return Examples(inputs.masked_fill(~real, 0), shown, predict, positives)
 
-    def next_state(self, tokens: Tensor, lengths: Tensor) -> Tensor:
-        return self.last_states(tokens, lengths)
+    def open_ended(self, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        return tokens, lengths
 
 
-def initialise(model: nn.Module, deviation: float) -> None:
-    """Normal weights, zero biases, unit norms; the padding row stays zero."""
-    for module in model.modules():
-        if isinstance(module, nn.Linear | nn.Embedding):
-            nn.init.normal_(module.weight, std=deviation)
-        if isinstance(module, nn.Linear) and module.bias is not None:
-            nn.init.zeros_(module.bias)
-        if isinstance(module, nn.Embedding) and module.padding_idx is not None:
-            with torch.no_grad():
-                module.weight[module.padding_idx].zero_()
+def initialise(model: Model, deviation: float) -> None:
+    """Random weights of this deviation; the item table begins as it says itself."""
+    model.item_table.initialise(deviation)
+    for part in model.children():
+        if part is not model.item_table:
+            draw_weights(part, deviation)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from llmser_tasks.core.progress import Progress, silent
 from llmser_tasks.recommenders import devices
+from llmser_tasks.recommenders.items.table import Gathered
 from llmser_tasks.recommenders.loop.minibatches import Sequences
 from llmser_tasks.recommenders.loop.threads import pinned_threads
 from llmser_tasks.recommenders.model import Model
@@ -41,10 +43,11 @@ def top_k(
     """
     items = np.zeros((len(contexts), k), np.int32)
     scores = np.full((len(contexts), k), -np.inf, np.float32)
-    table, barred = model.table[1:], _barred(contexts, exclude)
-    height, width = TILE_CUDA if devices.on_gpu(table) else TOP_TILE
-    with pinned_threads():
-        states = encode(model, contexts)
+    barred = _barred(contexts, exclude)
+    with _scoring(model) as everything:
+        table = everything.vectors[1 : model.items + 1]
+        height, width = TILE_CUDA if devices.on_gpu(table) else TOP_TILE
+        states = encode(model, contexts, everything)
         for start in range(0, len(contexts), height):
             rows = np.arange(start, min(start + height, len(contexts)))
             best = torch.full((len(rows), k), -torch.inf, device=table.device)
@@ -76,11 +79,12 @@ def ranks(model: Model, contexts: Histories, targets: Ints, exclude: Histories) 
     Every other item that scores the same as the target, or not a number, stands before it.
     """
     result = np.zeros(len(contexts), np.int32)
-    table, barred, column = model.table[1:], _barred(contexts, exclude), targets.astype(np.int64) - 1
-    height, width = TILE_CUDA if devices.on_gpu(table) else TILE
+    barred, column = _barred(contexts, exclude), targets.astype(np.int64) - 1
     order = np.argsort(column, kind="stable")  # the targets of neighbours lie in few tiles
-    with pinned_threads():
-        states = encode(model, contexts)
+    with _scoring(model) as everything:
+        table = everything.vectors[1 : model.items + 1]
+        height, width = TILE_CUDA if devices.on_gpu(table) else TILE
+        states = encode(model, contexts, everything)
         for start in range(0, len(order), height):
             rows = np.sort(order[start : start + height])
             block = states[torch.from_numpy(rows).to(table.device)]
@@ -110,35 +114,48 @@ def sampled_ranks(model: Model, contexts: Histories, targets: Ints, negatives: I
     A negative that is 0 (there were too few) or the target itself is passed over.
     """
     result = np.ones(len(contexts), np.int32)
-    step = max(1, SCORES // max(1, negatives.shape[1] * model.config.dimension))
-    with pinned_threads():
-        states = encode(model, contexts)
+    step = max(1, SCORES // max(1, negatives.shape[1] * model.item_table.width))
+    with _scoring(model) as everything:
+        states = encode(model, contexts, everything)
         for start in range(0, len(contexts), step):
             rows = slice(start, start + step)
             target = torch.from_numpy(targets[rows].astype(np.int64)).to(model.device)[:, None]
             others = torch.from_numpy(negatives[rows].astype(np.int64)).to(model.device)
             candidates = torch.cat([target, others], dim=1)
-            scores = torch.bmm(model.table[candidates], states[rows, :, None])[:, :, 0]
+            scores = torch.bmm(everything.vectors[candidates], states[rows, :, None])[:, :, 0]
             counts = (others != 0) & (others != target)
             result[rows] += (counts & ~(scores[:, 1:] < scores[:, :1])).sum(1).cpu().numpy().astype(np.int32)
     return result
 
 
 @torch.inference_mode()
-def encode(model: Model, contexts: Histories) -> Tensor:
-    """(U, d) state of every context, on the model's device."""
-    was_training = model.training
-    model.eval()
+def encode(model: Model, contexts: Histories, everything: Gathered) -> Tensor:
+    """(U, w) state of every context, on the device of a model that is not training.
+
+    Args:
+        everything: all rows of its item table, which are made once and not for every chunk of users.
+    """
     sequences = Sequences.of(contexts, model.device)
     lengths = np.minimum(contexts.lengths, model.max_length)
     order = np.argsort(lengths, kind="stable")
-    states = torch.empty(len(contexts), model.config.dimension, device=model.device)
+    states = torch.empty(len(contexts), model.item_table.width, device=model.device)
     step = max(1, TOKENS // model.max_length)
     for start in range(0, len(order), step):  # rows of like length together
         rows = torch.from_numpy(order[start : start + step]).to(model.device)
-        states[rows] = model.encode(*sequences.gather(rows, model.max_length))
-    model.train(was_training)
+        states[rows] = model.encode(*sequences.gather(rows, model.max_length), everything)
     return states
+
+
+@contextmanager
+def _scoring(model: Model) -> Iterator[Gathered]:
+    """All rows of a model's item table, while nothing is dropped out and threads are pinned."""
+    was_training = model.training
+    model.eval()
+    try:
+        with pinned_threads():
+            yield model.item_table.everything()
+    finally:
+        model.train(was_training)
 
 
 def _tiles(

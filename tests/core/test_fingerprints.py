@@ -178,7 +178,7 @@ def test_words_for_people_make_nothing_again(
     ("file", "old", "new", "again"),
     [
         ("sequences/targets.py", "def inputs(", "def inputs_(", MODELS - {"ccg", "rcs"}),
-        ("recommenders/loop/worker.py", "team.leads", "not team.leads", MODELS),
+        ("recommenders/loop/worker.py", "group.leads", "not group.leads", MODELS),
         ("asking/picks.py", "likeliest first", "likeliest last", set()),
         ("asking/picks.py", "if row < 0", "if row <= 0", {"pseudo", "reliability"}),
         ("texts/encoder.py", "MAX_TOKENS = 128", "MAX_TOKENS = 64", {"reliability"}),

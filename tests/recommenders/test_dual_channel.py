@@ -9,9 +9,12 @@ from torch import Tensor
 
 from llmser_tasks.core.config import Recommender
 from llmser_tasks.core.errors import InputError
+from llmser_tasks.methods.llmser.dual_channel import dual_channel
+from llmser_tasks.recommenders import WeightedTerm
 from llmser_tasks.recommenders.load import make_model
 from llmser_tasks.recommenders.model import Model
-from llmser_tasks.recommenders.objective import Objective
+from llmser_tasks.recommenders.objective import Objective, losses_of
+from llmser_tasks.recommenders.terms.term import UserTerm
 from llmser_tasks.sequences.histories import Histories
 
 ITEMS = 40
@@ -48,10 +51,17 @@ def loss_and_gradient(
     config: Recommender, plain: Histories, enhanced: Histories | None = None, alpha: list[float] | None = None
 ) -> tuple[float, list[Tensor]]:
     model = fresh(config)
-    weights = None if alpha is None else np.array(alpha)
-    loss = Objective.of(config, plain, ITEMS, CPU, enhanced, weights)(model, ROWS, SEED)
+    terms = [WeightedTerm(plain)]
+    if enhanced is not None and alpha is not None:
+        terms = dual_channel(plain, enhanced, np.array(alpha))
+    loss = Objective.of(config, terms, ITEMS, CPU)(model, ROWS, SEED)
     torch.autograd.backward(loss)
     return loss.item(), gradients(model)
+
+
+def losses(term: UserTerm, model: Model, rows: Tensor, wanted: Tensor, seed: int) -> Tensor:
+    """(B,) one term's losses alone."""
+    return losses_of(model, [term.batch(model, rows, wanted, seed)], len(rows))[0]
 
 
 def gradients(model: Model) -> list[Tensor]:
@@ -84,9 +94,8 @@ def test_context_cut_off_by_the_longest_length_does_not_spare_real_items(small: 
 
     def loss(sequence: list[int], context: int) -> float:
         enhanced = Histories.of([0], [sequence])
-        objective = Objective.of(config, plain, ITEMS, CPU, enhanced, np.ones(1), np.array([context]))
-        assert objective.enhanced is not None
-        return sum(objective.enhanced.losses(model.eval(), rows, wanted, seed).item() for seed in range(10))
+        objective = Objective.of(config, dual_channel(plain, enhanced, np.ones(1), np.array([context])), ITEMS, CPU)
+        return sum(losses(objective.terms[1], model.eval(), rows, wanted, seed).item() for seed in range(10))
 
     assert loss(pseudo + real, 4) == pytest.approx(loss((pseudo + real)[-5:], 2))
     assert loss(pseudo + real, 0) > loss(pseudo + real, 4)
@@ -99,15 +108,16 @@ def test_raising_one_alpha_moves_that_users_share_alone(
     chosen = 7
     model = fresh(config)
     everyone = torch.ones(USERS, dtype=torch.bool)
-    objective = Objective.of(config, plain, ITEMS, CPU, enhanced, np.full(USERS, others))
-    assert objective.enhanced is not None
-    of_plain = objective.plain.losses(model, ROWS, everyone, SEED)
-    of_enhanced = objective.enhanced.losses(model, ROWS, everyone, SEED)
+    objective = Objective.of(config, dual_channel(plain, enhanced, np.full(USERS, others)), ITEMS, CPU)
+    of_plain = losses(objective.terms[0], model, ROWS, everyone, SEED)
+    of_enhanced = losses(objective.terms[1], model, ROWS, everyone, SEED)
 
     def total(alpha: float) -> float:
         weights = np.full(USERS, others)
         weights[chosen] = alpha
-        return Objective.of(config, plain, ITEMS, CPU, enhanced, weights)(model, ROWS, SEED).item() * USERS
+        return (
+            Objective.of(config, dual_channel(plain, enhanced, weights), ITEMS, CPU)(model, ROWS, SEED).item() * USERS
+        )
 
     share = (of_enhanced - of_plain)[chosen].item()
     assert abs(share) > 1e-3
@@ -119,10 +129,10 @@ def test_a_users_loss_does_not_depend_on_who_else_is_computed(
     config: Recommender, plain: Histories, enhanced: Histories
 ) -> None:
     model = fresh(config)
-    channel = Objective.of(config, enhanced, ITEMS, CPU).plain
-    everyone = channel.losses(model, ROWS, torch.ones(USERS, dtype=torch.bool), SEED)
+    (term,) = Objective.of(config, [WeightedTerm(enhanced)], ITEMS, CPU).terms
+    everyone = losses(term, model, ROWS, torch.ones(USERS, dtype=torch.bool), SEED)
     for wanted in (ROWS % 2 == 0, ROWS == 3, ROWS < 0):
-        some = channel.losses(model, ROWS, wanted, SEED)
+        some = losses(term, model, ROWS, wanted, SEED)
         torch.testing.assert_close(some[wanted], everyone[wanted])
         assert not some[~wanted].any()
 
@@ -134,12 +144,11 @@ def test_one_alpha_changes_one_users_gradient(plain: Histories, enhanced: Histor
     alpha[4] = 1.0
     model = fresh(config)
     _, mixed = loss_and_gradient(config, plain, enhanced, alpha)
-    objective = Objective.of(config, plain, ITEMS, CPU, enhanced, np.array(alpha))
-    assert objective.enhanced is not None
+    objective = Objective.of(config, dual_channel(plain, enhanced, np.array(alpha)), ITEMS, CPU)
     only = ROWS == 4
     expected = (
-        objective.plain.losses(model, ROWS, ~only, SEED).sum()
-        + objective.enhanced.losses(model, ROWS, only, SEED).sum()
+        losses(objective.terms[0], model, ROWS, ~only, SEED).sum()
+        + losses(objective.terms[1], model, ROWS, only, SEED).sum()
     )
     torch.autograd.backward(expected / USERS)
     for one, other in zip(mixed, gradients(model), strict=True):
@@ -151,11 +160,10 @@ def test_a_single_item_has_no_loss_until_it_is_enhanced(small: Recommender) -> N
     enhanced = Histories.of([0, 1], [[1, 2, 3], [4, 5]])
     model = make_model(small, ITEMS)
     everyone = torch.tensor([True, True])
-    objective = Objective.of(small, plain, ITEMS, CPU, enhanced, np.array([1.0, 0.5]))
-    assert objective.enhanced is not None
+    objective = Objective.of(small, dual_channel(plain, enhanced, np.array([1.0, 0.5])), ITEMS, CPU)
     assert objective.rows.tolist() == [0, 1]
-    assert objective.plain.losses(model, torch.tensor([0, 1]), everyone, SEED)[0] == 0
-    assert objective.enhanced.losses(model, torch.tensor([0, 1]), everyone, SEED)[0] > 0
+    assert losses(objective.terms[0], model, torch.tensor([0, 1]), everyone, SEED)[0] == 0
+    assert losses(objective.terms[1], model, torch.tensor([0, 1]), everyone, SEED)[0] > 0
 
 
 @pytest.mark.parametrize(
@@ -165,11 +173,11 @@ def test_weights_and_sequences_that_do_not_fit_are_refused(alpha: list[float], u
     plain = Histories.of([0, 1], [[1, 2], [3, 4]])
     other = Histories.of(users, [[1, 2], [3, 4]])
     with pytest.raises(InputError, match="Dual-channel"):
-        Objective.of(Recommender(), plain, ITEMS, CPU, other, np.array(alpha))
+        dual_channel(plain, other, np.array(alpha))
 
 
 def test_histories_that_teach_nothing_are_refused() -> None:
     with pytest.raises(InputError, match="two items"):
-        Objective.of(Recommender(), Histories.of([0, 1], [[1], []]), ITEMS, CPU)
+        Objective.of(Recommender(), [WeightedTerm(Histories.of([0, 1], [[1], []]))], ITEMS, CPU)
     with pytest.raises(InputError, match="catalogue"):
-        Objective.of(Recommender(), Histories.of([0], [[1, ITEMS + 1]]), ITEMS, CPU)
+        Objective.of(Recommender(), [WeightedTerm(Histories.of([0], [[1, ITEMS + 1]]))], ITEMS, CPU)

@@ -92,7 +92,7 @@ def test_rows_have_the_states_they_have_alone(small: Recommender, kind: str) -> 
     tokens = torch.randint(1, 51, (len(LENGTHS), LONGEST))
     tokens[torch.arange(LONGEST) >= LENGTHS[:, None]] = 0
     layout = LAYOUTS[kind](LENGTHS)
-    states = model.contextual(model.item_embedding.weight, layout.lay(tokens), layout)
+    states = model.states_of(model.item_table.everything(), layout.lay(tokens), layout)
     for row, length in enumerate(LENGTHS.tolist()):
         alone, _ = model.states(tokens[row : row + 1, :length], LENGTHS[row : row + 1])
         torch.testing.assert_close(states[layout.owner == row], alone)

@@ -23,6 +23,7 @@ from llmser_tasks.recommenders.losses.gbce import gbce
 from llmser_tasks.recommenders.losses.sampled_softmax import sampled_softmax
 from llmser_tasks.recommenders.negatives import Negatives, Sampler, WholeCatalogue
 from llmser_tasks.recommenders.objective import Objective
+from llmser_tasks.recommenders.terms.term import WeightedTerm
 from llmser_tasks.sequences.histories import Histories
 
 ITEMS = 10
@@ -200,8 +201,8 @@ def test_the_seed_decides_every_loss(chosen: Recommender, ring: Histories) -> No
     config = chosen.model_copy(update={"dimension": 8, "layers": 1, "max_length": 8, "dropout": 0.0})
     torch.manual_seed(0)
     model = make_model(config, 30)
-    torch.nn.init.normal_(model.item_embedding.weight)
-    objective = Objective.of(config, ring, 30, CPU)
+    torch.nn.init.normal_(model.item_table.all())
+    objective = Objective.of(config, [WeightedTerm(ring)], 30, CPU)
     rows = torch.arange(16)
     first, again, other = (objective(model, rows, seed).item() for seed in (1, 1, 2))
     assert first == again

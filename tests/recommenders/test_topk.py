@@ -19,8 +19,8 @@ def model(small: Recommender) -> Model:
     torch.manual_seed(0)
     model = make_model(small, ITEMS).eval()
     with torch.no_grad():
-        model.item_embedding.weight[1:].normal_()
-        model.item_embedding.weight[9] = model.item_embedding.weight[4]  # items 4 and 9 always tie
+        model.item_table.all()[1:].normal_()
+        model.table[9] = model.table[4]  # items 4 and 9 always tie
     return model
 
 
@@ -92,7 +92,7 @@ def test_a_tie_is_lost(model: Model) -> None:
 
 def test_a_score_that_is_no_number_ranks_last(model: Model) -> None:
     with torch.no_grad():
-        model.item_embedding.weight[7] = torch.nan
+        model.table[7] = torch.nan
     contexts = Histories.of([0], [[4]])
     assert ranks(model, contexts, np.array([7], np.int32), Histories.of([], [])).tolist() == [ITEMS]
 

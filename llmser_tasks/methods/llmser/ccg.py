@@ -14,7 +14,7 @@ from llmser_tasks.core.progress import Progress, silent
 from llmser_tasks.core.run import Refs, Run, artefact
 from llmser_tasks.core.workspace import Artefact
 from llmser_tasks.methods.llmser import parts
-from llmser_tasks.recommenders.load import module_in
+from llmser_tasks.recommenders.load import modules_in
 from llmser_tasks.sequences.catalogue import catalogue_size
 from llmser_tasks.sequences.changes import Changes, former_of
 from llmser_tasks.sequences.histories import Histories
@@ -67,6 +67,6 @@ def make(run: Run, refs: Refs, progress: Progress = silent) -> Artefact:
         | ({parts.REVERSE: trained} if trained else {})
         | ({"changes": former.changes, "former": former.made[STEP]} if former else {}),
         config={"pool": size, "items": items, "random": trained is None},
-        chosen=[module_in(run.workspace.folder(trained))] if trained else [],
+        chosen=modules_in(run.workspace.folder(trained)) if trained else [],
         seed=seed if trained is None else None,
     )

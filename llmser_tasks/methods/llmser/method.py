@@ -14,6 +14,7 @@ from llmser_tasks.core.config import RunConfig
 from llmser_tasks.core.files import PSEUDO, RELIABILITY
 from llmser_tasks.core.kinds import Method
 from llmser_tasks.core.run import Refs, Run
+from llmser_tasks.methods.llmser.dual_channel import dual_channel
 from llmser_tasks.methods.trained import Lessons
 from llmser_tasks.sequences.histories import Histories
 
@@ -48,7 +49,7 @@ def lessons(run: Run, refs: Refs, histories: Histories) -> Lessons:
     enhanced = histories.after(_pseudo_items(run, refs))
     prepended = enhanced.lengths - histories.lengths
     targets_too = run.config.reliability.pseudo_targets
-    return Lessons(enhanced, scores["alpha"].to_numpy(), None if targets_too else prepended)
+    return Lessons(dual_channel(histories, enhanced, scores["alpha"].to_numpy(), None if targets_too else prepended))
 
 
 def prior(run: Run, refs: Refs) -> Histories:

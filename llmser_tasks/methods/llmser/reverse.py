@@ -51,10 +51,9 @@ def make(run: Run, refs: Refs, progress: Progress = silent) -> Artefact:
         held = warm.held_out(histories, recommender.held_out_users, seed, start)
         note_held(folder, histories, held)
         sequences, watch = split_last(histories.reverse(), held)
+        terms = [recommenders.WeightedTerm(sequences)]
         given = warm.arguments(start)
-        summary = recommenders.train(
-            recommender, sequences, items, seed, folder, watch=watch, progress=progress, **given
-        )
+        summary = recommenders.train(recommender, terms, items, seed, folder, watch=watch, progress=progress, **given)
         return {"watched": len(watch.targets)} | asdict(summary)
 
     return run.workspace.produce(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from llmser_tasks.core.config import Recommender
 from llmser_tasks.core.kinds import Backbone
 from llmser_tasks.recommenders.backbones.transformer import Block, positions_from_end
 from llmser_tasks.recommenders.embed import embed
+from llmser_tasks.recommenders.items.table import Gathered, Table
 from llmser_tasks.recommenders.kernels.attention import Attention
 from llmser_tasks.recommenders.kernels.dropout import Dropout
 from llmser_tasks.recommenders.layout import Layout
@@ -37,10 +38,12 @@ class BERT4Rec(Model):
     best single epoch is .060. A feed-forward block four times as wide, as in the paper, brings .059 for a third more.
     """
 
-    def __init__(self, config: Recommender, items: int) -> None:
-        super().__init__(config, items, extra_tokens=1)
+    extra_tokens: ClassVar[int] = 1
+
+    def __init__(self, config: Recommender, item_table: Table) -> None:
+        super().__init__(config, item_table)
         width = config.dimension
-        self.mask_token = items + 1
+        self.mask_token = self.items + 1
         self.position_embedding = nn.Embedding(config.max_length + 1, width)
         self.dropout = Dropout(config.dropout_rate)
         self.blocks = nn.ModuleList(
@@ -51,9 +54,9 @@ class BERT4Rec(Model):
         for block in self.blocks:
             cast(Block, block).start_as_mean()
 
-    def contextual(self, table: Tensor, laid: Tensor, layout: Layout) -> Tensor:
+    def contextual(self, gathered: Gathered, laid: Tensor, layout: Layout) -> Tensor:
         places = positions_from_end(layout, self.max_length + 1)
-        x = embed(table, laid, self.position_embedding.weight, places, self.dropout)
+        x = embed(gathered.vectors, laid, self.position_embedding.weight, places, self.dropout)
         attention = Attention.by_nearness(layout, NEARNESS)
         for block in self.blocks:
             x = block(x, attention)
@@ -85,11 +88,11 @@ class BERT4Rec(Model):
         masked = torch.where(prefix[:, None], last, masked) & real & (lengths >= 2)[:, None]
         return Examples(tokens.masked_fill(masked, self.mask_token).masked_fill(~real, 0), lengths, masked, tokens)
 
-    def next_state(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+    def open_ended(self, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         rows = torch.arange(len(tokens), device=tokens.device)
         shown = torch.cat([tokens, tokens.new_zeros(len(tokens), 1)], dim=1)
         shown[rows, lengths] = self.mask_token
-        return self.last_states(shown, lengths + 1)
+        return shown, lengths + 1
 
 
 BACKBONE = BERT4Rec

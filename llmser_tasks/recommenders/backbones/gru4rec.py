@@ -9,6 +9,7 @@ from torch.nn.utils.rnn import PackedSequence
 from llmser_tasks.core.config import Recommender
 from llmser_tasks.core.kinds import Backbone
 from llmser_tasks.recommenders import devices
+from llmser_tasks.recommenders.items.table import Gathered, Table
 from llmser_tasks.recommenders.kernels.dropout import Dropout
 from llmser_tasks.recommenders.kernels.gather import pick
 from llmser_tasks.recommenders.kernels.row_recurrence import recur_rows
@@ -25,8 +26,8 @@ class GRU4Rec(CausalModel):
     .021 after ten epochs, with it .056.
     """
 
-    def __init__(self, config: Recommender, items: int) -> None:
-        super().__init__(config, items)
+    def __init__(self, config: Recommender, item_table: Table) -> None:
+        super().__init__(config, item_table)
         width = config.dimension
         self.dropout = Dropout(config.dropout_rate)
         between = config.dropout_rate if config.layers > 1 else 0.0  # the GRU drops out between its layers alone
@@ -35,8 +36,8 @@ class GRU4Rec(CausalModel):
         self.norm = nn.LayerNorm(width)
         initialise(self, 0.02)
 
-    def contextual(self, table: Tensor, laid: Tensor, layout: Layout) -> Tensor:
-        x = self.dropout(pick(table, laid) * self.config.dimension**0.5)
+    def contextual(self, gathered: Gathered, laid: Tensor, layout: Layout) -> Tensor:
+        x = self.dropout(pick(gathered.vectors, laid) * self.config.dimension**0.5)
         hidden = self.step_by_step(x, layout) if devices.on_gpu(x) else self.row_by_row(x, layout)
         states: Tensor = self.norm(x + self.dropout(self.out(hidden)))
         return states

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from llmser_tasks.core.config import Recommender
 from llmser_tasks.recommenders import devices
 from llmser_tasks.recommenders.embed import embed
+from llmser_tasks.recommenders.items.table import Gathered, Table
 from llmser_tasks.recommenders.kernels.attention import Attention
 from llmser_tasks.recommenders.kernels.dropout import Dropout
 from llmser_tasks.recommenders.kernels.fused_block import norm_project, residuals
@@ -78,10 +79,10 @@ def positions_from_end(layout: Layout, most: int) -> Tensor:
 
 
 class CausalTransformer(CausalModel):
-    """Item and position embeddings, blocks that attend to what is before, a norm."""
+    """Vectors of items and positions, blocks that attend to what is before, a norm."""
 
-    def __init__(self, config: Recommender, items: int) -> None:
-        super().__init__(config, items)
+    def __init__(self, config: Recommender, item_table: Table) -> None:
+        super().__init__(config, item_table)
         width = config.dimension
         self.position_embedding = nn.Embedding(config.max_length, width)
         self.dropout = Dropout(config.dropout_rate)
@@ -94,9 +95,9 @@ class CausalTransformer(CausalModel):
     def block(config: Recommender) -> nn.Module:
         """One fresh block, called with x (T, d) and an `Attention`."""
 
-    def contextual(self, table: Tensor, laid: Tensor, layout: Layout) -> Tensor:
+    def contextual(self, gathered: Gathered, laid: Tensor, layout: Layout) -> Tensor:
         places = positions_from_end(layout, self.max_length)
-        x = embed(table, laid, self.position_embedding.weight, places, self.dropout)
+        x = embed(gathered.vectors, laid, self.position_embedding.weight, places, self.dropout)
         attention = Attention.causally(layout)
         for block in self.blocks:
             x = block(x, attention)

@@ -14,51 +14,58 @@ from typing import Any
 
 import numpy as np
 import torch
-from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from llmser_tasks.core.config import Recommender
-from llmser_tasks.core.errors import StorageError
+from llmser_tasks.core.errors import InputError
+from llmser_tasks.core.kinds import ITEM_TABLES
 from llmser_tasks.core.workspace import write_json
 from llmser_tasks.recommenders.devices import pick_device
-from llmser_tasks.recommenders.load import DESCRIPTION, make_model
+from llmser_tasks.recommenders.load import DESCRIPTION, make_model, no_usable_model, read_description
 from llmser_tasks.recommenders.loop.optimiser import Adam
 from llmser_tasks.recommenders.model import Model
 
 WEIGHTS = "model.safetensors"
 CHECKPOINT = ".checkpoint.safetensors"
+FEATURE = "feature/"  # begins the names of what an item table was given, beside weights, whose names have no /
 
 STATE = "state.json"  # name of the tensor that holds the JSON state's bytes
 
 
 def save_weights(folder: Path, model: Model) -> None:
-    """Write the model's weights; a reader sees the former file or the whole new one."""
-    _write(folder / WEIGHTS, dict(model.state_dict()))
+    """Write the model's weights and what its item table was given, so that it needs nothing else to be loaded.
+
+    A reader sees the former file or the whole new one.
+    """
+    features = {f"{FEATURE}{name}": values for name, values in model.item_table.features.items()}
+    _write(folder / WEIGHTS, dict(model.state_dict()) | features)
 
 
-def save_description(folder: Path, config: Recommender, items: int, facts: Mapping[str, Any]) -> None:
-    """Write what `load` needs to rebuild the model (its settings and number of items), and facts about its training."""
-    write_json(folder / DESCRIPTION, {"recommender": config.model_dump(mode="json"), "items": items, **facts})
+def save_description(
+    folder: Path, config: Recommender, items: int, facts: Mapping[str, Any], item_table: str = ITEM_TABLES.default
+) -> None:
+    """Write what `load` needs to rebuild the model, and facts about its training."""
+    description = {"recommender": config.model_dump(mode="json"), "items": items, "item_table": item_table}
+    write_json(folder / DESCRIPTION, description | dict(facts))
 
 
 def load(folder: Path, device: str | None = None) -> Model:
     """The finished model of a folder, ready to score, on `device` (default: CUDA where there is one).
 
     Raises:
-        StorageError: the folder holds no model or a damaged one.
+        StorageError: the folder holds no model, or one that is damaged or of an earlier version.
     """
+    described = read_description(folder)
     try:
-        description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
-        model = make_model(Recommender.model_validate(description["recommender"]), int(description["items"]))
-        model.load_state_dict(load_file(folder / WEIGHTS))
-    except (OSError, ValueError, KeyError, TypeError, ValidationError, SafetensorError, RuntimeError) as error:
-        raise StorageError(
-            f"{folder} holds no usable model ({type(error).__name__}); delete the folder and rerun the training, "
-            "or load an exported model with the version of LLMSeR that its config.json names."
-        ) from error
+        tensors = load_file(folder / WEIGHTS)
+        features = {name: values.numpy() for name, values in _part(tensors, FEATURE).items()}
+        model = make_model(described.recommender, described.items, described.item_table, features)
+        model.load_state_dict({name: values for name, values in tensors.items() if not name.startswith(FEATURE)})
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError, RuntimeError, InputError) as error:
+        raise no_usable_model(folder, error) from error
     return model.to(pick_device(device)).eval()
 
 

@@ -19,8 +19,8 @@ import torch
 
 from llmser_tasks.core.errors import InputError, LlmserError, StorageError
 from llmser_tasks.core.progress import Progress
-from llmser_tasks.recommenders.loop.job import Job, TrainingSummary
-from llmser_tasks.recommenders.loop.processes import PeerLost
+from llmser_tasks.recommenders.loop.inputs import TrainingInputs, TrainingSummary
+from llmser_tasks.recommenders.loop.process_group import PeerLost
 from llmser_tasks.recommenders.loop.threads import thread_count
 
 log = logging.getLogger(__name__)
@@ -55,21 +55,21 @@ def process_count(device: str) -> int:
     return count
 
 
-def launch(job: Job, processes: int, progress: Progress) -> TrainingSummary:
+def launch(inputs: TrainingInputs, processes: int, progress: Progress) -> TrainingSummary:
     """Train on several processes and wait for them; none of them outlives this call, or the process that made it.
 
-    The job lies in a private folder inside the target folder meanwhile. Whoever ends last removes it; should all be
+    Its inputs lie in a private folder inside the target folder meanwhile. Whoever ends last removes it; should all be
     killed at once, the next attempt does.
 
     Raises:
-        InputError: what a process found wrong with the job.
+        InputError: what a process found wrong with the inputs.
         StorageError: a process failed or was killed.
     """
-    for left in job.folder.glob(f"{FOLDER}*"):
+    for left in inputs.folder.glob(f"{FOLDER}*"):
         shutil.rmtree(left, ignore_errors=True)
-    folder = Path(tempfile.mkdtemp(prefix=FOLDER, dir=job.folder)).absolute()
+    folder = Path(tempfile.mkdtemp(prefix=FOLDER, dir=inputs.folder)).absolute()
     try:
-        job.write(folder)
+        inputs.write(folder)
         with (folder / "errors.txt").open("wb") as errors:
             process = subprocess.Popen(
                 _command(folder, processes),

@@ -21,27 +21,27 @@ from torch._C._distributed_c10d import FileStore  # torch.distributed.FileStore,
 from torch.distributed.elastic.multiprocessing.errors import record
 
 from llmser_tasks.recommenders.loop import training
-from llmser_tasks.recommenders.loop.job import Job
+from llmser_tasks.recommenders.loop.inputs import TrainingInputs
 from llmser_tasks.recommenders.loop.launcher import end_with_caller
-from llmser_tasks.recommenders.loop.processes import Team
+from llmser_tasks.recommenders.loop.process_group import ProcessGroup
 
 STORE = "peers"
 
 
 @record
 def main() -> None:
-    """Take part in the training whose job lies in the folder named on the command line."""
+    """Take part in the training whose inputs lie in the folder named on the command line."""
     folder = Path(sys.argv[1])
     end_with_caller(folder)
-    job = Job.read(folder)
-    with _team(folder, job.device) as (team, device):
-        summary = training.run(job, device, team, _tell_progress)
-    if team.leads:
+    inputs = TrainingInputs.read(folder)
+    with joined(folder, inputs.device) as (group, device):
+        summary = training.run(inputs, device, group, _tell_progress)
+    if group.leads:
         _tell(summary=asdict(summary))
 
 
 @contextmanager
-def _team(folder: Path, device: str) -> Iterator[tuple[Team, torch.device]]:
+def joined(folder: Path, device: str) -> Iterator[tuple[ProcessGroup, torch.device]]:
     """All processes of this training, once each of them is there, and the device of this one.
 
     They find each other through a file, so that nothing listens but their own connections on the loopback.
@@ -52,7 +52,7 @@ def _team(folder: Path, device: str) -> Iterator[tuple[Team, torch.device]]:
         torch.cuda.set_device(own)
     store = FileStore(str(folder / STORE), size)
     dist.init_process_group("nccl" if own.type == "cuda" else "gloo", store=store, rank=rank, world_size=size)
-    yield Team(rank, size), own
+    yield ProcessGroup(rank, size), own
     dist.destroy_process_group()
 
 

@@ -1,9 +1,9 @@
 """Losses, one file each, with one signature: (states, positives, negatives, table) → the loss of every position.
 
-states     (P, d)      what the model made of the items before each position
+states     (P, w)      what the model made of the items before each position
 positives  (P,)        the item that came next
 negatives  Negatives   what it is compared with
-table      (R, d)      embeddings that positives and negatives are rows of: those of the items at hand, or of the whole
+table      (R, w)      vectors that positives and negatives are rows of: those of the items at hand, or of the whole
                        catalogue with padding as row 0, where negatives are `whole`
 returns    (P,)        one loss per position; their sum over a user's positions is L(S_u)
 

@@ -51,9 +51,10 @@ def test_held_out_first_items_are_not_in_the_reverse_models_training(
 ) -> None:
     seen: dict[str, Histories | recommenders.Watch] = {}
 
-    def spy(*arguments: object, watch: recommenders.Watch, **rest: object) -> recommenders.TrainingSummary:
-        assert isinstance(arguments[1], Histories)
-        seen.update(histories=arguments[1], watch=watch)
+    def spy(*arguments: Any, watch: recommenders.Watch, **rest: object) -> recommenders.TrainingSummary:
+        (term,) = arguments[1]
+        assert isinstance(term.sequences, Histories)
+        seen.update(histories=term.sequences, watch=watch)
         return genuine(*arguments, watch=watch, **rest)
 
     genuine = recommenders.train

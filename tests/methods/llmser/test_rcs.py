@@ -26,8 +26,9 @@ def spied(monkeypatch: pytest.MonkeyPatch) -> dict[str, Histories | recommenders
     seen: dict[str, Histories | recommenders.Watch] = {}
     genuine = recommenders.train
 
-    def spy(*arguments: object, watch: recommenders.Watch, **rest: object) -> recommenders.TrainingSummary:
-        seen.update(histories=arguments[1], watch=watch)
+    def spy(*arguments: Any, watch: recommenders.Watch, **rest: object) -> recommenders.TrainingSummary:
+        (term,) = arguments[1]
+        seen.update(histories=term.sequences, watch=watch)
         return genuine(*arguments, watch=watch, **rest)
 
     monkeypatch.setattr(recommenders, "train", spy)

@@ -24,7 +24,7 @@ def ready(config: Recommender) -> Model:
     with torch.no_grad():
         for parameter in model.parameters():  # away from the symmetric start, so that every path matters
             parameter.add_(torch.randn_like(parameter) * 0.3)
-        model.item_embedding.weight[0] = 0
+        model.table[0] = 0
     return model.eval()
 
 
@@ -172,6 +172,7 @@ def test_bert4rec_asks_with_a_mask_behind_the_context() -> None:
 def test_output_embeddings_are_the_input_embeddings(small: Recommender) -> None:
     model = ready(small)
     assert model.table.shape == (ITEMS + 1, 16)
-    assert model.table.data_ptr() == model.item_embedding.weight.data_ptr()
+    (own,) = model.item_table.parameters()
+    assert model.table.data_ptr() == own.data_ptr()
     shapes = [tuple(parameter.shape) for parameter in model.parameters()]
     assert sum(shape[0] in (ITEMS + 1, ITEMS + 2) for shape in shapes) == 1

@@ -51,7 +51,7 @@ def test_a_wrong_slope_on_the_gpus_way_is_seen(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_one_function_alone_says_what_goes_the_gpus_way() -> None:
-    asking = [path for path in (ROOT / "llmser_tasks" / "recommenders").glob("*.py") if "is_cuda" in path.read_text()]
+    asking = [path for path in (ROOT / "llmser_tasks" / "recommenders").rglob("*.py") if "is_cuda" in path.read_text()]
     assert asking == [Path(devices.__file__)], "a branch that asks the tensor itself is tested nowhere"
 
 

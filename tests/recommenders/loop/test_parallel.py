@@ -19,10 +19,11 @@ from torch.distributed.elastic.multiprocessing.errors import record
 
 from llmser_tasks.core.config import Recommender
 from llmser_tasks.core.errors import InputError, LlmserError, StorageError
-from llmser_tasks.recommenders import Watch, train
-from llmser_tasks.recommenders.loop.job import Job
+from llmser_tasks.methods.llmser.dual_channel import dual_channel
+from llmser_tasks.recommenders import Watch, WeightedTerm, train
+from llmser_tasks.recommenders.loop.inputs import TrainingInputs
 from llmser_tasks.recommenders.loop.parallel import FOLDER, VARIABLE, _end, _failure, process_count
-from llmser_tasks.recommenders.loop.processes import PeerLost
+from llmser_tasks.recommenders.loop.process_group import PeerLost
 from llmser_tasks.sequences.histories import Histories
 
 RING = 30
@@ -35,24 +36,20 @@ PEER = """
 import sys
 from pathlib import Path
 from llmser_tasks.core.progress import silent
-from llmser_tasks.recommenders.loop.job import Job
+from llmser_tasks.recommenders.loop.inputs import TrainingInputs
 from llmser_tasks.recommenders.loop.training import run
-from llmser_tasks.recommenders.loop.worker import _team
+from llmser_tasks.recommenders.loop.worker import joined
 
-with _team(Path(sys.argv[1]), "cpu") as (team, device):
-    for folder in sorted(Path(sys.argv[1]).glob("job-*")):
-        run(Job.read(folder), device, team, silent)
+with joined(Path(sys.argv[1]), "cpu") as (group, device):
+    for folder in sorted(Path(sys.argv[1]).glob("inputs-*")):
+        run(TrainingInputs.read(folder), device, group, silent)
 """
 
 
-def dual(ring: Histories) -> dict[str, Any]:
-    """Arguments of dual-channel training: one pseudo item before every history, of all weights between 0 and 1."""
+def dual(ring: Histories) -> list[WeightedTerm]:
+    """Dual-channel training: one pseudo item before every history, of all weights between 0 and 1."""
     pseudo = Histories.of(ring.users, [[(row[0] - 2) % RING + 1] for row in ring])
-    return {
-        "enhanced": ring.after(pseudo),
-        "alpha": np.linspace(0, 1, len(ring)),
-        "context": np.ones(len(ring), np.int64),
-    }
+    return dual_channel(ring, ring.after(pseudo), np.linspace(0, 1, len(ring)), np.ones(len(ring), np.int64))
 
 
 def log_of(folder: Path) -> list[dict[str, float]]:
@@ -72,21 +69,22 @@ def check_same(one: Path, other: Path, epochs: int = SMALL.epochs) -> None:
 
 def test_two_processes_take_the_steps_of_one(ring: Histories, watch: Watch, tmp_path: Path) -> None:
     some = Watch(watch.contexts.select(np.arange(1)), watch.targets[:1], watch.exclude)  # nobody for the second process
-    settings: list[tuple[dict[str, Any], Watch, dict[str, Any]]] = [
-        ({}, watch, {}),
+    plain = [WeightedTerm(ring)]
+    settings: list[tuple[dict[str, Any], Watch, list[WeightedTerm]]] = [
+        ({}, watch, plain),
         ({}, watch, dual(ring)),
         ({"backbone": "bert4rec", "loss": "bce"}, watch, dual(ring)),
-        ({"backbone": "gru4rec", "loss": "cross-entropy"}, watch, {}),  # gradients of the whole table
-        ({"batch_size": len(ring) - 1}, some, {}),  # and no row for the second process in the second batch
+        ({"backbone": "gru4rec", "loss": "cross-entropy"}, watch, plain),  # gradients of the whole table
+        ({"batch_size": len(ring) - 1}, some, plain),  # and no row for the second process in the second batch
         ({"batch_size": len(ring) - 1, "loss": "cross-entropy"}, some, dual(ring)),
     ]
-    for number, (changed, watched, more) in enumerate(settings):
-        folder, job = tmp_path / f"of-two-{number}", tmp_path / f"job-{number}"
-        for each in (folder, job, tmp_path / f"of-one-{number}"):
+    for number, (changed, watched, terms) in enumerate(settings):
+        folder, inputs = tmp_path / f"of-two-{number}", tmp_path / f"inputs-{number}"
+        for each in (folder, inputs, tmp_path / f"of-one-{number}"):
             each.mkdir()
         config = SMALL.model_copy(update=changed)
-        Job(config, ring, RING, 1, folder, "cpu", watched, **more).write(job)
-        train(config, ring, RING, 1, tmp_path / f"of-one-{number}", watch=watched, device="cpu", **more)
+        TrainingInputs(config, terms, RING, 1, folder, "cpu", watched).write(inputs)
+        train(config, terms, RING, 1, tmp_path / f"of-one-{number}", watch=watched, device="cpu")
     peers = [
         subprocess.Popen(
             [sys.executable, "-c", PEER, str(tmp_path)],
@@ -106,7 +104,7 @@ def test_a_killed_caller_leaves_nothing_and_two_processes_go_on(
     one.mkdir()
     two.mkdir()
     long = SMALL.model_copy(update={"epochs": 12, "patience": 12})  # not over before the kill on a busy machine
-    train(long, ring, RING, 1, one, watch=watch, device="cpu")
+    train(long, [WeightedTerm(ring)], RING, 1, one, watch=watch, device="cpu")
     monkeypatch.setenv(VARIABLE, "2")
 
     def kill(done: int, total: int | None, unit: str, note: str = "") -> None:
@@ -115,7 +113,7 @@ def test_a_killed_caller_leaves_nothing_and_two_processes_go_on(
 
     caller = multiprocessing.get_context("fork").Process(
         target=train,
-        args=(long, ring, RING, 1, two),
+        args=(long, [WeightedTerm(ring)], RING, 1, two),
         kwargs={"watch": watch, "device": "cpu", "progress": kill},
     )
     caller.start()
@@ -128,7 +126,7 @@ def test_a_killed_caller_leaves_nothing_and_two_processes_go_on(
     def note(done: int, total: int | None, unit: str, note: str = "") -> None:
         told.append((done, total, unit, "NDCG@10" in note))
 
-    summary = train(long, ring, RING, 1, two, watch=watch, device="cpu", progress=note)
+    summary = train(long, [WeightedTerm(ring)], RING, 1, two, watch=watch, device="cpu", progress=note)
     assert [number for number, *_ in told] == list(range(len(log_of(two)) + 1 - len(told), long.epochs + 1))
     assert told[-1] == (12, 12, "epochs", True) and len(told) < long.epochs  # those before the kill were not run again
     assert (summary.epochs, summary.threads, summary.users) == (12, 2, len(ring))
@@ -152,7 +150,7 @@ def test_a_killed_process_is_one_clear_sentence_and_no_process_is_left(
 
     endless = SMALL.model_copy(update={"epochs": 10_000, "patience": 10_000})
     with pytest.raises(StorageError, match="One of 2 training processes was killed") as raised:
-        train(endless, ring, RING, 1, tmp_path, watch=watch, device="cpu", progress=kill_one)
+        train(endless, [WeightedTerm(ring)], RING, 1, tmp_path, watch=watch, device="cpu", progress=kill_one)
     assert str(raised.value).count("\n") == 0
     assert heard_by <= {"127.0.0.1"}
     assert not of_training(tmp_path)
@@ -233,4 +231,4 @@ def test_the_number_of_processes(
     for nonsense in ("0", "-2", "many", "1.5"):
         monkeypatch.setenv(VARIABLE, nonsense)
         with pytest.raises(InputError, match=VARIABLE):
-            train(SMALL, ring, RING, 1, tmp_path, watch=watch, device="cpu")
+            train(SMALL, [WeightedTerm(ring)], RING, 1, tmp_path, watch=watch, device="cpu")

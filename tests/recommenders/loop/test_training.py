@@ -18,7 +18,9 @@ from safetensors.torch import load_file
 
 from llmser_tasks.core.config import Recommender
 from llmser_tasks.core.errors import InputError, StorageError
-from llmser_tasks.recommenders import Watch, load, ranks, train
+from llmser_tasks.methods.llmser.dual_channel import dual_channel
+from llmser_tasks.recommenders import Watch, WeightedTerm, load, ranks, train
+from llmser_tasks.recommenders.load import modules_in
 from llmser_tasks.recommenders.loop.checkpoints import CHECKPOINT
 from llmser_tasks.recommenders.loop.threads import thread_count
 from llmser_tasks.recommenders.loop.training import _seeds
@@ -27,9 +29,12 @@ from llmser_tasks.sequences.histories import Histories
 RING = 30
 
 
-def run(config: Recommender, histories: Histories, folder: Path, watch: Watch, seed: int = 42, **more: Any) -> bytes:
+def run(
+    config: Recommender, about: Histories | list[WeightedTerm], folder: Path, watch: Watch, seed: int = 42, **more: Any
+) -> bytes:
     folder.mkdir(parents=True, exist_ok=True)
-    train(config, histories, RING, seed, folder, watch=watch, device="cpu", **more)
+    terms = [WeightedTerm(about)] if isinstance(about, Histories) else about
+    train(config, terms, RING, seed, folder, watch=watch, device="cpu", **more)
     return (folder / "model.safetensors").read_bytes()
 
 
@@ -41,7 +46,13 @@ def test_every_backbone_learns_the_ring(
     config = small.model_copy(update={"loss": loss, "negatives": negatives, "dropout": 0, "epochs": 20, "patience": 20})
     notes: list[str] = []
     summary = train(
-        config, ring, RING, 1, tmp_path, watch=watch, progress=lambda done, total, unit, note="": notes.append(note)
+        config,
+        [WeightedTerm(ring)],
+        RING,
+        1,
+        tmp_path,
+        watch=watch,
+        progress=lambda done, total, unit, note="": notes.append(note),
     )
     rank = ranks(load(tmp_path), watch.contexts, watch.targets, watch.exclude)
     assert (rank == 1).mean() > 0.5  # chance: 1 in 25
@@ -59,9 +70,9 @@ def test_weights_of_zero_train_the_base_and_others_do_not(
     pseudo = Histories.of(ring.users, [[(first - 2) % RING + 1] for first in (row[0] for row in ring)])
     alpha = np.linspace(0, 1, len(ring))
     small = small.model_copy(update={"epochs": 3})
-    weighted = run(small, ring, tmp_path / "weighted", watch, enhanced=ring.after(pseudo), alpha=alpha)
+    weighted = run(small, dual_channel(ring, ring.after(pseudo), alpha), tmp_path / "weighted", watch)
     base = run(small, ring, tmp_path / "base", watch)
-    zero = run(small, ring, tmp_path / "zero", watch, enhanced=ring.after(pseudo), alpha=np.zeros(len(ring)))
+    zero = run(small, dual_channel(ring, ring.after(pseudo), np.zeros(len(ring))), tmp_path / "zero", watch)
     assert weighted != base
     assert zero == base
 
@@ -87,7 +98,7 @@ def test_every_epoch_of_every_seed_draws_anew() -> None:
 def test_it_stops_after_patience_and_keeps_the_best(ring: Histories, tmp_path: Path) -> None:
     config = Recommender(dimension=16, learning_rate=1e-2, epochs=50, patience=2, dropout=0)
     wrong = Watch(ring, (ring.last() + 13) % RING + 1, ring)  # learning makes this worse
-    summary = train(config, ring, RING, 1, tmp_path, watch=wrong)
+    summary = train(config, [WeightedTerm(ring)], RING, 1, tmp_path, watch=wrong)
     assert summary.epochs == summary.best_epoch + 2 < 50
     rank = ranks(load(tmp_path), wrong.contexts, wrong.targets, wrong.exclude)
     assert summary.ndcg == pytest.approx(np.where(rank <= 10, 1 / np.log2(1.0 + rank), 0).mean())
@@ -104,7 +115,7 @@ def test_nobody_is_watched_for_an_item_that_they_had_before() -> None:
 def test_with_nobody_to_watch_it_runs_to_the_end(ring: Histories, tmp_path: Path) -> None:
     nobody = Histories.of([], [])
     config = Recommender(dimension=8, epochs=3, patience=1)
-    summary = train(config, ring, RING, 1, tmp_path, watch=Watch(nobody, np.zeros(0, np.int32), nobody))
+    summary = train(config, [WeightedTerm(ring)], RING, 1, tmp_path, watch=Watch(nobody, np.zeros(0, np.int32), nobody))
     assert (summary.epochs, summary.best_epoch, summary.ndcg) == (3, 3, 0.0)
 
 
@@ -125,7 +136,7 @@ def test_users_with_one_item_or_none_do_no_harm(small: Recommender, tmp_path: Pa
     histories = Histories.of([1, 2, 3, 4], [[5], [], [1, 2, 3], [6, 7]])
     watch = Watch(histories, np.array([6, 1, 4, 8], np.int32), histories)
     config = small.model_copy(update={"epochs": 3})
-    summary = train(config, histories, RING, 1, tmp_path, watch=watch)
+    summary = train(config, [WeightedTerm(histories)], RING, 1, tmp_path, watch=watch)
     assert summary.users == 2
     assert all(torch.isfinite(p).all() for p in load(tmp_path).parameters())
 
@@ -135,7 +146,7 @@ import os, signal, sys
 from pathlib import Path
 import numpy as np
 from llmser_tasks.core.config import Recommender
-from llmser_tasks.recommenders import Watch
+from llmser_tasks.recommenders import Watch, WeightedTerm
 from llmser_tasks.recommenders.loop import training
 from llmser_tasks.sequences.histories import Histories
 
@@ -160,7 +171,8 @@ def one_epoch(*arguments):
     return whole(*arguments)
 
 training._run_epoch = one_epoch
-training.train(config, ring, 30, 42, folder / "killed", watch=Watch(ring, ring.last() % 30 + 1, ring), device="cpu")
+watch = Watch(ring, ring.last() % 30 + 1, ring)
+training.train(config, [WeightedTerm(ring)], 30, 42, folder / "killed", watch=watch, device="cpu")
 """
 
 
@@ -184,7 +196,7 @@ def test_of_few_users_a_batch_has_128(ring: Histories, watch: Watch, tmp_path: P
         config = Recommender(dimension=16, batch_size=batch_size, epochs=1)
         folder = tmp_path / str(batch_size)
         folder.mkdir()
-        train(config, ring, 30, 42, folder, watch=watch, device="cpu")
+        train(config, [WeightedTerm(ring)], 30, 42, folder, watch=watch, device="cpu")
         losses.append(json.loads((folder / "log.jsonl").read_text())["loss"])
     assert losses[0] == losses[1] != losses[2]
 
@@ -242,6 +254,19 @@ def test_a_folder_without_a_usable_model_is_told(ring: Histories, watch: Watch, 
     (tmp_path / "model.safetensors").write_bytes(b"rubbish")
     with pytest.raises(StorageError, match="no usable model"):
         load(tmp_path)
+
+
+def test_a_model_of_an_earlier_version_or_of_an_unknown_item_table_is_told(
+    ring: Histories, watch: Watch, tmp_path: Path
+) -> None:
+    run(Recommender(dimension=8, epochs=1), ring, tmp_path, watch)
+    description = json.loads((tmp_path / "config.json").read_text())
+    for given, told in (({}, "of an earlier version of LLMSeR"), ({"item_table": "gone"}, "the item table 'gone'")):
+        changed = {name: value for name, value in description.items() if name != "item_table"} | given
+        (tmp_path / "config.json").write_text(json.dumps(changed))
+        for reader in (load, modules_in):
+            with pytest.raises(StorageError, match=told):
+                reader(tmp_path)
 
 
 def test_the_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:

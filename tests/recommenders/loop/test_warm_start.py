@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
 import torch.nn.functional as F
@@ -15,10 +13,10 @@ from torch import Tensor
 
 from llmser_tasks.core.config import Recommender
 from llmser_tasks.core.errors import InputError, StorageError
-from llmser_tasks.recommenders import Watch, load, match_items, train
+from llmser_tasks.recommenders import Watch, WeightedTerm, load, train
 from llmser_tasks.recommenders.load import make_model
 from llmser_tasks.recommenders.loop.checkpoints import CHECKPOINT, save_description, save_weights
-from llmser_tasks.recommenders.loop.warm_start import TABLE, begin_from
+from llmser_tasks.recommenders.loop.warm_start import begin_from
 from llmser_tasks.recommenders.model import Model
 from llmser_tasks.sequences.histories import Histories
 
@@ -26,15 +24,9 @@ RING = 30
 OLD = [f"B{number:02}" for number in range(RING)]
 
 
-def catalogue(path: Path, ids: list[str]) -> Path:
-    """items.parquet with these ids as items 1, 2, …"""
-    items = pa.array(range(1, len(ids) + 1), pa.int32())
-    pq.write_table(pa.table({"item": items, "item_id": ids, "title": [f"Title of {i}" for i in ids]}), path)
-    return path
-
-
-def matched(folder: Path, new: list[str]) -> NDArray[np.int64]:
-    return match_items(catalogue(folder / "old.parquet", OLD), catalogue(folder / "new.parquet", new))
+def matched(new: list[str]) -> NDArray[np.int64]:
+    """(I + 1,) the number that each item of a new catalogue has among OLD."""
+    return np.array([0, *(OLD.index(one) + 1 if one in OLD else 0 for one in new)])
 
 
 def fresh(config: Recommender, items: int, seed: int) -> Model:
@@ -49,7 +41,7 @@ def earlier(small: Recommender, tmp_path: Path) -> Path:
     folder.mkdir()
     model = fresh(small, RING, seed=1)
     with torch.no_grad():
-        model.item_embedding.weight *= 5  # longer than at first
+        model.item_table.all().mul_(5)  # longer than at first
     save_weights(folder, model)
     save_description(folder, small, RING, {})
     return folder
@@ -57,24 +49,11 @@ def earlier(small: Recommender, tmp_path: Path) -> Path:
 
 def others(model: Model) -> dict[str, Tensor]:
     """All weights but the item table."""
-    return {name: tensor for name, tensor in model.state_dict().items() if name != TABLE}
-
-
-def test_items_are_matched_by_id(tmp_path: Path) -> None:
-    assert matched(tmp_path, OLD).tolist() == list(range(RING + 1))
-    assert matched(tmp_path, ["new", "B07", "B00", "also new", "B29"]).tolist() == [0, 0, 8, 1, 0, 30]
-    assert matched(tmp_path, ["x", "y"]).tolist() == [0, 0, 0]
-
-
-def test_items_are_matched_whatever_the_rows_are_ordered_by(tmp_path: Path) -> None:
-    old = catalogue(tmp_path / "old.parquet", ["a", "b", "c"])
-    table = pa.table({"item": pa.array([3, 1, 2], pa.int32()), "item_id": ["c", "b", "x"], "title": ["", "", ""]})
-    pq.write_table(table, tmp_path / "new.parquet")
-    assert match_items(old, tmp_path / "new.parquet").tolist() == [0, 2, 0, 3]
+    return {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("item_table.")}
 
 
 def test_with_all_items_known_it_is_the_earlier_model(small: Recommender, earlier: Path, tmp_path: Path) -> None:
-    for rows in (None, matched(tmp_path, OLD)):
+    for rows in (None, matched(OLD)):
         model = fresh(small, RING, seed=2)
         begin_from(model, earlier, rows)
         for name, tensor in load(earlier, "cpu").state_dict().items():
@@ -84,14 +63,14 @@ def test_with_all_items_known_it_is_the_earlier_model(small: Recommender, earlie
 def test_added_and_removed_items(small: Recommender, earlier: Path, tmp_path: Path) -> None:
     ids = ["A00", *OLD[5:], "Z99"]  # five are gone, a new one comes first and moves all the others
     model, random = fresh(small, len(ids), seed=2), fresh(small, len(ids), seed=2)
-    begin_from(model, earlier, matched(tmp_path, ids))
+    begin_from(model, earlier, matched(ids))
     old = load(earlier, "cpu")
     assert torch.equal(model.table[2:-1], old.table[6:])
     new = [1, len(ids)]
     torch.testing.assert_close(F.normalize(model.table[new]), F.normalize(random.table[new]))
     assert model.table[new].norm(dim=1).mean().item() == pytest.approx(old.table[6:].norm(dim=1).mean().item())
     assert not model.table[0].any()
-    begin_from(stranger := fresh(small, 2, seed=2), earlier, matched(tmp_path, ["x", "y"]))
+    begin_from(stranger := fresh(small, 2, seed=2), earlier, matched(["x", "y"]))
     assert torch.equal(stranger.table, fresh(small, 2, seed=2).table)
     for name, tensor in others(old).items():
         assert torch.equal(model.state_dict()[name], tensor), name
@@ -107,9 +86,9 @@ def test_berts_mask_stays_the_mask(tmp_path: Path) -> None:
     save_description(tmp_path, config, RING, {})
     for ids in (["new", *OLD, "newer"], OLD[3:]):
         model = fresh(config, len(ids), seed=2)
-        begin_from(model, tmp_path, matched(tmp_path, ids))
-        assert torch.equal(model.item_embedding.weight[len(ids) + 1], old.item_embedding.weight[RING + 1])
-        assert len(model.item_embedding.weight) == len(ids) + 2
+        begin_from(model, tmp_path, matched(ids))
+        assert torch.equal(model.item_table.all()[len(ids) + 1], old.item_table.all()[RING + 1])
+        assert len(model.item_table.all()) == len(ids) + 2
 
 
 @pytest.mark.parametrize(
@@ -142,7 +121,7 @@ def test_training_goes_on_from_there(ring: Histories, watch: Watch, tmp_path: Pa
     def trained(name: str, epochs: int, **more: object) -> float:
         (tmp_path / name).mkdir()
         settings = config.model_copy(update={"epochs": epochs})
-        return train(settings, ring, RING, 1, tmp_path / name, watch=watch, device="cpu", **more).ndcg
+        return train(settings, [WeightedTerm(ring)], RING, 1, tmp_path / name, watch=watch, device="cpu", **more).ndcg
 
     first = trained("first", 15)
     assert trained("on", 1, start_from=tmp_path / "first") >= first - 0.001
@@ -159,10 +138,10 @@ def test_where_no_epoch_makes_it_better_the_earlier_model_is_kept(
     config = Recommender(dimension=16, batch_size=16, learning_rate=1e-3, dropout=0, epochs=15)
     for name in ("first", "on"):
         (tmp_path / name).mkdir()
-    first = train(config, ring, RING, 1, tmp_path / "first", watch=watch, device="cpu")
+    first = train(config, [WeightedTerm(ring)], RING, 1, tmp_path / "first", watch=watch, device="cpu")
     spoiling = config.model_copy(update={"epochs": 2, "learning_rate": 1.0})
     start = {"start_from": tmp_path / "first"}
-    went_on = train(spoiling, ring, RING, 1, tmp_path / "on", watch=watch, device="cpu", **start)
+    went_on = train(spoiling, [WeightedTerm(ring)], RING, 1, tmp_path / "on", watch=watch, device="cpu", **start)
     assert (went_on.best_epoch, went_on.epochs, went_on.ndcg) == (0, 2, first.ndcg)
     kept, before = (load(tmp_path / name, "cpu").state_dict() for name in ("on", "first"))
     assert all(torch.equal(kept[name], tensor) for name, tensor in before.items())
@@ -186,7 +165,9 @@ def test_a_checkpoint_belongs_to_the_model_it_began_from(
         def note(epoch: int, total: int | None, unit: str, note: str = "") -> None:
             done.append(epoch)
 
-        train(config, ring, RING, 1, tmp_path / "target", watch=watch, device="cpu", progress=note, **more)
+        train(
+            config, [WeightedTerm(ring)], RING, 1, tmp_path / "target", watch=watch, device="cpu", progress=note, **more
+        )
         assert (tmp_path / "target" / CHECKPOINT).is_file()
         return len(done)
 

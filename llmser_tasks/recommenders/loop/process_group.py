@@ -18,11 +18,11 @@ from llmser_tasks.recommenders.model import Model
 
 
 class PeerLost(Exception):
-    """Another process of the team is gone; what ended it is the reason, not this."""
+    """Another process of the group is gone; what ended it is the reason, not this."""
 
 
 @dataclass(frozen=True)
-class Team:
+class ProcessGroup:
     """Process `rank` of `size`; by default a process on its own, which has all the rows and tells nobody."""
 
     rank: int = 0
@@ -47,20 +47,28 @@ class Team:
     def add_gradients(self, model: Model) -> None:
         """Replace the model's gradients by their sum over all processes.
 
-        Of a sparse gradient of the item table only its rows are sent, so the cost follows the batch and not the
-        catalogue. A process without rows has no gradient and adds nothing.
+        Of a sparse gradient, as an item table's rows per item have, only the rows are sent, so the cost follows the
+        batch and not the catalogue. A process without rows has no gradient and adds nothing.
         """
         if self.size == 1:
             return
-        table = model.item_embedding.weight
-        if table.grad is not None and table.grad.is_sparse:
-            table.grad = table.grad.coalesce()
-        counts = self._gather(torch.tensor([_gathered_rows(table)], device=table.device)).flatten().tolist()
-        dense: list[Tensor] = [parameter for parameter in model.parameters() if parameter is not table]
-        if min(counts) < 0:
-            dense.append(table)
-        else:
-            table.grad = self._add_rows(table, counts)
+        tables = list(model.item_table.per_item().values())
+        for table in tables:
+            if table.grad is not None and table.grad.is_sparse:
+                table.grad = table.grad.coalesce()
+        of_tables = self._gather(torch.tensor([_gathered_rows(table) for table in tables], device=model.device))
+        dense: list[Tensor] = [
+            parameter
+            for parameter in model.parameters()
+            if parameter.requires_grad and not any(parameter is table for table in tables)
+        ]
+        for table, counts in zip(tables, of_tables.T.tolist(), strict=True):
+            if not table.requires_grad:
+                continue
+            if min(counts) < 0:
+                dense.append(table)
+            else:
+                table.grad = self._add_rows(table, counts)
         flat = self.total(torch.cat([_gradient(parameter).flatten() for parameter in dense]))
         for parameter, added in zip(dense, torch.split(flat, [parameter.numel() for parameter in dense]), strict=True):
             parameter.grad = added.view_as(parameter)
@@ -94,7 +102,10 @@ def _gathered_rows(table: Tensor) -> int:
 
 
 def _gradient(parameter: Tensor) -> Tensor:
-    return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+    return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad.to_dense()
+
+
+ALONE = ProcessGroup()
 
 
 @contextmanager

@@ -1,0 +1,28 @@
+"""A trainable vector for every item, which knows nothing of it but its id."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from llmser_tasks.core.kinds import ItemTable
+from llmser_tasks.recommenders.items.table import PerItem, Table
+
+DECLARED = ItemTable(title="ids", place=1)
+
+
+class Ids(Table):
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self.ids = PerItem(self, self.width)
+
+    def rows(self, ids: Tensor) -> Tensor:
+        return self.ids.rows(ids)
+
+    def all(self) -> Tensor:
+        """The table itself: nothing is copied, and its gradient holds every row."""
+        return self.ids.weight
+
+
+ITEM_TABLE = Ids
