@@ -83,7 +83,8 @@ def inquiries(
     config: RunConfig,
 ) -> list[Inquiry]:
     """A question step's questions about these users; `given` has a row of each need for every one of them."""
-    rows = zip(*given.values(), strict=True)
+    nothing: Iterable[tuple[Ints, ...]] = [()] * len(histories)
+    rows = zip(*given.values(), strict=True) if given else nothing
     return [
         module.inquire(int(user), history, dict(zip(given, own, strict=True)), catalogue, config)
         for user, history, own in zip(histories.users, histories, rows, strict=True)
