@@ -280,7 +280,12 @@ def test_the_dag_has_its_tasks(house: Path) -> None:
     dags = PACKAGE.parent / "dags"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(house), str(dags)]), "LLMSER_HOME": str(house)}
     ran = subprocess.run(
-        [sys.executable, "-c", TASKS, str(dags)], env=environment, capture_output=True, encoding="utf-8", check=False
+        [sys.executable, "-c", TASKS, str(dags)],
+        env=environment,
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+        cwd=house,
     )
     assert ran.returncode == 0, ran.stderr[-3000:]
     upstream = json.loads(ran.stdout.splitlines()[-1])
