@@ -45,10 +45,13 @@ OF_USERS = tuple(f"insert into {table} " for table in ("histories", "pseudo_item
 
 # The large run among `runs` small ones of the same and of other datasets.
 FILL = [
-    "insert into runs (run_id, dataset, config, state, code_version, started_at, finished_at, tail_threshold)"
+    "insert into runs (run_id, dataset, config, state, code_version, started_at, finished_at, tail_threshold, chosen)"
     " select 'run-' || i, case when i % 2 = 0 then 'large' else 'other-' || i % 50 end,"
-    """ '{"backbone": "sasrec", "endpoint": "llm", "seeds": [42]}', 'succeeded', '1', now() - i * interval '1 hour',"""
-    " now(), 3 from generate_series(0, :runs - 1) i",
+    """ '{"backbone": "sasrec", "endpoint": "llm", "seeds": [42], "methods": ["base", "llmser"]}', 'succeeded', '1',"""
+    " now() - i * interval '1 hour', now(), 3, case when i % 3 = 0 then 'base' else 'llmser' end"
+    " from generate_series(0, :runs - 1) i",
+    "insert into validations select run_id, m, random() from runs, unnest(array['base', 'llmser']) m"
+    " where run_id like 'run-%'",
     "insert into publications (dataset, version, run_id, how)"
     " select dataset, row_number() over (partition by dataset order by started_at), run_id, 'run' from runs"
     " where run_id like 'run-%'",
@@ -67,8 +70,10 @@ FILL = [
     " generate_series(42, 44) s, unnest(array['full', 'uniform-100']) p,"
     " unnest(array['all', 'tail users', 'head users', 'tail items', 'head items', 'n=1', 'n=2', 'n=3', 'n≥10']) g,"
     " unnest(array['H@10', 'N@10', 'H@20', 'N@20', 'MRR']) k",
-    "insert into comparisons select run_id, protocol, user_group, metric, .1, .2, .1, .05, .15, .01, .04, .9995, 3, '*'"
-    " from metrics where model = 'base' and seed = 42 and run_id like 'run-%'",
+    "insert into comparisons (run_id, method, reference, protocol, user_group, metric, reference_mean, mean,"
+    " difference, low, high, p, p_holm, level, seeds, stars)"
+    " select run_id, 'llmser', 'base', protocol, user_group, metric, .1, .2, .1, .05, .15, .01, .04, .9995, 3, '*'"
+    " from metrics where method = 'base' and seed = 42 and run_id like 'run-%'",
     "insert into item_titles select 'run-0', 'item-' || i, 'A title of an item, number ' || i"
     " from generate_series(1, 100000) i",
     "insert into histories select 'run-0', 'user-' || u,"

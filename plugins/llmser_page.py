@@ -54,7 +54,7 @@ def application() -> FastAPI:
     from llmser_tasks import page
     from llmser_tasks.commands.formats import comma_separated
     from llmser_tasks.core.errors import InputError, LlmserError
-    from llmser_tasks.core.kinds import BACKBONES, QUESTION_STEPS, reported
+    from llmser_tasks.core.kinds import BACKBONES, QUESTION_STEPS, REFERENCE, reported
     from llmser_tasks.core.names import CONDITIONAL, INTERVALS, ONE_SEED
     from llmser_tasks.warehouse import address, queries
     from llmser_tasks.warehouse.pages import costs, drift, overview, progress, published, results, tables, users
@@ -110,13 +110,13 @@ def application() -> FastAPI:
     @app.get("/api/titles")
     def get_titles() -> Response:
         """How people know what runs name."""
-        models = {
-            name: {"title": method.heading, "colour": method.colour, "charted": method.charted}
+        methods = {
+            name: {what: getattr(method, what) for what in ("title", "heading", "colour", "charted")}
             for name, method in reported().items()
         }
         backbones = {name: backbone.title for name, backbone in BACKBONES.items()}
         steps = {name: {"short": step.short, "asks": step.asks} for name, step in QUESTION_STEPS.items()}
-        return json({"models": models, "backbones": backbones, "steps": steps})
+        return json({"methods": methods, "reference": REFERENCE, "backbones": backbones, "steps": steps})
 
     @app.get("/api/overview")
     def get_overview() -> Response:

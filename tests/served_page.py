@@ -41,7 +41,7 @@ from airflow._shared.timezones.timezone import utcnow
 with create_session() as session:
     dag = SerializedDagModel.get_dag("llmser", session=session)
     version = DagVersion.get_latest_version("llmser", session=session)
-    before = {"start", "ingest", "sequences", "train_reverse", "train_forward", "plan_batches", "estimate"}
+    before = {"start", "ingest", "sequences", "reverse", "ccg", "forward", "plan_snf", "estimate"}
     for run_id in run_ids:
         run = dag.create_dagrun(run_id=run_id, run_after=utcnow(), run_type=DagRunType.MANUAL,
                                 triggered_by=DagRunTriggeredByType.TEST, state=DagRunState.FAILED, session=session)
@@ -54,7 +54,7 @@ with create_session() as session:
         for index in range(5):
             state = "failed" if index in (1, 3) else "success"
             session.add(TaskInstance(dag.get_task("snf"), version.id, run_id, state, index))
-        for task, length in (("plan_batches", 5), ("start", 2)):
+        for task, length in (("plan_snf", 5), ("start", 2)):
             session.add(TaskMap("llmser", task, run_id, -1, length, None))
         run.state = DagRunState.FAILED
 """

@@ -8,6 +8,7 @@ FIRST = {
     "ingest": "Read the dumps",
     "sequences": "Cut histories, validation, test",
 }
+ESTIMATE = "estimate"  # before the first question
 LAST = {"evaluation": "Evaluate", "publish": "Publish to Postgres"}
 
 
@@ -16,7 +17,7 @@ def steps(methods: Collection[str] = TRAINED) -> dict[str, str]:
     of_methods: dict[str, str] = {}
     for name, step in chain([*methods, *COUNTERS]).items():
         if name in QUESTION_STEPS:
-            of_methods.setdefault("estimate", "Estimate calls and price")
+            of_methods.setdefault(ESTIMATE, "Estimate calls and price")
         of_methods[name] = step.title
     trained = {name: f"Train {METHODS[name].title}" for name in TRAINED if name in methods}
     return FIRST | of_methods | trained | LAST

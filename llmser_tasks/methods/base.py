@@ -11,7 +11,7 @@ from llmser_tasks.methods.trained import Lessons
 from llmser_tasks.recommenders import WeightedTerm
 from llmser_tasks.sequences.histories import Histories
 
-DECLARED = Method(title="base", place=3, colour="base", trained=True, reference=True, usual=True)
+DECLARED = Method(title="base", place=3, colour="plain", trained=True, reference=True, usual=True)
 
 
 def settings(config: RunConfig) -> dict[str, Any]:

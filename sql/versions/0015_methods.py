@@ -62,7 +62,10 @@ def _compared_methods() -> None:
 
 def _earlier_runs() -> None:
     """What runs before this one did, said as runs say it now."""
-    op.execute("update runs set chosen = 'llmser', chosen_by = 'name' where validation is not null")
+    op.execute("""
+        update runs r set chosen = 'llmser', chosen_by = 'name'
+        where validation is not null or exists (select from comparisons c where c.run_id = r.run_id)
+    """)
     op.execute("insert into validations select run_id, 'llmser', validation from runs where validation is not null")
     op.execute("""
         update runs set config = config || '{"methods": ["base", "llmser"], "publish": "llmser"}'

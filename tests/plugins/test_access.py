@@ -18,7 +18,7 @@ from llmser_tasks.warehouse.tables import acceptance
 RUN, SHOP = quote(FINISHED, safe=""), quote(DATASET, safe="")
 PAGES = ["/", f"/run?run={RUN}", f"/dataset?dataset={SHOP}", f"/report/{RUN}"]
 DATA = [
-    "/api/overview", "/api/runs", f"/api/runs?dataset={SHOP}", f"/api/drift?dataset={SHOP}",
+    "/api/titles", "/api/overview", "/api/runs", f"/api/runs?dataset={SHOP}", f"/api/drift?dataset={SHOP}",
     f"/api/published?dataset={SHOP}", f"/api/run?run={RUN}",
     f"/api/results?run={RUN}", f"/api/costs?run={RUN}", f"/api/users?run={RUN}",
 ]  # fmt: skip

@@ -8,9 +8,9 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from filled_warehouse import BROKEN, DATASET, FINISHED, HOSTILE, STUCK
+from filled_warehouse import BEFORE_IT, BROKEN, DATASET, FINISHED, GONE, HOSTILE, OTHER, SEVERAL, STUCK, fill_several
 from patience import PATIENCE_S
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, expect, sync_playwright
 from playwright.sync_api import Page as Tab
 from served_page import Page
 from sqlalchemy import text
@@ -91,6 +91,9 @@ def test_figures_are_those_of_the_warehouse(viewer: Tab, page: Page) -> None:
     for words in (CONDITIONAL, INTERVALS, "Difference, 99.55 % interval"):
         expect(viewer.locator("main")).to_contain_text(words)
     assert ONE_SEED not in viewer.locator("main").inner_text()
+    chosen = "those of LLMSeR, the best on validation items (N@10: base .0900, LLMSeR .1000)."
+    expect(viewer.locator("main")).to_contain_text(chosen)
+    assert chooser(viewer).count() == 0, "there is nothing to choose"
     expect(viewer.locator(".tile .big.up").first).to_have_text("+87.0 %*** significant")
     earlier = viewer.locator("section").filter(has_text="Against earlier runs").locator("tbody tr")
     expect(earlier).to_contain_text("▼**")
@@ -126,6 +129,55 @@ def test_a_gain_that_is_not_significant_is_not_green_and_says_so(
                 ),
                 [dict(row._mapping) for row in before],
             )
+
+
+def chooser(tab: Tab) -> Locator:
+    """Of the method that is shown against the reference."""
+    return tab.locator(".field").filter(has_text="Method").locator("select")
+
+
+@pytest.fixture
+def several(filled: str) -> Iterator[None]:
+    """Another dataset, whose runs have several methods."""
+    fill_several(filled)
+    yield
+    with transaction(filled) as connection:
+        for table in ("publications", "runs"):
+            connection.execute(text(f"delete from {table} where dataset = :dataset"), {"dataset": OTHER})
+
+
+@pytest.mark.usefixtures("several")
+def test_results_show_one_method_against_the_reference_first_the_published_one(viewer: Tab, page: Page) -> None:
+    shown(viewer, page, f"/run?run={SEVERAL}&view=results")
+    main, change = viewer.locator("main"), viewer.locator(".tile .big").first
+    figures = f"base .1200, LLMSeR .1100, {GONE} .2500"
+    expect(main).to_contain_text(f"Recommendations are those of {GONE}, the best on validation items (N@10: {figures})")
+    expect(viewer.locator("h2").filter(has_text="against the")).to_have_text(f"{GONE} against the base")
+    expect(change).to_have_text("+173.9 %*** significant")
+    methods = viewer.locator("section").filter(has_text="Every method, all users").locator("tbody tr")
+    expect(methods.locator("td:first-child")).to_have_text(["Base", "LLMSeR", "Co-occurrence", "Popularity", GONE])
+    expect(methods.and_(viewer.locator(".ours"))).to_contain_text(GONE)
+    assert viewer.locator("canvas").count() == 3, "no histogram of ω, which this run has not"
+    chooser(viewer).select_option("LLMSeR")
+    expect(viewer.locator("h2").filter(has_text="against the")).to_have_text("LLMSeR against the base")
+    expect(change).to_have_text("+43.5 %*** significant")
+
+
+@pytest.mark.usefixtures("several")
+def test_a_dataset_shows_the_method_whose_recommendations_its_runs_have(viewer: Tab, page: Page) -> None:
+    shown(viewer, page, "/")
+    tile = viewer.locator(".tile").filter(has_text=OTHER)
+    expect(tile).to_contain_text(f"N@10 base .1150 → {GONE} .3150")
+    expect(tile).to_contain_text(f"Recommendations by{GONE}")
+    runs = viewer.locator("section").filter(has_text="All runs").locator("tr")
+    expect(runs.filter(has_text=SEVERAL)).to_contain_text(f".1150{GONE} .3150+173.9 %")
+    expect(runs.filter(has_text=BEFORE_IT)).to_contain_text(".1150(LLMSeR) .0950−17.4 %")
+    shown(viewer, page, f"/dataset?dataset={OTHER}")
+    moved = viewer.locator("section").filter(has_text="Drift: each run").locator("tbody tr")
+    expect(moved.first).to_contain_text(f".1150{GONE}.3150+.2000")
+    assert viewer.locator("canvas").count() == 2, "no course of ω, which these runs have not"
+    published = viewer.locator("section").filter(has=viewer.get_by_role("heading", name="Published", exact=True))
+    expect(published.locator("tbody tr")).to_contain_text([f"{GONE}.2500", "Base.1200"])
 
 
 def test_users_are_found_by_id_and_come_a_page_at_a_time(viewer: Tab, page: Page) -> None:
@@ -226,7 +278,7 @@ def test_it_looks_again_as_long_as_a_run_goes_on_and_reruns_exactly_what_failed(
     expect(dialog).to_contain_text("2 failed batches run again")
     expect(dialog.locator("li")).to_have_text("snf 1, 3")
     follows = dialog.get_by_text("What waits for them follows").inner_text()
-    assert "pseudo_items" in follows and "publish" in follows and "train_base" not in follows
+    assert "pseudo" in follows and "publish" in follows and "train_base" not in follows
     assert states(page)["snf", 1] == "failed", "nothing is cleared before it is confirmed"
     dialog.get_by_role("button", name="Rerun", exact=True).click()
     expect(dialog).to_have_count(0)
@@ -237,7 +289,7 @@ def test_it_looks_again_as_long_as_a_run_goes_on_and_reruns_exactly_what_failed(
     assert {key: after[key] for key in after if key[0] == "snf"} == {
         ("snf", 0): "success", ("snf", 1): None, ("snf", 2): "success", ("snf", 3): None, ("snf", 4): "success",
     }  # fmt: skip
-    assert after["pseudo_items", -1] is None and after["ingest", -1] == "success"
+    assert after["pseudo", -1] is None and after["ingest", -1] == "success"
     assert after["train_base", -1] == "failed", "what does not wait for the batches is left alone"
     before = len(looks)
     with tab.expect_request("**/api/run?**"):
@@ -266,7 +318,7 @@ def test_going_on_without_users_says_for_whom_and_clears_exactly_these_batches(
     expect(tab.locator(".badge").first).to_have_text("running")
     after = states(page, STUCK)
     assert [after["snf", batch] for batch in range(5)] == ["success", None, "success", None, "success"]
-    assert after["pseudo_items", -1] is None and after["train_base", -1] == "failed"
+    assert after["pseudo", -1] is None and after["train_base", -1] == "failed"
     accepted = [batch for batch in range(5) if acceptance.is_accepted(filled, STUCK, "snf", batch)]
     assert accepted == [0, 1, 3]
     context.close()

@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
-from filled_warehouse import BROKEN, DATASET, FINISHED, STUCK, USERS, fill
+from filled_warehouse import (
+    BEFORE_IT,
+    BROKEN,
+    DATASET,
+    FINISHED,
+    GONE,
+    OTHER,
+    SEVERAL,
+    STUCK,
+    USERS,
+    fill,
+    fill_several,
+)
 from sqlalchemy import text
 
 from llmser_tasks.core.errors import InputError
-from llmser_tasks.core.names import STEPS
+from llmser_tasks.core.kinds import METHODS, QUESTION_STEPS
+from llmser_tasks.core.names import steps as steps_of
+from llmser_tasks.warehouse import pages
 from llmser_tasks.warehouse.engine import transaction
-from llmser_tasks.warehouse.pages import costs, drift, overview, progress, published, results, tables
+from llmser_tasks.warehouse.pages import costs, drift, overview, progress, published, reading, results, tables
 from llmser_tasks.warehouse.tables import batches, publications, runs
 
 
@@ -30,7 +47,7 @@ def steps(url: str, run_id: str) -> dict[str, dict[str, object]]:
 
 def test_steps_stand_in_order_also_those_to_come(url: str) -> None:
     found = progress.run(url, BROKEN)
-    assert [row["step"] for row in found["steps"]] == list(STEPS)
+    assert [row["step"] for row in found["steps"]] == list(steps_of())
     states = {row["step"]: row["state"] for row in found["steps"]}
     assert (states["ingest"], states["pseudo"], states["publish"]) == ("done", "waiting", "waiting")
 
@@ -39,10 +56,10 @@ def test_a_running_step_says_how_fast_it_is_and_how_long_it_takes_still(url: str
     execute(
         url,
         "insert into steps (run_id, step, state, done, total, unit, started_at, updated_at)"
-        f" values ('{BROKEN}', 'weighted', 'running', 30, 90, 'epochs', now() - interval '20 seconds',"
+        f" values ('{BROKEN}', 'llmser', 'running', 30, 90, 'epochs', now() - interval '20 seconds',"
         " now() - interval '10 seconds')",
     )
-    step = steps(url, BROKEN)["weighted"]
+    step = steps(url, BROKEN)["llmser"]
     assert step["state"] == "running"
     assert step["rate"] == pytest.approx(3.0) and step["seconds_left"] == pytest.approx(20.0)
     assert step["seconds"] == pytest.approx(20.0, abs=5)
@@ -68,6 +85,24 @@ def test_batches_that_have_not_begun_are_planned_and_count(url: str) -> None:
     assert step["seconds_left"] == pytest.approx(15, rel=0.2)
 
 
+def test_a_step_that_had_nothing_to_do_is_not_waited_for(url: str) -> None:
+    runs.create(url, "unchanged", DATASET, {})
+    for step in ("ingest", "sequences", "reverse", "ccg", "pseudo"):  # nobody had changed, so that nobody was asked
+        execute(url, f"insert into steps (run_id, step, state) values ('unchanged', '{step}', 'done')")
+    found = {name: row["state"] for name, row in steps(url, "unchanged").items()}
+    assert {name for name, state in found.items() if state == "skipped"} == {"estimate", "snf"}
+    assert found["reason"] == found["llmser"] == found["publish"] == "waiting"
+    execute(url, "update runs set state = 'succeeded' where run_id = 'unchanged'")
+    assert {row["state"] for row in steps(url, "unchanged").values()} == {"done", "skipped"}
+
+
+def test_only_the_steps_of_the_runs_own_methods_are_shown(url: str) -> None:
+    runs.create(url, "plain", DATASET, {"methods": ["base", GONE]})
+    assert list(steps(url, "plain")) == list(steps_of(["base"]))
+    execute(url, f"insert into steps (run_id, step, state) values ('plain', '{GONE}', 'done')")
+    assert steps(url, "plain")[GONE]["title"] == GONE
+
+
 def test_there_is_no_such_run(url: str) -> None:
     with pytest.raises(InputError, match="There is no run 'none' in the warehouse"):
         progress.run(url, "none")
@@ -78,8 +113,8 @@ def test_datasets_show_their_latest_run_and_the_figures_of_the_last_that_succeed
     found = {row["dataset"]: row for row in overview.datasets(url)}
     assert set(found) == {DATASET, "another"}
     assert found[DATASET]["run_id"] == BROKEN and found[DATASET]["succeeded"] == FINISHED
-    assert found[DATASET]["llmser"] == pytest.approx(0.215) and found[DATASET]["p_holm"] == 0.0004
-    assert found["another"]["llmser"] is None
+    assert found[DATASET]["mean"] == pytest.approx(0.215) and found[DATASET]["p_holm"] == 0.0004
+    assert found["another"]["mean"] is None
     assert [row["run_id"] for row in overview.runs(url, dataset=DATASET)] == [BROKEN, STUCK, FINISHED, "earlier"]
 
 
@@ -100,11 +135,11 @@ def test_runs_come_a_page_at_a_time_each_once(url: str) -> None:
 
 
 def test_drift_is_the_change_from_the_run_before(url: str) -> None:
-    execute(url, f"update metrics set value = value + .1 where run_id = '{FINISHED}' and model = 'llmser'")
+    execute(url, f"update metrics set value = value + .1 where run_id = '{FINISHED}' and method = 'llmser'")
     first, second = drift.drift(url, DATASET)
     assert (first["run_id"], second["run_id"]) == ("earlier", FINISHED)
-    assert first["LLMSeR N@10 change"] is None
-    assert second["LLMSeR N@10 change"] == pytest.approx(0.1) and second["base N@10 change"] == pytest.approx(0)
+    assert first["N@10 change"] is None
+    assert second["N@10 change"] == pytest.approx(0.1) and second["reference N@10 change"] == pytest.approx(0)
     assert (second["users"], second["users_change"], second["items"]) == (50, 0, 30)
     assert second["omega"] == pytest.approx((USERS - 1) / 2 / USERS)
 
@@ -125,7 +160,7 @@ def test_costs_and_rates_are_those_of_the_views(url: str) -> None:
 def test_omega_and_means_add_up(url: str) -> None:
     found = results.results(url, FINISHED)
     assert sum(row["users"] for row in found["omega"]) == USERS
-    everyone = [row for row in found["metrics"] if (row["model"], row["user_group"]) == ("llmser", "all")]
+    everyone = [row for row in found["metrics"] if (row["method"], row["user_group"]) == ("llmser", "all")]
     assert len(everyone) == 10 and {row["seeds"] for row in everyone} == {2}
     assert everyone[0]["sd"] == pytest.approx(0.01 / 2**0.5)
 
@@ -174,3 +209,75 @@ def test_accepted_users_are_counted_by_step_and_stand_in_their_batch(url: str) -
     assert [(row["batch"], row["accepted"], row["accepted_at"] is not None) for row in found["batches"][:2]] == [
         (0, 2, True), (1, 0, False),
     ]  # fmt: skip
+
+
+@pytest.fixture
+def several(url: str) -> str:
+    fill_several(url)
+    return url
+
+
+def test_beside_the_reference_stands_what_the_run_recommends_or_else_the_best_of_the_others(several: str) -> None:
+    now = {row["dataset"]: row for row in overview.datasets(several)}[OTHER]
+    assert (now["run_id"], now["chosen"], now["method"]) == (SEVERAL, GONE, GONE)
+    assert (now["reference_mean"], now["mean"]) == (pytest.approx(0.115), pytest.approx(0.315))
+    assert now["difference"] == pytest.approx(0.2), "the comparison of that method, and each dataset once"
+    rows = {row["run_id"]: row for row in overview.runs(several, dataset=OTHER)}
+    assert [(rows[run]["chosen"], rows[run]["method"]) for run in (SEVERAL, BEFORE_IT)] == [
+        (GONE, GONE), ("base", "llmser"),
+    ]  # fmt: skip
+    assert rows[BEFORE_IT]["mean"] == pytest.approx(0.095)
+
+
+def test_a_run_of_the_reference_alone_has_none_beside_it(several: str) -> None:
+    execute(several, f"delete from validations where run_id = '{BEFORE_IT}' and method <> 'base'")
+    (row,) = [row for row in overview.runs(several, dataset=OTHER) if row["run_id"] == BEFORE_IT]
+    assert (row["method"], row["mean"], row["reference_mean"]) == (None, None, pytest.approx(0.115))
+
+
+def test_drift_follows_what_runs_recommend_and_charts_every_method_that_they_trained(several: str) -> None:
+    first, second = drift.drift(several, OTHER)
+    assert [(row["run_id"], row["method"]) for row in (first, second)] == [(BEFORE_IT, "base"), (SEVERAL, GONE)]
+    assert second["N@10 change"] == pytest.approx(0.2) and second["reference N@10 change"] == pytest.approx(0)
+    assert first["methods"] == {"base": pytest.approx(0.115), "llmser": pytest.approx(0.095)}
+    assert set(second["methods"]) == {"base", "llmser", GONE}
+
+
+def test_results_say_which_method_is_published_and_why(several: str) -> None:
+    found = results.results(several, SEVERAL)
+    assert (found["chosen"], found["chosen_by"], found["method"]) == (GONE, "validation", GONE)
+    assert found["validation"] == {"base": 0.12, "llmser": 0.11, GONE: 0.25}
+    assert {(row["method"], row["reference"]) for row in found["comparisons"]} == {("llmser", "base"), (GONE, "base")}
+    before = results.results(several, BEFORE_IT)
+    assert (before["chosen"], before["method"]) == ("base", "llmser")
+    assert [row["method"] for row in published.published(several, OTHER)["versions"]] == [GONE, "base"]
+
+
+def test_an_earlier_comparison_says_both_methods(url: str) -> None:
+    execute(url, "update runs set chosen = 'base' where run_id = 'earlier'")
+    (row,) = results.results(url, FINISHED)["earlier"]
+    assert (row["earlier_method"], row["method"]) == ("base", "llmser")
+
+
+def test_the_page_knows_no_method_and_no_question_step_by_its_name() -> None:
+    """Titles, colours, order and the reference come from what the methods' files declare."""
+    here = Path(pages.__file__).parent
+    names = "|".join([*METHODS, *QUESTION_STEPS])
+    literal = re.compile(rf"""(["'`])({names})\1""")
+    files = [*here.glob("*.py"), *(here.parents[1] / "page" / "static").glob("*.js")]
+    found = [f"{file.name}: {hit[0]}" for file in files for hit in literal.finditer(file.read_text(encoding="utf-8"))]
+    assert files and not found
+
+
+def test_every_methods_colour_is_one_of_the_pages_light_and_dark() -> None:
+    style = (Path(pages.__file__).parents[2] / "page" / "static" / "page.css").read_text(encoding="utf-8")
+    assert {name: style.count(f" --{one.colour}: ") for name, one in METHODS.items()} == dict.fromkeys(METHODS, 2)
+
+
+def test_question_steps_stand_in_the_order_in_which_they_are_asked(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for step in QUESTION_STEPS:
+        batches.record(url, batches.Account(BROKEN, step, 9), "users 90–99", 10, batches.Standing("done", answered=10))
+    for order in ([*QUESTION_STEPS], [*QUESTION_STEPS][::-1]):
+        monkeypatch.setitem(reading.GIVEN, "asking", order)
+        for rows in (progress.run(url, BROKEN)["batches"], costs.costs(url, BROKEN)["costs"]):
+            assert list(dict.fromkeys(row["step"] for row in rows)) == order

@@ -21,7 +21,7 @@ from llmser_tasks.sequences.histories import Histories
 DECLARED = Method(
     title="LLMSeR",
     place=4,
-    colour="llmser",
+    colour="ours",
     trained=True,
     usual=True,
     needs=("pseudo", "reliability"),

@@ -1,10 +1,11 @@
 // Charts in the page's own colours, light or dark. Chart.js draws on a canvas, so no text can become markup.
 import { el } from "./dom.js";
 import { decimal, signed, whole } from "./numbers.js";
-import { MODELS } from "./titles.js";
+import { method, REFERENCE } from "./titles.js";
 
 const alive = new Set();
-const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+const named = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+const colour = (name) => named(name) || named("muted");
 
 export function forget() {
   for (const chart of alive) chart.destroy();
@@ -73,25 +74,26 @@ function finished(config) {
   };
 }
 
-// groups: [{ label, users, values: { model: { mean, sd } } }]
-export function bars(title, caption, groups, models, metric) {
-  const datasets = models.map((model) => ({
-    label: MODELS[model].title,
-    data: groups.map((group) => group.values[model]?.mean ?? null),
+// groups: [{ label, users, values: { method: { mean, sd } } }]
+export function bars(title, caption, groups, methods, metric) {
+  const datasets = methods.map((name) => ({
+    label: method(name).heading,
+    data: groups.map((group) => group.values[name]?.mean ?? null),
     spans: groups.map(({ values }) =>
-      values[model]?.sd ? [Math.max(0, values[model].mean - values[model].sd), values[model].mean + values[model].sd] : null,
+      values[name]?.sd ? [Math.max(0, values[name].mean - values[name].sd), values[name].mean + values[name].sd] : null,
     ),
-    backgroundColor: colour(MODELS[model].colour),
+    backgroundColor: colour(method(name).colour),
     borderRadius: 3,
     maxBarThickness: 34,
   }));
-  return figure(title, caption, `${metric} of ${models.map((model) => MODELS[model].title).join(", ")} per group`, {
+  const highest = Math.max(0, ...datasets.flatMap(({ data, spans: lines }) => data.map((mean, at) => lines[at]?.[1] ?? mean ?? 0)));
+  return figure(title, caption, `${metric} of ${methods.map((name) => method(name).heading).join(", ")} per group`, {
     type: "bar",
     data: { labels: groups.map((group) => [group.label, `${whole(group.users)} users`]), datasets },
     options: {
       scales: {
         x: { grid: false },
-        y: { beginAtZero: true, title: metric, ticks: { callback: (value) => decimal(value, 3) } },
+        y: { beginAtZero: true, suggestedMax: highest, title: metric, ticks: { callback: (value) => decimal(value, 3) } },
       },
       tooltip: { callbacks: { label: (item) => `${item.dataset.label} ${decimal(item.raw)}` } },
     },
@@ -99,8 +101,8 @@ export function bars(title, caption, groups, models, metric) {
 }
 
 // rows: [{ label, difference, low, high, level, stars }]
-export function intervals(title, caption, rows, metric) {
-  const ours = colour("llmser");
+export function intervals(title, caption, rows, name, metric) {
+  const ours = colour(method(name).colour);
   const dataset = {
     data: rows.map((row) => ({ x: row.difference, y: row.label })),
     spans: rows.map((row) => [row.low, row.high]),
@@ -121,7 +123,7 @@ export function intervals(title, caption, rows, metric) {
       indexAxis: "y",
       legend: { display: false },
       scales: {
-        x: { type: "linear", suggestedMin: -edge, suggestedMax: edge, title: `LLMSeR − base, ${metric}`, ticks: { maxTicksLimit: 7, callback: (value) => signed(value, 3) } },
+        x: { type: "linear", suggestedMin: -edge, suggestedMax: edge, title: `${method(name).title} − ${method(REFERENCE).title}, ${metric}`, ticks: { maxTicksLimit: 7, callback: (value) => signed(value, 3) } },
         y: { type: "category", grid: false, offset: true, ticks: { autoSkip: false } },
       },
       tooltip: {
@@ -137,8 +139,8 @@ export function intervals(title, caption, rows, metric) {
 // rows of omega_histogram
 export function histogram(title, caption, rows) {
   const kinds = [
-    ["right", "the masked item was named", "llmser"],
-    ["other", "another was named", "base"],
+    ["right", "the masked item was named", "ours"],
+    ["other", "another was named", "plain"],
     ["nothing", "nothing to compare", "line"],
   ];
   const counts = Object.fromEntries(rows.map((row) => [`${row.bucket} ${row.outcome}`, row.users]));

@@ -7,9 +7,9 @@ export const signed = (value, places = 4) =>
 export const whole = (value) => (value === null || value === undefined ? "–" : Math.round(value).toLocaleString("en"));
 export const percent = (share, places = 1) =>
   share === null || share === undefined ? "–" : `${(100 * share).toFixed(places)} %`.replace("-", "−");
-export const change = (difference, base) => {
-  if (!base) return "–";
-  const shown = Math.abs((100 * difference) / base).toFixed(1);
+export const change = (difference, before) => {
+  if (!before) return "–";
+  const shown = Math.abs((100 * difference) / before).toFixed(1);
   return `${shown === "0.0" ? "±" : difference > 0 ? "+" : "−"}${shown} %`;
 };
 export const money = (value) =>

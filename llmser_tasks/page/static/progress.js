@@ -4,6 +4,8 @@ import { batches } from "./batches.js";
 import { download, el } from "./dom.js";
 import { duration, money, rate, whole } from "./numbers.js";
 
+const OVER = ["done", "unchanged", "skipped"];
+
 export async function progress(state, again) {
   const tiles = el("div", { class: "tiles" });
   const without = el("div");
@@ -39,7 +41,7 @@ function accepted(run) {
 function summary(run) {
   const sum = (field) => run.batches.reduce((total, batch) => total + (batch[field] ?? 0), 0);
   const priced = run.batches.some((batch) => batch.cost !== null);
-  const over = run.steps.filter((step) => ["done", "unchanged"].includes(step.state)).length;
+  const over = run.steps.filter((step) => OVER.includes(step.state)).length;
   const failed = run.batches.filter((batch) => batch.state === "failed").length;
   const tile = (title, value, more, kind = "") =>
     el("section", { class: "tile" }, el("div", { class: "kicker" }, title), el("div", { class: `big ${kind}` }, value), el("div", { class: "muted small" }, more));
@@ -57,18 +59,19 @@ function line(step, run) {
   const share = total ? Math.min(1, done / total) : null;
   const parts = [];
   if (state === "unchanged") parts.push("unchanged, skipped");
+  if (state === "skipped") parts.push("nothing to do");
   if (step.parts > 1) parts.push(`${step.parts_done} of ${Math.max(step.parts, run.planned[step.step] ?? 0)} parts`);
   if (unit && state !== "unchanged") parts.push(total ? `${whole(done)} of ${whole(total)} ${unit}` : `${whole(done)} ${unit}`);
   if (state === "running") parts.push(rate(step.rate, unit), step.seconds_left === null ? "" : `${duration(step.seconds_left)} left`);
   if (step.note && ["running", "failed"].includes(state)) parts.push(step.note);
-  const bar = el("progress", { max: "1", value: state === "waiting" ? "0" : ["done", "unchanged"].includes(state) ? "1" : share, "aria-label": step.title });
+  const bar = el("progress", { max: "1", value: state === "waiting" ? "0" : OVER.includes(state) ? "1" : share, "aria-label": step.title });
   return el(
     "li",
     { class: state },
-    el("span", { class: "mark", title: state, "aria-label": state }, { done: "✔", unchanged: "✔", running: "▶", failed: "✘" }[state] ?? "·"),
+    el("span", { class: "mark", title: state, "aria-label": state }, { done: "✔", unchanged: "✔", skipped: "–", running: "▶", failed: "✘" }[state] ?? "·"),
     el("span", { class: "title" }, step.title),
     bar,
     el("span", { class: "muted detail" }, parts.filter(Boolean).join(" · ")),
-    el("span", { class: "muted took" }, state === "waiting" ? "" : duration(step.seconds)),
+    el("span", { class: "muted took" }, ["waiting", "skipped"].includes(state) ? "" : duration(step.seconds)),
   );
 }

@@ -2,6 +2,7 @@
 import { csv, link } from "./api.js";
 import { bdi, card, el, note, table } from "./dom.js";
 import { decimal, when } from "./numbers.js";
+import { method } from "./titles.js";
 
 const HOW = { run: "by itself, when it was complete", hand: "llmser publish", rollback: "llmser rollback" };
 
@@ -17,6 +18,7 @@ const switches = (versions, name) =>
       ["Run", (one) => el("a", { href: link("run", { run: one.run_id }) }, bdi(one.run_id)), "text id"],
       ["Switched", (one) => when(one.published_at), "text"],
       ["By", (one) => HOW[one.how] ?? one.how, "text"],
+      ["Method", (one) => method(one.method).heading, "text"],
       ["Validation N@10", (one) => decimal(one.validation)],
     ],
     versions,

@@ -1,9 +1,9 @@
-// A run's figures: against its base, against earlier runs, by group, and how far pseudo items are trusted.
+// A run's figures: against the reference, against earlier runs, by group, and how far pseudo items are trusted.
 import { csv, link, read } from "./api.js";
 import { bars, forget, histogram, intervals } from "./charts.js";
 import { bdi, card, el, note, select, table } from "./dom.js";
 import { change, decimal, level, percent, probability, signed, tone, verdict, when, whole } from "./numbers.js";
-import { CHARTED, MODELS } from "./titles.js";
+import { listed, method, REFERENCE } from "./titles.js";
 
 const METRICS = ["N@10", "H@10", "N@20", "H@20", "MRR"];
 const KINDS = ["tail users", "head users", "tail items", "head items"];
@@ -12,7 +12,8 @@ const FIRST = ["all", ...KINDS];
 export async function results({ run }) {
   const found = await read("results", { run: run.run_id });
   if (!found.metrics.length) return [[card(null, note("Figures appear when the run has been evaluated.")), ...omega(found.omega)], null];
-  const shown = { metric: "N@10", protocol: "full" };
+  const compared = listed(found.comparisons.map((row) => row.method));
+  const shown = { metric: "N@10", protocol: "full", name: compared.includes(found.method) ? found.method : compared[0] };
   const body = el("div");
   const draw = () => {
     forget();
@@ -25,37 +26,43 @@ export async function results({ run }) {
   };
   draw();
   const filters = el("div", { class: "filters" },
+    compared.length > 1 && select("Method", compared.map((name) => [name, method(name).heading]), shown.name, set("name")),
     select("Metric", METRICS.map((name) => [name, name]), shown.metric, set("metric")),
     select("Protocol", protocols.map((name) => [name, name === "full" ? "full ranking" : `${name} (legacy)`]), shown.protocol, set("protocol")));
   return [[filters, body], null];
 }
 
-function content(found, { metric, protocol }, run) {
+function content(found, { metric, protocol, name: compared }, run) {
   const of = { run: run.run_id };
   const metrics = found.metrics.filter((row) => row.protocol === protocol);
-  const compared = found.comparisons.filter((row) => row.protocol === protocol && row.metric === metric);
+  const comparisons = found.comparisons.filter((row) => row.method === compared && row.protocol === protocol && row.metric === metric);
   const groups = ordered([...new Set(metrics.map((row) => row.user_group))]);
-  const value = (group, model, name) => metrics.find((row) => row.user_group === group && row.model === model && row.metric === name);
+  const methods = listed(metrics.map((row) => row.method));
+  const charted = methods.filter((name) => method(name).charted);
+  const value = (group, name, figure) => metrics.find((row) => row.user_group === group && row.method === name && row.metric === figure);
+  const users = (group) => metrics.find((row) => row.user_group === group)?.users;
   const grouped = (names) =>
     names.filter((group) => groups.includes(group)).map((group) => ({
       label: group,
-      users: value(group, "base", metric)?.users,
-      values: Object.fromEntries(Object.keys(MODELS).map((model) => [model, value(group, model, metric)])),
+      users: users(group),
+      values: Object.fromEntries(methods.map((name) => [name, value(group, name, metric)])),
     }));
   const lengths = groups.filter((group) => group.startsWith("n"));
-  const rows = ordered(compared.map((row) => row.user_group)).map((group) => compared.find((row) => row.user_group === group));
-  const told = [compared.some((row) => row.seeds < 2) ? found.one_seed : null, found.conditional].filter(Boolean);
+  const rows = ordered(comparisons.map((row) => row.user_group)).map((group) => comparisons.find((row) => row.user_group === group));
+  const told = [comparisons.some((row) => row.seeds < 2) ? found.one_seed : null, found.conditional].filter(Boolean);
+  const against = compared && `${method(compared).heading} against the ${method(REFERENCE).title}`;
   return [
+    chosen(found),
     el("div", { class: "tiles" }, rows.filter((row) => FIRST.slice(0, 4).includes(row.user_group)).map((row) => tile(row, metric))),
-    ...(rows.length ? [note(told.join(" "))] : []),
-    card("Every model, all users", modelsTable(groups, value, of, found.conditional)),
-    card("LLMSeR against its base", table(
+    ...(rows.length ? [note([`${against}.`, ...told].join(" "))] : []),
+    card("Every method, all users", methodsTable(methods, value, of, found)),
+    rows.length > 0 && card(against, table(
       [
         ["Group", (row) => row.user_group, "text"],
-        ["Users", (row) => whole(value(row.user_group, "base", metric)?.users)],
-        ["Base", (row) => decimal(row.base)],
-        ["LLMSeR", (row) => [decimal(row.llmser), el("sup", {}, row.stars)]],
-        ["Change", (row) => el("span", { class: tone(row) }, change(row.difference, row.base))],
+        ["Users", (row) => whole(users(row.user_group))],
+        [method(REFERENCE).heading, (row) => decimal(row.reference_mean)],
+        [method(compared).heading, (row) => [decimal(row.mean), el("sup", {}, row.stars)]],
+        ["Change", (row) => el("span", { class: tone(row) }, change(row.difference, row.reference_mean))],
         [heading(rows), interval],
         ["p (Holm)", (row) => probability(row.p_holm)],
       ],
@@ -63,12 +70,12 @@ function content(found, { metric, protocol }, run) {
       { csv: csv("comparisons", of), caption: `${metric}. * p < .05, ** < .01, *** < .001 after Holm's correction over the run's comparisons; ▼ worse. ${[found.intervals, ...told].join(" ")}`, mark: (row) => (row.user_group === "all" ? "ours" : null) },
     )),
     el("div", { class: "figures" },
-      bars("Tail and head", "Lines: sd over seeds", grouped(KINDS), CHARTED, metric),
-      intervals("Who gains, who loses", "Filled: p < .05 after Holm's correction, over several seeds", rows.map((row) => ({ ...row, label: row.user_group })), metric),
-      bars("By length of the history", "n: items in the training history", grouped(lengths), CHARTED, metric),
+      bars("Tail and head", "Lines: sd over seeds", grouped(KINDS), charted, metric),
+      rows.length > 0 && intervals("Who gains, who loses", "Filled: p < .05 after Holm's correction, over several seeds", rows.map((row) => ({ ...row, label: row.user_group })), compared, metric),
+      bars("By length of the history", "n: items in the training history", grouped(lengths), charted, metric),
       ...omega(found.omega, of)),
     card("Against earlier runs", earlierTable(found.earlier.filter((row) => row.metric === metric), of, metric, found)),
-  ];
+  ].filter(Boolean);
 }
 
 const ordered = (groups) => [...FIRST.filter((group) => groups.includes(group)), ...groups.filter((group) => !FIRST.includes(group)).sort((one, two) => start(one) - start(two))];
@@ -79,23 +86,30 @@ const interval = (row) => [signed(row.difference), el("span", { class: "sd" }, `
 function tile(row, metric) {
   return el("section", { class: "tile" },
     el("div", { class: "kicker" }, `${row.user_group} · ${metric}`),
-    el("div", { class: `big ${tone(row)}` }, change(row.difference, row.base), el("sup", {}, row.stars), el("span", { class: "word" }, ` ${verdict(row)}`)),
-    el("div", { class: "muted small" }, `${decimal(row.base)} → ${decimal(row.llmser)}`),
+    el("div", { class: `big ${tone(row)}` }, change(row.difference, row.reference_mean), el("sup", {}, row.stars), el("span", { class: "word" }, ` ${verdict(row)}`)),
+    el("div", { class: "muted small" }, `${decimal(row.reference_mean)} → ${decimal(row.mean)}`),
     el("div", { class: "muted small" }, interval(row), ` ${level(row.level)}`));
 }
 
-function modelsTable(groups, value, of, conditional) {
-  const models = Object.keys(MODELS).filter((model) => value("all", model, "N@10"));
-  const best = Object.fromEntries(METRICS.map((name) => [name, Math.max(...models.map((model) => value("all", model, name)?.mean ?? 0))]));
-  const cell = (model, name) => {
-    const found = value("all", model, name);
+// Whose recommendations the run has, and why.
+function chosen({ chosen: name, chosen_by: by, validation }) {
+  if (!name) return null;
+  const figures = listed(Object.keys(validation)).map((one) => `${method(one).title} ${decimal(validation[one])}`).join(", ");
+  const why = by === "validation" ? `the best on validation items (N@10: ${figures})` : `as the settings say${figures && ` (N@10 on validation items: ${figures})`}`;
+  return note("Recommendations are those of ", el("b", {}, method(name).title), `, ${why}.`);
+}
+
+function methodsTable(methods, value, of, { chosen: ours, conditional }) {
+  const best = Object.fromEntries(METRICS.map((metric) => [metric, Math.max(...methods.map((name) => value("all", name, metric)?.mean ?? 0))]));
+  const cell = (name, metric) => {
+    const found = value("all", name, metric);
     if (!found) return "–";
-    return [el(found.mean === best[name] ? "b" : "span", {}, decimal(found.mean)), found.sd ? el("span", { class: "sd" }, ` ± ${decimal(found.sd)}`) : null];
+    return [el(found.mean === best[metric] ? "b" : "span", {}, decimal(found.mean)), found.sd ? el("span", { class: "sd" }, ` ± ${decimal(found.sd)}`) : null];
   };
   return table(
-    [["Model", (model) => MODELS[model].title, "text"], ...METRICS.map((name) => [name, (model) => cell(model, name)])],
-    models,
-    { csv: csv("metrics", of), caption: `Mean ± sd over seeds; ${conditional} Bold: best of its column`, mark: (model) => (model === "llmser" ? "ours" : null) },
+    [["Method", (name) => method(name).heading, "text"], ...METRICS.map((metric) => [metric, (name) => cell(name, metric)])],
+    methods,
+    { csv: csv("metrics", of), caption: `Mean ± sd over seeds; ${conditional} Bold: best of its column`, mark: (name) => (name === ours ? "ours" : null) },
   );
 }
 
@@ -104,15 +118,16 @@ function earlierTable(rows, of, metric, { conditional, one_seed: oneSeed }) {
   return table(
     [
       ["Earlier run", (row) => el("a", { href: link("run", { run: row.earlier_run }), title: row.earlier_run }, row.started_at ? when(row.started_at) : bdi(row.earlier_run)), "text"],
+      ["Method", (row) => [...new Set([row.earlier_method ?? row.method, row.method])].map((name) => method(name).heading).join(" → "), "text"],
       ["Group", (row) => row.user_group, "text"],
       ["Then", (row) => decimal(row.earlier)],
-      ["Now", (row) => [decimal(row.llmser), el("sup", {}, row.stars)]],
+      ["Now", (row) => [decimal(row.mean), el("sup", {}, row.stars)]],
       ["Change", (row) => el("span", { class: tone(row) }, change(row.difference, row.earlier))],
       [heading(rows), interval],
       ["p (Holm)", (row) => probability(row.p_holm)],
     ],
     [...rows].sort((one, two) => (two.started_at ?? "").localeCompare(one.started_at ?? "") || FIRST.indexOf(one.user_group) - FIRST.indexOf(two.user_group)),
-    { csv: csv("earlier", of), caption: `LLMSeR then and now, ${metric}, full ranking, paired over users. ${rows.some((row) => row.seeds < 2) ? `${oneSeed} ` : ""}${conditional}` },
+    { csv: csv("earlier", of), caption: `What the runs recommend, then and now, ${metric}, full ranking, paired over users. ${rows.some((row) => row.seeds < 2) ? `${oneSeed} ` : ""}${conditional}` },
   );
 }
 

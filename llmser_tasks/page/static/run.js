@@ -7,7 +7,7 @@ import { progress } from "./progress.js";
 import { results } from "./results.js";
 import { users } from "./users.js";
 import { duration, when } from "./numbers.js";
-import { backbone } from "./titles.js";
+import { backbone, method } from "./titles.js";
 
 const LOOK_EVERY_MS = 3000;
 const GOING_ON = ["running", "queued"];
@@ -81,6 +81,7 @@ function header({ run, shown, away }) {
     ["started", when(run.started_at)],
     [shown === "running" ? "for" : "took", duration(run.seconds)],
     ["asks", bdi(run.endpoint ?? "–")],
+    ...(run.chosen ? [["recommendations by", method(run.chosen).title]] : []),
     ...(run.published_run && run.published_run !== run.run_id
       ? [["readers have", el("a", { href: link("run", { run: run.published_run }) }, bdi(run.published_run))]]
       : []),

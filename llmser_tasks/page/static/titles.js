@@ -2,10 +2,20 @@
 import { read } from "./api.js";
 
 // Where this cannot be read, nothing else can, and whatever is read next says why.
-const found = await read("titles").catch(() => ({ models: {}, backbones: {}, steps: {} }));
+const found = await read("titles").catch(() => ({ methods: {}, reference: null, backbones: {}, steps: {} }));
 
-export const MODELS = found.models; // name → { title, colour, charted }, as tables list them
-export const CHARTED = Object.keys(MODELS).filter((name) => MODELS[name].charted);
+export const REFERENCE = found.reference; // the method that the others are compared with
 export const STEPS = found.steps; // those that ask the LLM, in their order: name → { short, asks }
 export const ASKING = Object.keys(STEPS);
 export const backbone = (name) => found.backbones[name] ?? name ?? "–";
+
+// { title, heading, colour, charted }; a method that is there no more keeps the name that its runs gave it.
+export const method = (name) =>
+  Object.hasOwn(found.methods, name) ? found.methods[name] : { title: name ?? "–", heading: name ?? "–", colour: "muted", charted: true };
+
+// Methods, each once, as tables list them.
+export function listed(names) {
+  const there = new Set(names);
+  const known = Object.keys(found.methods).filter((name) => there.has(name));
+  return [...known, ...[...there].filter((name) => !known.includes(name)).sort()];
+}

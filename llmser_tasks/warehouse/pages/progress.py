@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from llmser_tasks.core.errors import InputError
-from llmser_tasks.core.kinds import QUESTION_STEPS, TRAINED
+from llmser_tasks.core.kinds import METHODS, QUESTION_STEPS, STEPS, USUAL
+from llmser_tasks.core.names import ESTIMATE, LAST
 from llmser_tasks.core.names import steps as steps_of
 from llmser_tasks.warehouse.engine import transaction
-from llmser_tasks.warehouse.pages.reading import Row, first, rows
+from llmser_tasks.warehouse.pages.reading import Row, as_asked, first, rows
 from llmser_tasks.warehouse.rows import storable
 from llmser_tasks.warehouse.tables import acceptance
 from llmser_tasks.warehouse.tables.batches import TOLD
@@ -48,7 +51,7 @@ TRAINING_USERS = (
 BATCHES = f"""
     select step, batch, label, users, answered, failed, accepted, accepted_at, calls, prompt_tokens,
            completion_tokens, cost, lost, state, {TOLD} as message, updated_at
-    from batches where run_id = :run order by step desc, batch
+    from batches where run_id = :run order by {as_asked()}, batch
 """  # noqa: S608, ours
 
 
@@ -67,9 +70,12 @@ def run(url: str, run_id: str) -> Row:
         trained = first(connection, TRAINING_USERS, run=run_id)
     accepted = acceptance.users(url, run_id)
     planned = _planned(batches, trained["users"] if trained else None)
-    titles = steps_of(found["methods"] or TRAINED)
+    titles = steps_of([method for method in found["methods"] or USUAL if method in METHODS])
+    passed = set(titles) if found["state"] == "succeeded" else _passed(titles, noted)
     titles |= {step: step for step in noted if step not in titles}
-    steps = [_step(name, title, noted.get(name), planned.get(name, 1)) for name, title in titles.items()]
+    steps = [
+        _step(name, title, noted.get(name), planned.get(name, 1), name in passed) for name, title in titles.items()
+    ]
     return (
         found
         | {"steps": steps, "batches": batches, "planned": planned, "accepted": accepted}
@@ -77,15 +83,33 @@ def run(url: str, run_id: str) -> Row:
     )
 
 
-def _step(name: str, title: str, row: Row | None, parts: int) -> Row:
+def _passed(steps: Collection[str], begun: Collection[str]) -> set[str]:
+    """The steps that a run is at or past, as those that wait for them have begun."""
+    passed, order = set(begun), list(steps)
+    for name in reversed(order):
+        if name not in passed:
+            continue
+        if name in LAST:
+            passed.update(order[: order.index(name)])
+        elif name in METHODS:
+            passed.update(METHODS[name].needs)
+        elif name in QUESTION_STEPS:
+            passed.update({ESTIMATE, *QUESTION_STEPS[name].needs})
+        elif name in STEPS:
+            passed.update(STEPS[name].needs)
+    return passed
+
+
+def _step(name: str, title: str, row: Row | None, parts: int, passed: bool) -> Row:
     """A step as people read of it: state, share done, and seconds left at the rate so far.
 
     Args:
         parts: how many it will have; there are rows of those alone that have begun, so that the total of the others
             is taken to be as large.
+        passed: the run is past it, so that one without a row had nothing to do.
     """
     if row is None:
-        return {"step": name, "title": title, "state": "waiting"}
+        return {"step": name, "title": title, "state": "skipped" if passed else "waiting"}
     begun, total = row["parts"], row["total"]
     if total and begun < parts:
         total = round(total * parts / begun)

@@ -10,11 +10,11 @@ AT_ONCE = 25
 
 VERSIONS = """
     select p.version, p.version = max(p.version) over () as current, p.run_id, p.how, p.published_at, r.started_at,
-           r.validation
+           r.chosen as method, r.validation
     from publications p join runs r using (run_id) where p.dataset = :dataset order by p.version desc
 """
 KEPT_BACK = """
-    select run_id, started_at, validation, unpublished from runs
+    select run_id, started_at, chosen as method, validation, unpublished from runs
     where dataset = :dataset and unpublished is not null order by started_at desc
 """
 

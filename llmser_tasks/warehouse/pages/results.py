@@ -1,24 +1,30 @@
-"""A run's figures: metrics of every model, LLMSeR against the base and against earlier runs, the histogram of ω."""
+"""A run's figures: metrics of every method, each against the reference, the published one against earlier runs, the
+histogram of ω where the run has one.
+"""
 
 from __future__ import annotations
 
-from llmser_tasks.warehouse.pages.reading import Row, of_run
+from typing import Any
+
+from llmser_tasks.warehouse.engine import transaction
+from llmser_tasks.warehouse.pages.compared import compared
+from llmser_tasks.warehouse.pages.reading import first, rows
 
 STATEMENTS = {
     "metrics": (
-        "select protocol, user_group, metric, model, avg(value) as mean, stddev_samp(value) as sd,"
+        "select protocol, user_group, metric, method, avg(value) as mean, stddev_samp(value) as sd,"
         " count(*) as seeds, max(users) as users"
-        " from metrics where run_id = :run group by protocol, user_group, metric, model"
-        " order by protocol, user_group, metric, model"
+        " from metrics where run_id = :run group by protocol, user_group, metric, method"
+        " order by protocol, user_group, metric, method"
     ),
     "comparisons": (
-        "select protocol, user_group, metric, base, llmser, difference, low, high, level, p, p_holm,"
-        " seeds, stars"
-        " from comparisons where run_id = :run order by protocol, user_group, metric"
+        "select method, reference, protocol, user_group, metric, reference_mean, mean, difference, low, high, level, p,"
+        " p_holm, seeds, stars"
+        " from comparisons where run_id = :run order by method, protocol, user_group, metric"
     ),
     "earlier": (
-        "select e.earlier_run, r.started_at, e.protocol, e.user_group, e.metric, e.earlier, e.llmser, e.difference,"
-        " e.low, e.high, e.level, e.p, e.p_holm, e.seeds, e.stars"
+        "select e.earlier_run, r.started_at, r.chosen as earlier_method, e.method, e.protocol, e.user_group, e.metric,"
+        " e.earlier, e.mean, e.difference, e.low, e.high, e.level, e.p, e.p_holm, e.seeds, e.stars"
         " from earlier_comparisons e left join runs r on r.run_id = e.earlier_run"
         " where e.run_id = :run order by r.started_at desc, e.user_group, e.metric"
     ),
@@ -30,6 +36,17 @@ STATEMENTS = {
 }
 
 
-def results(url: str, run_id: str) -> dict[str, list[Row]]:
-    """All of STATEMENTS by name; empty lists where the run has not come so far."""
-    return of_run(url, run_id, STATEMENTS)
+CHOSEN = f"select chosen, chosen_by, {compared('r')} as method from runs r where run_id = :run"  # noqa: S608, ours
+VALIDATIONS = "select method, ndcg from validations where run_id = :run"
+
+
+def results(url: str, run_id: str) -> dict[str, Any]:
+    """All of STATEMENTS by name, empty lists where the run has not come so far; the method whose recommendations the
+    run has (`chosen`), why (`chosen_by`, `validation`: method → N@10), and the one to show beside the reference
+    (`method`).
+    """
+    with transaction(url) as connection:
+        found = {name: rows(connection, statement, run=run_id) for name, statement in STATEMENTS.items()}
+        chosen = first(connection, CHOSEN, run=run_id) or {"chosen": None, "chosen_by": None, "method": None}
+        validation = {row["method"]: row["ndcg"] for row in rows(connection, VALIDATIONS, run=run_id)}
+    return found | chosen | {"validation": validation}

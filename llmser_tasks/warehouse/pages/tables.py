@@ -10,6 +10,7 @@ from sqlalchemy import text
 from llmser_tasks.core.errors import InputError
 from llmser_tasks.warehouse import queries
 from llmser_tasks.warehouse.pages import costs, drift, overview, published, results
+from llmser_tasks.warehouse.pages.reading import given
 from llmser_tasks.warehouse.rows import storable
 
 OF_ALL = {"datasets": overview.DATASETS, "runs": queries.QUERIES["runs"]}
@@ -41,12 +42,13 @@ def read(url: str, name: str, *, run_id: str | None, dataset: str | None) -> Ite
         StorageError: Postgres is down.
     """
     statement, wanted = _statement(name)
-    given = {"run": run_id, "dataset": dataset}
-    values = {key: given[key] for key in wanted}
+    asked = {"run": run_id, "dataset": dataset}
+    values = {key: asked[key] for key in wanted}
     missing = [key for key, value in values.items() if value is None]
     if missing:
         raise InputError(f"The table {name} is of one {missing[0]}; say which.")
-    bound = text(statement).bindparams(**{key: storable(value or "") for key, value in values.items()})
+    told = {key: storable(value or "") for key, value in values.items()}
+    bound = text(statement).bindparams(**told, **given(statement))
     with queries.stream(url, bound) as rows:
         yield rows
 

@@ -6,9 +6,8 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection
 
-from llmser_tasks.core.kinds import QUESTION_STEPS
 from llmser_tasks.warehouse.engine import transaction
-from llmser_tasks.warehouse.pages.reading import Row, rows
+from llmser_tasks.warehouse.pages.reading import Row, as_asked, rows
 from llmser_tasks.warehouse.rows import storable
 
 USERS_AT_ONCE = 10
@@ -30,12 +29,13 @@ HISTORIES = (
     " from histories where run_id = :run and user_id = any(:users)"
 )
 TITLES = "select item_id, title from item_titles where run_id = :run and item_id = any(:items)"
-ANSWERS = """
+ANSWERS = f"""
     select p.user_id, p.step, p.item_ids, p.sources, p.reason, p.invented, coalesce(a.answered_by, a.model) as model,
            left(a.content, 2000) as content, a.failure, a.created_at
     from picks p left join answers a using (question_key)
-    where p.run_id = :run and p.step = any(:steps) and p.user_id = any(:users) order by p.step desc
-"""
+    where p.run_id = :run and p.step = any(:asking) and p.user_id = any(:users)
+    order by {as_asked("p.step")}
+"""  # noqa: S608, ours
 
 
 def users(
@@ -81,7 +81,7 @@ def _complete(connection: Connection, run_id: str, found: list[Row]) -> None:
     ids = [row["user_id"] for row in found]
     histories = {row["user_id"]: row for row in rows(connection, HISTORIES, run=run_id, users=ids)}
     pseudo = {row["user_id"]: row for row in rows(connection, PSEUDO, run=run_id, users=ids)}
-    answers = rows(connection, ANSWERS, run=run_id, users=ids, steps=list(QUESTION_STEPS))
+    answers = rows(connection, ANSWERS, run=run_id, users=ids)
     wanted = {item for row in histories.values() for item in row["item_ids"]}
     titles = {row["item_id"]: row["title"] for row in rows(connection, TITLES, run=run_id, items=list(wanted))}
     for row in found:
