@@ -69,27 +69,29 @@ def _asked(url: str, run_id: str, failed: tuple[int, ...]) -> None:
 
 def _figures(connection: Connection, run_id: str) -> None:
     rows = [
-        (run_id, model, seed, protocol, group, metric, 0.1 * (1 + model.startswith("l")) + 0.01 * seed, 40)
-        for model in ("base", "llmser", "cooccurrence", "popularity")
+        (run_id, method, seed, protocol, group, metric, 0.1 * (1 + method.startswith("l")) + 0.01 * seed, 40)
+        for method in ("base", "llmser", "cooccurrence", "popularity")
         for seed in (1, 2)
         for protocol in ("full", "uniform-100")
         for group in GROUPS
         for metric in ("H@10", "N@10", "H@20", "N@20", "MRR")
     ]
-    columns = ("run_id", "model", "seed", "protocol", "user_group", "metric", "value", "users")
+    columns = ("run_id", "method", "seed", "protocol", "user_group", "metric", "value", "users")
     replace_rows(connection, "metrics", columns, rows, run_id=run_id)
     compared = [
-        (run_id, "full", group, metric, 0.115, 0.215, 0.1, 0.05, 0.15, 0.0001, 0.0004, 0.9955, 2, "***")
+        (run_id, "llmser", "base", "full", group, metric, 0.115, 0.215, 0.1, 0.05, 0.15, 0.0001, 0.0004, 0.9955, 2, "***")
         for group in GROUPS
         for metric in ("H@10", "N@10")
     ]
     columns = (
         "run_id",
+        "method",
+        "reference",
         "protocol",
         "user_group",
         "metric",
-        "base",
-        "llmser",
+        "reference_mean",
+        "mean",
         "difference",
         "low",
         "high",
@@ -100,12 +102,14 @@ def _figures(connection: Connection, run_id: str) -> None:
         "stars",
     )
     replace_rows(connection, "comparisons", columns, compared, run_id=run_id)
+    validations = [(run_id, "base", 0.09), (run_id, "llmser", 0.1)]
+    replace_rows(connection, "validations", ("run_id", "method", "ndcg"), validations, run_id=run_id)
     replace_rows(connection, "reports", ("run_id", "html"), [(run_id, "<h1>Report</h1>")], run_id=run_id)
 
 
 def _earlier(connection: Connection) -> None:
-    row = (FINISHED, "earlier", "full", "all", "N@10", 0.2, 0.215, -0.015, -0.02, -0.01, 0.001, 0.005, 0.95, 2, "▼**")
-    columns = ("run_id", "earlier_run", "protocol", "user_group", "metric", "earlier", "llmser", "difference", "low",
+    row = (FINISHED, "earlier", "llmser", "full", "all", "N@10", 0.2, 0.215, -0.015, -0.02, -0.01, 0.001, 0.005, 0.95, 2, "▼**")
+    columns = ("run_id", "earlier_run", "method", "protocol", "user_group", "metric", "earlier", "mean", "difference", "low",
                "high", "p", "p_holm", "level", "seeds", "stars")  # fmt: skip
     replace_rows(connection, "earlier_comparisons", columns, [row], run_id=FINISHED)
 

@@ -18,6 +18,7 @@ LOOK_AHEAD = 200  # rows that decide on the widths of a table's columns
 WIDEST = 60  # characters of a cell in a table
 BLOCK = 10_000  # rows per Parquet row group
 NUMBERS = {20, 21, 23, 700, 701, 1700}  # Postgres' type numbers: bigint … numeric
+TEXT, WHOLE, FLOAT, JSON = 25, 23, 701, 3802  # and those of tables that do not come from Postgres
 
 
 def table(found: Rows, out: BinaryIO) -> None:
