@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from sqlalchemy import Connection, text
 
 from llmser_tasks.core.config import from_flat, to_flat
@@ -14,6 +16,8 @@ HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>\u202e =1+1"
 DATASET = "hostile <b>shop</b>"
 FINISHED, BROKEN = "finished:1+<i>x</i>", "broken:2"
 STUCK = "stuck:3+"  # failed in batches, too, and goes on without two users of another one
+SEVERAL, BEFORE_IT = "several:4", "several:3"  # of three trained methods, one of which is declared no more
+OTHER, GONE = "other", "gone-method"
 USERS = 25
 GROUPS = ("all", "tail users", "head users", "tail items", "head items", "n=1", "n=2", "n=4–5")
 
@@ -26,15 +30,14 @@ def fill(url: str) -> None:
     for run_id in ("earlier", FINISHED):
         _asked(url, run_id, failed=())
         with transaction(url) as connection:
-            _figures(connection, run_id)
+            _figures(connection, run_id, {"base": 0.1, "llmser": 0.2})
             _users(connection, run_id)
             runs.finish(connection, run_id)
-            publications.conclude(connection, run_id, Chosen("llmser", 0.1, "name"), gate=None, ablation=False)
+            _publish(connection, run_id, {"base": 0.09, "llmser": 0.1})
     with transaction(url) as connection:
         _earlier(connection)
-        publications.conclude(
-            connection, STUCK, Chosen("llmser", 0.09, "name"), gate=0.05, ablation=False
-        )  # before its rerun
+        kept_back = Chosen("llmser", 0.09, "validation")
+        publications.conclude(connection, STUCK, kept_back, gate=0.05, ablation=False)  # before its rerun
     _asked(url, STUCK, failed=(1, 3))
     acceptance.accept(url, STUCK, [("snf", 0)])
     batches.record(
@@ -47,6 +50,27 @@ def fill(url: str) -> None:
     failed_runs.fail(url, STUCK, "2 of 20 unanswered.")
     _asked(url, BROKEN, failed=(1, 3))
     failed_runs.fail(url, BROKEN, f"2 of 20 unanswered: {HOSTILE}")
+
+
+def fill_several(url: str) -> None:
+    """Two runs of another dataset: of the second one's three methods readers are given one that was declared once."""
+    for run_id, methods, validation in (
+        (BEFORE_IT, {"base": 0.1, "llmser": 0.08}, {"base": 0.12, "llmser": 0.1}),
+        (SEVERAL, {"base": 0.1, "llmser": 0.15, GONE: 0.3}, {"base": 0.12, "llmser": 0.11, GONE: 0.25}),
+    ):
+        config = to_flat(from_flat({"dataset": OTHER, "seeds": [1, 2]})) | {"methods": list(methods)}
+        runs.create(url, run_id, OTHER, config)
+        with transaction(url) as connection:
+            _figures(connection, run_id, methods)
+            runs.finish(connection, run_id)
+            _publish(connection, run_id, validation)
+
+
+def _publish(connection: Connection, run_id: str, validation: Mapping[str, float]) -> None:
+    rows = [(run_id, *row) for row in validation.items()]
+    replace_rows(connection, "validations", ("run_id", "method", "ndcg"), rows, run_id=run_id)
+    best = max(validation, key=lambda method: validation[method])
+    publications.conclude(connection, run_id, Chosen(best, validation[best], "validation"), gate=None, ablation=False)
 
 
 def _asked(url: str, run_id: str, failed: tuple[int, ...]) -> None:
@@ -67,10 +91,11 @@ def _asked(url: str, run_id: str, failed: tuple[int, ...]) -> None:
         connection.execute(text(f"{paid} where run_id = :run"), {"run": run_id})
 
 
-def _figures(connection: Connection, run_id: str) -> None:
+def _figures(connection: Connection, run_id: str, methods: Mapping[str, float]) -> None:
+    """Metrics of these trained methods, a little more each seed, and of the counters; comparisons with the base."""
     rows = [
-        (run_id, method, seed, protocol, group, metric, 0.1 * (1 + method.startswith("l")) + 0.01 * seed, 40)
-        for method in ("base", "llmser", "cooccurrence", "popularity")
+        (run_id, method, seed, protocol, group, metric, value + 0.01 * seed, 40)
+        for method, value in {**methods, "cooccurrence": 0.1, "popularity": 0.1}.items()
         for seed in (1, 2)
         for protocol in ("full", "uniform-100")
         for group in GROUPS
@@ -79,38 +104,24 @@ def _figures(connection: Connection, run_id: str) -> None:
     columns = ("run_id", "method", "seed", "protocol", "user_group", "metric", "value", "users")
     replace_rows(connection, "metrics", columns, rows, run_id=run_id)
     compared = [
-        (run_id, "llmser", "base", "full", group, metric, 0.115, 0.215, 0.1, 0.05, 0.15, 0.0001, 0.0004, 0.9955, 2, "***")
+        (run_id, method, "base", "full", group, metric, 0.115, value + 0.015, value - 0.1, value - 0.15, value - 0.05,
+         0.0001, 0.0004, 0.9955, 2, "***")
+        for method, value in methods.items()
+        if method != "base"
         for group in GROUPS
         for metric in ("H@10", "N@10")
-    ]
-    columns = (
-        "run_id",
-        "method",
-        "reference",
-        "protocol",
-        "user_group",
-        "metric",
-        "reference_mean",
-        "mean",
-        "difference",
-        "low",
-        "high",
-        "p",
-        "p_holm",
-        "level",
-        "seeds",
-        "stars",
-    )
+    ]  # fmt: skip
+    columns = ("run_id", "method", "reference", "protocol", "user_group", "metric", "reference_mean", "mean",
+               "difference", "low", "high", "p", "p_holm", "level", "seeds", "stars")  # fmt: skip
     replace_rows(connection, "comparisons", columns, compared, run_id=run_id)
-    validations = [(run_id, "base", 0.09), (run_id, "llmser", 0.1)]
-    replace_rows(connection, "validations", ("run_id", "method", "ndcg"), validations, run_id=run_id)
     replace_rows(connection, "reports", ("run_id", "html"), [(run_id, "<h1>Report</h1>")], run_id=run_id)
 
 
 def _earlier(connection: Connection) -> None:
-    row = (FINISHED, "earlier", "llmser", "full", "all", "N@10", 0.2, 0.215, -0.015, -0.02, -0.01, 0.001, 0.005, 0.95, 2, "▼**")
-    columns = ("run_id", "earlier_run", "method", "protocol", "user_group", "metric", "earlier", "mean", "difference", "low",
-               "high", "p", "p_holm", "level", "seeds", "stars")  # fmt: skip
+    row = (FINISHED, "earlier", "llmser", "full", "all", "N@10", 0.2, 0.215, -0.015, -0.02, -0.01, 0.001, 0.005, 0.95,
+           2, "▼**")  # fmt: skip
+    columns = ("run_id", "earlier_run", "method", "protocol", "user_group", "metric", "earlier", "mean", "difference",
+               "low", "high", "p", "p_holm", "level", "seeds", "stars")  # fmt: skip
     replace_rows(connection, "earlier_comparisons", columns, [row], run_id=FINISHED)
 
 

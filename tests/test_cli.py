@@ -33,7 +33,8 @@ from llmser_tasks.warehouse.tables import acceptance, batches, runs
 HOSTILE = '=1+1,"x"\n\x1b[31m<script>漢\\'
 SECRET = "planted-key-93"
 WHAT = [
-    "tail-report", "comparisons", "validations", "reliability", "steps", "batches", "runs", "costs", "group-costs", "answer-quality"
+    "tail-report", "comparisons", "validations", "reliability", "steps", "batches", "runs", "costs", "group-costs",
+    "answer-quality",
 ]  # fmt: skip
 METRICS = ["H@10", "N@10", "H@20", "N@20", "MRR"]
 
@@ -630,9 +631,7 @@ def test_exit_codes_of_the_process(filled: str) -> None:
 def test_a_reader_that_leaves_is_no_error(filled: str) -> None:
     with transaction(filled) as connection:
         rows = (("r1", "llmser", 42, f"user{n}", ["item"] * 20, [1.0] * 20) for n in range(5000))
-        copy_rows(
-            connection, "recommendations", ["run_id", "method", "seed", "user_id", "item_ids", "scores"], rows
-        )
+        copy_rows(connection, "recommendations", ["run_id", "method", "seed", "user_id", "item_ids", "scores"], rows)
     for form in ("table", "csv"):
         with llmser("show", "r1", "recommendations", "--format", form) as process:
             assert process.stdout is not None and process.stderr is not None

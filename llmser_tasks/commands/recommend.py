@@ -36,7 +36,7 @@ COLUMNS = {"user_id": TEXT, "rank": WHOLE, "item_id": TEXT, "title": TEXT, "scor
     help="JSON lines, one history each: a list of item ids, or an object with item_ids or titles, and user_id. Or CSV"
     " with a header and one interaction a line: user_id and item_id, or user_id and title.",
 )
-@click.option("--method", type=click.Choice(TRAINED), help="Whose model. Default: that of the run's own recommendations.")
+@click.option("--method", type=click.Choice(TRAINED), help="Whose model. Default: that of the run's recommendations.")
 @click.option("-k", "--top", "k", type=click.IntRange(1), default=10, show_default=True, help="Items for each history.")
 @format_option
 def recommend(

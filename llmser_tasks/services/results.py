@@ -83,7 +83,7 @@ def _against_reference(compared: DataFrame, dataset: str) -> Table:
                 *([] if only else [method.title]),
                 f"{row['mean']:.4f}",
                 f"{change} {row['stars'] or ''}".rstrip(),
-                "" if row["p_holm"] is None else f"{row['p_holm']:.3f}",
+                f"{row['p_holm']:.3f}",
             )
     return table
 

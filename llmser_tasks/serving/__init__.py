@@ -29,9 +29,9 @@ def chosen(kept: Kept) -> tuple[str, str]:
     """The method whose recommendations a run has; and its title with why it is this one, for people.
 
     Raises:
-        InputError: the run has not been evaluated.
+        InputError, StorageError: it has not been evaluated, or that is gone.
     """
     method = kept.chosen
     by = "validation" if kept.row.config["publish"] == BEST else "name"
-    evaluated = kept.workspace.summary(kept.artefact("evaluation"))
-    return method, f"{METHODS[method].title}, {why_chosen(by, evaluated.get('validation', {}))}"
+    validation = kept.summary("evaluation").get("validation", {})
+    return method, f"{METHODS[method].title}, {why_chosen(by, validation)}"

@@ -47,9 +47,10 @@ def test_every_compared_method_stands_beside_the_reference_in_each_group(url: st
     with transaction(url) as connection:
         connection.execute(
             text(
-                "insert into comparisons (run_id, method, reference, protocol, user_group, metric, reference_mean, mean,"
-                " difference, low, high, p, p_holm, level, seeds, stars) select run_id, 'cooccurrence', reference, protocol,"
-                " user_group, metric, reference_mean, 0.0575, -0.0575, -0.1, -0.01, 0.001, null, level, seeds, '▼*'"
+                "insert into comparisons (run_id, method, reference, protocol, user_group, metric, reference_mean,"
+                " mean, difference, low, high, p, p_holm, level, seeds, stars)"
+                " select run_id, 'cooccurrence', reference, protocol, user_group, metric, reference_mean,"
+                " 0.0575, -0.0575, -0.1, -0.01, 0.001, 0.013, level, seeds, '▼*'"
                 " from comparisons where run_id = :run"
             ),
             {"run": FINISHED},
@@ -59,7 +60,7 @@ def test_every_compared_method_stands_beside_the_reference_in_each_group(url: st
     cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in told.splitlines() if "│" in line]
     against = [row for row in cells if len(row) == 7]
     assert against[0] == ["all", "40", "0.1150", "LLMSeR", "0.2150", "+87.0 % ***", "0.000"]
-    assert against[1] == ["", "", "", "co-occurrence", "0.0575", "-50.0 % ▼*", ""]
+    assert against[1] == ["", "", "", "co-occurrence", "0.0575", "-50.0 % ▼*", "0.013"]
     assert len(against) == 2 * len(GROUPS)
 
 

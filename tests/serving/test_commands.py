@@ -68,7 +68,7 @@ def test_files_and_options_together(noted: str, tmp_path: Path) -> None:
 BARE = "; histories are scored as they are, without what the run made for its own users."
 
 
-def test_the_method_of_the_runs_recommendations_recommends_and_the_command_says_why(noted: str, trained: Trained) -> None:
+def test_the_method_of_the_runs_recommendations_recommends_and_is_told_with_why(noted: str, trained: Trained) -> None:
     def told(run: str, *arguments: str) -> tuple[str, str]:
         result = invoke("recommend", run, "--history", "i004,i005", "--format", "csv", *arguments)
         assert result.exit_code == 0, result.stderr
@@ -89,7 +89,11 @@ def test_a_method_that_a_run_did_not_train_is_one_sentence(noted: str, trained: 
     note_run(noted, trained, "alone", changed(trained, "evaluation", methods=("base",), publish="best"))
     assert invoke("recommend", "alone", "--history", "i004").exit_code == 0
     assert invoke("compare", "alone").exit_code == 0
-    for command in (["recommend", "alone", "--history", "i004"], ["export", "alone", "model", "-o", str(tmp_path / "m")]):
+    recommend, export = (
+        ("recommend", "alone", "--history", "i004"),
+        ("export", "alone", "model", "-o", str(tmp_path / "m")),
+    )
+    for command in (recommend, export):
         result = invoke(*command, "--method", "llmser")
         assert (result.exit_code, result.stdout) == (1, "")
         assert result.stderr.endswith(
