@@ -28,11 +28,11 @@ from llmser_tasks.warehouse.tables.runs import RunRow
 WHAT = [*queries.QUERIES, "report"]
 SUFFIXES = {".csv": "csv", ".json": "json", ".parquet": "parquet", ".pq": "parquet", ".txt": "table"}
 NAMES = ", ".join(WHAT)
-TESTED = {"tail-report": CONDITIONAL, "comparisons": f"{INTERVALS} {CONDITIONAL}"}  # what is said beside each p
+TESTED = {"tail-report": CONDITIONAL, "comparisons": f"{INTERVALS} {CONDITIONAL}"}  # what every p needs beside it
 
 
 format_option = click.option("--format", "form", type=click.Choice(list(FORMATS)), default="table", show_default=True)
-force_option = click.option("--force", is_flag=True, help="Take the place of a file that is there.")
+force_option = click.option("--force", is_flag=True, help="Replace a file that is there.")
 
 
 @click.command(help=f"Show something of a run (its id, or `latest`) on stdout; WHAT is one of {NAMES}.")
@@ -113,7 +113,7 @@ def _write_model(run: str, method: str | None, folder: Path) -> None:
         kept = Kept.of(url, announced(url, run), environment.workspace())
     method, title = chosen(kept) if method is None else (method, METHODS[method].title)
     export_model(kept, method, folder)
-    echo(f"Wrote {folder}, a model of {title}; how to load it stands in the README.", err=True)
+    echo(f"Wrote {folder}, a model of {title}; the README shows how to load it.", err=True)
 
 
 def announced(url: str, run: str) -> RunRow:
@@ -129,13 +129,13 @@ def announced(url: str, run: str) -> RunRow:
 
 
 def refuse_unreadable(form: str) -> None:
-    """Raises UsageError where bytes would go to a terminal."""
+    """Raises UsageError where Parquet would go to a terminal."""
     if form == "parquet" and sys.stdout.isatty():
-        raise click.UsageError("Parquet is nothing to read; redirect stdout into a file.")
+        raise click.UsageError("Parquet is not text; redirect stdout to a file.")
 
 
 def refuse_overwriting(output: Path | None, force: bool) -> None:
-    """Raises InputError where a file would be lost that nobody said may go."""
+    """Raises InputError where a file would be lost, unless it was said that it may."""
     if output is not None and output.is_file() and not force:
         raise InputError(f"{output} is there already; name another file, or have it replaced with --force.")
 

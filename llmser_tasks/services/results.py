@@ -29,7 +29,8 @@ def show(database_url: str, run_id: str, console: Console) -> None:
     overall = _frame(database_url, "table1", run_id).query("protocol == 'full' and user_group == 'all'")
     tables = [_overall(overall)] + ([] if compared.empty else [_against_reference(compared, run.dataset)])
     tables[-1].caption = _warning(database_url, run) or None
-    console.print(*tables, sep="\n")
+    for table in tables:
+        console.print(table)
     validations = _frame(database_url, "validations", run_id).set_index("method", drop=False)
     in_order = validations.loc[list(reported(validations["method"]))]
     for method, by in zip(in_order["method"], in_order["by"], strict=True):

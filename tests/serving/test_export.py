@@ -63,7 +63,7 @@ def test_the_base_can_be_chosen(noted: str, tmp_path: Path, trained: Trained) ->
 
 def test_unless_a_method_is_named_the_model_is_the_one_that_recommends(noted: str, tmp_path: Path) -> None:
     result = export("-o", str(tmp_path / "model"))
-    assert f"Wrote {tmp_path / 'model'}, a model of LLMSeR, as the settings say; how to load" in result.stderr
+    assert f"Wrote {tmp_path / 'model'}, a model of LLMSeR, as the settings say; the README" in result.stderr
 
 
 def test_nothing_is_written_over_or_left_half_done(folder: Path, tmp_path: Path) -> None:
