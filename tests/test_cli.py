@@ -401,7 +401,7 @@ def test_methods_are_named_as_a_list_and_one_of_them_published(triggered: dict[s
     [
         (("--methods", "llmser"), 1, "methods must hold base, which the others are compared with."),
         (("--methods", "base", "--publish", "llmser"), 1, "publish names llmser, which is not among the methods."),
-        (("--methods", ""), 1, "Setting methods (--methods) is empty; name at least one."),
+        (("--methods", ""), 1, "Setting methods (--methods) cannot be []: name at least one."),
         (("--methods", "base,popularity"), 2, "'popularity' is not one of 'base', 'llmser'."),
         (("--publish", "worst"), 2, "'worst' is not one of 'best', 'base', 'llmser'."),
     ],

@@ -466,7 +466,7 @@ def _refusal(error: ValidationError, section: str = "") -> str:
     given = given if len(given) <= SHOWN else f"{given[:SHOWN]}…"
     why = first["msg"].removeprefix("Value error, ")
     if first["type"] == "too_short":
-        return f"Setting {name} (--{name.replace('_', '-')}) is empty; name at least one."
+        why = "name at least one"
     if first["type"] == "string_pattern_mismatch" and name in PATTERNS:
         why = f"it may be {PATTERNS[name]}"
         if name == "dataset" and (usable := _usable_name(str(first["input"]))):

@@ -62,8 +62,8 @@ def test_methods_and_what_is_published_can_be_picked_by_name() -> None:
         ({"methods": ["llmser"]}, "methods must hold base, which the others are compared with"),
         ({"methods": ["base"], "publish": "llmser"}, "publish names llmser, which is not among the methods"),
         ({"methods": ["base", "nosuch"]}, r"Setting methods \(number 2\) \(--methods\) cannot be 'nosuch': Inp"),
-        ({"methods": []}, r"^Setting methods \(--methods\) is empty; name at least one\.$"),
-        ({"seeds": []}, r"^Setting seeds \(--seeds\) is empty; name at least one\.$"),
+        ({"methods": []}, r"^Setting methods \(--methods\) cannot be \[\]: name at least one\.$"),
+        ({"seeds": []}, r"^Setting seeds \(--seeds\) cannot be \[\]: name at least one\.$"),
         ({"publish": "popularity"}, r"Setting publish \(--publish\) cannot be 'popularity': Input should be 'best',"),
     ],
 )
