@@ -13,6 +13,7 @@ from llmser_tasks.commands.show import announced, format_option, refuse_unreadab
 from llmser_tasks.core import environment
 from llmser_tasks.core.console import echo
 from llmser_tasks.core.kinds import METHODS, TRAINED
+from llmser_tasks.core.names import title_of
 from llmser_tasks.serving import artefact_name, chosen
 from llmser_tasks.warehouse import address
 from llmser_tasks.warehouse.queries import Rows
@@ -73,9 +74,10 @@ def recommend(
 
 def _announced_method(kept: Kept, wanted: str | None) -> str:
     """The method that recommends; what it is, why, and what it goes without, go to stderr."""
-    method, title = chosen(kept) if wanted is None else (wanted, METHODS[wanted].title)
+    method, title = chosen(kept) if wanted is None else (wanted, title_of(wanted))
     bare = "; histories are scored as they are, without what the run made for its own users"
-    echo(f"Recommending by {title}{bare if METHODS[method].needs else ''}.", err=True)
+    declared = METHODS.get(method)
+    echo(f"Recommending by {title}{bare if declared is None or declared.needs else ''}.", err=True)
     return method
 
 

@@ -17,8 +17,8 @@ from llmser_tasks.commands.formats import FORMATS
 from llmser_tasks.core import environment
 from llmser_tasks.core.console import echo, rows_out
 from llmser_tasks.core.errors import InputError, StorageError
-from llmser_tasks.core.kinds import METHODS, TRAINED
-from llmser_tasks.core.names import CONDITIONAL, INTERVALS
+from llmser_tasks.core.kinds import TRAINED
+from llmser_tasks.core.names import CONDITIONAL, INTERVALS, title_of
 from llmser_tasks.core.private import handed_out
 from llmser_tasks.warehouse import address, queries
 from llmser_tasks.warehouse.queries import Rows
@@ -111,7 +111,7 @@ def _write_model(run: str, method: str | None, folder: Path) -> None:
 
     with address.kept_database() as url:
         kept = Kept.of(url, announced(url, run), environment.workspace())
-    method, title = chosen(kept) if method is None else (method, METHODS[method].title)
+    method, title = chosen(kept) if method is None else (method, title_of(method))
     export_model(kept, method, folder)
     echo(f"Wrote {folder}, a model of {title}; the README shows how to load it.", err=True)
 

@@ -22,6 +22,11 @@ def steps(methods: Collection[str] = TRAINED) -> dict[str, str]:
     return FIRST | of_methods | trained | LAST
 
 
+def title_of(method: str) -> str:
+    """What people read; of a method that was declared once and is no more, its name."""
+    return METHODS[method].title if method in METHODS else method
+
+
 def why_chosen(by: str, validation: Mapping[str, float]) -> str:
     """Why a run has the recommendations of one method and not of another, to stand behind its title and a comma.
 
@@ -31,7 +36,7 @@ def why_chosen(by: str, validation: Mapping[str, float]) -> str:
     """
     if by == "name":
         return "as the settings say"
-    figures = ", ".join(f"{METHODS[name].title} {f'{ndcg:.4f}'.removeprefix('0')}" for name, ndcg in validation.items())
+    figures = ", ".join(f"{title_of(name)} {f'{ndcg:.4f}'.removeprefix('0')}" for name, ndcg in validation.items())
     return f"the best on validation items (N@10: {figures})"
 
 

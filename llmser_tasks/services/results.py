@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from llmser_tasks.core.kinds import METHODS, REFERENCE, reported
-from llmser_tasks.core.names import CONDITIONAL, ONE_SEED, why_chosen
+from llmser_tasks.core.names import CONDITIONAL, ONE_SEED, title_of, why_chosen
 from llmser_tasks.warehouse import queries
 from llmser_tasks.warehouse.tables import runs
 from llmser_tasks.warehouse.tables.runs import RunRow
@@ -31,12 +32,12 @@ def show(database_url: str, run_id: str, console: Console) -> None:
     tables[-1].caption = _warning(database_url, run) or None
     for table in tables:
         console.print(table)
-    validations = _frame(database_url, "validations", run_id).set_index("method", drop=False)
-    in_order = validations.loc[list(reported(validations["method"]))]
-    for method, by in zip(in_order["method"], in_order["by"], strict=True):
-        if by:
-            why = why_chosen(by, dict(zip(in_order["method"], in_order["N@10"], strict=True)))
-            console.print(f"Recommendations are those of {METHODS[method].title}, {why}.", highlight=False)
+    validated = _frame(database_url, "validations", run_id).set_index("method")
+    figures = validated["N@10"].to_dict()
+    in_order = {method: figures[method] for method in _in_order(map(str, figures), reported())}
+    for method, by in validated["by"].dropna().items():
+        why = why_chosen(by, in_order)
+        console.print(f"Recommendations are those of {title_of(str(method))}, {why}.", markup=False, highlight=False)
     console.print(*[ONE_SEED] * bool((compared["seeds"] == 1).any()), CONDITIONAL, style="dim")
 
 
@@ -59,34 +60,41 @@ def _frame(database_url: str, what: str, run_id: str) -> DataFrame:
 def _overall(of_methods: DataFrame) -> Table:
     table = _table("All users, full ranking", "method", *METRICS)
     by_method = of_methods.set_index("method")
-    for name in [name for name in METHODS if name in by_method.index]:
+    for name in _in_order(by_method.index, METHODS):
         figures = ["" if value is None else f"{value:.4f}" for value in by_method.loc[name, list(METRICS)]]
-        table.add_row(METHODS[name].title, *figures)
+        table.add_row(title_of(name), *figures)
     return table
 
 
 def _against_reference(compared: DataFrame, dataset: str) -> Table:
     """A line per group and compared method; the one method of a usual run has its title above its column."""
-    methods = reported(compared["method"])
+    methods = _in_order(compared["method"], reported())
     reference = METHODS[REFERENCE]
-    only = next(iter(methods.values())) if len(methods) == 1 else None
-    title = f"{reference.heading} against {only.title if only else 'the others'}, NDCG@10, full ranking, {dataset}"
-    what = ["group", "users", reference.title, *([only.title] if only else ["method", "N@10"])]
+    only = title_of(methods[0]) if len(methods) == 1 else ""
+    title = f"{reference.heading} against {only or 'the others'}, NDCG@10, full ranking, {dataset}"
+    what = ["group", "users", reference.title, *([only] if only else ["method", "N@10"])]
     table = _table(title, *what, "difference", "p (Holm)")
     for group, of_group in compared.groupby("user_group", sort=False):
         by_method = of_group.set_index("method").to_dict("index")
-        for place, (name, method) in enumerate(methods.items()):
-            row = by_method[name]
+        for place, method in enumerate(methods):
+            row = by_method[method]
             first = [str(group), f"{row['users']:,}", f"{row['reference_mean']:.4f}"] if not place else [""] * 3
             change = f"{100 * row['difference'] / row['reference_mean']:+.1f} %" if row["reference_mean"] else "–"
             table.add_row(
                 *first,
-                *([] if only else [method.title]),
+                *([] if only else [title_of(method)]),
                 f"{row['mean']:.4f}",
                 f"{change} {row['stars'] or ''}".rstrip(),
                 f"{row['p_holm']:.3f}",
             )
     return table
+
+
+def _in_order(methods: Iterable[str], order: Iterable[str]) -> list[str]:
+    """Each method once; those that are declared no more come last."""
+    found = dict.fromkeys(methods)
+    known = [name for name in order if name in found]
+    return known + [name for name in found if name not in known]
 
 
 def _table(title: str, *columns: str) -> Table:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from llmser_tasks.core.config import BEST
 from llmser_tasks.core.errors import InputError
-from llmser_tasks.core.kinds import METHODS
-from llmser_tasks.core.names import why_chosen
+from llmser_tasks.core.names import title_of, why_chosen
 from llmser_tasks.core.run import model_name
 from llmser_tasks.warehouse.tables.artefacts import Kept
 
@@ -19,7 +18,7 @@ def artefact_name(kept: Kept, method: str) -> str:
     config = kept.row.config
     if method not in config["methods"]:
         raise InputError(
-            f"Run {kept.row.run_id} has no model of {METHODS[method].title}; name one of its own with --method: "
+            f"Run {kept.row.run_id} has no model of {title_of(method)}; name one of its own with --method: "
             f"{', '.join(config['methods'])}."
         )
     return model_name(method, config["seeds"][0])
@@ -34,4 +33,4 @@ def chosen(kept: Kept) -> tuple[str, str]:
     method = kept.chosen
     by = "validation" if kept.row.config["publish"] == BEST else "name"
     validation = kept.summary("evaluation").get("validation", {})
-    return method, f"{METHODS[method].title}, {why_chosen(by, validation)}"
+    return method, f"{title_of(method)}, {why_chosen(by, validation)}"

@@ -6,7 +6,7 @@ import io
 
 import pytest
 from click.testing import CliRunner
-from filled_warehouse import FINISHED, GROUPS, fill
+from filled_warehouse import FINISHED, GONE, GROUPS, SEVERAL, fill, fill_several
 from rich.console import Console
 from sqlalchemy import text
 
@@ -62,6 +62,17 @@ def test_every_compared_method_stands_beside_the_reference_in_each_group(url: st
     assert against[0] == ["all", "40", "0.1150", "LLMSeR", "0.2150", "+87.0 % ***", "0.000"]
     assert against[1] == ["", "", "", "co-occurrence", "0.0575", "-50.0 % ▼*", "0.013"]
     assert len(against) == 2 * len(GROUPS)
+
+
+def test_a_method_that_is_declared_no_more_is_shown_by_its_name(url: str) -> None:
+    fill_several(url)
+    console = Console(file=io.StringIO(), width=300)
+    results.show(url, SEVERAL, console)
+    told = console.file.getvalue()  # type: ignore[attr-defined]
+    assert f"Recommendations are those of {GONE}, the best on validation items (N@10: base .1200, LLMSeR .1100," in told
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in told.splitlines() if "│" in line]
+    assert [row[0] for row in rows if len(row) == 6][-1] == GONE
+    assert [row[3] for row in rows if len(row) == 7] == ["LLMSeR", GONE] * len(GROUPS)
 
 
 def test_the_terminal_says_whose_recommendations_there_are_and_why(url: str) -> None:
