@@ -20,6 +20,7 @@ from patience import until
 from sqlalchemy import text
 
 from llmser_tasks.cli import COMMANDS, cli
+from llmser_tasks.commands.options import as_arguments
 from llmser_tasks.core import config
 from llmser_tasks.core import environment as settings
 from llmser_tasks.core.errors import InputError
@@ -32,7 +33,8 @@ from llmser_tasks.warehouse.tables import acceptance, batches, runs
 HOSTILE = '=1+1,"x"\n\x1b[31m<script>漢\\'
 SECRET = "planted-key-93"
 WHAT = [
-    "tail-report", "comparisons", "reliability", "steps", "batches", "runs", "costs", "group-costs", "answer-quality"
+    "tail-report", "comparisons", "validations", "reliability", "steps", "batches", "runs", "costs", "group-costs",
+    "answer-quality",
 ]  # fmt: skip
 METRICS = ["H@10", "N@10", "H@20", "N@20", "MRR"]
 
@@ -57,17 +59,17 @@ def filled(home: Path, database_url: str, monkeypatch: pytest.MonkeyPatch) -> st
     with transaction(database_url) as connection:
         runs.mark_synthetic(connection, "r1")
         copy_rows(
-            connection, "metrics", ["run_id", "model", "seed", "protocol", "user_group", "metric", "value", "users"],
-            [("r1", model, 42, "full", "all", metric, value, 10)
-             for model, value in (("base", 0.1), ("llmser", 1 / 3)) for metric in METRICS],
+            connection, "metrics", ["run_id", "method", "seed", "protocol", "user_group", "metric", "value", "users"],
+            [("r1", method, 42, "full", "all", metric, value, 10)
+             for method, value in (("base", 0.1), ("llmser", 1 / 3)) for metric in METRICS],
         )  # fmt: skip
         copy_rows(
             connection, "pseudo_items", ["run_id", "user_id", "item_ids", "titles", "sources"],
             [("r1", "u1", ["a", "b"], [HOSTILE, "plain"], ["strict", "fuzzy"])],
         )  # fmt: skip
         copy_rows(
-            connection, "recommendations", ["run_id", "user_id", "item_ids", "scores"],
-            [("r1", "u1", ["c", "a"], [2.5, 0.1]), ("r1", "u2", ["b"], [1.0])],
+            connection, "recommendations", ["run_id", "method", "seed", "user_id", "item_ids", "scores"],
+            [("r1", "llmser", 42, "u1", ["c", "a"], [2.5, 0.1]), ("r1", "llmser", 42, "u2", ["b"], [1.0])],
         )  # fmt: skip
         copy_rows(
             connection, "reliability",
@@ -92,7 +94,7 @@ def test_table1_is_what_show_shows(filled: str) -> None:
     result = invoke("show")
     assert result.exit_code == 0
     header, _, base, llmser = result.stdout.splitlines()
-    assert header.split() == ["protocol", "model", "user_group", "seeds", "users", *METRICS]
+    assert header.split() == ["protocol", "method", "user_group", "seeds", "users", *METRICS]
     assert base.split()[:5] == ["full", "base", "all", "1", "10"]
     assert llmser.split()[5] == "0.3333"
     assert result.stderr == "Run r1 of dataset sample, SYNTHETIC sample data, succeeded\n"
@@ -139,7 +141,9 @@ def test_parquet_has_types_even_where_all_is_missing(filled: str, tmp_path: Path
 
 def test_recommendations_come_in_rank_order(filled: str) -> None:
     lines = invoke("export", "r1", "recommendations").stdout.splitlines()
-    assert lines == ["user_id,rank,item_id,score", "u1,1,c,2.5", "u1,2,a,0.1", "u2,1,b,1.0"]
+    assert lines == [
+        "user_id,rank,item_id,score,method,seed", "u1,1,c,2.5,llmser,42", "u1,2,a,0.1,llmser,42", "u2,1,b,1.0,llmser,42"
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("what", WHAT)
@@ -384,6 +388,32 @@ def test_a_setting_that_does_not_fit_is_told_before_anything_starts(triggered: d
     assert not triggered
 
 
+def test_methods_are_named_as_a_list_and_one_of_them_published(triggered: dict[str, Any]) -> None:
+    said = " ".join(invoke("trigger", "--help").stdout.split())
+    assert "--methods [base|llmser][,…]" in said and "--publish [best|base|llmser]" in said
+    assert invoke("trigger", "--methods", "base,llmser", "--publish", "base").exit_code == 0
+    assert triggered["values"] == {"methods": ["base", "llmser"], "publish": "base"}
+    assert as_arguments(config.to_flat(settings.configuration(triggered["values"])))[2:] == ["--publish", "base"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "sentence"),
+    [
+        (("--methods", "llmser"), 1, "methods must hold base, which the others are compared with."),
+        (("--methods", "base", "--publish", "llmser"), 1, "publish names llmser, which is not among the methods."),
+        (("--methods", ""), 1, "Setting methods (--methods) cannot be []: name at least one."),
+        (("--methods", "base,popularity"), 2, "'popularity' is not one of 'base', 'llmser'."),
+        (("--publish", "worst"), 2, "'worst' is not one of 'best', 'base', 'llmser'."),
+    ],
+)
+def test_methods_that_cannot_be_run_start_nothing(
+    triggered: dict[str, Any], arguments: tuple[str, ...], code: int, sentence: str
+) -> None:
+    result = invoke("trigger", *arguments)
+    assert (result.exit_code, result.stdout) == (code, "")
+    assert result.stderr.splitlines()[-1].endswith(sentence) and not triggered
+
+
 def test_a_dataset_file_of_the_user_comes_before_the_shipped_one(home: Path) -> None:
     assert settings.configuration({"dataset": "beauty"}).dataset.item_core == 5
     (home / "datasets").mkdir(parents=True)
@@ -600,8 +630,8 @@ def test_exit_codes_of_the_process(filled: str) -> None:
 
 def test_a_reader_that_leaves_is_no_error(filled: str) -> None:
     with transaction(filled) as connection:
-        rows = (("r1", f"user{n}", ["item"] * 20, [1.0] * 20) for n in range(5000))
-        copy_rows(connection, "recommendations", ["run_id", "user_id", "item_ids", "scores"], rows)
+        rows = (("r1", "llmser", 42, f"user{n}", ["item"] * 20, [1.0] * 20) for n in range(5000))
+        copy_rows(connection, "recommendations", ["run_id", "method", "seed", "user_id", "item_ids", "scores"], rows)
     for form in ("table", "csv"):
         with llmser("show", "r1", "recommendations", "--format", form) as process:
             assert process.stdout is not None and process.stderr is not None

@@ -23,7 +23,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @click.group()
 def answers() -> None:
-    """What LLMs answered, over all runs: a question that stands here is not paid for again."""
+    """What LLMs answered, over all runs: a question answered here is not paid for again."""
 
 
 def selected(command: F) -> F:
@@ -47,7 +47,7 @@ def selected(command: F) -> F:
 @selected
 @click.option("--dry-run", is_flag=True, help="Only count them.")
 def prune(dry_run: bool, **chosen: Any) -> None:
-    """Forget answers; asking the same again will be paid again. How many they are goes to stdout."""
+    """Forget answers: whoever asks the same again pays again. Their number goes to stdout."""
     from llmser_tasks.warehouse import retention
 
     selection = retention.Selection(**chosen)
@@ -65,7 +65,7 @@ def prune(dry_run: bool, **chosen: Any) -> None:
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="File. Default: stdout.")
 @force_option
 def export(form: str | None, output: Path | None, force: bool, **chosen: Any) -> None:
-    """Write answers, the oldest first, one a line; values are exact."""
+    """Write answers, oldest first, one a line; values are exact."""
     from llmser_tasks.warehouse import retention
 
     output = None if output == Path("-") else output

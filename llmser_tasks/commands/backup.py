@@ -12,11 +12,11 @@ from llmser_tasks.warehouse import address
 
 @click.command()
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--force", is_flag=True, help="Take the place of a file that is there.")
+@click.option("--force", is_flag=True, help="Replace a file that is there.")
 def backup(file: Path, force: bool) -> None:
     """Write the whole warehouse (answers, runs, results) into FILE. Runs may go on meanwhile.
 
-    Artefacts are files in LLMSER_ARTEFACTS: copy that folder, or let them be made anew.
+    Artefacts are files in LLMSER_ARTEFACTS: copy that folder, or let runs make them again.
     """
     from llmser_tasks.warehouse import backup as saving
 
@@ -30,7 +30,7 @@ def backup(file: Path, force: bool) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask whether what is there may be replaced.")
 @click.option("--drop-former", is_flag=True, help="Without FILE: drop what earlier restores have kept.")
 def restore(file: Path | None, yes: bool, drop_former: bool) -> None:
-    """Put what `llmser backup` wrote in the place of everything that the warehouse holds, while nothing else runs.
+    """Replace everything in the warehouse by what `llmser backup` wrote, while nothing else runs.
 
     A backup of an older release is upgraded. What was there is kept, as another schema of the same database, until
     `llmser restore --drop-former` drops it.

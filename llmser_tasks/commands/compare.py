@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import groupby
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from llmser_tasks.commands.formats import FLOAT, JSON, TEXT, WHOLE
 from llmser_tasks.commands.show import announced, format_option, refuse_unreadable, to_stdout
 from llmser_tasks.core import environment
 from llmser_tasks.core.console import echo
-from llmser_tasks.core.kinds import BACKBONES, METHODS
+from llmser_tasks.core.kinds import BACKBONES, METHODS, REFERENCE
 from llmser_tasks.core.names import CONDITIONAL, INTERVALS, ONE_SEED
 from llmser_tasks.warehouse import address
 from llmser_tasks.warehouse.queries import Rows
@@ -20,10 +20,9 @@ from llmser_tasks.warehouse.tables.artefacts import Kept
 if TYPE_CHECKING:
     from llmser_tasks.evaluation.side_by_side import Cell, Row
 
-TEXT, WHOLE, FLOAT = 25, 23, 701  # Postgres' type numbers
 EXACT = {
-    "protocol": TEXT, "user_group": TEXT, "users": WHOLE, "run_id": TEXT, "backbone": TEXT, "model": TEXT,
-    "settings": 3802, "seeds": WHOLE, "metric": TEXT, "mean": FLOAT, "sd": FLOAT, "difference": FLOAT, "low": FLOAT,
+    "protocol": TEXT, "user_group": TEXT, "users": WHOLE, "run_id": TEXT, "backbone": TEXT, "method": TEXT,
+    "settings": JSON, "seeds": WHOLE, "metric": TEXT, "mean": FLOAT, "sd": FLOAT, "difference": FLOAT, "low": FLOAT,
     "high": FLOAT, "level": FLOAT, "p": FLOAT, "p_holm": FLOAT, "stars": TEXT,
 }  # fmt: skip
 
@@ -38,10 +37,10 @@ EXACT = {
     help="Users to show: all, tail users, head users, tail items, head items, n=1 …; may be repeated."
     " Default: the first three.",
 )
-@click.option("--reference", help="What stars compare with, [RUN:]MODEL. Default: base, of the first run.")
+@click.option("--reference", help=f"What stars compare with, [RUN:]METHOD. Default: {REFERENCE}, of the first run.")
 @format_option
 def compare(runs: Sequence[str], protocol: str, groups: Sequence[str], reference: str | None, form: str) -> None:
-    """Runs side by side, as papers print them: every model, mean ± sd over seeds, and stars.
+    """Runs side by side, as papers print them: every method, mean ± sd over seeds, and stars.
 
     Stars tell how surely a row differs from the reference: a two-sided paired t-test over users, each averaged over the
     seeds, corrected by Holm for all comparisons shown. * is p < .05, ** p < .01, *** p < .001; ▼ before them means
@@ -60,51 +59,61 @@ def compare(runs: Sequence[str], protocol: str, groups: Sequence[str], reference
     if form == "table":
         to_stdout(_printed(cells), form)
         echo(
-            f"{protocol}; against {_model(chosen)} of {chosen.run_id}: * p < .05, ** p < .01, *** p < .001"
+            f"{protocol}; against {_title(chosen)} of {chosen.run_id}: * p < .05, ** p < .01, *** p < .001"
             " (paired t-test, Holm); ▼ worse.",
             err=True,
         )
         if any(cell.seeds == 1 for cell in cells):
             echo(ONE_SEED, err=True)
     else:
-        rows = (_exact(cell, protocol) for cell in cells)
-        to_stdout(Rows(list(EXACT), list(EXACT.values()), rows), form)
+        to_stdout(_exact(cells, protocol), form)
         echo(INTERVALS, err=True)
     echo(CONDITIONAL, err=True)
 
 
-def _exact(cell: Cell, protocol: str) -> Sequence[Any]:
-    row = cell.row
-    return (
-        protocol, cell.group, cell.users, row.run_id, row.backbone, row.model, dict(row.settings), len(row.ranks),
-        cell.metric, cell.mean, cell.sd, cell.difference, cell.low, cell.high, cell.level,
-        cell.p, cell.p_holm, cell.stars,
-    )  # fmt: skip
+def _exact(cells: Sequence[Cell], protocol: str) -> Rows:
+    """A metric a line."""
+    rows = [
+        {**vars(cell.row), **vars(cell), "protocol": protocol, "user_group": cell.group, "seeds": len(cell.row.ranks)}
+        for cell in cells
+    ]
+    return Rows(list(EXACT), list(EXACT.values()), ([row[name] for name in EXACT] for row in rows))
 
 
 def _printed(cells: Sequence[Cell]) -> Rows:
     """A line per group and row, a column per metric."""
-    lines = [list(line) for _, line in groupby(cells, key=lambda cell: (cell.group, id(cell.row)))]
-    metrics = [cell.metric for cell in lines[0]]
-    columns = ["group", "users", "run", "model", "settings", "seeds", *metrics]
-    types = [TEXT, WHOLE, TEXT, TEXT, TEXT, WHOLE, *[TEXT] * len(metrics)]
+    from pandas import DataFrame
+    from pandas.api.types import is_integer_dtype
 
-    def rows() -> Iterator[Sequence[Any]]:
-        for line in lines:
-            row = line[0].row
-            settings_ = ", ".join(f"{name} {_value(value)}" for name, value in row.settings.items())
-            head = (line[0].group, line[0].users, row.run_id, _model(row), settings_, len(row.ranks))
-            yield (*head, *map(_figure, line))
+    figures = DataFrame(
+        {
+            "group": cell.group,
+            "users": cell.users,
+            "run": cell.row.run_id,
+            "method": _title(cell.row),
+            "settings": _told(cell.row.settings),
+            "seeds": len(cell.row.ranks),
+            "metric": cell.metric,
+            "figure": _figure(cell),
+        }
+        for cell in cells
+    )
+    head = [name for name in figures if name not in {"metric", "figure"}]
+    wide = figures.set_index([*head, "metric"])["figure"].unstack(sort=False).reset_index()
+    types = [WHOLE if is_integer_dtype(kind) else TEXT for kind in wide.dtypes]
+    return Rows([str(name) for name in wide], types, wide.itertuples(index=False, name=None))
 
-    return Rows(columns, types, rows())
 
-
-def _model(row: Row) -> str:
-    method = METHODS[row.model]
+def _title(row: Row) -> str:
+    method = METHODS[row.method]
     if not method.trained:
         return method.title
     backbone = BACKBONES[row.backbone].title if row.backbone in BACKBONES else row.backbone
-    return f"{backbone} + {method.title}" if row.model == "llmser" else backbone
+    return backbone if method.reference else f"{backbone} + {method.title}"
+
+
+def _told(settings: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {_value(value)}" for name, value in settings.items())
 
 
 def _figure(cell: Cell) -> str:

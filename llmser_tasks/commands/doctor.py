@@ -29,7 +29,7 @@ PROBE_S = 5.0
 
 @dataclass(frozen=True)
 class Finding:
-    """What one look found. `remedy` is set where something is to be done."""
+    """What a check found. `remedy` is set where something needs doing."""
 
     text: str
     remedy: str = ""
@@ -55,7 +55,7 @@ def _examined(check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
         yield from check()
     except LlmserError as error:
         what, _, remedy = str(error).partition("; ")
-        yield Finding(what.rstrip("."), remedy or "Mend that, then ask the doctor again.")
+        yield Finding(what.rstrip("."), remedy or "Fix that, then run `llmser doctor` again.")
 
 
 def python() -> Iterator[Finding]:
@@ -81,7 +81,7 @@ def packages() -> Iterator[Finding]:
             missing.append(f"{requirement.name} is missing")
             continue
         if not requirement.specifier.contains(version.partition("+")[0], prereleases=True):
-            missing.append(f"{requirement.name} is {version}, needed is {requirement.specifier}")
+            missing.append(f"{requirement.name} is {version}, but {requirement.specifier} is needed")
     if missing:
         yield Finding("; ".join(missing), "Run `make env`, which installs what the lock file names.")
     else:
@@ -152,12 +152,12 @@ def postgres() -> Iterator[Finding]:
     if not url:
         server = embedded.running(environment.home())
         if server is None:
-            yield Finding(f"embedded {embedded.version(environment.home())}, not running: started when it is needed")
+            yield Finding(f"embedded {embedded.version(environment.home())}, not running: started when needed")
             return
         url = server.url
     found = postgres_server.look(url)
     kind = "LLMSER_DATABASE_URL" if os.environ.get("LLMSER_DATABASE_URL") else "embedded"
-    note = "" if found.migrated else ", without LLMSeR's schema as yet: made when it is needed"
+    note = "" if found.migrated else ", without LLMSeR's schema so far: made when needed"
     yield Finding(f"{kind}: PostgreSQL {found.version} at {where(url)}{note}")
 
 
@@ -170,7 +170,7 @@ def llm() -> Iterator[Finding]:
         key = os.environ.get("LLMSER_RANKER_KEY") or (here.ranker_key if here else None)
         yield _asked(Endpoint.from_mapping(RANKER, ranker, key, {}))
     else:
-        yield Finding("embedding-ranker: started when it is needed")
+        yield Finding("embedding-ranker: started when needed")
     if os.environ.get("LLMSER_LLM_URL"):
         yield _asked(Endpoint.from_environment("of LLMSER_LLM_URL"))
     else:

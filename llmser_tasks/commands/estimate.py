@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from llmser_tasks.commands.formats import FORMATS
+from llmser_tasks.commands.formats import FLOAT, FORMATS, TEXT, WHOLE
 from llmser_tasks.commands.options import given, of_settings
 from llmser_tasks.commands.show import format_option, opened, refuse_unreadable
 from llmser_tasks.core import environment
@@ -15,7 +15,6 @@ from llmser_tasks.services.terminal import log_to, stderr
 from llmser_tasks.warehouse import address
 from llmser_tasks.warehouse.queries import Rows
 
-TEXT, WHOLE, FLOAT = 25, 23, 701  # Postgres' type numbers
 COLUMNS = {
     "step": TEXT, "users": WHOLE, "questions": WHOLE, "answered": WHOLE, "calls": WHOLE, "prompt_tokens": WHOLE,
     "completion_tokens": WHOLE, "cost": FLOAT, "most": FLOAT, "hours": FLOAT,

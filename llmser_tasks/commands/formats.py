@@ -1,4 +1,8 @@
-"""Rows as a table for people, CSV, JSON or Parquet; all but the table hold every value exactly as it is."""
+"""Rows as a table for people, CSV, JSON or Parquet; all but the table hold every value exactly as it is.
+
+They are written as they stream in, without pandas: it takes twice as long for CSV (frames of 2,000 rows), turns whole
+numbers beside missing ones into floats, rounds JSON's floats to 15 digits, and NaN to nothing in Parquet.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +22,11 @@ LOOK_AHEAD = 200  # rows that decide on the widths of a table's columns
 WIDEST = 60  # characters of a cell in a table
 BLOCK = 10_000  # rows per Parquet row group
 NUMBERS = {20, 21, 23, 700, 701, 1700}  # Postgres' type numbers: bigint … numeric
+TEXT, WHOLE, FLOAT, JSON = 25, 23, 701, 3802  # and those of tables that do not come from Postgres
 
 
 def table(found: Rows, out: BinaryIO) -> None:
-    """Aligned columns. Control characters, line breaks and overlong texts are shortened: this is to be looked at."""
+    """Aligned columns. Control characters are replaced and long texts shortened: this is for the eye."""
     rows = ([readable(value) for value in row] for row in found.rows)
     head = list(itertools.islice(rows, LOOK_AHEAD))
     widths = [max(map(len, column)) for column in zip(found.columns, *head, strict=True)]
@@ -43,7 +48,7 @@ def table(found: Rows, out: BinaryIO) -> None:
 def comma_separated(found: Rows, out: BinaryIO) -> None:
     """RFC 4180 with a header; lists and objects as JSON, nothing for a missing value.
 
-    Texts are not altered, so a spreadsheet may take one that begins with = + - @ for a formula: import as text.
+    Texts are not altered, so a spreadsheet may take one that begins with = + - @ for a formula: import it as text.
     """
     text = io.TextIOWrapper(out, encoding="utf-8", newline="", write_through=True)
     writer = csv.writer(text, lineterminator="\n")

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from llmser_tasks.commands.formats import readable
+from llmser_tasks.commands.formats import FLOAT, TEXT, WHOLE, readable
 from llmser_tasks.commands.show import announced, format_option, refuse_unreadable, to_stdout
 from llmser_tasks.core import environment
 from llmser_tasks.core.console import echo
-from llmser_tasks.serving import TRAINED, artefact_name
+from llmser_tasks.core.kinds import METHODS, TRAINED
+from llmser_tasks.core.names import title_of
+from llmser_tasks.serving import artefact_name, chosen
 from llmser_tasks.warehouse import address
 from llmser_tasks.warehouse.queries import Rows
 from llmser_tasks.warehouse.tables.artefacts import Kept
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from llmser_tasks.serving.given import Given
     from llmser_tasks.serving.titles import Match
 
-COLUMNS = {"user_id": 25, "rank": 23, "item_id": 25, "title": 25, "score": 701}  # name → Postgres' type number
+COLUMNS = {"user_id": TEXT, "rank": WHOLE, "item_id": TEXT, "title": TEXT, "score": FLOAT}
 
 
 @click.command()
@@ -35,7 +37,7 @@ COLUMNS = {"user_id": 25, "rank": 23, "item_id": 25, "title": 25, "score": 701} 
     help="JSON lines, one history each: a list of item ids, or an object with item_ids or titles, and user_id. Or CSV"
     " with a header and one interaction a line: user_id and item_id, or user_id and title.",
 )
-@click.option("--model", type=click.Choice(TRAINED), default="llmser", show_default=True)
+@click.option("--method", type=click.Choice(TRAINED), help="Whose model. Default: that of the run's recommendations.")
 @click.option("-k", "--top", "k", type=click.IntRange(1), default=10, show_default=True, help="Items for each history.")
 @format_option
 def recommend(
@@ -43,14 +45,15 @@ def recommend(
     histories: Sequence[str],
     titles: Sequence[str],
     file: Path | None,
-    model: str,
+    method: str | None,
     k: int,
     form: str,
 ) -> None:
     """Recommend to anyone, with a model of a RUN (its id, or `latest`): new users too, whatever they had so far.
 
     Histories are item ids or titles. A title counts whatever its case and punctuation; one that no item has is taken
-    for the most similar, and what was taken is told. What a history holds is not recommended again.
+    for the most similar, and what was taken is told. What a history holds is not recommended again. Histories are
+    scored as they are: what a run makes for its own users, pseudo-prior items say, these have not.
     """
     from llmser_tasks import recommenders
     from llmser_tasks.sequences.catalogue import Catalogue
@@ -60,12 +63,22 @@ def recommend(
     given = _given(histories, titles, file)
     with address.kept_database() as url:
         kept = Kept.of(url, announced(url, run), environment.workspace())
+    method = _announced_method(kept, method)
     catalogue = Catalogue.read(kept.folder("catalogue"))
     wanted = resolve(given, catalogue, _say)
-    trained = recommenders.load(kept.folder(artefact_name(kept, model)))
+    trained = recommenders.load(kept.folder(artefact_name(kept, method)))
     items, scores = recommenders.top_k(trained, wanted, min(k, trained.items), wanted)
     rows = _rows(given, items, scores, catalogue)
     to_stdout(Rows(list(COLUMNS), list(COLUMNS.values()), rows), form)
+
+
+def _announced_method(kept: Kept, wanted: str | None) -> str:
+    """The method that recommends; what it is, why, and what it goes without, go to stderr."""
+    method, title = chosen(kept) if wanted is None else (wanted, title_of(wanted))
+    bare = "; histories are scored as they are, without what the run made for its own users"
+    declared = METHODS.get(method)
+    echo(f"Recommending by {title}{bare if declared is None or declared.needs else ''}.", err=True)
+    return method
 
 
 def _given(histories: Sequence[str], titles: Sequence[str], file: Path | None) -> list[Given]:

@@ -23,10 +23,10 @@ wait_option = click.option("--wait", is_flag=True, help="Follow the run to its e
 @click.argument("run")
 @wait_option
 def rerun_failed(run: str, wait: bool) -> None:
-    """Let what failed of a run (its id, or `latest`) run again, on the Airflow that `llmser up` started.
+    """Rerun what failed of a run (its id, or `latest`), on the Airflow that `llmser up` started.
 
-    Exactly the failed tasks are cleared, batches of questions one by one; what waits for them goes on by itself. What
-    has an answer is not asked again.
+    Exactly the failed tasks are cleared, batches of questions one by one; what waits for them goes on by itself.
+    Nothing that has an answer is asked again.
     """
     from llmser_tasks.services import airflow_api, local
     from llmser_tasks.warehouse.tables import acceptance
@@ -51,7 +51,7 @@ def rerun_failed(run: str, wait: bool) -> None:
 
 @click.command()
 @click.argument("run")
-@click.option("--revoke", is_flag=True, help="Take it back: ask again for who was accepted, and redo what follows.")
+@click.option("--revoke", is_flag=True, help="Take it back: ask about these users after all, and redo what follows.")
 @wait_option
 def accept(run: str, revoke: bool, wait: bool) -> None:
     """Let a run (its id, or `latest`) go on without the users of its failed batches that have no answer.

@@ -17,9 +17,9 @@ from llmser_tasks.commands.formats import FORMATS
 from llmser_tasks.core import environment
 from llmser_tasks.core.console import echo, rows_out
 from llmser_tasks.core.errors import InputError, StorageError
-from llmser_tasks.core.names import CONDITIONAL, INTERVALS
+from llmser_tasks.core.kinds import TRAINED
+from llmser_tasks.core.names import CONDITIONAL, INTERVALS, title_of
 from llmser_tasks.core.private import handed_out
-from llmser_tasks.serving import TRAINED
 from llmser_tasks.warehouse import address, queries
 from llmser_tasks.warehouse.queries import Rows
 from llmser_tasks.warehouse.tables import acceptance, runs
@@ -28,11 +28,11 @@ from llmser_tasks.warehouse.tables.runs import RunRow
 WHAT = [*queries.QUERIES, "report"]
 SUFFIXES = {".csv": "csv", ".json": "json", ".parquet": "parquet", ".pq": "parquet", ".txt": "table"}
 NAMES = ", ".join(WHAT)
-TESTED = {"tail-report": CONDITIONAL, "comparisons": f"{INTERVALS} {CONDITIONAL}"}  # what is said beside each p
+TESTED = {"tail-report": CONDITIONAL, "comparisons": f"{INTERVALS} {CONDITIONAL}"}  # what every p needs beside it
 
 
 format_option = click.option("--format", "form", type=click.Choice(list(FORMATS)), default="table", show_default=True)
-force_option = click.option("--force", is_flag=True, help="Take the place of a file that is there.")
+force_option = click.option("--force", is_flag=True, help="Replace a file that is there.")
 
 
 @click.command(help=f"Show something of a run (its id, or `latest`) on stdout; WHAT is one of {NAMES}.")
@@ -52,19 +52,21 @@ def show(run: str, what: str | None, form: str) -> None:
 @click.argument("run")
 @click.argument("what", type=click.Choice([*WHAT, "model"]))
 @click.option("--format", "form", type=click.Choice(list(FORMATS)), help="Default: as the file's suffix says, or csv.")
-@click.option("--model", type=click.Choice(TRAINED), help="Which model to write. Default: llmser.")
+@click.option(
+    "--method", type=click.Choice(TRAINED), help="Whose model to write. Default: that of the run's recommendations."
+)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="File. Default: stdout; of a model, `model`.")
 @force_option
-def export(run: str, what: str, form: str | None, model: str | None, output: Path | None, force: bool) -> None:
+def export(run: str, what: str, form: str | None, method: str | None, output: Path | None, force: bool) -> None:
     if what == "model":
         if force:
             raise click.UsageError("A model's folder is never written over; leave --force out.")
         if form:
             raise click.UsageError("A model has one format, safetensors; leave --format out.")
-        _write_model(run, model or "llmser", output or Path("model"))
+        _write_model(run, method, output or Path("model"))
         return
-    if model:
-        raise click.UsageError(f"--model belongs to `llmser export {run} model`.")
+    if method:
+        raise click.UsageError(f"--method belongs to `llmser export {run} model`.")
     output = None if output == Path("-") else output
     form = form_of(form, output)
     if what == "report" and output and output.suffix.lower() not in {".html", ".htm"}:
@@ -102,13 +104,16 @@ def _write(run: str, what: str, form: str, output: Path | None, force: bool = Fa
         echo(f"Wrote {output}{told}", err=True)
 
 
-def _write_model(run: str, model: str, folder: Path) -> None:
+def _write_model(run: str, method: str | None, folder: Path) -> None:
+    from llmser_tasks.serving import chosen
     from llmser_tasks.serving.export import export_model
     from llmser_tasks.warehouse.tables.artefacts import Kept
 
     with address.kept_database() as url:
-        export_model(Kept.of(url, announced(url, run), environment.workspace()), model, folder)
-    echo(f"Wrote {folder}; how to load it stands in the README.", err=True)
+        kept = Kept.of(url, announced(url, run), environment.workspace())
+    method, title = chosen(kept) if method is None else (method, title_of(method))
+    export_model(kept, method, folder)
+    echo(f"Wrote {folder}, a model of {title}; the README shows how to load it.", err=True)
 
 
 def announced(url: str, run: str) -> RunRow:
@@ -124,13 +129,13 @@ def announced(url: str, run: str) -> RunRow:
 
 
 def refuse_unreadable(form: str) -> None:
-    """Raises UsageError where bytes would go to a terminal."""
+    """Raises UsageError where Parquet would go to a terminal."""
     if form == "parquet" and sys.stdout.isatty():
-        raise click.UsageError("Parquet is nothing to read; redirect stdout into a file.")
+        raise click.UsageError("Parquet is not text; redirect stdout to a file.")
 
 
 def refuse_overwriting(output: Path | None, force: bool) -> None:
-    """Raises InputError where a file would be lost that nobody said may go."""
+    """Raises InputError where a file would be lost, unless it was said that it may."""
     if output is not None and output.is_file() and not force:
         raise InputError(f"{output} is there already; name another file, or have it replaced with --force.")
 

@@ -465,6 +465,8 @@ def _refusal(error: ValidationError, section: str = "") -> str:
     given = repr(first.get("input"))
     given = given if len(given) <= SHOWN else f"{given[:SHOWN]}…"
     why = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "too_short":
+        why = "name at least one"
     if first["type"] == "string_pattern_mismatch" and name in PATTERNS:
         why = f"it may be {PATTERNS[name]}"
         if name == "dataset" and (usable := _usable_name(str(first["input"]))):

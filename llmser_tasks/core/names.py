@@ -1,6 +1,6 @@
 """How steps are called where people read of them, and what must stand beside figures."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from llmser_tasks.core.kinds import COUNTERS, METHODS, QUESTION_STEPS, TRAINED, chain
 
@@ -21,6 +21,24 @@ def steps(methods: Collection[str] = TRAINED) -> dict[str, str]:
         of_methods[name] = step.title
     trained = {name: f"Train {METHODS[name].title}" for name in TRAINED if name in methods}
     return FIRST | of_methods | trained | LAST
+
+
+def title_of(method: str) -> str:
+    """What people read; of a method that was declared once and is no more, its name."""
+    return METHODS[method].title if method in METHODS else method
+
+
+def why_chosen(by: str, validation: Mapping[str, float]) -> str:
+    """Why a run has the recommendations of one method and not of another, to stand behind its title and a comma.
+
+    Args:
+        by: validation (it is the best by that) or name (the run's settings name it).
+        validation: method → NDCG@10 on validation items.
+    """
+    if by == "name":
+        return "as the settings say"
+    figures = ", ".join(f"{title_of(name)} {f'{ndcg:.4f}'.removeprefix('0')}" for name, ndcg in validation.items())
+    return f"the best on validation items (N@10: {figures})"
 
 
 CONDITIONAL = (  # beside every p and every ± (the sd over seeds)

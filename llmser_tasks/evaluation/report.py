@@ -17,7 +17,7 @@ from llmser_tasks import __version__
 from llmser_tasks.asking.questions import asked_steps
 from llmser_tasks.core.config import RunConfig, parameters, to_flat
 from llmser_tasks.core.kinds import BACKBONES, METHODS, REFERENCE, Method, reported
-from llmser_tasks.core.names import CONDITIONAL, INTERVALS, ONE_SEED
+from llmser_tasks.core.names import CONDITIONAL, INTERVALS, ONE_SEED, why_chosen
 from llmser_tasks.evaluation import figures
 from llmser_tasks.evaluation.examples import Example
 from llmser_tasks.evaluation.metrics import METRICS
@@ -160,10 +160,7 @@ def _ours(report: Report) -> str:
 def _published(report: Report) -> str:
     """Which method's recommendations the run has, and why."""
     title = METHODS[report.facts["chosen"]].title
-    if report.facts["chosen_by"] == "name":
-        return f"Recommendations are those of {title}, as the settings say."
-    figures_ = ", ".join(f"{METHODS[name].title} {decimal(ndcg)}" for name, ndcg in report.facts["validation"].items())
-    return f"Recommendations are those of {title}, the best on validation items (N@10: {figures_})."
+    return f"Recommendations are those of {title}, {why_chosen(report.facts['chosen_by'], report.facts['validation'])}."
 
 
 def _values(metrics: Iterable[Mapping[str, Any]]) -> Values:

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from llmser_tasks.core.config import parameters
 from llmser_tasks.core.errors import InputError
@@ -148,36 +147,28 @@ def compare_runs(
 
 
 def _rows(run: Kept, kept: Sequence[Kept], protocol: str, asked: Asked) -> list[Row]:
-    """A run's models, in the order of METHODS."""
+    """A run's methods, in the order of METHODS."""
     file = run.folder("evaluation") / "ranks.parquet"
     table = _named(pq.read_table(file, filters=[("protocol", "=", protocol)]))
     if not table.num_rows:
         there = pq.read_table(file, columns=["protocol"])["protocol"].unique().to_pylist()
         raise InputError(f"Run {run.row.run_id} was not evaluated by {protocol}; it has {' and '.join(there)}.")
-    methods, seeds = (np.asarray(table[name].cast(kind)) for name, kind in (("method", "string"), ("seed", "int32")))
-    users, ranks = table["user"].to_numpy(), table["rank"].to_numpy()
-    found = []
-    for method in [name for name in METHODS if (methods == name).any()]:
-        by_seed: dict[int, Ranks] = {}
-        for seed in np.unique(seeds[methods == method]):
-            chosen = (methods == method) & (seeds == seed)
-            by_seed[int(seed)] = _of_users(users[chosen], ranks[chosen], asked.cases.contexts.users)
-        settings = _settings(run, kept, method)
-        found.append(Row(run.row.run_id, str(run.row.config["backbone"]), method, settings, by_seed))
-    return found
+    of_methods: dict[str, dict[int, Ranks]] = {}
+    for (method, seed), of_seed in table.to_pandas().groupby(["method", "seed"], observed=True):
+        # Of those who are asked: runs before 2026-11-22 also ranked items that users had before.
+        ranks = of_seed.set_index("user")["rank"].loc[asked.cases.contexts.users].to_numpy()
+        of_methods.setdefault(str(method), {})[int(seed)] = ranks
+    run_id, backbone = run.row.run_id, str(run.row.config["backbone"])
+    return [
+        Row(run_id, backbone, method, _settings(run, kept, method), of_methods[method])
+        for method in METHODS
+        if method in of_methods
+    ]
 
 
 def _named(ranks: pa.Table) -> pa.Table:
     """Runs before methods had a column of this name called it "model"."""
     return ranks.rename_columns(["method" if name == "model" else name for name in ranks.column_names])
-
-
-def _of_users(users: NDArray[np.int32], ranks: Ranks, asked: NDArray[np.int32]) -> Ranks:
-    """The ranks of those who are asked. Runs before 2026-11-22 also ranked items that users had before."""
-    rows = users.searchsorted(asked).clip(max=len(users) - 1)
-    assert np.array_equal(users[rows], asked), "ranks belong to other users"
-    chosen: Ranks = ranks[rows]
-    return chosen
 
 
 def _settings(run: Kept, kept: Sequence[Kept], method: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from llmser_tasks.core import config
 
 SECTIONS = {
     "dataset": "Filter and split",
-    "recommender": "Recommender (backbone of CCG, RCS, base and LLMSeR)",
+    "recommender": "Recommender (the backbone of every model)",
     "augmentation": "Augmentation: candidate pools and pseudo-prior items",
     "reliability": "Reliability: masking, reason pools, weights",
     "llm": "LLM endpoint",

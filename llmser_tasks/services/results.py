@@ -2,67 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
-from llmser_tasks.core.kinds import METHODS
-from llmser_tasks.core.names import CONDITIONAL, ONE_SEED
+from llmser_tasks.core.kinds import METHODS, REFERENCE, reported
+from llmser_tasks.core.names import CONDITIONAL, ONE_SEED, title_of, why_chosen
 from llmser_tasks.warehouse import queries
 from llmser_tasks.warehouse.tables import runs
+from llmser_tasks.warehouse.tables.runs import RunRow
 
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
-def _rows(database_url: str, what: str, run_id: str) -> list[dict[str, Any]]:
-    with queries.read(database_url, what, run_id) as found:
-        return [dict(zip(found.columns, row, strict=True)) for row in found.rows]
+METRICS = ("H@10", "N@10", "H@20", "N@20", "MRR")
 
 
 def show(database_url: str, run_id: str, console: Console) -> None:
-    """Print base against LLMSeR per user group, and every model over all users (full ranking)."""
+    """Print every method over all users, each against the reference per user group (full ranking), and whose
+    recommendations the run has.
+    """
     run = runs.load(database_url, run_id)
-    warning = "SYNTHETIC sample data: no finding about real users. " if run.synthetic else ""
-    askable = runs.askable(database_url, run_id)
-    steps = (askable or {}).get("steps", {})
-    if run.config.get("endpoint") == "llmser_ranker" and (askable is None or any(steps.values())):
-        warning += "Answers by the embedding-ranker, which is no LLM. "
-    if askable and any(users < askable["users"] for users in steps.values()):
-        asked = ", ".join(f"{users:,} of {askable['users']:,} users in {step}" for step, users in steps.items())
-        warning += f"Could be asked: {asked}; {askable['titled']:,} of {askable['items']:,} items have a title."
-    groups = Table(title=f"Base against LLMSeR, NDCG@10, full ranking, {run.dataset}", caption=warning.strip() or None)
-    for name in ("group", "users", "base", "LLMSeR", "difference", "p (Holm)"):
-        groups.add_column(name, justify="left" if name == "group" else "right")
-    one_seed = False
-    for row in _rows(database_url, "tail-report", run_id):
-        if row["protocol"] != "full":
-            continue
-        change = f"{100 * row['difference'] / row['base']:+.1f} %" if row["base"] else "–"
-        one_seed |= row["seeds"] == 1
-        p = "" if row["p_holm"] is None else f"{row['p_holm']:.3f}"
-        groups.add_row(
-            row["user_group"],
-            f"{row['users']:,}",
-            f"{row['base']:.4f}",
-            f"{row['llmser']:.4f}",
-            f"{change} {row['stars'] or ''}".rstrip(),
-            p,
-        )
-    models = Table(title="All users, full ranking")
-    for name in ("model", "H@10", "N@10", "H@20", "N@20", "MRR"):
-        models.add_column(name, justify="left" if name == "model" else "right")
-    found = {
-        row["model"]: row
-        for row in _rows(database_url, "table1", run_id)
-        if row["protocol"] == "full" and row["user_group"] == "all"
-    }
-    for model, method in METHODS.items():
-        if model in found:
-            metrics = [found[model][name] for name in ("H@10", "N@10", "H@20", "N@20", "MRR")]
-            models.add_row(method.title, *("" if value is None else f"{value:.4f}" for value in metrics))
-    console.print(models)
-    console.print(groups)
-    console.print(*[ONE_SEED] * one_seed, CONDITIONAL, style="dim")
+    compared = _frame(database_url, "tail-report", run_id).query("protocol == 'full'")
+    overall = _frame(database_url, "table1", run_id).query("protocol == 'full' and user_group == 'all'")
+    tables = [_overall(overall)] + ([] if compared.empty else [_against_reference(compared, run.dataset)])
+    tables[-1].caption = _warning(database_url, run) or None
+    for table in tables:
+        console.print(table)
+    validated = _frame(database_url, "validations", run_id).set_index("method")
+    figures = validated["N@10"].to_dict()
+    in_order = {method: figures[method] for method in _in_order(map(str, figures), reported())}
+    for method, by in validated["by"].dropna().items():
+        why = why_chosen(by, in_order)
+        console.print(f"Recommendations are those of {title_of(str(method))}, {why}.", markup=False, highlight=False)
+    console.print(*[ONE_SEED] * bool((compared["seeds"] == 1).any()), CONDITIONAL, style="dim")
 
 
 def save_report(database_url: str, run_id: str, home: Path) -> Path:
@@ -72,3 +48,70 @@ def save_report(database_url: str, run_id: str, home: Path) -> Path:
     path = folder / f"{''.join(c if c.isalnum() or c in '._-' else '-' for c in run_id)}.html"
     path.write_text(queries.report(database_url, run_id), encoding="utf-8")
     return path
+
+
+def _frame(database_url: str, what: str, run_id: str) -> DataFrame:
+    from pandas import DataFrame
+
+    with queries.read(database_url, what, run_id) as found:
+        return DataFrame(map(tuple, found.rows), columns=list(found.columns), dtype=object)  # values as they are
+
+
+def _overall(of_methods: DataFrame) -> Table:
+    table = _table("All users, full ranking", "method", *METRICS)
+    by_method = of_methods.set_index("method")
+    for name in _in_order(by_method.index, METHODS):
+        figures = ["" if value is None else f"{value:.4f}" for value in by_method.loc[name, list(METRICS)]]
+        table.add_row(title_of(name), *figures)
+    return table
+
+
+def _against_reference(compared: DataFrame, dataset: str) -> Table:
+    """A line per group and compared method; the one method of a usual run has its title above its column."""
+    methods = _in_order(compared["method"], reported())
+    reference = METHODS[REFERENCE]
+    only = title_of(methods[0]) if len(methods) == 1 else ""
+    title = f"{reference.heading} against {only or 'the others'}, NDCG@10, full ranking, {dataset}"
+    what = ["group", "users", reference.title, *([only] if only else ["method", "N@10"])]
+    table = _table(title, *what, "difference", "p (Holm)")
+    for group, of_group in compared.groupby("user_group", sort=False):
+        by_method = of_group.set_index("method").to_dict("index")
+        for place, method in enumerate(methods):
+            row = by_method[method]
+            first = [str(group), f"{row['users']:,}", f"{row['reference_mean']:.4f}"] if not place else [""] * 3
+            change = f"{100 * row['difference'] / row['reference_mean']:+.1f} %" if row["reference_mean"] else "–"
+            table.add_row(
+                *first,
+                *([] if only else [title_of(method)]),
+                f"{row['mean']:.4f}",
+                f"{change} {row['stars'] or ''}".rstrip(),
+                f"{row['p_holm']:.3f}",
+            )
+    return table
+
+
+def _in_order(methods: Iterable[str], order: Iterable[str]) -> list[str]:
+    """Each method once; those that are declared no more come last."""
+    found = dict.fromkeys(methods)
+    known = [name for name in order if name in found]
+    return known + [name for name in found if name not in known]
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title)
+    for name in columns:
+        table.add_column(name, justify="left" if name in {"group", "method"} else "right")
+    return table
+
+
+def _warning(database_url: str, run: RunRow) -> str:
+    """What whoever reads the figures has to know of the data and the answers."""
+    warning = "SYNTHETIC sample data: no finding about real users. " if run.synthetic else ""
+    askable = runs.askable(database_url, run.run_id)
+    steps = (askable or {}).get("steps", {})
+    if run.config.get("endpoint") == "llmser_ranker" and (askable is None or any(steps.values())):
+        warning += "Answers by the embedding-ranker, which is no LLM. "
+    if askable and any(users < askable["users"] for users in steps.values()):
+        asked = ", ".join(f"{users:,} of {askable['users']:,} users in {step}" for step, users in steps.items())
+        warning += f"Could be asked: {asked}; {askable['titled']:,} of {askable['items']:,} items have a title."
+    return warning.strip()

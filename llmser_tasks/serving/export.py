@@ -16,12 +16,12 @@ from llmser_tasks.serving import artefact_name
 from llmser_tasks.warehouse.tables.artefacts import Kept
 
 
-def export_model(kept: Kept, model: str, folder: Path) -> None:
+def export_model(kept: Kept, method: str, folder: Path) -> None:
     """Write model.safetensors and config.json; the folder appears when it is whole, and is never written over.
 
-    config.json is what `recommenders.load` reads (`recommender`, `items`), and for its user `item_ids` and `titles` in
-    the order of the model's items 1 … I, where the model comes from, and the version of the code that made it. It is
-    plain ASCII, so titles cannot hide anything from who looks at it.
+    config.json has what `recommenders.load` reads (`recommender`, `items`), and for whoever uses the model `item_ids`
+    and `titles` in the order of its items 1 … I, where it comes from, and the version of the code that made it. It is
+    plain ASCII, so that titles cannot hide anything from those who look at it.
 
     Raises:
         InputError: the folder is there, or the run has no such model.
@@ -29,12 +29,12 @@ def export_model(kept: Kept, model: str, folder: Path) -> None:
     """
     if folder.exists():
         raise InputError(f"{folder} is there already; name another folder with -o, or remove it.")
-    name = artefact_name(kept, model)
+    name = artefact_name(kept, method)
     source = kept.folder(name)
     catalogue = Catalogue.read(kept.folder("catalogue"))
     description = json.loads((source / DESCRIPTION).read_text(encoding="utf-8"))
     about = {
-        "model": model,
+        "method": method,
         "backbone": description["recommender"]["backbone"],
         **description,
         "dataset": kept.row.dataset,

@@ -25,7 +25,7 @@ class Given:
     """One history, oldest item first.
 
     Attributes:
-        user: as the person calls whoever has it.
+        user: the id that whoever gave it uses, else its number.
         by: what `names` are.
     """
 

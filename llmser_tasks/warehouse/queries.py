@@ -32,6 +32,10 @@ QUERIES = {
         "select method, reference, protocol, user_group, metric, reference_mean, mean, difference, low, high, level, p,"
         " p_holm, seeds, stars from comparisons where run_id = :run order by method, protocol, user_group, metric"
     ),
+    "validations": (
+        'select method, ndcg as "N@10", method = chosen as chosen, case when method = chosen then chosen_by end as by'
+        " from validations join runs using (run_id) where run_id = :run order by method"
+    ),
     "pseudo-items": (
         "select user_id, position, item_id, title, source"
         " from pseudo_items, unnest(item_ids, titles, sources) with ordinality"

@@ -6,7 +6,7 @@ import io
 
 import pytest
 from click.testing import CliRunner
-from filled_warehouse import FINISHED, fill
+from filled_warehouse import FINISHED, GONE, GROUPS, SEVERAL, fill, fill_several
 from rich.console import Console
 from sqlalchemy import text
 
@@ -32,6 +32,65 @@ def shown(url: str) -> str:
 def test_stars_stand_beside_differences_and_what_they_are_conditional_on_below(url: str) -> None:
     told = shown(url)
     assert "+87.0 % ***" in told and CONDITIONAL in told and ONE_SEED not in told
+
+
+def test_one_compared_method_stands_in_a_column_of_its_own(url: str) -> None:
+    told = shown(url)
+    assert "Base against LLMSeR, NDCG@10, full ranking, hostile <b>shop</b>" in told
+    (head,) = (line for line in told.splitlines() if "p (Holm)" in line)
+    assert [cell.strip() for cell in head.split("┃")[1:-1]] == [
+        *("group", "users", "base", "LLMSeR", "difference", "p (Holm)")
+    ]
+
+
+def test_every_compared_method_stands_beside_the_reference_in_each_group(url: str) -> None:
+    with transaction(url) as connection:
+        connection.execute(
+            text(
+                "insert into comparisons (run_id, method, reference, protocol, user_group, metric, reference_mean,"
+                " mean, difference, low, high, p, p_holm, level, seeds, stars)"
+                " select run_id, 'cooccurrence', reference, protocol, user_group, metric, reference_mean,"
+                " 0.0575, -0.0575, -0.1, -0.01, 0.001, 0.013, level, seeds, '▼*'"
+                " from comparisons where run_id = :run"
+            ),
+            {"run": FINISHED},
+        )
+    told = shown(url)
+    assert "Base against the others, NDCG@10, full ranking" in told
+    cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in told.splitlines() if "│" in line]
+    against = [row for row in cells if len(row) == 7]
+    assert against[0] == ["all", "40", "0.1150", "LLMSeR", "0.2150", "+87.0 % ***", "0.000"]
+    assert against[1] == ["", "", "", "co-occurrence", "0.0575", "-50.0 % ▼*", "0.013"]
+    assert len(against) == 2 * len(GROUPS)
+
+
+def test_a_method_that_is_declared_no_more_is_shown_by_its_name(url: str) -> None:
+    fill_several(url)
+    console = Console(file=io.StringIO(), width=300)
+    results.show(url, SEVERAL, console)
+    told = console.file.getvalue()  # type: ignore[attr-defined]
+    assert f"Recommendations are those of {GONE}, the best on validation items (N@10: base .1200, LLMSeR .1100," in told
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in told.splitlines() if "│" in line]
+    assert [row[0] for row in rows if len(row) == 6][-1] == GONE
+    assert [row[3] for row in rows if len(row) == 7] == ["LLMSeR", GONE] * len(GROUPS)
+
+
+def test_the_terminal_says_whose_recommendations_there_are_and_why(url: str) -> None:
+    best = "Recommendations are those of LLMSeR, the best on validation items (N@10: base .0900, LLMSeR .1000)."
+    assert best in shown(url)
+    with transaction(url) as connection:
+        connection.execute(text("update runs set chosen = 'base', chosen_by = 'name'"))
+    assert "Recommendations are those of base, as the settings say." in shown(url)
+    with transaction(url) as connection:  # a run from before this was noted
+        connection.execute(text("update runs set chosen = null, chosen_by = null"))
+    assert "Recommendations" not in shown(url)
+
+
+def test_a_run_of_the_reference_alone_has_no_table_of_differences_and_keeps_its_warning(url: str) -> None:
+    with transaction(url) as connection:
+        connection.execute(text("delete from comparisons"))
+    told = shown(url)
+    assert "against" not in told and "SYNTHETIC sample data" in told and "co-occurrence" in told
 
 
 def test_with_one_seed_there_are_no_stars_and_the_terminal_says_why(url: str) -> None:

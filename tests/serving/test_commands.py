@@ -32,13 +32,13 @@ def test_new_users_get_what_the_model_would_give_them(noted: str, trained: Train
     result = invoke("recommend", "first", "--history", "i004, i005", "--history", "i020", "-k", "3", "--format", "csv")
     assert result.exit_code == 0, result.stderr
     rows = list(csv.DictReader(io.StringIO(result.stdout)))
-    model = recommenders.load(trained.workspace.folder(trained.inputs["models"]["weighted/42"]))
+    model = recommenders.load(trained.folder("llmser/42"))
     histories = Histories.of([0, 1], [[4, 5], [20]])
     items, scores = recommenders.top_k(model, histories, 3, histories)
     assert [row["item_id"] for row in rows] == [f"i{item:03d}" for item in items.ravel()]
     assert [(row["user_id"], row["rank"]) for row in rows] == [(u, r) for u in "12" for r in "123"]
     assert [float(row["score"]) for row in rows] == pytest.approx(scores.ravel().tolist())
-    base = invoke("recommend", "first", "--history", "i004,i005", "--model", "base", "-k", "3", "--format", "csv")
+    base = invoke("recommend", "first", "--history", "i004,i005", "--method", "base", "-k", "3", "--format", "csv")
     assert base.stdout not in result.stdout
 
 
@@ -52,7 +52,7 @@ def test_everything_that_is_left_and_nothing_twice(noted: str) -> None:
 def test_titles_say_what_was_taken_and_harm_no_terminal(noted: str) -> None:
     result = invoke("recommend", "first", "--titles", "ITEM 9", "--titles", "the item: 12\x1b[0m", "-k", "2")
     assert result.exit_code == 0, result.stderr
-    _, said = result.stderr.splitlines()
+    _, _, said = result.stderr.splitlines()
     assert said.startswith("“the item: 12�[0m” taken for “Item 12” (the closest title, ")
     assert "\x1b" not in result.output
 
@@ -63,6 +63,42 @@ def test_files_and_options_together(noted: str, tmp_path: Path) -> None:
         "recommend", "first", "--history", "i004", "--file", str(tmp_path / "h.jsonl"), "-k", "1", "--format", "json"
     )
     assert [row["user_id"] for row in json.loads(result.stdout)] == ["1", "ann"]
+
+
+BARE = "; histories are scored as they are, without what the run made for its own users."
+
+
+def test_the_method_of_the_runs_recommendations_recommends_and_is_told_with_why(noted: str, trained: Trained) -> None:
+    def told(run: str, *arguments: str) -> tuple[str, str]:
+        result = invoke("recommend", run, "--history", "i004,i005", "--format", "csv", *arguments)
+        assert result.exit_code == 0, result.stderr
+        return result.stderr.splitlines()[1], result.stdout
+
+    assert told("first")[0] == f"Recommending by LLMSeR, as the settings say{BARE}"
+    note_run(noted, trained, "best", changed(trained, "evaluation", publish="best"))
+    why, _ = told("best")
+    assert "the best on validation items (N@10: base " in why and ", LLMSeR " in why
+    note_run(noted, trained, "named", changed(trained, "evaluation", publish="base"))
+    line, rows = told("named")
+    assert line == "Recommending by base, as the settings say."
+    assert ("Recommending by base.", rows) == told("named", "--method", "base") == told("first", "--method", "base")
+    assert told("named", "--method", "llmser") == (f"Recommending by LLMSeR{BARE}", told("first")[1])
+
+
+def test_a_method_that_a_run_did_not_train_is_one_sentence(noted: str, trained: Trained, tmp_path: Path) -> None:
+    note_run(noted, trained, "alone", changed(trained, "evaluation", methods=("base",), publish="best"))
+    assert invoke("recommend", "alone", "--history", "i004").exit_code == 0
+    assert invoke("compare", "alone").exit_code == 0
+    recommend, export = (
+        ("recommend", "alone", "--history", "i004"),
+        ("export", "alone", "model", "-o", str(tmp_path / "m")),
+    )
+    for command in (recommend, export):
+        result = invoke(*command, "--method", "llmser")
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert result.stderr.endswith(
+            "Error: Run alone has no model of LLMSeR; name one of its own with --method: base.\n"
+        )
 
 
 @pytest.mark.parametrize(
@@ -93,7 +129,7 @@ def test_a_table_as_papers_print_it(two: str) -> None:
     result = invoke("compare", "first", "second", "first", "--group", "tail users", "--reference", "popularity")
     assert result.exit_code == 0, result.stderr
     head, _, *lines = result.stdout.splitlines()
-    assert head.split() == [*["group", "users", "run", "model", "settings", "seeds"], *METRICS]
+    assert head.split() == [*["group", "users", "run", "method", "settings", "seeds"], *METRICS]
     expected = [
         "first popularity 2 0.",
         "first co-occurrence 2 1.0000 ± 0.0000",  # the ring's order is all there is to know
@@ -117,7 +153,7 @@ def test_everything_exact_in_every_form(two: str, tmp_path: Path) -> None:
     assert {row["user_group"] for row in rows} == {"all", "tail users", "head users"}
     assert len(rows) == 3 * 5 * 5
     one = next(row for row in rows if row["run_id"] == "second" and row["metric"] == "MRR")
-    assert one["settings"] == {"enhance_inference": False}
+    assert (one["method"], one["settings"]) == ("llmser", {"enhance_inference": False})
     assert one["low"] <= one["difference"] <= one["high"] and 0 <= one["p"] <= one["p_holm"] <= 1
     file = tmp_path / "c.parquet"
     file.write_bytes(invoke("compare", "first", "--format", "parquet").stdout_bytes)

@@ -46,19 +46,24 @@ def test_the_folder_says_what_it_holds(folder: Path, trained: Trained) -> None:
     assert text.isascii()
     assert about["item_ids"] == [f"i{item:03d}" for item in range(1, ITEMS + 1)]
     assert about["titles"][:3] == [HOSTILE, None, "Item 3"]
-    assert (about["model"], about["backbone"], about["items"]) == ("llmser", "sasrec", ITEMS)
+    assert (about["method"], about["backbone"], about["items"]) == ("llmser", "sasrec", ITEMS)
     assert (about["run_id"], about["dataset"], about["seed"]) == ("first", "tiny", 142)
     assert about["recommender"]["dimension"] == 8
     assert about["version"] == __version__
-    known = trained.workspace.folder(trained.inputs["models"]["weighted/42"])
+    known = trained.folder("llmser/42")
     assert (folder / "model.safetensors").read_bytes() == (known / "model.safetensors").read_bytes()
 
 
 def test_the_base_can_be_chosen(noted: str, tmp_path: Path, trained: Trained) -> None:
-    assert export("-o", str(tmp_path / "base"), "--model", "base").exit_code == 0
-    known = recommenders.load(trained.workspace.folder(trained.inputs["models"]["base/42"]), "cpu")
+    assert export("-o", str(tmp_path / "base"), "--method", "base").exit_code == 0
+    known = recommenders.load(trained.folder("base/42"), "cpu")
     table = recommenders.load(tmp_path / "base", "cpu").table.detach().numpy()
     assert np.array_equal(table, known.table.detach().numpy())
+
+
+def test_unless_a_method_is_named_the_model_is_the_one_that_recommends(noted: str, tmp_path: Path) -> None:
+    result = export("-o", str(tmp_path / "model"))
+    assert f"Wrote {tmp_path / 'model'}, a model of LLMSeR, as the settings say; the README" in result.stderr
 
 
 def test_nothing_is_written_over_or_left_half_done(folder: Path, tmp_path: Path) -> None:
@@ -74,7 +79,7 @@ def test_nothing_is_written_over_or_left_half_done(folder: Path, tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    "arguments", [("export", "first", "model", "--format", "csv"), ("export", "first", "metrics", "--model", "base")]
+    "arguments", [("export", "first", "model", "--format", "csv"), ("export", "first", "metrics", "--method", "base")]
 )
 def test_options_that_do_not_fit_are_wrong_usage(noted: str, arguments: tuple[str, ...]) -> None:
     assert CliRunner().invoke(cli, arguments).exit_code == 2

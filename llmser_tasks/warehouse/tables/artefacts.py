@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import text
 
@@ -41,8 +42,9 @@ class Kept:
         Raises:
             InputError, StorageError: as `folder`.
         """
-        evaluated = self.workspace.summary(self.artefact("evaluation"))
-        return str(evaluated.get("chosen") or self.row.chosen)  # runs that chose none had it noted later
+        return str(
+            self.summary("evaluation").get("chosen") or self.row.chosen
+        )  # runs that chose none had it noted later
 
     def artefact(self, name: str) -> Artefact:
         """A reference by its name: "training", "evaluation", "base/42", …
@@ -57,6 +59,15 @@ class Kept:
                 "finish it, or start its settings again: what is unchanged is skipped."
             )
         return self.made[name]
+
+    def summary(self, name: str) -> dict[str, Any]:
+        """What the step that made an artefact returned.
+
+        Raises:
+            InputError, StorageError: as `folder`.
+        """
+        self.folder(name)
+        return self.workspace.summary(self.artefact(name))
 
     def folder(self, name: str) -> Path:
         """Folder of an artefact.
