@@ -158,7 +158,15 @@ def test_one_file_is_enough(house: Path, database_url: str, llm: Double) -> None
     ran = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", check=False, cwd=house)
     assert ran.returncode == 0, ran.stderr[-3000:]
     told = json.loads(ran.stdout.splitlines()[-1])
-    assert told["models"] == ["base", "by-number", "cooccurrence", "llmser", "popularity"]
+    assert told["models"] == [
+        "base",
+        "by-number",
+        "cooccurrence",
+        "llmser",
+        "popularity",
+        "title-neighbours",
+        "transitions",
+    ]
     assert told["dropout"] == 0.25
     assert told["choices"]["backbone"][-1] == "mean-of-items"
     assert told["choices"]["loss"][-1] == "hinge"
