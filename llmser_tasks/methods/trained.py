@@ -32,11 +32,14 @@ class Lessons:
         enhanced: (U) a second sequence of every user, None: no user has one.
         alpha: (U,) its weight, which S_u loses.
         context: (U,) how many of its first items are shown and never asked for; None: all are asked for.
+        start_from: folder of a model of the same architecture and catalogue that the training begins with, unless a
+            refresh goes on from an earlier one.
     """
 
     enhanced: Histories | None = None
     alpha: NDArray[np.float64] | None = None
     context: NDArray[np.int64] | None = None
+    start_from: Path | None = None
 
 
 class TrainedModule(Protocol):
@@ -66,6 +69,7 @@ def train(run: Run, refs: Refs, method: str, seed: int, progress: Progress = sil
     def write(folder: Path) -> dict[str, Any]:
         histories = Histories.open(run, refs)
         taught = module.lessons(run, refs, histories)
+        begins = warm.arguments(start) or {"start_from": taught.start_from}
         summary = recommenders.train(
             recommender,
             histories,
@@ -77,7 +81,7 @@ def train(run: Run, refs: Refs, method: str, seed: int, progress: Progress = sil
             alpha=taught.alpha,
             context=taught.context,
             progress=progress,
-            **warm.arguments(start),
+            **begins,
         )
         return asdict(summary)
 
