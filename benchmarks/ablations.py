@@ -14,6 +14,7 @@ import gzip
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from sqlalchemy import text
@@ -37,6 +38,17 @@ def sample_users(dump: Path, target: Path, users: int) -> None:
         out.writelines(line for user, line in parsed if user in kept)
 
 
+def values(data: Path, users: int) -> dict[str, Any]:
+    """Settings of so many Beauty users, whose dump is written if it is not there yet."""
+    source, folder = data / "amazon_beauty_2014", environment.home() / "benchmarks"
+    folder.mkdir(parents=True, exist_ok=True)
+    reviews = folder / f"reviews_Beauty_{users}.json.gz"
+    if not reviews.exists():
+        sample_users(source / "reviews_Beauty_5.json.gz", reviews, users)
+    files = {"reviews": str(reviews), "items": str(source / "meta_Beauty.json.gz")}
+    return {"dataset": "beauty-ablation", "source": "amazon-2014", **files, "user_core": 5, "item_core": 3}
+
+
 def table(database_url: str, run_id: str, model: str) -> pd.DataFrame:
     """One row per seed, a column per group and metric."""
     statement = text(
@@ -58,31 +70,18 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=200)
     arguments = parser.parse_args()
 
-    source = arguments.data / "amazon_beauty_2014"
-    folder = environment.home() / "benchmarks"
-    folder.mkdir(parents=True, exist_ok=True)
-    reviews = folder / f"reviews_Beauty_{arguments.users}.json.gz"
-    if not reviews.exists():
-        sample_users(source / "reviews_Beauty_5.json.gz", reviews, arguments.users)
-
     with address.database() as url:
         print("| variant | " + " | ".join(f"{group} {metric}" for group, metric in COLUMNS) + " |")
         print("| --- |" + " --- |" * len(COLUMNS), flush=True)
         base_shown = False
         for part in arguments.only.split(","):
-            values = {
-                "dataset": "beauty-ablation",
-                "source": "amazon-2014",
-                "reviews": str(reviews),
-                "items": str(source / "meta_Beauty.json.gz"),
-                "user_core": 5,
-                "item_core": 3,
+            own = values(arguments.data, arguments.users) | {
                 "backbone": arguments.backbone,
                 "epochs": arguments.epochs,
                 "seeds": [int(seed) for seed in arguments.seeds.split(",")],
                 "without": [part] if part else [],
             }
-            run_id = run_all(values, workspace=environment.workspace(), database_url=url)
+            run_id = run_all(own, workspace=environment.workspace(), database_url=url)
             if not base_shown:
                 print_row("base", table(url, run_id, "base"))
                 base_shown = True

@@ -21,6 +21,7 @@ from llmser_tasks.evaluation.evaluate import evaluate
 from llmser_tasks.recommenders.load import modules_of
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.sequences.targets import Targets, write_targets
+from llmser_tasks.texts.vectors import ItemVectors
 
 USERS, ITEMS, SEEDS, T = 60, 30, (42, 43), 3
 HOSTILE = '<script>alert("x")</script>'
@@ -99,6 +100,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
         }
         pq.write_table(pa.table(columns), folder / "reliability.parquet")
 
+    def write_vectors(folder: Path) -> None:
+        directions = np.random.default_rng(1).normal(size=(ITEMS + 1, 4)).astype(np.float32)
+        titled = np.array([False, *(title is not None for title in titles)])
+        vectors = directions / np.linalg.norm(directions, axis=1, keepdims=True) * titled[:, None]
+        ItemVectors(vectors, titled).write(folder)
+
     def train(seed: int) -> Callable[[Path], dict[str, Any]]:
         watch = recommenders.Watch(world.histories, after, world.histories)
         terms = [recommenders.WeightedTerm(world.histories)]
@@ -125,6 +132,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
         "ingest": made("ingest", lambda folder: write_json(folder / "report.json", {})),
         "validation": made("validation", targets(Targets(between.users, nothing, after))),
         "test": made("test", targets(test)),
+        "item-vectors": made("item-vectors", write_vectors),
         "pseudo": made("pseudo", write_pseudo),
         "reliability": made("reliability", write_reliability),
     }

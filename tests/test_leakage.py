@@ -14,6 +14,7 @@ from endpoint_double import Double, llm, llm_server
 from tiny_dumps import ITEMS, SMALL, Careers, FakeEncoder, careers, write_dumps
 
 from llmser_tasks.core.kinds import METHODS
+from llmser_tasks.core.run import artefact
 from llmser_tasks.core.workspace import DATA_SUFFIXES, Workspace
 from llmser_tasks.evaluation.evaluate import COUNTERS
 from llmser_tasks.methods.counting import Counted, Test
@@ -197,3 +198,76 @@ def test_test_items_change_no_byte_of_a_model_that_a_refresh_goes_on_from(
         assert "start" in manifest["inputs"], f"{name} did not go on from the earlier one"
     names_no_test(workspace, ours)
     names_no_test(workspace, theirs)
+
+
+UNPAID = ("item-vectors", "reverse", "prior-items")  # what counters and ASReP are made of
+WITHOUT_QUESTIONS = LEARNING | {"methods": ["base", "asrep"], "seeds": [42], "asrep_items": 3, "asrep_length": 6}
+
+
+@pytest.fixture
+def fake_titles(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLMSER_THREADS", "1")
+    monkeypatch.setattr(Encoder, "open", FakeEncoder.open)
+
+
+def test_held_out_items_change_no_byte_of_what_counters_and_asrep_are_made_of(
+    tmp_path: Path, database_url: str, llm: Double, fake_titles: None
+) -> None:
+    before = careers()
+    worlds: list[tuple[Workspace, Made]] = []
+    for name, people in (("before", before), ("after", permuted(before))):
+        workspace = Workspace(tmp_path / name)
+        values = WITHOUT_QUESTIONS | write_dumps(tmp_path / f"{name}-dumps", people)
+        run = pipeline.start(name, values, workspace=workspace, database_url=database_url)
+        worlds.append((workspace, pipeline.augment(run, llm.endpoint)))
+    assert not llm.asked
+
+    (here, ours), (there, theirs) = worlds
+    assert files(here, ours, "test") != files(there, theirs, "test")
+    for name in UNPAID:
+        assert files(here, ours, name), name
+        assert files(here, ours, name) == files(there, theirs, name), f"{name} knows something of the held-out items"
+        inputs = here.manifest(artefact(ours, name))["inputs"]
+        assert inputs.keys() <= {"training", "catalogue", "reverse"}, name
+
+
+def test_test_items_change_no_byte_of_asrep_or_of_what_counters_are_given(
+    tmp_path: Path, database_url: str, llm: Double, fake_titles: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[tuple[str, bytes, list[bytes]]] = []
+    for name in COUNTERS:
+        module = METHODS.load(name)
+
+        def noting(test: Test, progress: Any, rank: Any = module.rank, name: str = name) -> Counted:
+            seen = test.training
+            counted = seen.users.tobytes() + seen.offsets.tobytes() + seen.items.tobytes()
+            folders = [
+                path.read_bytes()
+                for folder in test.folders.values()
+                for path in sorted(folder.iterdir())
+                if path.suffix in DATA_SUFFIXES
+            ]
+            given.append((name, counted, folders))
+            return rank(test, progress)
+
+        monkeypatch.setattr(module, "rank", noting)
+
+    people = careers()
+    worlds: list[tuple[Workspace, Made]] = []
+    for name, world in (("before", people), ("after", last_permuted(people, list(people)))):
+        workspace = Workspace(tmp_path / name)
+        values = WITHOUT_QUESTIONS | write_dumps(tmp_path / f"{name}-dumps", world)
+        run = pipeline.start(name, values, workspace=workspace, database_url=database_url)
+        refs = pipeline.augment(run, llm.endpoint)
+        for method in run.config.methods:
+            refs = refs | pipeline.train(method, run, refs, 42)
+        pipeline.evaluate(run, refs)
+        worlds.append((workspace, refs))
+
+    (here, ours), (there, theirs) = worlds
+    for name in (*UNPAID, "asrep/42"):
+        assert files(here, ours, name), name
+        assert files(here, ours, name) == files(there, theirs, name), f"{name} knows something of the test items"
+    assert here.summary(artefact(ours, "asrep/42"))["ndcg"] == there.summary(artefact(theirs, "asrep/42"))["ndcg"]
+    assert [name for name, *_ in given] == 2 * list(COUNTERS)
+    assert given[: len(COUNTERS)] == given[len(COUNTERS) :]

@@ -263,6 +263,26 @@ class Reliability(Section):
     )
 
 
+class Asrep(Section):
+    """The method asrep: short histories that a model which looks back extends at their front."""
+
+    asrep_items: int = Field(
+        15,
+        ge=1,
+        le=1000,
+        description="Most items put before a short history. [released code: Beauty 15, Cell Phones 17]",
+    )
+    asrep_length: int = Field(
+        18,
+        ge=2,
+        le=1000,
+        description="Training histories shorter than this are extended, up to this length. [released code]",
+    )
+    asrep_reverse_start: bool = Field(
+        True, description="Training begins with the weights of the model that looks back. [ASReP]"
+    )
+
+
 class Llm(Section):
     """The endpoint and how it is asked. Its address and key come from the connection, never from here."""
 
@@ -357,6 +377,7 @@ class RunConfig(Section):
     recommender: Recommender = Recommender()
     augmentation: Augmentation = Augmentation()
     reliability: Reliability = Reliability()
+    asrep: Asrep = Asrep()
     llm: Llm = Llm()
     evaluation: Evaluation = Evaluation()
     refresh: Refresh = Refresh()

@@ -190,7 +190,8 @@ def _once(rows: Sequence[Row]) -> list[Row]:
     kept: dict[Any, Row] = {}
     for row in rows:
         ranks = tuple((seed, values.tobytes()) for seed, values in row.ranks.items())
-        kept.setdefault(row.label if METHODS[row.method].needs else (row.method, ranks), row)
+        method = METHODS[row.method]
+        kept.setdefault(row.label if method.trained and method.needs else (row.method, ranks), row)
     return sorted(kept.values(), key=lambda row: bool(METHODS[row.method].trained))
 
 

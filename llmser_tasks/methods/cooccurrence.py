@@ -6,11 +6,10 @@ from collections.abc import Iterator
 
 import numpy as np
 import scipy.sparse as sp
-from numpy.typing import NDArray
 
 from llmser_tasks.core.kinds import Method
 from llmser_tasks.core.progress import Progress, silent
-from llmser_tasks.methods.counting import Counted, Ints, Test, distinct
+from llmser_tasks.methods.counting import Counted, Test, ranked
 from llmser_tasks.sequences.histories import Histories
 
 DECLARED = Method(title="co-occurrence", place=2, colour="counted")
@@ -25,26 +24,7 @@ def rank(test: Test, progress: Progress = silent) -> Counted:
     No number in this counter is tuned: a candidate stands k behind that item, so both weights are 1 / distance.
     """
     matrix = pairs(test.training, test.items)
-    contexts, targets, negatives = test.contexts, test.targets, test.negatives
-    full = np.empty(len(targets), np.int32)
-    sampled = {seed: np.empty(len(targets), np.int32) for seed in negatives}
-    for chunk, scores in _scores(matrix, contexts):
-        wanted, rows = targets[chunk], np.arange(scores.shape[0])
-        target_score = _at(scores, rows[:, None], wanted[:, None])[:, 0]
-        owners = np.repeat(rows, np.diff(scores.indptr))
-        before = np.bincount(owners[scores.data >= target_score[owners]], minlength=len(rows))
-        before[target_score == 0] = test.items  # all others are tied with a target that no item of the context knows
-        before -= 1  # the target itself
-        owner, seen = distinct(contexts.select(np.arange(chunk.start, chunk.stop)))
-        known = seen != wanted[owner]
-        owner, seen = owner[known], seen[known]
-        excluded = _at(scores, owner[:, None], seen[:, None])[:, 0] >= target_score[owner]
-        full[chunk] = 1 + before - np.bincount(owner[excluded], minlength=len(rows))
-        for seed, drawn in negatives.items():
-            tied = _at(scores, rows[:, None], drawn[chunk]) >= target_score[:, None]
-            sampled[seed][chunk] = 1 + (tied & (drawn[chunk] > 0)).sum(axis=1)
-        progress(chunk.stop, len(targets), "users", "co-occurrence")
-    return Counted(full, sampled)
+    return ranked(test, _scores(matrix, test.contexts), DECLARED.title, progress)
 
 
 def pairs(training: Histories, items: int) -> sp.csr_matrix:
@@ -70,9 +50,3 @@ def _scores(matrix: sp.csr_matrix, contexts: Histories) -> Iterator[tuple[slice,
         rows = np.repeat(np.arange(len(part)), part.lengths)
         weight = 1 / (part.offsets[1:][rows] - np.arange(len(part.items)))
         yield chunk, sp.csr_matrix((weight, (rows, part.items)), shape=(len(part), matrix.shape[0])) @ matrix
-
-
-def _at(scores: sp.csr_matrix, rows: NDArray[np.int64], items: Ints) -> NDArray[np.float64]:
-    """Scores at (row, item), shaped like `items`."""
-    picked = scores[np.broadcast_to(rows, items.shape).ravel(), items.ravel()]
-    return np.asarray(picked, np.float64).reshape(items.shape)

@@ -6,13 +6,15 @@ and every other item with the same score stands before it, so a target that a co
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from llmser_tasks.core.progress import Progress
 from llmser_tasks.sequences.histories import Histories
 
 Ints = NDArray[np.int32]
@@ -55,3 +57,37 @@ def distinct(contexts: Histories) -> tuple[NDArray[np.int64], Ints]:
     fresh = np.ones(len(rows), bool)
     fresh[1:] = (rows[1:] != rows[:-1]) | (seen[1:] != seen[:-1])
     return rows[fresh], seen[fresh]
+
+
+def ranked(test: Test, scores: Iterable[tuple[slice, sp.csr_matrix]], what: str, progress: Progress) -> Counted:
+    """Ranks by sparse scores (users, I + 1) of a few users at a time: what is stored is > 0, what is not stored is 0.
+
+    Args:
+        scores: of the test's users, in order, with no entry twice.
+    """
+    contexts, targets, negatives = test.contexts, test.targets, test.negatives
+    full = np.empty(len(targets), np.int32)
+    sampled = {seed: np.empty(len(targets), np.int32) for seed in negatives}
+    for chunk, of_chunk in scores:
+        wanted, rows = targets[chunk], np.arange(of_chunk.shape[0])
+        target_score = _at(of_chunk, rows[:, None], wanted[:, None])[:, 0]
+        owners = np.repeat(rows, np.diff(of_chunk.indptr))
+        before = np.bincount(owners[of_chunk.data >= target_score[owners]], minlength=len(rows))
+        before[target_score == 0] = test.items  # all others are tied with a target that nothing is known about
+        before -= 1  # the target itself
+        owner, seen = distinct(contexts.select(np.arange(chunk.start, chunk.stop)))
+        known = seen != wanted[owner]
+        owner, seen = owner[known], seen[known]
+        excluded = _at(of_chunk, owner[:, None], seen[:, None])[:, 0] >= target_score[owner]
+        full[chunk] = 1 + before - np.bincount(owner[excluded], minlength=len(rows))
+        for seed, drawn in negatives.items():
+            tied = _at(of_chunk, rows[:, None], drawn[chunk]) >= target_score[:, None]
+            sampled[seed][chunk] = 1 + (tied & (drawn[chunk] > 0)).sum(axis=1)
+        progress(chunk.stop, len(targets), "users", what)
+    return Counted(full, sampled)
+
+
+def _at(scores: sp.csr_matrix, rows: NDArray[np.int64], items: Ints) -> NDArray[np.float64]:
+    """Scores at (row, item), shaped like `items`."""
+    picked = scores[np.broadcast_to(rows, items.shape).ravel(), items.ravel()]
+    return np.asarray(picked, np.float64).reshape(items.shape)

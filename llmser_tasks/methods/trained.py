@@ -30,10 +30,13 @@ class Lessons:
     Attributes:
         terms: what is minimised, each with its sequences and weights.
         features: arrays that the item table and the terms are made from, by the names that these declare.
+        start_from: folder of a model of the same architecture and catalogue that the training begins with, unless a
+            refresh goes on from an earlier one.
     """
 
     terms: Sequence[WeightedTerm]
     features: Features = field(default_factory=dict)
+    start_from: Path | None = None
 
 
 class TrainedModule(Protocol):
@@ -64,6 +67,7 @@ def train(run: Run, refs: Refs, method: str, seed: int, progress: Progress = sil
     def write(folder: Path) -> dict[str, Any]:
         histories = Histories.open(run, refs)
         taught = module.lessons(run, refs, histories)
+        begins = warm.arguments(start) or {"start_from": taught.start_from}
         summary = recommenders.train(
             recommender,
             taught.terms,
@@ -74,7 +78,7 @@ def train(run: Run, refs: Refs, method: str, seed: int, progress: Progress = sil
             item_table=declared.item_table or ITEM_TABLES.default,
             features=taught.features,
             progress=progress,
-            **warm.arguments(start),
+            **begins,
         )
         return asdict(summary)
 

@@ -18,6 +18,7 @@ SECTIONS = {
     "recommender": "Recommender (the backbone of every model)",
     "augmentation": "Augmentation: candidate pools and pseudo-prior items",
     "reliability": "Reliability: masking, reason pools, weights",
+    "asrep": "ASReP: short histories extended by the model that looks back",
     "llm": "LLM endpoint",
     "evaluation": "Evaluation",
     "refresh": "Refresh and publication",

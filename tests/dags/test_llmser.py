@@ -64,7 +64,10 @@ def test_order_is_the_fixed_one(dag: Any) -> None:
     for before, after in pairwise(chain):
         assert before in upstream[after], f"{after} must wait for {before}"
     assert upstream["forward"] == {"sequences"} and "forward" in upstream["rcs"]
-    assert upstream["estimate"] == {"sequences", "reverse", "ccg", "forward"}, "what needs no answers is made before"
+    unpaid = {"sequences", "item-vectors", "reverse", "ccg", "prior-items", "forward"}
+    assert upstream["estimate"] == unpaid, "what needs no answers is made before"
+    assert upstream["item-vectors"] == {"sequences"} and "item-vectors" in upstream["evaluate"]
+    assert upstream["train_asrep"] == {"start", "sequences", "reverse", "prior-items"}
     assert "estimate" in upstream["snf"] and "estimate" in upstream["reason"]
     assert upstream["train_base"] == {"start", "sequences"}, "the base may train beside the LLM's answers"
     assert {f"train_{name}" for name in TRAINED} <= upstream["evaluate"]
@@ -92,7 +95,7 @@ def test_a_run_cannot_read_what_is_the_service_users(
 def test_the_llm_waits_in_its_pool_and_trainings_in_theirs(dag: Any) -> None:
     pools = {task.task_id: (task.pool, task.queue) for task in dag.tasks}
     assert {name for name, (pool, _) in pools.items() if pool == "llm"} == {"snf", "reason"}
-    trainings = {"reverse", "ccg", "forward", "rcs", *(f"train_{name}" for name in TRAINED)}
+    trainings = {"reverse", "ccg", "prior-items", "forward", "rcs", *(f"train_{name}" for name in TRAINED)}
     assert {name for name, (pool, _) in pools.items() if pool == "gpu"} == trainings
     assert {name for name, (_, queue) in pools.items() if queue == "gpu"} == trainings
 

@@ -14,12 +14,13 @@ from noted_run import changed
 from llmser_tasks import recommenders
 from llmser_tasks.core.config import RunConfig
 from llmser_tasks.core.errors import InputError
+from llmser_tasks.core.kinds import COUNTERS
 from llmser_tasks.core.workspace import Artefact
 from llmser_tasks.evaluation.evaluate import best_of
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.sequences.targets import Targets, read_targets, write_targets
 
-METHODS = {"base", "llmser", "popularity", "cooccurrence"}
+METHODS = {"base", "llmser", *COUNTERS}
 
 
 def folder(trained: Trained, config: RunConfig | None = None, **other: Artefact) -> Path:
@@ -128,7 +129,7 @@ def test_pseudo_items_can_be_left_out_at_inference(trained: Trained) -> None:
         for config in (trained.config, changed)
     )
     same = (usual["rank"] == without["rank"]).groupby(usual["method"].astype(str)).all()
-    assert same["base"] and same["popularity"] and same["cooccurrence"]
+    assert same["base"] and all(same[counter] for counter in COUNTERS)
     assert not same["llmser"]
 
 

@@ -12,6 +12,7 @@ import pytest
 from evaluated_world import HOSTILE, T, Trained
 
 from llmser_tasks.core.config import from_flat
+from llmser_tasks.core.kinds import COUNTERS
 from llmser_tasks.core.names import CONDITIONAL, INTERVALS, ONE_SEED
 from llmser_tasks.evaluation import figures
 from llmser_tasks.evaluation.examples import Example, examples, spread
@@ -203,8 +204,8 @@ def _first(row: dict[str, Any]) -> bool:
 
 
 def test_an_untrained_counter_that_wins_is_named(report: Report) -> None:
-    better = [row | {"value": 1.0} if row["method"] == "cooccurrence" else row for row in report.metrics]
-    worse = [row | {"value": 0.0} if row["method"] in {"cooccurrence", "popularity"} else row for row in report.metrics]
+    worse = [row | {"value": 0.0} if row["method"] in COUNTERS else row for row in report.metrics]
+    better = [row | {"value": 1.0} if row["method"] == "cooccurrence" else row for row in worse]
     assert "Co-occurrence, which is not trained at all" in Page(render(replace(report, metrics=better))).text
     assert "not trained at all" not in Page(render(replace(report, metrics=worse))).text
 

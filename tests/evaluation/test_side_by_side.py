@@ -16,6 +16,7 @@ from scipy import stats
 
 from llmser_tasks.core.config import RunConfig, from_flat, to_flat
 from llmser_tasks.core.errors import InputError, StorageError
+from llmser_tasks.core.kinds import COUNTERS
 from llmser_tasks.core.workspace import Workspace
 from llmser_tasks.evaluation.metrics import METRICS
 from llmser_tasks.evaluation.side_by_side import Cell, compare_runs
@@ -23,6 +24,8 @@ from llmser_tasks.evaluation.significance import holm
 from llmser_tasks.sequences.targets import Targets, read_targets, write_targets
 from llmser_tasks.warehouse.tables.artefacts import Kept
 from llmser_tasks.warehouse.tables.runs import RunRow
+
+COUNTED = [f"first:{name}" for name in COUNTERS]
 
 
 def kept(trained: Trained, run_id: str = "first", config: RunConfig | None = None, **other: Any) -> Kept:
@@ -41,10 +44,10 @@ def rows(cells: list[Cell]) -> list[str]:
 def test_means_are_the_published_ones_with_their_spread_over_seeds(trained: Trained) -> None:
     run = kept(trained)
     cells = compare(run)
-    assert rows(cells) == ["first:popularity", "first:cooccurrence", "first:base", "first:llmser"]
+    assert rows(cells) == [*COUNTED, "first:base", "first:llmser"]
     assert list(dict.fromkeys(cell.group for cell in cells)) == ["all", "tail users", "head users"]
     published = pq.read_table(run.folder("evaluation") / "metrics.parquet").to_pandas()
-    assert len(cells) == 4 * 3 * len(METRICS)
+    assert len(cells) == (len(COUNTED) + 2) * 3 * len(METRICS)
     for cell in cells:
         of_seeds = published[
             (published.method == cell.row.method)
@@ -73,14 +76,14 @@ def test_each_user_is_compared_with_themselves_and_holm_counts_what_is_shown(tra
             assert cell.p == pytest.approx(stats.ttest_rel(one, base).pvalue)
             assert cell.low <= cell.difference <= cell.high
     tested = [cell for cell in cells if cell.p is not None]
-    assert len(tested) == 3 * len(METRICS)
+    assert len(tested) == (len(COUNTED) + 1) * len(METRICS)
     assert [cell.p_holm for cell in tested] == pytest.approx(holm(np.array([cell.p for cell in tested])))
 
 
 def test_counters_and_equal_bases_stand_once_and_settings_tell_variants_apart(trained: Trained) -> None:
     other = kept(trained, "second", changed(trained, "reliability", enhance_inference=False))
     cells = compare(kept(trained), other, names=["all"])
-    assert rows(cells) == ["first:popularity", "first:cooccurrence", "first:base", "first:llmser", "second:llmser"]
+    assert rows(cells) == [*COUNTED, "first:base", "first:llmser", "second:llmser"]
     settings = {cell.row.label: cell.row.settings for cell in cells}
     assert settings["second:llmser"] == {"enhance_inference": False}
     assert settings["first:llmser"] == {"enhance_inference": True}
@@ -90,7 +93,7 @@ def test_counters_and_equal_bases_stand_once_and_settings_tell_variants_apart(tr
 def test_another_base_has_a_row_of_its_own(trained: Trained) -> None:
     other = {f"base/{seed}": trained.made[f"llmser/{seed}"] for seed in (42, 43)}
     cells = compare(kept(trained), kept(trained, "second", **other), names=["all"])
-    assert rows(cells)[2:] == ["first:base", "first:llmser", "second:base", "second:llmser"]
+    assert rows(cells)[len(COUNTED) :] == ["first:base", "first:llmser", "second:base", "second:llmser"]
 
 
 @pytest.mark.parametrize(

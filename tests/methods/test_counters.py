@@ -2,31 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from counter_world import ITEMS, brute_force, random_world
 
 from llmser_tasks.methods import cooccurrence, popularity
 from llmser_tasks.methods.counting import Test
 from llmser_tasks.sequences.histories import Histories
-
-ITEMS = 12
-
-
-def random_world(seed: int) -> tuple[Histories, Histories, np.ndarray, np.ndarray]:
-    generator = np.random.default_rng(seed)
-    training = Histories.of(
-        range(40), [generator.integers(1, ITEMS, generator.integers(1, 8)).tolist() for _ in range(40)]
-    )  # item 12 is in no training history; items repeat
-    contexts = Histories.of(range(40), [[*row, int(generator.integers(1, ITEMS + 1))] for row in training])
-    targets = generator.integers(1, ITEMS + 1, 40).astype(np.int32)  # some are in the context already
-    negatives = np.stack([generator.permutation(ITEMS)[:4] + 1 for _ in range(40)]).astype(np.int32)
-    negatives[negatives == targets[:, None]] = 0
-    return training, contexts, targets, negatives
-
-
-def brute_force(scores: np.ndarray, context: np.ndarray, target: int, negatives: np.ndarray) -> tuple[int, int]:
-    others = [item for item in range(1, ITEMS + 1) if item != target and item not in context]
-    drawn = [item for item in negatives if item]
-    full, sampled = (1 + int(sum(scores[item] >= scores[target] for item in rivals)) for rivals in (others, drawn))
-    return full, sampled
 
 
 def follows(training: Histories) -> np.ndarray:

@@ -1,0 +1,33 @@
+"""ASReP: the backbone on histories whose short ones are extended at their front by a model that looks back.
+
+It begins with the weights of that model, as the paper fine-tunes what it pre-trained; pseudo-prior items are asked for
+like any others, and stand before a history wherever a model is shown it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llmser_tasks.core.config import RunConfig
+from llmser_tasks.core.kinds import Method
+from llmser_tasks.core.run import Refs, Run
+from llmser_tasks.methods.asrep.prior_items import FILE
+from llmser_tasks.methods.trained import Lessons
+from llmser_tasks.recommenders import WeightedTerm
+from llmser_tasks.sequences.histories import Histories
+
+DECLARED = Method(title="ASReP", place=4, colour="third", trained=True, needs=("reverse", "prior-items"))
+
+
+def settings(config: RunConfig) -> dict[str, Any]:
+    return {"asrep_reverse_start": config.asrep.asrep_reverse_start}
+
+
+def lessons(run: Run, refs: Refs, histories: Histories) -> Lessons:
+    """The extended sequence in the place of each short S_u; the others as they are."""
+    start = run.folder(refs, "reverse") if run.config.asrep.asrep_reverse_start else None
+    return Lessons([WeightedTerm(histories.after(prior(run, refs)))], start_from=start)
+
+
+def prior(run: Run, refs: Refs) -> Histories:
+    return Histories.read(run.folder(refs, "prior-items") / FILE)
