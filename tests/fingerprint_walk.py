@@ -15,7 +15,7 @@ from tiny_dumps import SMALL, FakeEncoder, careers, write_dumps
 from llmser_tasks.asking.picks import Picks
 from llmser_tasks.core import config, reachable
 from llmser_tasks.core.config import RunConfig, digest
-from llmser_tasks.core.kinds import QUESTION_STEPS, STEPS
+from llmser_tasks.core.kinds import QUESTION_STEPS, STEPS, TRAINED
 from llmser_tasks.core.reachable import Sources
 from llmser_tasks.core.run import Refs, Run, artefact, model_name
 from llmser_tasks.core.workspace import Artefact, Workspace, basis_of
@@ -91,7 +91,7 @@ class Changed(Sources):
 
 def settings(folder: Path, **other: Any) -> dict[str, Any]:
     """Flat settings of a tiny dataset, whose dumps are written."""
-    return SMALL | {"dataset": "tiny", "seeds": (42,)} | write_dumps(folder, careers()) | other
+    return SMALL | {"dataset": "tiny", "seeds": (42,), "methods": TRAINED} | write_dumps(folder, careers()) | other
 
 
 def walk(store: Recorder, config: RunConfig) -> dict[str, Call]:

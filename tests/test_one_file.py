@@ -90,6 +90,7 @@ def rank(test: Test, progress=None) -> Counted:
     full = test.items + 1 - test.targets
     return Counted(full, {seed: 1 + (drawn >= test.targets[:, None]).sum(1) for seed, drawn in test.negatives.items()})
 ''',
+    "methods/fond/__init__.py": "",
     "methods/fond/taste.py": '''
 """Which of their own items somebody liked best."""
 

@@ -19,8 +19,8 @@ from llmser_tasks.core.reachable import LEFT_OUT, PACKAGE, Sources, left_out
 from llmser_tasks.core.workspace import Artefact
 
 FOLDER = Path(reachable.__file__).parents[1]
-TRAININGS = {"reverse", "forward", "base/42", "llmser/42"}
-MODELS = TRAININGS | {"ccg", "rcs", "evaluation"}  # steps that train a model or rank with one
+TRAININGS = {"reverse", "forward", "base/42", "llmser/42", "asrep/42"}
+MODELS = TRAININGS | {"ccg", "rcs", "prior-items", "evaluation"}  # steps that train a model or rank with one
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +177,7 @@ def test_words_for_people_make_nothing_again(
 @pytest.mark.parametrize(
     ("file", "old", "new", "again"),
     [
-        ("sequences/targets.py", "def inputs(", "def inputs_(", MODELS - {"ccg", "rcs"}),
+        ("sequences/targets.py", "def inputs(", "def inputs_(", MODELS - {"ccg", "rcs", "prior-items"}),
         ("recommenders/loop/worker.py", "group.leads", "not group.leads", MODELS),
         ("asking/picks.py", "likeliest first", "likeliest last", set()),
         ("asking/picks.py", "if row < 0", "if row <= 0", {"pseudo", "reliability"}),
@@ -220,6 +220,9 @@ OTHERS: dict[str, tuple[Any, set[str]]] = {
     "reason_pool": (3, {"rcs"}),
     "beta": (0.25, {"reliability"}),
     "forward_on_full": (True, {"forward"}),
+    "asrep_items": (2, {"prior-items"}),
+    "asrep_length": (4, {"prior-items"}),
+    "asrep_reverse_start": (False, {"asrep/42"}),
     "pseudo_targets": (True, {"llmser/42"}),
     "enhance_inference": (False, {"llmser/42", "evaluation"}),
     "recommendations": (4, {"evaluation"}),
@@ -331,6 +334,7 @@ def test_what_defaults_come_to_is_worked_out_where_the_basis_sees_it() -> None:
 
 
 NOT_USED = {("ccg", "seed"), ("rcs", "seed")}  # but for random pools, whose seed they name
+NOT_USED |= {("item-vectors", "name")}  # of the encoder, whose weights count
 
 
 def test_what_a_step_closes_over_stands_in_its_basis(calls: dict[str, Call]) -> None:
