@@ -44,11 +44,12 @@ def prepared(world: World, **settings: object) -> tuple[Run, Made]:
 def test_short_histories_are_replaced_and_long_ones_stay(world: World) -> None:
     run, refs = prepared(world)
     prior, taught = made(run, refs), method.lessons(run, refs, world.histories)
-    assert taught.enhanced is not None and taught.alpha is not None
+    (term,) = taught.terms
+    assert term.sequences.users.tolist() == world.histories.users.tolist()
     for row, history in enumerate(world.histories):
-        assert taught.enhanced[row].tolist() == [*prior[row], *history]
-        assert taught.alpha[row] == float(len(prior[row]) > 0)
-    assert taught.context is None, "pseudo-prior items are asked for, too"
+        assert term.sequences[row].tolist() == [*prior[row], *history]
+    assert term.weights is None, "every user counts as much"
+    assert term.context is None, "pseudo-prior items are asked for, too"
     assert method.prior(run, refs).items.tolist() == prior.items.tolist()
 
 
