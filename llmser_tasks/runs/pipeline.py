@@ -341,11 +341,11 @@ def compare(run: Run, refs: Made) -> None:
 
 @contextmanager
 def _reachable(run: Run, endpoint: Endpoint | None) -> Iterator[Endpoint]:
-    """The endpoint to ask; the embedded ranker is started if nobody says where one runs."""
+    """The endpoint; the embedded ranker is started if nobody says where one runs and there is anything to ask."""
     name = run.config.llm.endpoint
     if endpoint is not None:
         yield endpoint
-    elif name == RANKER and not os.environ.get("LLMSER_RANKER_URL"):
+    elif name == RANKER and not os.environ.get("LLMSER_RANKER_URL") and asked_steps(run.config):
         with embedded_ranker.running(run.workspace.root / EMBEDDINGS) as started:
             yield started
     else:

@@ -337,6 +337,19 @@ def test_a_step_out_of_turn_says_what_is_missing(tmp_path: Path, url: str) -> No
         pipeline.sequences(run, {})
 
 
+def test_a_run_that_asks_nothing_starts_no_ranker(
+    shared: Path, values: dict[str, Any], url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: Any) -> Any:
+        raise AssertionError("nobody is asked anything")
+
+    monkeypatch.setattr(embedded_ranker, "running", refused)
+    monkeypatch.delenv("LLMSER_RANKER_URL", raising=False)
+    alone = values | {"methods": ["base"]}
+    pipeline.run_all(alone, workspace=Workspace(shared / "artefacts"), database_url=url, run_id="alone")
+    assert runs.load(url, "alone").chosen == "base"
+
+
 # Knobs and ablations -------------------------------------------------------------------------------------------------
 
 UP_TO_SNF = {"ingest", "sequences", "reverse", "forward"}
