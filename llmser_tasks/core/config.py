@@ -69,6 +69,7 @@ class Section(BaseModel):
             if {name, worked_out := self._resolved.get(name, "")} & reads
         }
 
+    heading: ClassVar[str] = ""  # as the form calls it
     _resolved: ClassVar[Mapping[str, str]] = {}  # knob → the property that says what comes of it
 
 
@@ -81,6 +82,8 @@ def _usual(kind: Kind[Any], what: str) -> str:
 
 class Dataset(Section):
     """Which dumps, and how they are filtered."""
+
+    heading: ClassVar[str] = "Filter and split"
 
     name: Name = Field(
         "sample", description="Name of the dataset: its folder in the artefact store, its rows in Postgres."
@@ -131,7 +134,9 @@ class Dataset(Section):
 
 
 class Recommender(Section):
-    """The backbone and how it is trained; CCG, RCS, base and LLMSeR share it."""
+    """The backbone and how it is trained; all models of a run share it."""
+
+    heading: ClassVar[str] = "Recommender (the backbone of every model)"
 
     backbone: Annotated[str, OneOf(BACKBONES)] = Field(BACKBONES.default, description="Sequential recommender. [paper]")
     dimension: int = Field(64, ge=4, le=1024, description="d, width of embeddings and states. [released code]")
@@ -238,6 +243,8 @@ class Recommender(Section):
 class Augmentation(Section):
     """Candidate pools and pseudo-prior items (SIA)."""
 
+    heading: ClassVar[str] = "Augmentation: candidate pools and pseudo-prior items"
+
     pool: int = Field(20, ge=1, le=99, description="N, CCG candidates per user. [released code]")
     pseudo_items: int = Field(12, ge=2, le=99, description="M, pseudo-prior items kept. [paper's best on Fashion]")
     fill: bool = Field(False, description="Fill a short answer from CCG order. [method: off]")
@@ -248,6 +255,8 @@ class Augmentation(Section):
 
 class Reliability(Section):
     """How far pseudo items are trusted (ARV) and weighted."""
+
+    heading: ClassVar[str] = "Reliability: masking, reason pools, weights"
 
     reason_pool: int = Field(10, ge=1, le=99, description="H, RCS candidates per user. [released code]")
     beta: float = Field(0.5, ge=0, le=1, description="β, weight decay of head users. [paper, Figure 5]")
@@ -265,6 +274,8 @@ class Reliability(Section):
 
 class Asrep(Section):
     """The method asrep: short histories that a model which looks back extends at their front."""
+
+    heading: ClassVar[str] = "ASReP: short histories extended by the model that looks back"
 
     asrep_items: int = Field(
         15,
@@ -285,6 +296,8 @@ class Asrep(Section):
 
 class Llm(Section):
     """The endpoint and how it is asked. Its address and key come from the connection, never from here."""
+
+    heading: ClassVar[str] = "LLM endpoint"
 
     endpoint: str = Field(
         "llmser_ranker",
@@ -326,6 +339,8 @@ class Llm(Section):
 class Evaluation(Section):
     """Measuring and publishing."""
 
+    heading: ClassVar[str] = "Evaluation"
+
     methods: tuple[Trained, ...] = Field(
         USUAL,
         min_length=1,
@@ -350,6 +365,8 @@ class Evaluation(Section):
 
 class Refresh(Section):
     """What a run takes over from the one that is published, and whether it takes its place."""
+
+    heading: ClassVar[str] = "Refresh and publication"
 
     incremental: bool = Field(
         False,
@@ -419,6 +436,7 @@ class Parameter:
     """One knob as forms, options and docs see it."""
 
     section: str
+    heading: str  # of the section, as people read it
     name: str
     schema: Mapping[str, Any]  # JSON schema of the value
     default: Any
@@ -434,6 +452,7 @@ def parameters() -> Iterator[Parameter]:
         for name, leaf in model.model_fields.items():
             yield Parameter(
                 section=section,
+                heading=model.heading,
                 name="dataset" if (section, name) == ("dataset", "name") else name,
                 schema={k: v for k, v in properties[name].items() if k not in {"default", "description", "title"}},
                 default=leaf.default,

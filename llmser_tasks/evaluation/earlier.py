@@ -7,15 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import text
-
 from llmser_tasks.core.errors import LlmserError
 from llmser_tasks.core.workspace import Workspace
 from llmser_tasks.evaluation.protocols import FULL
 from llmser_tasks.evaluation.side_by_side import compare_runs
 from llmser_tasks.evaluation.significance import PairedTest, judged
-from llmser_tasks.warehouse.engine import transaction
-from llmser_tasks.warehouse.tables import runs
+from llmser_tasks.warehouse.tables import results, runs
 from llmser_tasks.warehouse.tables.artefacts import Kept
 
 EARLIER_RUNS = 3
@@ -52,7 +49,7 @@ def against_earlier(database_url: str, run_id: str, workspace: Workspace) -> lis
     """
     found: list[Difference] = []
     kept = Kept.of(database_url, runs.load(database_url, run_id), workspace)
-    for earlier in _earlier(database_url, run_id):
+    for earlier in results.earlier_runs(database_url, run_id, EARLIER_RUNS):
         try:
             before = Kept.of(database_url, runs.load(database_url, earlier), workspace)
             found += _differences(before, kept)
@@ -85,12 +82,3 @@ def _differences(before: Kept, kept: Kept) -> list[Difference]:
         and cell.test is not None
         and cell.seeds is not None
     ]
-
-
-def _earlier(database_url: str, run_id: str) -> list[str]:
-    statement = text(
-        "select e.run_id from runs r join runs e on e.dataset = r.dataset and e.started_at < r.started_at"
-        " where r.run_id = :run and e.state = 'succeeded' order by e.started_at desc limit :most"
-    )
-    with transaction(database_url) as connection:
-        return list(connection.scalars(statement, {"run": run_id, "most": EARLIER_RUNS}))

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from sqlalchemy import Connection, text
 
-from llmser_tasks.core.errors import InputError
 from llmser_tasks.core.files import PSEUDO, RELIABILITY
 from llmser_tasks.core.run import Refs, Run
 from llmser_tasks.evaluation import earlier
@@ -24,7 +21,7 @@ from llmser_tasks.sequences.catalogue import Catalogue
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.rows import replace_rows
-from llmser_tasks.warehouse.tables import publications, runs
+from llmser_tasks.warehouse.tables import publications, results, runs
 from llmser_tasks.warehouse.tables.publications import Chosen
 
 log = logging.getLogger(__name__)
@@ -57,7 +54,7 @@ def publish(run: Run, refs: Refs) -> tuple[dict[str, int], publications.KeptBack
     chosen = Chosen(facts["chosen"], facts["validation"][facts["chosen"]], facts["chosen_by"])
     recommended = _recommendations(folder / "recommendations.parquet", known)
     with transaction(run.database_url) as connection:
-        row = _locked(connection, run_id)
+        row = results.locked(connection, run_id)
         synthetic = bool(row["synthetic"] or ingest_report.get("synthetic"))
         if synthetic:
             runs.mark_synthetic(connection, run_id)
@@ -72,9 +69,9 @@ def publish(run: Run, refs: Refs) -> tuple[dict[str, int], publications.KeptBack
                 comparisons=comparisons,
                 trust=_trust(run, refs, known, facts["tail_threshold"]),
                 ingest=ingest_report,
-                answered_by=_answered_by(connection, run_id),
-                costs=_costs(connection, run_id),
-                asked=_asked(connection, run_id),
+                answered_by=results.answered_by(connection, run_id),
+                costs=results.costs(connection, run_id),
+                asked=results.asked(connection, run_id),
             )
         )
         tables = {
@@ -113,38 +110,6 @@ def _trust(run: Run, refs: Refs, known: Catalogue, tail_threshold: int) -> Trust
         Histories.open(run, refs), pseudo, scores, known, tail_threshold=tail_threshold, seed=run.config.seed
     )
     return Trust(*_reliability(scores), shown)
-
-
-def _locked(connection: Connection, run_id: str) -> Mapping[str, Any]:
-    """The run's row; a second publisher of the same run waits here until the first has committed."""
-    statement = text("select synthetic, started_at from runs where run_id = :run for update")
-    row = connection.execute(statement, {"run": run_id}).mappings().one_or_none()
-    if row is None:
-        raise InputError(f"There is no run {run_id!r} to publish; `llmser show runs` lists them.")
-    return dict(row)
-
-
-def _answered_by(connection: Connection, run_id: str) -> dict[str, int]:
-    statement = text(
-        "select coalesce(a.answered_by, a.model) as name, count(*) as questions"
-        " from picks p join answers a using (question_key)"
-        " where p.run_id = :run and a.content is not null group by 1 order by 2 desc, 1"
-    )
-    return {row.name: row.questions for row in connection.execute(statement, {"run": run_id})}
-
-
-def _asked(connection: Connection, run_id: str) -> list[dict[str, Any]]:
-    """Per step the users it was about, and of how many of them there was something to ask."""
-    statement = text(
-        "select step, count(*) as users, count(question_key) as asked from picks where run_id = :run"
-        " group by step order by step desc"
-    )
-    return [dict(row) for row in connection.execute(statement, {"run": run_id}).mappings()]
-
-
-def _costs(connection: Connection, run_id: str) -> list[dict[str, Any]]:
-    statement = text("select * from run_costs where run_id = :run order by step desc")
-    return [dict(row) for row in connection.execute(statement, {"run": run_id}).mappings()]
 
 
 def _recommendations(path: Path, catalogue: Catalogue) -> Iterator[tuple[str, list[str], list[float]]]:

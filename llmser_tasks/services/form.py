@@ -13,16 +13,6 @@ from typing import Any
 
 from llmser_tasks.core import config
 
-SECTIONS = {
-    "dataset": "Filter and split",
-    "recommender": "Recommender (the backbone of every model)",
-    "augmentation": "Augmentation: candidate pools and pseudo-prior items",
-    "reliability": "Reliability: masking, reason pools, weights",
-    "asrep": "ASReP: short histories extended by the model that looks back",
-    "llm": "LLM endpoint",
-    "evaluation": "Evaluation",
-    "refresh": "Refresh and publication",
-}
 FIRST = ("dataset", "source", "reviews", "items")
 SYMBOLS = {"pool": "N", "pseudo_items": "M", "reason_pool": "H", "tail_threshold": "T", "beta": "β", "dimension": "d"}
 AS_FILE = "as the dataset's file says"
@@ -55,7 +45,7 @@ def fields(datasets: Iterable[str] = ()) -> Iterator[tuple[str, Field]]:
                 "description": text.strip(),
                 "title": parameter.name.replace("_", " ").capitalize() + (f" ({symbol})" if symbol else ""),
                 # What every run needs stands outside the sections, where the form shows it unfolded.
-                **({} if parameter.name in FIRST else {"section": SECTIONS[parameter.section]}),
+                **({} if parameter.name in FIRST else {"section": parameter.heading}),
                 **schema,
             },
         )

@@ -5,23 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pyarrow.parquet as pq
-from sqlalchemy import text
 
 from llmser_tasks.core.files import PSEUDO, RELIABILITY
 from llmser_tasks.core.run import Refs, Run
 from llmser_tasks.core.workspace import Artefact
 from llmser_tasks.sequences.catalogue import Catalogue
 from llmser_tasks.sequences.histories import Histories
-from llmser_tasks.warehouse.engine import transaction
-from llmser_tasks.warehouse.rows import replace_rows
-
-HISTORY_COLUMNS = ("run_id", "user_id", "item_ids")
-TITLE_COLUMNS = ("run_id", "item_id", "title")
-PSEUDO_COLUMNS = ("run_id", "user_id", "item_ids", "titles", "sources")
-COLUMNS = (
-    "run_id", "user_id", "n", "masked_item", "masked_title", "named_item", "named_title", "source", "omega", "alpha",
-    "reason", "encoder_hash",
-)  # fmt: skip
+from llmser_tasks.warehouse.tables import augmented
 
 
 def record(run: Run, refs: Refs, reliability: Artefact) -> int:
@@ -56,12 +46,14 @@ def record(run: Run, refs: Refs, reliability: Artefact) -> int:
         scores["reason"].to_pylist(),
         strict=True,
     )
-    with transaction(run.database_url) as connection:
-        replace_rows(connection, "histories", HISTORY_COLUMNS, _histories(run_id, histories, known), run_id=run_id)
-        replace_rows(connection, "item_titles", TITLE_COLUMNS, _titles(run_id, known), run_id=run_id)
-        replace_rows(connection, "pseudo_items", PSEUDO_COLUMNS, pseudo_rows, run_id=run_id)
-        replace_rows(connection, "reliability", COLUMNS, ((run_id, *row, encoder_hash) for row in rows), run_id=run_id)
-        connection.execute(text("select count_answers(:run)"), {"run": run_id})
+    augmented.replace(
+        run.database_url,
+        run_id,
+        histories=_histories(run_id, histories, known),
+        titles=_titles(run_id, known),
+        pseudo_items=pseudo_rows,
+        reliability=((run_id, *row, encoder_hash) for row in rows),
+    )
     return len(sequences)
 
 
