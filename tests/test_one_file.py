@@ -1,9 +1,10 @@
-"""What is a kind is one file: files that only this test has become choices, run, and are called by their titles."""
+"""What is a kind is one file: CONTRIBUTING's examples become choices, run, and are called by their titles."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,157 +19,9 @@ from llmser_tasks.core import reachable
 __all__ = ["llm", "llm_server"]
 
 PACKAGE = Path(reachable.__file__).parents[1]
-FILES = {
-    "recommenders/backbones/mean_of_items.py": '''
-"""The mean of the items so far."""
-
-from torch import Tensor
-
-from llmser_tasks.core.kinds import Backbone
-from llmser_tasks.recommenders.items.table import Gathered
-from llmser_tasks.recommenders.layout import Layout
-from llmser_tasks.recommenders.model import CausalModel, initialise
-
-DECLARED = Backbone(title="Mean of Items", place=90, dropout=0.25)
-
-
-class MeanOfItems(CausalModel):
-    def __init__(self, config, item_table):
-        super().__init__(config, item_table)
-        initialise(self, 0.02)
-
-    def contextual(self, gathered: Gathered, laid: Tensor, layout: Layout) -> Tensor:
-        so_far = gathered.vectors[laid].cumsum(0)
-        before = so_far[layout.start] - gathered.vectors[laid[layout.start]]
-        return (so_far - before[layout.owner]) / (layout.column + 1)[:, None]
-
-
-BACKBONE = MeanOfItems
-''',
-    "recommenders/losses/hinge.py": '''
-"""max(0, 1 - s⁺ + s⁻) over negatives of one's own."""
-
-from llmser_tasks.core.kinds import Loss
-from llmser_tasks.recommenders import negatives as drawn
-from llmser_tasks.recommenders.kernels.own_scores import own_scores
-
-DECLARED = Loss(title="hinge", place=90, negatives=2, shared=False)
-
-make_sampler = drawn.own
-
-
-def make_loss(config, items):
-    def hinge(states, positives, negatives, table):
-        positive = own_scores(states, positives[:, None], table)
-        return (1 - positive + own_scores(states, negatives.items, table)).clamp(min=0).sum(1)
-
-    return hinge
-''',
-    "ingest/formats/diary.py": '''
-"""Diaries: who, what, and on which day."""
-
-from llmser_tasks.ingest.source import Source, json_only
-from llmser_tasks.core.kinds import DumpFormat
-
-DECLARED = DumpFormat(title="Diaries", place=90, noun="pastime")
-
-SOURCE = Source(
-    name="diary", user="who", item="what", time="day", rating="liked", title="called",
-    milliseconds=lambda day: int(day) * 86_400_000, lenient=json_only,
-)
-''',
-    "methods/by_number.py": '''
-"""The higher an item's number, the better."""
-
-from llmser_tasks.core.kinds import Method
-from llmser_tasks.methods.counting import Counted, Test
-
-DECLARED = Method(title="by Number", place=90, colour="third")
-
-
-def rank(test: Test, progress=None) -> Counted:
-    full = test.items + 1 - test.targets
-    return Counted(full, {seed: 1 + (drawn >= test.targets[:, None]).sum(1) for seed, drawn in test.negatives.items()})
-''',
-    "methods/fond/__init__.py": "",
-    "methods/fond/taste.py": '''
-"""Which of their own items somebody liked best."""
-
-from llmser_tasks.asking.questions import Inquiry, shuffle_seed
-from llmser_tasks.core.kinds import QuestionStep
-from llmser_tasks.llm.prompts import build_question
-
-DECLARED = QuestionStep(title="Ask what was liked", place=90, short="Taste", asks="what was liked best")
-
-NEEDS = ()
-
-
-def left_out(config):
-    return None
-
-
-def may_be_asked(histories, titled):
-    return titled[histories.last()]
-
-
-def inquire(user, history, given, catalogue, config):
-    own = history[catalogue.titled[history]]
-    if not len(own):
-        return Inquiry(user, None, reason="nothing has a title")
-    titles = catalogue.titles_of(own)
-    question = build_question(
-        step="taste", prompt_version="1", instructions="Name what this person liked best.", history=titles,
-        candidates=titles, picks=1, seed=shuffle_seed(config.seed, "taste", own, own),
-    )
-    return Inquiry(user, question, own.tolist())
-''',
-    "methods/fond/liked.py": '''
-"""What everybody liked best, as a sequence of one."""
-
-from llmser_tasks.asking.picks import Picks
-from llmser_tasks.core.kinds import Step
-from llmser_tasks.sequences.histories import Histories
-
-DECLARED = Step(title="Note what was liked", place=91, needs=("taste",))
-
-
-def left_out(config):
-    return None
-
-
-def make(run, refs, progress=None):
-    picks = Picks.open(run, refs, "taste")
-
-    def write(folder):
-        users = Histories.open(run, refs).users
-        Histories.of(users, [picks.of(user)[0] for user in users.tolist()]).write(folder / "liked.parquet")
-        return {"users": len(users)}
-
-    return run.workspace.produce("liked", run.dataset, write, inputs={"picks": picks.content()}, config={})
-''',
-    "methods/fond/method.py": '''
-"""Reminds the model of what somebody liked best."""
-
-from llmser_tasks.core.kinds import Method
-from llmser_tasks.methods.trained import Lessons
-from llmser_tasks.recommenders import WeightedTerm
-from llmser_tasks.sequences.histories import Histories
-
-DECLARED = Method(title="Fond Memories", place=91, colour="third", trained=True, needs=("liked",))
-
-
-def settings(config):
-    return {}
-
-
-def lessons(run, refs, histories):
-    return Lessons([WeightedTerm(histories)])
-
-
-def prior(run, refs):
-    return Histories.read(run.folder(refs, "liked") / "liked.parquet")
-''',
-}
+EXAMPLE = re.compile(r"```python\n# llmser_tasks/(\S+)\n(.*?)```", re.DOTALL)
+FILES = dict(EXAMPLE.findall((PACKAGE.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")))
+FILES["methods/fond/__init__.py"] = ""
 SCRIPT = """
 import json, os, sys
 from click.testing import CliRunner
@@ -213,6 +66,7 @@ def house(tmp_path: Path) -> Path:
     """The package with the files of this test in it."""
     shutil.copytree(PACKAGE, tmp_path / "llmser_tasks", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "sql").symlink_to(PACKAGE.parent / "sql")
+    assert len(FILES) == 8, "an example is missing in CONTRIBUTING"
     for name, text in FILES.items():
         path = tmp_path / "llmser_tasks" / name
         assert not path.exists()
