@@ -10,7 +10,7 @@ from llmser_tasks.methods.counting import Counted, Test, distinct
 from llmser_tasks.methods.similarity import Titles, near
 from llmser_tasks.texts.vectors import ItemVectors
 
-DECLARED = Method(title="title neighbours", place=1, needs=("item-vectors",), charted=False, colour="fourth")
+DECLARED = Method(title="title neighbours", place=1, needs=("item-vectors",), charted=False, colour="fifth")
 
 
 def rank(test: Test, progress: Progress = silent) -> Counted:

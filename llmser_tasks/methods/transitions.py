@@ -21,7 +21,7 @@ from llmser_tasks.methods.similarity import Titles, near
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.texts.vectors import ItemVectors
 
-DECLARED = Method(title="transition graph", place=1, needs=("item-vectors",), charted=False, colour="counted")
+DECLARED = Method(title="transition graph", place=1, needs=("item-vectors",), charted=False, colour="sixth")
 
 LAST = 2  # items that a user is known by
 OFTEN = 0.5  # weight of how often a successor followed, beside the cosine; the authors' for all of their datasets

@@ -30,15 +30,17 @@ def by_task(found: list[Line]) -> dict[str, Line]:
 
 def test_tasks_and_steps_are_put_together_in_the_order_of_the_dag() -> None:
     found = lines(
-        [instance("ingest", "success", 20, 12), instance("train_reverse", "running", 10), instance("snf", None)],
+        [instance("ingest", "success", 20, 12), instance("reverse", "running", 10), instance("snf", None)],
         [row("ingest", "unchanged"), row("reverse", "running", done=12, total=200, unit="epochs", note="NDCG@10 .04")],
     )
-    assert [line.task for line in found][:4] == ["start", "ingest", "sequences", "train_reverse"]
+    order = [line.task for line in found]
+    assert order[:3] == ["start", "ingest", "sequences"] and order[-2:] == ["evaluate", "publish"]
+    assert order.index("reverse") < order.index("ccg") < order.index("estimate") < order.index("snf")
     tasks = by_task(found)
     assert tasks["ingest"].state == "success" and tasks["ingest"].text == "unchanged, skipped"
     assert round(tasks["ingest"].seconds) == 8
-    assert tasks["train_reverse"].text.startswith("12 of 200 epochs (6 %), 1.2 epochs/s, 2 min 3")
-    assert tasks["train_reverse"].text.endswith(" left, NDCG@10 .04")
+    assert tasks["reverse"].text.startswith("12 of 200 epochs (6 %), 1.2 epochs/s, 2 min 3")
+    assert tasks["reverse"].text.endswith(" left, NDCG@10 .04")
     assert tasks["snf"].state == tasks["publish"].state == "waiting"
 
 
