@@ -54,7 +54,7 @@ def main() -> None:
         refs[name] = STEPS.load(name).make(run, refs).reference()
         print(f"{name}: {time.perf_counter() - wall:.1f} s wall, {time.process_time() - cpu:.1f} s CPU", flush=True)
 
-    histories = Histories.open(run, refs)
+    histories = Histories.of_run(run, refs)
     asked = cases(histories, read_targets(run.folder(refs, arguments.part) / "targets.parquet"))
     everybody, tail = np.ones(len(asked), bool), asked.n <= threshold_of(run, refs)
     groups = {"all": everybody, "tail": tail, "head": ~tail}

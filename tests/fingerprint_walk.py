@@ -101,7 +101,7 @@ def walk(store: Recorder, config: RunConfig) -> dict[str, Call]:
     read = ingest(store, config.dataset)
     refs: dict[str, Any] = {"ingest": read.reference()}
     refs |= {name: made.reference() for name, made in sequences(store, config.dataset, read).items()}
-    with mock.patch.object(Picks, "open", _picks), mock.patch.object(Encoder, "open", FakeEncoder.open):
+    with mock.patch.object(Picks, "of_run", _picks), mock.patch.object(Encoder, "open", FakeEncoder.open):
         for name in config.chain:
             if name not in QUESTION_STEPS:
                 module = reliability.score if name == "reliability" else STEPS.load(name).make

@@ -390,7 +390,7 @@ def test_a_setting_that_does_not_fit_is_told_before_anything_starts(triggered: d
 
 def test_methods_are_named_as_a_list_and_one_of_them_published(triggered: dict[str, Any]) -> None:
     said = " ".join(invoke("trigger", "--help").stdout.split())
-    assert "--methods [base|llmser][,…]" in said and "--publish [best|base|llmser]" in said
+    assert "--methods [base|asrep|llmser][,…]" in said and "--publish [best|base|asrep|llmser]" in said
     assert invoke("trigger", "--methods", "base,llmser", "--publish", "base").exit_code == 0
     assert triggered["values"] == {"methods": ["base", "llmser"], "publish": "base"}
     assert as_arguments(config.to_flat(settings.configuration(triggered["values"])))[2:] == ["--publish", "base"]
@@ -402,8 +402,8 @@ def test_methods_are_named_as_a_list_and_one_of_them_published(triggered: dict[s
         (("--methods", "llmser"), 1, "methods must hold base, which the others are compared with."),
         (("--methods", "base", "--publish", "llmser"), 1, "publish names llmser, which is not among the methods."),
         (("--methods", ""), 1, "Setting methods (--methods) cannot be []: name at least one."),
-        (("--methods", "base,popularity"), 2, "'popularity' is not one of 'base', 'llmser'."),
-        (("--publish", "worst"), 2, "'worst' is not one of 'best', 'base', 'llmser'."),
+        (("--methods", "base,popularity"), 2, "'popularity' is not one of 'base', 'asrep', 'llmser'."),
+        (("--publish", "worst"), 2, "'worst' is not one of 'best', 'base', 'asrep', 'llmser'."),
     ],
 )
 def test_methods_that_cannot_be_run_start_nothing(

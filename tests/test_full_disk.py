@@ -88,15 +88,15 @@ def test_other_errors_stay_what_they_are(tmp_path: Path) -> None:
 LIMITED = """
 import resource, sys
 from pathlib import Path
-from tiny_world import SMALL, make_world, walks
+from tiny_world import make_world, walks
 from llmser_tasks.core.errors import StorageError
-from llmser_tasks.methods.llmser.rcs import train_forward
+from llmser_tasks.methods.llmser import forward
 from llmser_tasks.core.workspace import Workspace
 
 world = make_world(Workspace(Path(sys.argv[1])), walks(40, 9), ["a"] * 9)
 resource.setrlimit(resource.RLIMIT_FSIZE, (700, resource.RLIM_INFINITY))  # a disk with so much room
 try:
-    train_forward(world.workspace, "tiny", SMALL, training=world.training, items=world.items, seed=1)
+    forward.make(world.run(), world.refs())
 except StorageError as error:
     print(error)
 """

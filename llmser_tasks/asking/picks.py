@@ -77,8 +77,8 @@ class Picks:
     reasons: NDArray[np.object_]
 
     @classmethod
-    def open(cls, run: Run, refs: Refs, step: str) -> Picks:
-        return cls.read(run.database_url, run.run_id, step, Catalogue.open(run, refs))
+    def of_run(cls, run: Run, refs: Refs, step: str) -> Picks:
+        return cls.read(run.database_url, run.run_id, step, Catalogue.of_run(run, refs))
 
     @classmethod
     def read(cls, database_url: str, run_id: str, step: str, catalogue: Catalogue) -> Picks:

@@ -132,7 +132,7 @@ def evaluate(run: Run, refs: Refs, progress: Progress = silent) -> Artefact:
     }
 
     def write(folder: Path) -> dict[str, Any]:
-        histories = Histories.open(run, refs)
+        histories = Histories.of_run(run, refs)
         held_out = read_targets(run.folder(refs, "test") / "targets.parquet")
         asked = cases(histories, held_out)
         if not len(asked):
@@ -224,7 +224,7 @@ def rank_all(
 
     for name in COUNTERS:
         folders = {need: run.folder(refs, need) for need in METHODS[name].needs}
-        test = Test(Histories.open(run, refs), items, asked.contexts, asked.targets, negatives, folders)
+        test = Test(Histories.of_run(run, refs), items, asked.contexts, asked.targets, negatives, folders)
         counted: Counted = METHODS.load(name).rank(test, progress)
         for seed in evaluation.seeds:
             yield Ranking(name, seed, FULL, counted.full)

@@ -44,7 +44,7 @@ def publish(run: Run, refs: Refs) -> tuple[dict[str, int], publications.KeptBack
         StorageError: an artefact is gone, or Postgres cannot be used.
     """
     run_id, config, folder = run.run_id, run.config, run.folder(refs, "evaluation")
-    known = Catalogue.open(run, refs)
+    known = Catalogue.of_run(run, refs)
     metrics, comparisons = (
         pq.read_table(folder / f"{name}.parquet").to_pylist() for name in ("metrics", "comparisons")
     )
@@ -107,7 +107,7 @@ def _trust(run: Run, refs: Refs, known: Catalogue, tail_threshold: int) -> Trust
     scores = run.folder(refs, "reliability") / RELIABILITY
     pseudo = run.folder(refs, "pseudo") / PSEUDO
     shown = examples(
-        Histories.open(run, refs), pseudo, scores, known, tail_threshold=tail_threshold, seed=run.config.seed
+        Histories.of_run(run, refs), pseudo, scores, known, tail_threshold=tail_threshold, seed=run.config.seed
     )
     return Trust(*_reliability(scores), shown)
 

@@ -65,7 +65,7 @@ def train(run: Run, refs: Refs, method: str, seed: int, progress: Progress = sil
     items = catalogue_size(run, refs)
 
     def write(folder: Path) -> dict[str, Any]:
-        histories = Histories.open(run, refs)
+        histories = Histories.of_run(run, refs)
         taught = module.lessons(run, refs, histories)
         begins = warm.arguments(start) or {"start_from": taught.start_from}
         summary = recommenders.train(

@@ -29,12 +29,13 @@ def check(run: Run, refs: Refs, note: Callable[[dict[str, Any]], None] | None = 
         InputError: nothing could be learned, tested or asked.
     """
     check_enough(run, refs)
-    for name in run.config.chain:
-        if name not in QUESTION_STEPS and hasattr(module := STEPS.load(name), "check"):
+    for name in [name for name in run.config.chain if name not in QUESTION_STEPS]:
+        module = STEPS.load(name)
+        if hasattr(module, "check") and module.left_out(run.config) is None:
             module.check(run, refs)
     if not asked_steps(run.config):
         return
-    found = Askable.of(Histories.open(run, refs), Catalogue.open(run, refs), run.config)
+    found = Askable.of(Histories.of_run(run, refs), Catalogue.of_run(run, refs), run.config)
     if note is not None:
         note({"askable": asdict(found)})
     found.check(run.dataset)

@@ -67,7 +67,7 @@ def estimate(run: Run, refs: Refs, endpoint: Endpoint) -> list[Estimate]:
     What a step needs and is not there yet is stood in for: by the first items of what it will be like, else by items
     drawn by popularity, which are as long on average.
     """
-    config, known, histories = run.config, Catalogue.open(run, refs), Histories.open(run, refs)
+    config, known, histories = run.config, Catalogue.of_run(run, refs), Histories.of_run(run, refs)
     open_ = open_rows(run, refs)
     asking = np.arange(len(histories)) if open_ is None else open_
     rows = asking[np.unique(np.linspace(0, len(asking) - 1, min(SAMPLE, len(asking))).astype(np.int64))]

@@ -171,7 +171,7 @@ def plan_batches(run: Run, refs: Refs, step: str) -> list[dict[str, Any]]:
     if rows is not None:
         assert run.refreshes is not None
         changed = Changes.read(run.folder(refs, "changes"))
-        refresh.take_over(run.database_url, run.run_id, run.refreshes, changed, Catalogue.open(run, refs))
+        refresh.take_over(run.database_url, run.run_id, run.refreshes, changed, Catalogue.of_run(run, refs))
         users = len(rows)
     return [asdict(batch) for batch in asking.plan(users, run.config.llm.users_per_batch)]
 

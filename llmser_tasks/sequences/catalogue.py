@@ -34,7 +34,7 @@ class Catalogue:
     user_ids: pa.Array
 
     @classmethod
-    def open(cls, run: Run, refs: Refs) -> Catalogue:
+    def of_run(cls, run: Run, refs: Refs) -> Catalogue:
         return cls.read(run.folder(refs, "catalogue"))
 
     @classmethod

@@ -57,7 +57,7 @@ class Histories:
         return cls(np.asarray(users, dtype=np.int32)[order], np.concatenate([[0], np.cumsum(lengths)]), items)
 
     @classmethod
-    def open(cls, run: Run, refs: Refs) -> Histories:
+    def of_run(cls, run: Run, refs: Refs) -> Histories:
         """S_u of a run's training users."""
         return cls.read(run.folder(refs, "training") / "histories.parquet")
 

@@ -42,7 +42,7 @@ def make(run: Run, refs: Refs, progress: Progress = silent) -> Artefact:
     encoder_hash = weights_digest(name)  # without loading it, for most runs find the vectors
 
     def write(folder: Path) -> dict[str, Any]:
-        known, encoder = Catalogue.open(run, refs), Encoder.open(name)
+        known, encoder = Catalogue.of_run(run, refs), Encoder.open(name)
         titles = [title or "" for title in known.titles.to_pylist()]
         embedded = embed_cached(encoder, titles, run.workspace.root / EMBEDDINGS, progress)
         vectors = np.concatenate([np.zeros((1, encoder.dimension), np.float32), embedded])

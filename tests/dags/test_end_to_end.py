@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from llmser_tasks.core.kinds import TRAINED, USUAL
+from llmser_tasks.core.kinds import COUNTERS, TRAINED, USUAL, chain
 from llmser_tasks.postgres import embedded
 from llmser_tasks.ranker import child as embedded_ranker
 from llmser_tasks.sample import write_sample
@@ -77,7 +77,11 @@ def results(home: Path, postgres: embedded.Server) -> list[Any]:
 
 
 # tasks of methods that such a run does not train; there may be none
-UNUSUAL = tuple(f"train_{name}[" for name in TRAINED if name not in USUAL) or ("nothing",)
+UNUSUAL = tuple(
+    f"{task}["
+    for task in {f"train_{name}" for name in TRAINED if name not in USUAL}
+    | set(chain()) - set(chain([*USUAL, *COUNTERS]))
+)
 
 
 def steps(url: str, run_id: str) -> dict[str, str]:

@@ -181,7 +181,7 @@ def exported(of: Path) -> bool:
     pq.write_table(pa.table({"user": pa.array([0], pa.int32()), "user_id": ["u"]}), catalogue / "users.parquet")
     kept: Any = SimpleNamespace(
         folder=lambda name: catalogue if name == "catalogue" else of,
-        row=SimpleNamespace(dataset="toys", synthetic=True, run_id="toys", config={"seeds": [1]}),
+        row=SimpleNamespace(dataset="toys", synthetic=True, run_id="toys", config={"seeds": [1], "methods": ["base"]}),
         workspace=SimpleNamespace(manifest=lambda artefact: {"version": "0"}),
         artefact=lambda name: name,
     )

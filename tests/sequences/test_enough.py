@@ -10,8 +10,10 @@ from small_dumps import Line, full, review, titles, write
 
 from llmser_tasks.core.config import RunConfig
 from llmser_tasks.core.errors import InputError
+from llmser_tasks.core.run import Run
 from llmser_tasks.core.workspace import Workspace
 from llmser_tasks.ingest import ingest
+from llmser_tasks.methods.llmser import forward
 from llmser_tasks.sequences.artefacts import sequences
 from llmser_tasks.sequences.enough import check_enough
 
@@ -21,7 +23,11 @@ CORE = {"user_core": 1, "item_core": 1}
 def checked(workspace: Workspace, folder: Path, reviews: list[Line], **more: Any) -> None:
     dataset = write(folder, reviews, titles(9), **CORE)
     made = sequences(workspace, dataset, ingest(workspace, dataset))
-    check_enough(workspace, RunConfig.model_validate({"dataset": dataset.model_dump()} | more), made)
+    run = Run("r", RunConfig.model_validate({"dataset": dataset.model_dump()} | more), workspace, "")
+    refs = {name: artefact.reference() for name, artefact in made.items()}
+    check_enough(run, refs)
+    if not forward.left_out(run.config):
+        forward.check(run, refs)
 
 
 def career(*items: int, user: str = "u") -> list[Line]:

@@ -58,7 +58,7 @@ def make(run: Run, refs: Refs, progress: Progress = silent) -> Artefact:
     reverse = artefact(refs, parts.REVERSE)
 
     def write(folder: Path) -> dict[str, Any]:
-        histories = Histories.open(run, refs)
+        histories = Histories.of_run(run, refs)
         wanted = np.clip(length - histories.lengths, 0, most)
         model = recommenders.load(run.workspace.folder(reverse))
         made = extend(model, histories.reverse(), wanted, progress).reverse()

@@ -40,7 +40,7 @@ def make(run: Run, refs: Refs, progress: Progress = silent) -> Artefact:
     former = former_of(run, refs)
 
     def write(folder: Path) -> dict[str, Any]:
-        histories = Histories.open(run, refs)
+        histories = Histories.of_run(run, refs)
         pools, scores = np.zeros((len(histories), size), np.int32), np.zeros((len(histories), size), np.float32)
         open_ = np.ones(len(histories), bool)
         if former is not None:

@@ -65,7 +65,7 @@ def make(run: Run, refs: Refs, progress: Progress = silent) -> Artefact:
     items, seed = catalogue_size(run, refs), run.config.seed
 
     def write(folder: Path) -> dict[str, Any]:
-        histories = Histories.open(run, refs)
+        histories = Histories.of_run(run, refs)
         held = np.ones(len(histories), dtype=bool)
         if on_full:
             held = warm.held_out(histories, recommender.held_out_users, seed, start)

@@ -46,7 +46,7 @@ def make(run: Run, refs: Refs, progress: Progress = silent) -> Artefact:
     """
 
     augmentation = run.config.augmentation
-    picks = None if parts.left_out(parts.SNF, run.config) else Picks.open(run, refs, parts.SNF)
+    picks = None if parts.left_out(parts.SNF, run.config) else Picks.of_run(run, refs, parts.SNF)
 
     def write(folder: Path) -> dict[str, Any]:
         pools = Histories.read(run.folder(refs, "ccg") / POOLS)

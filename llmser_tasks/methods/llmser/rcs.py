@@ -50,7 +50,7 @@ def make(run: Run, refs: Refs, progress: Progress = silent) -> Artefact:
     former = former_of(run, refs)
 
     def write(folder: Path) -> dict[str, Any]:
-        histories = Histories.open(run, refs)
+        histories = Histories.of_run(run, refs)
         contexts = masked_contexts(histories, Histories.read(run.folder(refs, "pseudo") / PSEUDO))
         known = contexts.lengths > 0
         pools, scores = np.zeros((len(contexts), size), np.int32), np.zeros((len(contexts), size), np.float32)

@@ -21,8 +21,8 @@ def record(run: Run, refs: Refs, reliability: Artefact) -> int:
         StorageError: Postgres is down.
     """
     run_id, workspace = run.run_id, run.workspace
-    known = Catalogue.open(run, refs)
-    histories = Histories.open(run, refs)
+    known = Catalogue.of_run(run, refs)
+    histories = Histories.of_run(run, refs)
     sequences = Histories.read(run.folder(refs, "pseudo") / PSEUDO)
     sources = pq.read_table(run.folder(refs, "pseudo") / PSEUDO, columns=["sources"])["sources"].to_pylist()
     scores = pq.read_table(workspace.folder(reliability) / RELIABILITY)

@@ -92,15 +92,15 @@ def score(run: Run, refs: Refs, progress: Progress = silent) -> Artefact:
     """
     config, tail_threshold = run.config, threshold_of(run, refs)
     beta = 1.0 if config.without("wd") else config.reliability.beta
-    picks = None if parts.left_out(parts.REASON, config) else Picks.open(run, refs, parts.REASON)
+    picks = None if parts.left_out(parts.REASON, config) else Picks.of_run(run, refs, parts.REASON)
     compares = not config.without("arv")
     encoder = Encoder.open(config.reliability.encoder) if compares else None
 
     def write(folder: Path) -> dict[str, Any]:
-        histories = Histories.open(run, refs)
+        histories = Histories.of_run(run, refs)
         enhancements = Histories.read(run.folder(refs, "pseudo") / PSEUDO)
         assert np.array_equal(histories.users, enhancements.users), "pseudo items belong to other users"
-        known = Catalogue.open(run, refs)
+        known = Catalogue.of_run(run, refs)
         lengths, masked, trusted = histories.lengths, histories.last(), enhancements.lengths > 0
         if encoder is None:
             named = np.zeros(len(histories), np.int32)

@@ -47,7 +47,7 @@ def make(run: Run, refs: Refs, progress: Progress = silent) -> Artefact:
     items, seed = catalogue_size(run, refs), run.config.seed
 
     def write(folder: Path) -> dict[str, Any]:
-        histories = Histories.open(run, refs)
+        histories = Histories.of_run(run, refs)
         held = warm.held_out(histories, recommender.held_out_users, seed, start)
         note_held(folder, histories, held)
         sequences, watch = split_last(histories.reverse(), held)

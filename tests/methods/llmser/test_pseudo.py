@@ -37,7 +37,7 @@ def make(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Make:
     refs = world.refs(ccg=make_lists(workspace, "ccg", "pools.parquet", POOLS))
 
     def run(chosen: Picks | None, **settings: object) -> Artefact:
-        monkeypatch.setattr(Picks, "open", lambda run, refs, step: chosen)
+        monkeypatch.setattr(Picks, "of_run", lambda run, refs, step: chosen)
         without = [] if chosen else ["snf"]
         return pseudo.make(world.run(**{"pseudo_items": 3, "without": without} | settings), refs)
 

@@ -68,7 +68,7 @@ def make(world: World, pseudo: Artefact, monkeypatch: pytest.MonkeyPatch) -> Cal
     monkeypatch.setattr(Encoder, "open", lambda name: Colours())
 
     def run(named_by: Picks | Artefact | None, beta: float = 0.5, threshold: int = 2) -> Artefact:
-        monkeypatch.setattr(Picks, "open", lambda run, refs, step: named_by)
+        monkeypatch.setattr(Picks, "of_run", lambda run, refs, step: named_by)
         without = ["arv"] if named_by is None else [] if isinstance(named_by, Picks) else ["reason"]
         given = world if threshold == 2 else make_world(world.workspace, HISTORIES, TITLES, threshold)
         pools = named_by if isinstance(named_by, Artefact) else None
