@@ -49,8 +49,7 @@ class TrainedModule(Protocol):
         """What it trains on; histories are S_u of all users."""
 
     def prior(self, run: Run, refs: Refs) -> Histories:
-        """What comes before a user's own items wherever the method shows them to a model; nothing for users not in
-        it."""
+        """What comes before a user's own items wherever the method shows them to a model; users not in it have none."""
 
 
 def train(run: Run, refs: Refs, method: str, seed: int, progress: Progress = silent) -> Artefact:

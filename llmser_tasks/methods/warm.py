@@ -79,7 +79,8 @@ def modules(
     """The modules that a training chooses by name: the model that it makes, the one it begins with, loss and terms.
 
     Args:
-        terms: besides next items. item_table: empty: the usual one.
+        terms: besides next items.
+        item_table: empty: the usual one.
     """
     chosen = modules_of(recommender, [TERMS.default, *terms], item_table or ITEM_TABLES.default)
     return chosen + (modules_in(start.folder) if start else [])

@@ -26,8 +26,11 @@ LINE = 32  # places of a line that rows share on a GPU: attention over 16 to 64 
 
 @dataclass(frozen=True)
 class Group:
-    """Neighbouring lines of equally many places. A line holds - "one" row, then empty places, - "several" rows, one
-    after another, then empty places, or - "all" of the short rows, one after another, with no empty place.
+    """Neighbouring lines of equally many places. A line holds
+
+    - "one" row, then empty places,
+    - "several" rows, one after another, then empty places, or
+    - "all" of the short rows, one after another, with no empty place.
     """
 
     lines: int

@@ -14,7 +14,7 @@ from llmser_tasks.recommenders.kernels.dropout import Dropout
 
 DECLARED = Backbone(title="eSASRec", place=4, dropout=0.2)
 
-WIDER = 4  # times as wide as the states is the feed-forward block
+WIDER = 4  # the feed-forward block is so many times as wide as the states
 
 
 class SwiGLU(nn.Module):

@@ -18,8 +18,7 @@ from llmser_tasks.recommenders.kernels.dropout import limits, new_key
 
 
 class _NormProject(torch.autograd.Function):
-    """x itself and norm(x) weightᵀ + bias, for x (T, d): what bypasses the norm is returned from here too, so that
-    gradients are added up once."""
+    """x itself and norm(x) weightᵀ + bias, for x (T, d): x bypasses the norm in here, so that gradients add up once."""
 
     @staticmethod
     def forward(

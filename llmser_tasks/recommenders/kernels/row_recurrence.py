@@ -70,8 +70,7 @@ _row_recurrence: Callable[..., Tensor] = _RowRecurrence.apply
 
 @part_of_loops
 def tanh_all(values: Floats) -> None:
-    """In place, to 4e-7 in float32. Eigen's odd rational function compiles to vector instructions, which a call of tanh
-    would not."""
+    """In place, to 4e-7 in float32. Eigen's odd rational function becomes vector instructions, tanh would not."""
     number = values.dtype.type
     most = number(9.0)
     for c in range(len(values)):

@@ -90,8 +90,7 @@ class Adam:
 
 
 def _distinct_rows(gradient: Tensor) -> tuple[Tensor, Tensor]:
-    """(R,) ascending rows of a sparse gradient and its values there; autograd forgets that they may be coalesced
-    already."""
+    """(R,) ascending rows of a sparse gradient and its values there; autograd forgets that it was coalesced."""
     rows = gradient._indices()[0]
     if bool((rows[1:] > rows[:-1]).all()):
         return rows, gradient._values()

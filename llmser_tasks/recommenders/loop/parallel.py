@@ -137,8 +137,7 @@ def _listen(output: IO[bytes], progress: Progress) -> TrainingSummary | None:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End the launcher and its workers, which have sessions of their own; a worker just starting finds its input
-    closed."""
+    """End the launcher and its workers, which have sessions of their own; a worker just starting sees its input end."""
     assert process.stdin is not None and process.stdout is not None
     process.stdin.close()
     if process.poll() is None:
