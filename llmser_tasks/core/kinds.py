@@ -32,7 +32,7 @@ class Declared:
 
     Attributes:
         title: what people read.
-        place: where it stands in lists; the first is the default.
+        place: its place in lists; the first is the default.
     """
 
     title: str

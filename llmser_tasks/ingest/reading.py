@@ -75,7 +75,7 @@ class Read:
     rows: int = 0
     blank: int = 0
     quarantined: Counter[str] = field(default_factory=Counter)  # by reason
-    files: Counter[str] = field(default_factory=Counter)  # the quarantined, by the file that they stand in
+    files: Counter[str] = field(default_factory=Counter)  # the quarantined, by the file that they are in
 
     def __add__(self, other: Read) -> Read:
         return Read(
