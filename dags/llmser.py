@@ -1,7 +1,7 @@
 """One run of this DAG takes one dataset through the whole of LLMSeR: from raw dumps to metrics and recommendations.
 
 Wiring only. Every task calls a function of `llmser_tasks.runs.pipeline`, passes references to artefacts (never data),
-and returns those that it made. A step whose inputs, settings and code are unchanged ends at once and says so; one that
+and returns those it made. A step whose inputs, settings and code are unchanged ends at once and says so; one that
 none of the run's methods needs is skipped.
 """
 
@@ -44,10 +44,10 @@ TRAINING: Options = {"pool": "gpu", "queue": "gpu", "execution_timeout": llmser_
 
 
 class Resumable(_PythonDecoratedOperator):
-    """A task that is called anew after it was put off, that is measured, and that says what its outlets are about."""
+    """A task that is called again after it was deferred, that is measured, and that says what its outlets are about."""
 
     def execute(self, context: Context, event: Any = None) -> Any:
-        del event  # the moment at which it goes on; what there is to know stands in Postgres
+        del event  # when it was resumed; everything else there is to know is in Postgres
         name = dataset(context)
         with (
             llmser_metrics.measured(self.task_id, context["run_id"], name, self.op_kwargs.get("batch")),
@@ -61,8 +61,8 @@ class Resumable(_PythonDecoratedOperator):
 def step(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     """A task whose docstring is its page in the UI.
 
-    What the user has to mend fails at once, without retries, and is told in one sentence. Where others are at work (a
-    provider's Batch API) the task is put off, and its worker is free.
+    What the user has to mend fails at once, without retries, and with one sentence. While others are at work (a
+    provider's Batch API) the task is deferred and its worker is free.
     """
 
     def decorate(function: Callable[..., Any]) -> Any:
@@ -89,7 +89,7 @@ def step(**options: Any) -> Callable[[Callable[..., Any]], Any]:
 
 @contextmanager
 def failure_noted(run_id: str, task: str, index: int | None, name: str) -> Iterator[None]:
-    """Keep in the warehouse why the task fails, here where it is known, until the task begins anew."""
+    """Keep in the warehouse why the task fails, here where it is known, until the task starts again."""
     from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskDeferred
 
     from llmser_tasks.core.errors import StorageError
@@ -117,7 +117,7 @@ def dataset(context: Any) -> str:
 
 
 def load() -> Run:
-    """The run as the task `start` noted it; one whose failed tasks were cleared is no longer a failed one."""
+    """The run as the task `start` noted it; once its failed tasks are cleared, it is no longer a failed one."""
     from airflow.sdk import get_current_context
 
     from llmser_tasks.core import environment
@@ -135,7 +135,7 @@ def load() -> Run:
 
 
 def check_places(run: Run) -> None:
-    """Whoever may trigger a run names files, and must not read those of the service's user with it."""
+    """Whoever may trigger a run names files, but must not read the service user's own files that way."""
     from llmser_tasks.core import environment, places
 
     places.check(run.config, places.readable(environment.home()), environment.home())
@@ -163,10 +163,10 @@ def endpoint(run: Run) -> Endpoint:
 
 
 def failed(context: Any) -> None:
-    """A task has failed for good, so the run has: sum up in the warehouse what has failed of it.
+    """A task has failed for good, and so has the run: sum up in the warehouse what failed.
 
-    This and `ended_badly` may run in the DAG processor, which kills what takes long: they import little, and what they
-    miss is found by `llmser_tasks.runs.reconcile`.
+    This and `ended_badly` may run in the DAG processor, which kills what takes long: they import little, and
+    `llmser_tasks.runs.reconcile` finds what they miss.
     """
     from llmser_tasks.warehouse import address
     from llmser_tasks.warehouse.tables import failed_runs, failures
@@ -180,7 +180,7 @@ def failed(context: Any) -> None:
 
 
 def ended_badly(context: Any) -> None:
-    """The run has failed: note it where no task could (it was killed, say), and tell who wants to know."""
+    """The run has failed: note it if no task could (it was killed, say), and tell whoever wants to know."""
     from llmser_tasks.warehouse import address
     from llmser_tasks.warehouse.tables import failed_runs
 
@@ -402,7 +402,7 @@ When a batch of LLM questions fails, clear just that mapped task; everything bel
     seeds >> ingested
     sequenced = sequences(ingested=ingested)
 
-    # Whatever methods are made of, each task behind those that it needs. What needs no answers is made before anything
+    # Whatever methods are made of, each task after those that it needs. What needs no answers is made before anything
     # is paid for.
     made: dict[str, Any] = {}
     unpaid: list[Any] = [sequenced]

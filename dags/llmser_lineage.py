@@ -1,8 +1,8 @@
 """From dumps to tables, as Airflow's assets show it.
 
-An asset is one kind of thing for all datasets; each of its events names the dataset and the run in `extra`, and where
-that is in the artefact store. Tables of the warehouse are known by its address, without user and password; where nobody
-says which warehouse there is (LLMSER_DATABASE_URL), they are left out.
+An asset is one kind of thing for all datasets; each of its events names, in `extra`, the dataset, the run and the place
+in the artefact store. Tables of the warehouse are known by its address, without user and password; without
+LLMSER_DATABASE_URL, which says where the warehouse is, they are left out.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ GROUP = "llmser"
 
 
 def artefact(name: str) -> Asset:
-    """What a step makes."""
+    """The asset that a step makes."""
     return Asset(name=f"{GROUP}_{name}", uri=f"x-llmser://artefacts/{name}", group=GROUP)
 
 
@@ -27,7 +27,7 @@ DUMPS = Asset(name="llmser_dumps", uri="x-llmser://dumps", group=GROUP)
 INTERACTIONS = artefact("interactions")
 HISTORIES = artefact("histories")
 EVALUATION = artefact("evaluation")
-MADE = {  # asset → the reference to it among what its task returns, where that is called otherwise
+MADE = {  # asset → the reference to it in what its task returns, if that has another name
     INTERACTIONS.name: "ingest",
     HISTORIES.name: "training",
 }

@@ -4,8 +4,8 @@ Names are `llmser.TASK.…`, behind Airflow's prefix; the dataset is a tag.
 
 - `duration`, a timer in ms, and the counter `failures`: of every attempt;
 - of `snf` and `reason` also counters `calls`, `prompt_tokens`, `completion_tokens`, `cost_millionths` (of the price
-  table's currency), `unanswered` (users that an attempt left without an answer) and `accepted` (of these, gone on
-  without).
+  table's currency), `unanswered` (users that an attempt left without an answer) and `accepted` (those of them that the
+  run went on without).
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def measured(task: str, run_id: str, dataset: str, batch: Mapping[str, Any] | No
 
 
 def _bill(task: str, run_id: str, batch: Mapping[str, Any] | None) -> Bill | None:
-    """What the batch has cost so far; None where that is not known."""
+    """What the batch has cost so far; None: not known."""
     if batch is None:
         return None
     from llmser_tasks.core.errors import StorageError

@@ -7,12 +7,12 @@ LLMSER_NOTIFY, in the environment or as an Airflow Variable, names them, separat
 - `{"notifier": "path.of.a.Notifier", "kwargs": {"text": "{{ notice.text }}"}}`: any other notifier of Airflow's; its
   template fields may use `notice.event`, `.run`, `.dataset`, `.sentence`, `.then`, `.page` and `.text`.
 
-What is to be told stands in the table `notices` until it has been: each receiver is told once, whoever is killed on the
-way, unless that happened in the moment of telling: then once more, under the same `id`, with a line that says so. Who
-cannot be told is tried again at the next looks, ten times at most.
+What is to be told stays in the table `notices` until it has been: each receiver is told once, whoever is killed on the
+way. Only a kill at the very moment of telling means once more, under the same `id`, with a line that says so. Whoever
+cannot be reached is tried again at the next looks, ten times at most.
 
 A sentence may quote strangers (titles, what an endpoint said): it is never read as a template, as HTML or as a header.
-Who cannot be told is a line in the log and no failure.
+A receiver that cannot be reached is a line in the log, not a failure.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ SETTING = "LLMSER_NOTIFY"
 LONGEST = 2000  # characters of a sentence
 TIMEOUT_S = 10
 
-AGAIN = "Who told this was interrupted, so that you may have it already."
+AGAIN = "The sender was interrupted, so you may have had this already."
 Notice = dict[str, str]
 
 
 def deliver(url: str) -> None:
-    """Tell everyone whom LLMSER_NOTIFY names what stands in the warehouse to be told; never raises."""
+    """Tell everyone whom LLMSER_NOTIFY names what the warehouse has to tell; never raises."""
     from llmser_tasks.warehouse.tables import notices
 
     try:
@@ -58,7 +58,7 @@ def deliver(url: str) -> None:
             lambda name, notice, again: tell(receivers()[name], compose(notice, again)),
         )
     except Exception as error:  # noqa: BLE001  nothing here may fail a run
-        log.warning("Nobody is told for now (%s or the warehouse cannot be read): %s", SETTING, error)
+        log.warning("Nobody can be told just now (%s or the warehouse cannot be read): %s", SETTING, error)
 
 
 def tell(receiver: str | Mapping[str, Any], notice: Notice) -> bool:
@@ -118,8 +118,7 @@ def named(value: str) -> list[str | Mapping[str, Any]]:
 
 def send(receiver: str | Mapping[str, Any], notice: Notice) -> None:
     """
-    Raises:
-        Exception: whatever keeps it from being told.
+    Raises: Exception: whatever keeps it from being told.
     """
     if not isinstance(receiver, str):
         _notifier(receiver)({"notice": notice})
@@ -149,7 +148,7 @@ def _mail(connection: Connection, notice: Notice) -> None:
         html_content=body,
         smtp_conn_id=connection.conn_id,
     )
-    notifier.notify({})  # not called: that would read subject and body as templates
+    notifier.notify({})  # not by calling it, which would read subject and body as templates
 
 
 def _post(connection: Connection, notice: Notice) -> None:

@@ -3,12 +3,12 @@
 They arrive as files in the dataset's inbox, or somebody reports them over REST; either is an event of the asset
 `llmser_arrivals` whose partition is the dataset. `llmser_inbox` looks into the inboxes on a cron (every ten minutes,
 because Airflow keeps a record of each look; LLMSER_REFRESH_CRON says otherwise), and on the same occasion finds the
-runs that failed unheard. `llmser_refresh` answers an event with a run of `llmser` that starts from the dataset's
-published run. While such a run waits or runs, whatever else arrives comes down to one run after it.
+runs whose failure went unnoticed. `llmser_refresh` answers an event with a run of `llmser` that starts from the
+dataset's published run. While such a run waits or runs, whatever else arrives is taken in by one run after it.
 
 An AssetWatcher would hear of files a little sooner, but its events carry no partition. A mapper with a list of allowed
-keys would refuse a wrong dataset where nobody looks, and knows the datasets of the moment at which it was read: here
-the run fails, and its sentence says which datasets there are.
+keys would refuse a wrong dataset where nobody looks, and would know only the datasets of when it was read: here the run
+fails, and its sentence says which datasets there are.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def busy(run_id: str) -> bool:
 
 
 def catch_up(url: str) -> None:
-    """Note and tell what failed of runs where whoever should have was killed; never raises."""
+    """Note and tell failures that went untold because whoever should have told them was killed; never raises."""
     from airflow.sdk import get_current_context
 
     from llmser_tasks.core.errors import LlmserError
@@ -51,8 +51,8 @@ def catch_up(url: str) -> None:
     try:
         reconcile(url, lambda run_ids, states: ti.get_dr_count(RUNS, run_ids=run_ids, states=states))
         llmser_notice.deliver(url)
-    except (LlmserError, AirflowException) as error:  # the next look is the better retry; inboxes wait for none of it
-        log.warning("Whether runs have failed unheard is not known for now: %s", error)
+    except (LlmserError, AirflowException) as error:  # the next look is the better retry; inboxes do not wait for this
+        log.warning("Whether runs have failed unnoticed is not known just now: %s", error)
 
 
 @task(outlets=[ARRIVALS])
@@ -72,7 +72,7 @@ def look(*, outlet_events: Any = None) -> list[str]:
     catch_up(address.database_url())
     found = arrivals.due(address.database_url(), environment.inbox(), busy)
     if not found:
-        raise AirflowSkipException("Nothing has arrived that no run has taken in.")
+        raise AirflowSkipException("Nothing new has arrived.")
     outlet_events[ARRIVALS].add_partitions(found)
     return found
 

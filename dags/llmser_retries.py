@@ -1,10 +1,10 @@
 """What is tried again, how often and after what pause: one policy for every task of every DAG.
 
-What a machine did is tried again, several times and after growing pauses: a worker killed or preempted, a lost
-heartbeat, memory that ran out, Postgres, the disk or Airflow's own API away. All steps are idempotent and trainings go
-on from their last epoch, so that a retry loses little. What a person must mend is not tried again at all: they shall
-hear of it at once. An error that nobody foresaw is mostly a bug, which fails the same way every time: it has fewer
-tries, because a machine may still have been at fault.
+What a machine is to blame for is tried again, several times and after growing pauses: a worker killed or preempted, a
+lost heartbeat, memory that ran out, Postgres, the disk or Airflow's own API away. All steps are idempotent and
+trainings go on from their last epoch, so that a retry loses little. What a person must mend is not tried again at all:
+that person should hear of it at once. An error that nobody foresaw is mostly a bug, which fails the same way every
+time: it gets fewer tries, and those only because a machine may have been at fault.
 
 A task that was killed leaves no error behind: then only the number of tries counts, and pauses grow by themselves.
 """
@@ -25,7 +25,7 @@ FIRST_PAUSE = timedelta(seconds=10)  # doubled each time, and up to twice as lon
 LONGEST_PAUSE = timedelta(minutes=5)
 UNFORESEEN_TRIES = 3
 
-# Generous ends for what hangs; what is asked through a provider's Batch API is put off and not bound by them.
+# Generous limits for what hangs; what is asked through a provider's Batch API is deferred and not bound by them.
 SHORT = timedelta(hours=2)  # rows are counted, batches planned
 DATA = timedelta(days=2)  # everything is read or ranked once
 ASKING = timedelta(days=3)  # a batch that waits for its share of a low rate limit
@@ -36,7 +36,7 @@ LLM_ERRORS = "llmser_tasks.llm.errors."
 
 @dataclass(frozen=True)
 class Kind:
-    """Errors that are met in the same way."""
+    """Errors that are handled in the same way."""
 
     rule: RetryRule
     tries: int = RETRIES + 1
@@ -98,7 +98,7 @@ class Retries(ExceptionRetryPolicy):
     def evaluate(
         self, exception: BaseException, try_number: int, max_tries: int, context: Context | None = None
     ) -> RetryDecision:
-        since_cleared = try_number - max(0, max_tries - RETRIES)  # a cleared task has all its tries anew
+        since_cleared = try_number - max(0, max_tries - RETRIES)  # a cleared task has all its tries again
         kind = next((kind for kind in self.kinds if kind.rule.matches(exception)), None)
         tries = kind.tries if kind else UNFORESEEN_TRIES
         if since_cleared >= tries:

@@ -1,9 +1,9 @@
 """LLMSeR in Airflow's page: an entry in its navigation, and on every run of `llmser` a tab and its report.
 
 Airflow mounts a plugin's routes without authentication, so each route here names the access it requires. All but one
-only read: to clear tasks the page asks Airflow's own REST interface, as the person who is logged in and with nobody
-else's rights. The one that writes, `/api/accept`, requires the right to clear tasks, and a page of this origin. Only
-the API server builds the application; everywhere else this file costs nothing.
+only read: to clear tasks the page asks Airflow's own REST interface, with the rights of the person logged in and nobody
+else's. The one that writes, `/api/accept`, requires the right to clear tasks, and a page of this origin. Only the API
+server builds the application; everywhere else this file costs nothing.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "private, no-store",
 }
-REPORT = {  # holds no script, but its style
+REPORT = {  # has no script, but its own style
     "Content-Security-Policy": (
         "default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
         "base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
@@ -93,7 +93,7 @@ def application() -> FastAPI:
     @app.get("/run")
     @app.get("/dataset")
     def shell() -> Response:
-        """The same for every page: which one it is, the script reads from the address."""
+        """The same for every page: the script reads from the address which one it is."""
         content, kind = page.file("index.html")
         return Response(content, media_type=kind)
 
@@ -109,7 +109,7 @@ def application() -> FastAPI:
 
     @app.get("/api/titles")
     def get_titles() -> Response:
-        """How people know what runs name."""
+        """Titles of what runs name."""
         methods = {
             name: {what: getattr(method, what) for what in ("title", "heading", "colour", "charted")}
             for name, method in reported().items()
@@ -174,7 +174,7 @@ def application() -> FastAPI:
         batches: list[tuple[str, int]] = listed,
         user: Any = logged_in,
     ) -> Response:
-        """Let a run go on without the users of these failed batches; the page clears them then. Takes JSON alone."""
+        """Let a run go on without the users of these failed batches; the page then clears them. Takes only JSON."""
         run = storable(run)
         if unknown := sorted({step for step, _ in batches} - set(QUESTION_STEPS)):
             raise HTTPException(422, f"{unknown[0]!r} asks nobody anything; these do: {', '.join(QUESTION_STEPS)}.")

@@ -1,9 +1,9 @@
 """Attempts at an artefact: each in a private folder beside its place, `.partial-FINGERPRINT-HOST-OWNER`, published by a
-rename. Whatever two machines do at once, nothing of theirs is ever in one folder.
+rename. Whatever two machines do at once, they never share a folder.
 
-An owner is alive while it holds its folder's lock, which the kernel undoes however a process dies, or while the
-register that it is in knows it to live (`Claims`). A dead one's attempt is taken over where that is of use, else
-removed; one of whom nothing can be known here, on another machine without a common register, is left alone for a week.
+An owner is alive while it holds its folder's lock, which the kernel releases however a process dies, or while its
+register says so (`Claims`). A dead owner's attempt is taken over if that is of use, else removed. Where nobody can tell
+(another machine, no common register) it is left alone for a week.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Claim(Protocol):
         """Letters, digits and dots; nobody else's."""
 
     def lives(self, owner: str) -> bool | None:
-        """Whether another owner does; None: it is not in this register."""
+        """Whether another owner is alive; None: this register does not know it."""
 
 
 class Claims(Protocol):
@@ -70,7 +70,7 @@ def attempt(final: Path, claim: Claim, *, resumable: bool) -> Iterator[Path | No
     """A private folder to make `final` in, with what a dead attempt left there if that is `resumable`; None where
     another process of this machine has finished it meanwhile.
 
-    The folder goes at the end of the block, but for what the next attempt can go on from where the block raises.
+    The folder is removed at the end of the block; if the block raises, what the next attempt can go on from stays.
     """
     with ExitStack() as held:
         folder = _entered(final, claim, resumable, held)
@@ -111,7 +111,7 @@ def _entered(final: Path, claim: Claim, resumable: bool, held: ExitStack) -> Pat
 
 
 def _sorted(final: Path, claim: Claim, resumable: bool) -> tuple[Path | None, Path | None]:
-    """Somebody alive at the same artefact, and the newest dead attempt to go on from; what is of no use is removed."""
+    """The live attempt at the same artefact, and the newest dead one to go on from; useless ones are removed."""
     live, dead = None, None
     for left in sorted(leftovers(final.parent), key=_touched, reverse=True):
         same = left.name.startswith(f"{PREFIX}{final.name}")
@@ -129,7 +129,7 @@ def _sorted(final: Path, claim: Claim, resumable: bool) -> tuple[Path | None, Pa
 
 
 def _lives(folder: Path, claim: Claim) -> bool | None:
-    """Whether the attempt's owner does; None: who knows."""
+    """Whether the attempt's owner is alive; None: nobody can tell."""
     _, _, rest = folder.name.removeprefix(PREFIX).partition("-")
     host, _, owner = rest.partition("-")
     registered = claim.lives(owner) if owner else None
@@ -153,7 +153,7 @@ def _held(folder: Path) -> bool | None:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """One process of this machine after the other, for as long as it takes to look around."""
+    """One process of this machine at a time, while it looks around."""
     with _opened(folder) as descriptor:
         with suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_EX)

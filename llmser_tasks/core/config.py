@@ -42,25 +42,26 @@ Trained = Annotated[str, OneOf(TRAINED)]
 BEST = "best"
 LONGEST_NAME = 63
 Name = Annotated[str, StringConstraints(pattern=rf"^[a-z0-9][a-z0-9_-]{{0,{LONGEST_NAME - 1}}}$")]
-PATTERNS = {  # in words, what the values may be that a pattern checks
+PATTERNS = {  # in words, what each pattern allows
     "dataset": f"up to {LONGEST_NAME} of a–z, 0–9, - and _, beginning with a letter or digit",
     "endpoint": "up to 100 of a–z, A–Z, 0–9, -, _ and . (it is the id of an Airflow connection)",
 }
-SHOWN = 80  # characters of a refused value that are repeated
+SHOWN = 80  # characters of a refused value that the message repeats
 
 
-BEFORE_THERE_WAS: Mapping[str, Any] = {"ties": "file"}  # what runs did that were recorded without the setting
+BEFORE_THERE_WAS: Mapping[str, Any] = {"ties": "file"}  # what runs did before the setting existed
 
 
 class Section(BaseModel):
-    """A group of knobs: unknown names are refused, values do not change after they were checked."""
+    """A group of knobs: unknown names are refused, values never change once checked."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     def resolved(self, reads: Set[str]) -> dict[str, Any]:
-        """What comes of those knobs that code reads which reads these attributes, JSON-ready: a result depends on it.
+        """The effective values of the knobs behind these attributes, JSON-ready: what a result of code that reads them
+        depends on.
 
-        Whatever works a value out here, from a default or from other knobs, has its place in `_resolved`.
+        A property that works a value out, from a default or from other knobs, belongs in `_resolved`.
         """
         dump = self.model_dump(mode="json")
         return {
@@ -70,14 +71,14 @@ class Section(BaseModel):
         }
 
     heading: ClassVar[str] = ""  # as the form calls it
-    _resolved: ClassVar[Mapping[str, str]] = {}  # knob → the property that says what comes of it
+    _resolved: ClassVar[Mapping[str, str]] = {}  # knob → the property that works out its value
 
 
 def _usual(kind: Kind[Any], what: str) -> str:
-    """What the first of a kind declares, and which others declare something else: `0.5, of BERT4Rec 0.35`."""
+    """What the first of a kind declares, and which others declare something else: `0.5, for BERT4Rec 0.35`."""
     usual, *others = kind.values()
     differing = (one for one in others if getattr(one, what) != getattr(usual, what))
-    return ", ".join([f"{getattr(usual, what):g}", *(f"of {one.title} {getattr(one, what):g}" for one in differing)])
+    return ", ".join([f"{getattr(usual, what):g}", *(f"for {one.title} {getattr(one, what):g}" for one in differing)])
 
 
 class Dataset(Section):
@@ -103,7 +104,7 @@ class Dataset(Section):
         False, description="Repeat the filter until nothing falls out (k-core). [released code: one pass]"
     )
     min_length: int = Field(
-        3, ge=3, description="Users shorter than this after the filter are dropped. [released code]"
+        3, ge=3, description="Users with shorter histories after the filter are dropped. [released code]"
     )
     split: Literal["leave-one-out", "temporal"] = Field(
         "leave-one-out", description="How test and validation are cut off. [paper]"
@@ -119,7 +120,7 @@ class Dataset(Section):
         description="T: a user with n_u ≤ T is a tail user; empty: the 80th percentile of n_u. [paper: 3 Fashion]",
     )
     noun: str = Field(
-        "", max_length=40, description="What one item is called in the prompts; empty: business for Yelp, else product."
+        "", max_length=40, description="What an item is called in the prompts; empty: business for Yelp, else product."
     )
 
     @model_validator(mode="before")
@@ -176,7 +177,7 @@ class Recommender(Section):
     batch_size: int | None = Field(
         None,
         ge=1,
-        description="Users per batch; empty: 256, of fewer than 2,000 training users 128. [released code: 128; measured"
+        description="Users per batch; empty: 256, or 128 for fewer than 2,000 training users. [released code: 128; measured"
         " on Beauty and Gift Cards]",
     )
     learning_rate: float = Field(1e-3, gt=0, le=1, description="Adam, no weight decay. [released code]")
@@ -184,10 +185,10 @@ class Recommender(Section):
         None,
         ge=0,
         lt=1,
-        description="The model is a moving average of the weights after each epoch, of which this share is the former"
-        f" average; empty: {_usual(BACKBONES, 'averaging')}. [measured on Beauty]",
+        description="The model is a moving average of the weights after each epoch, in which the former average has this"
+        f" share; empty: {_usual(BACKBONES, 'averaging')}. [measured on Beauty]",
     )
-    epochs: int = Field(200, ge=1, description="At most so many. [released code]")
+    epochs: int = Field(200, ge=1, description="Most epochs of a training. [released code]")
     patience: int = Field(
         10,
         ge=1,
@@ -273,7 +274,7 @@ class Reliability(Section):
 
 
 class Asrep(Section):
-    """The method asrep: short histories that a model which looks back extends at their front."""
+    """The method asrep: short histories, extended at the front by a model that looks back."""
 
     heading: ClassVar[str] = "ASReP: short histories extended by the model that looks back"
 
@@ -364,7 +365,7 @@ class Evaluation(Section):
 
 
 class Refresh(Section):
-    """What a run takes over from the one that is published, and whether it takes its place."""
+    """What a run takes over from the published one, and whether it replaces it."""
 
     heading: ClassVar[str] = "Refresh and publication"
 
@@ -482,10 +483,10 @@ def from_flat(values: Mapping[str, Any]) -> RunConfig:
 
 
 def check_dataset_name(name: str) -> None:
-    """To be asked before a name becomes part of a path.
+    """Check a name before it becomes part of a path.
 
     Raises:
-        InputError: it is none; the sentence says what may be one, and suggests one.
+        InputError: no dataset may be called that; the sentence says what is allowed, and suggests a name.
     """
     try:
         Dataset(name=name)
@@ -494,7 +495,7 @@ def check_dataset_name(name: str) -> None:
 
 
 def _refusal(error: ValidationError, section: str = "") -> str:
-    """The first thing that is wrong, by the name that people give the setting."""
+    """The first thing that is wrong, under the name by which people know the setting."""
     first = error.errors()[0]
     section, *names = [*([section] if section else []), *map(str, first["loc"])] or [""]
     leaf = names[0] if names else section
@@ -515,7 +516,7 @@ def _refusal(error: ValidationError, section: str = "") -> str:
 
 
 def _usable_name(wanted: str) -> str:
-    """The nearest name that a dataset may have; empty where nothing of the wish can be kept."""
+    """The nearest name that a dataset may have; empty if nothing of the wish can be kept."""
     plain = unicodedata.normalize("NFKD", wanted).casefold().encode("ascii", "ignore").decode()
     return re.sub(r"[^a-z0-9_]+", "-", plain).strip("-_")[:LONGEST_NAME].rstrip("-_")
 

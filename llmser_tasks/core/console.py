@@ -20,7 +20,7 @@ def speak() -> None:
 
 
 def echo(text: Any, *, err: bool = False) -> None:
-    """A line for people on stderr, or a result on stdout: that is exact where a program reads it, as `ls` does it."""
+    """A line for people on stderr, or a result on stdout: the latter is exact when a program reads it, as with `ls`."""
     stream = sys.stderr if err else sys.stdout
     click.echo(printable_lines(str(text)) if err or stream.isatty() else text, err=err, color=True)  # takes nothing out
 

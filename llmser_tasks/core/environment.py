@@ -23,7 +23,7 @@ def home() -> Path:
     """LLMSER_HOME, by default `.llmser` in the current folder: state, the embedded database and the artefacts.
 
     Raises:
-        InputError: it is no folder but a URL.
+        InputError: it is a URL, not a folder.
     """
     return folder("LLMSER_HOME", ".llmser")
 
@@ -32,7 +32,7 @@ def workspace() -> Workspace:
     """The artefact store: LLMSER_ARTEFACTS, by default `artefacts` below the home.
 
     Raises:
-        InputError: it is no folder but a URL.
+        InputError: it is a URL, not a folder.
     """
     return Workspace(artefacts(home()))
 
@@ -41,7 +41,7 @@ def artefacts(home: Path) -> Path:
     """The folder of the artefact store.
 
     Raises:
-        InputError: LLMSER_ARTEFACTS is no folder but a URL.
+        InputError: LLMSER_ARTEFACTS is a URL, not a folder.
     """
     return folder("LLMSER_ARTEFACTS", home / "artefacts")
 
@@ -50,7 +50,7 @@ def folder(variable: str, default: Path | str) -> Path:
     """The folder that a variable of the environment names.
 
     Raises:
-        InputError: it is no folder but a URL.
+        InputError: it is a URL, not a folder.
     """
     given = os.environ.get(variable) or str(default)
     if scheme := re.match(r"([a-z][a-z0-9+.-]+):/", given, re.IGNORECASE):
@@ -81,10 +81,10 @@ def preset_names() -> list[str]:
 
 
 def preset(name: str) -> dict[str, Any]:
-    """The flat values of a preset: they stand over the dataset file's and beneath what a person passes.
+    """The flat values of a preset: they override the dataset file's and yield to what a person passes.
 
-    `released` leaves the core filter, T and the noun to the dataset's file, and takes no defect along: the model stays
-    the paper's.
+    `released` leaves the core filter, T and the noun to the dataset's file, and takes over no defect: the model
+    stays the paper's.
     """
     return config.load_dataset_defaults(name, [PRESETS])
 

@@ -10,7 +10,7 @@ class LlmserError(Exception):
     """Something the user can mend. The message is shown as it stands, without a traceback.
 
     Attributes:
-        users_without_answer: where it ended a batch of questions: why → how many of its users have no answer.
+        users_without_answer: if it ended a batch of questions: reason → how many of its users have no answer.
     """
 
     users_without_answer: Mapping[str, int] = MappingProxyType({})
@@ -20,7 +20,7 @@ class LlmserError(Exception):
 
 
 class Waiting(LlmserError):
-    """Nothing is wrong: others are at work outside, and the same call later finds what they did.
+    """Nothing is wrong: somebody outside is still at work, and the same call will find the result later.
 
     Attributes:
         on: ids of what they work on.

@@ -1,10 +1,10 @@
-"""What there are several of, and a setting chooses by name: each is one file, which declares itself.
+"""Whatever there are several of, for a setting to choose by name: each is one file, which declares itself.
 
     DECLARED = Backbone(title="SASRec", place=1)
 
 stands at the top level of its file. It is read without running the file, so that a form or a page can list backbones
 without loading torch; its values are therefore literals. The file's name, with - for _, is the name in settings.
-Choices, defaults and titles come from here, and nothing else in the house has to be told of one more.
+Choices, defaults and titles come from here, and nothing else in the house needs to hear of a new one.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from llmser_tasks.core.reachable import DECLARED, PACKAGE, chosen
 
 HOUSE = Path(__file__).parents[1]
-MAIN = "method"  # of a folder with many files: the one that declares it, under the folder's name
+MAIN = "method"  # in a folder of many files, the one that declares them, under the folder's name
 
 
 @dataclass(frozen=True, kw_only=True)
 class Declared:
-    """What every kind says.
+    """What every declaration says.
 
     Attributes:
         title: what people read.
-        place: where it stands in lists; the first is the default.
+        place: its place in lists; the first is the default.
     """
 
     title: str
@@ -44,7 +44,7 @@ class Backbone(Declared):
     """A sequence encoder; its file's `BACKBONE` makes the model.
 
     Attributes:
-        dropout, averaging: of a training that does not set them.
+        dropout, averaging: what a training uses that does not set them.
     """
 
     dropout: float = 0.5
@@ -99,15 +99,15 @@ class DumpFormat(Declared):
 
 @dataclass(frozen=True, kw_only=True)
 class Method(Declared):
-    """What recommends: its file has what `methods.trained.TrainedModule` names, or, a counter's, `rank`
+    """A way to recommend: its file has what `methods.trained.TrainedModule` names, or, a counter's, `rank`
     (`methods.counting`).
 
     Attributes:
         trained: it trains a model for every seed; else it only counts, and is always measured.
-        reference: it is what the others are compared with; of exactly one method.
+        reference: the others are compared with it; there is exactly one.
         usual: a run trains it unless `methods` says otherwise.
         needs: steps whose artefacts it is made of, beside histories and catalogue.
-        item_table: what items are to its models; empty: what is usual.
+        item_table: what items are to its models; empty: the usual one.
         terms: what its trainings minimise beside next items.
         ablations: parts of it that a run may leave out (`without`).
         charted: shown in charts by group, beside the tables.
@@ -132,15 +132,15 @@ class Method(Declared):
 
 @dataclass(frozen=True, kw_only=True)
 class Step(Declared):
-    """What makes an artefact that methods are made of, under the step's name; its file has what
+    """Makes an artefact that methods need, under the step's name; its file has what
     `methods.making.StepModule` names.
 
     Attributes:
         needs: other steps that come before it, beside histories and catalogue.
-        trains: a model, from which a refresh goes on.
-        ranks: with a model, so that a GPU is of use here too.
+        trains: it trains a model, from which a refresh goes on.
+        ranks: it ranks with a model, so a GPU is of use here too.
         kept: in a refresh, users who have not changed keep what the earlier run made of them.
-        tables: of the warehouse that it writes.
+        tables: the warehouse's, that it writes.
     """
 
     needs: tuple[str, ...] = ()
@@ -217,7 +217,7 @@ class Kind(Mapping[str, D]):
 
 
 def _declaration(path: Path, of: str) -> dict[str, Any] | None:
-    """What a file declares itself to be; None: it is none of this kind."""
+    """What a file declares itself to be; None: nothing of this kind."""
     text = path.read_text(encoding="utf-8")
     if f"\n{DECLARED} = {of}(" not in text:
         return None
@@ -272,7 +272,7 @@ def reported(methods: Iterable[str] = METHODS) -> dict[str, Method]:
 
 
 def chain(methods: Iterable[str] = METHODS) -> dict[str, Step]:
-    """The steps and question steps that these methods need, each behind all that it needs."""
+    """The steps and question steps that these methods need, each after all that it needs."""
     every: dict[str, Step] = {**STEPS, **QUESTION_STEPS}
     open_ = {need for method in methods for need in METHODS[method].needs}
     while more := {need for name in open_ for need in every[name].needs} - open_:

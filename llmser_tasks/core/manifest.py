@@ -1,4 +1,4 @@
-"""What a finished artefact's manifest says of its files, and whether they still are what it says.
+"""What a finished artefact's manifest says about its files, and whether it is still true.
 
 Sizes are compared whenever an artefact is looked at, which costs next to nothing. Digests are compared once a process
 where that takes a fraction of a second, and of all artefacts by `llmser doctor`.
@@ -17,7 +17,7 @@ from llmser_tasks.core.config import digest
 
 MANIFEST = "manifest.json"
 DATA_SUFFIXES = {".parquet", ".safetensors"}  # what a content hash covers; logs and reports hold times
-CHEAP = 64 << 20  # bytes of an artefact whose digests are looked at whenever a process opens it
+CHEAP = 64 << 20  # bytes: digests of artefacts up to this size are checked whenever a process opens one
 
 Files = dict[str, dict[str, Any]]
 
@@ -39,7 +39,7 @@ def content(files: Files) -> str:
 
 
 def looked_at(folder: Path, *, thoroughly: bool = False) -> tuple[dict[str, Any] | None, str | None]:
-    """The manifest of a folder whose files are what it says; else what is wrong, in a few words.
+    """The manifest if the folder's files match it; else what is wrong, in a few words.
 
     Args:
         thoroughly: compare digests, however large the files are.
@@ -111,7 +111,7 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def _damage(folder: Path, manifest: Mapping[str, Any], thoroughly: bool) -> str | None:
-    """What is wrong with a folder's files; None: they are what its manifest says."""
+    """What is wrong with a folder's files; None: they match its manifest."""
     files: Files = manifest.get("files", {})  # earlier releases noted none
     for name, noted in files.items():
         try:

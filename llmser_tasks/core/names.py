@@ -1,4 +1,4 @@
-"""How steps are called where people read of them, and what must stand beside figures."""
+"""What people call the steps, and what must be said beside figures."""
 
 from collections.abc import Collection, Mapping
 
@@ -24,12 +24,12 @@ def steps(methods: Collection[str] = TRAINED) -> dict[str, str]:
 
 
 def title_of(method: str) -> str:
-    """What people read; of a method that was declared once and is no more, its name."""
+    """What people read; for a method that is no longer declared, its name."""
     return METHODS[method].title if method in METHODS else method
 
 
 def why_chosen(by: str, validation: Mapping[str, float]) -> str:
-    """Why a run has the recommendations of one method and not of another, to stand behind its title and a comma.
+    """Why a run has this method's recommendations and not another's, to follow its title and a comma.
 
     Args:
         by: validation (it is the best by that) or name (the run's settings name it).

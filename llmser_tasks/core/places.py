@@ -1,4 +1,4 @@
-"""From where runs on Airflow may read: whoever may trigger one must not read all that the service's user may.
+"""Where runs on Airflow may read: whoever may trigger one must not read all that the service's user can.
 
 `llmser run` and the other commands run as the person who calls them, and read what that person may read.
 """
@@ -22,16 +22,16 @@ def readable(home: Path) -> list[Path]:
 
 
 def here(home: Path) -> str:
-    """The folders of services that are started on this machine by hand: the one where they are, unless that is all."""
+    """The folder for services started by hand on this machine: the current one, unless that is the root."""
     folder = Path.cwd()
     return str(home / "dumps" if folder == Path(folder.anchor) else folder)
 
 
 def check(config: RunConfig, folders: Sequence[Path], home: Path) -> None:
-    """Refuse files outside the folders, before anything of them is looked at: that they exist is not told either.
+    """Refuse files outside the folders, before looking at any: not even their existence is given away.
 
-    Links are followed first. The home, with its keys and passwords, is closed even where it lies in one of the folders,
-    but for what is named below it.
+    Links are followed first. The home, with its keys and passwords, is closed even if it lies in one of the folders,
+    except for what is named below it.
 
     Raises:
         InputError: one lies elsewhere.
@@ -54,7 +54,7 @@ def check(config: RunConfig, folders: Sequence[Path], home: Path) -> None:
 def path_of(name: str, text: str) -> Path:
     """
     Raises:
-        InputError: the text is no path.
+        InputError: the text is not a path.
     """
     try:
         path = Path(text).expanduser()

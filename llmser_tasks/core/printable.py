@@ -1,6 +1,6 @@
-"""Text of unknown origin on its way to people: nothing in it may steer a terminal, reorder or hide what stands there.
+"""Text of unknown origin on its way to people: nothing in it may steer a terminal, or reorder or hide what is there.
 
-Names of files, of archives' members, of columns, ids, and what an endpoint said end in sentences, progress and logs.
+Names of files, of archives' members, of columns, ids, and what an endpoint said end up in sentences, progress and logs.
 Where these are made or written, and nowhere else, they pass through here: `LlmserError`, the console, the log.
 """
 

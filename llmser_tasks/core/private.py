@@ -35,7 +35,7 @@ def handed_out() -> Iterator[None]:
 
 
 def close_to_strangers(folder: Path) -> None:
-    """Take from everyone but its user and group what an earlier version allowed; a group may have been let in."""
+    """Shut out everyone but its user and group, whom an earlier version let in; a group may be there on purpose."""
     try:
         mode = folder.stat().st_mode
         if mode & 0o007:
@@ -45,7 +45,7 @@ def close_to_strangers(folder: Path) -> None:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file that nobody else can read, at no moment, and that is whole or absent."""
+    """Write a file that nobody else can read at any moment, and that is whole or absent."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.unlink(missing_ok=True)

@@ -138,7 +138,7 @@ class Sources:
 
 @cache
 def sources() -> Sources:
-    """The package that runs: read once a process, which has loaded it then, so what is told is what computes."""
+    """The package that runs: read once per process, when it has been loaded, so what is described is what computes."""
     return Sources(Path(__file__).parents[1])
 
 
@@ -153,7 +153,7 @@ def chosen(name: str) -> ModuleType:
     """Import a module that a setting names.
 
     Raises:
-        AssertionError: a step is at work that did not say so, and whose result would outlive a change of that module.
+        AssertionError: the step at work has not named it, so its result would outlive a change of that module.
     """
     declared = _declared.get()
     assert declared is None or name in declared, f"the step does not name {name} among what it has `chosen`"
@@ -162,7 +162,7 @@ def chosen(name: str) -> ModuleType:
 
 @contextmanager
 def within(reach: Reach) -> Iterator[None]:
-    """Run a step that said it would reach so much."""
+    """Run a step that said it would reach this much."""
     token = _declared.set(frozenset(reach.digests))
     try:
         yield
@@ -171,7 +171,7 @@ def within(reach: Reach) -> Iterator[None]:
 
 
 class _Essence(ast.NodeTransformer):
-    """Takes out of a program what it does not compute with: docstrings, types' imports, words for people."""
+    """Strips a program of what it does not compute with: docstrings, types' imports, words for people."""
 
     def __init__(self) -> None:
         self._errors: set[str] = set()

@@ -15,7 +15,7 @@ TOLD = re.compile(
 
 
 def refusal(error: BaseException) -> str | None:
-    """What an operating system said that kept a file from being written; None: it is another error."""
+    """What the operating system said when it refused to write a file; None: it is another error."""
     if isinstance(error, OSError) and (error.filename is not None or error.errno is not None):
         return os.strerror(error.errno) if error.errno else str(error)
     told: BaseException | None = error

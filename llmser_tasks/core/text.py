@@ -71,8 +71,8 @@ def _pass(text: str) -> str:
 
 
 def _normal(text: str) -> str:
-    """NFKC, which makes one of what only looks different and leaves no disguised bracket; but what would mean something
-    else in it stays as it is.
+    """NFKC, which merges what only looks different and unmasks disguised brackets; but characters whose meaning it
+    would change stay as they are.
     """
     kept = {c for c in set(text) if not c.isascii() and unicodedata.decomposition(c).startswith(_OTHER_MEANING)}
     if not kept:

@@ -1,13 +1,13 @@
 """Where artefacts live: one folder per step and fingerprint, written whole or not at all.
 
 `ROOT/DATASET/STEP/FINGERPRINT/` holds a step's files and `manifest.json`. The fingerprint covers what the step
-depends on: the *content* of its inputs, what comes of the settings that matter to it, its seed and the code that it can
-reach (`reachable`). Where the manifest exists, and the files are what it says, the step is skipped. Because inputs
-count by content, a step whose inputs come out byte-identical (training histories, when only test items changed, say) is
-skipped too.
+depends on: the *content* of its inputs, the effective values of the settings that matter to it, its seed and the code
+that it can reach (`reachable`). If the manifest exists and the files match it, the step is skipped. Because
+inputs count by content, a step whose inputs come out byte-identical (training histories, when only test items changed,
+say) is skipped too.
 
-On which device a model was trained, and by how many threads and processes, is no part of the fingerprint: it changes
-the last digits, and a run must not train anew because it goes on elsewhere. Each training's summary says it.
+The device that a model was trained on, and the number of threads and processes, are not part of the fingerprint: they
+change the last digits, and a run must not train again because it goes on elsewhere. Each training's summary has them.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Workspace:
     """The artefact store below one local folder.
 
     Attributes:
-        claims: who makes what, of all machines that share the folder.
+        claims: who makes what, across all machines that share the folder.
     """
 
     root: Path
@@ -112,14 +112,14 @@ class Workspace:
     ) -> Artefact:
         """Run `write(folder)` unless its result is there; return the artefact.
 
-        What code the result depends on is what the module of `write`, and the one that calls this, import.
+        The code that the result depends on is what the module of `write`, and the one that calls this, import.
 
         Args:
             step: name of the folder; may hold one slash ("base/42").
             write: fills the folder it is given and returns a small JSON-ready summary. With `resumable` the folder
                 may still hold what a killed attempt left there.
             inputs: artefacts read, or content hashes of files outside the workspace.
-            config: the settings that change the result, JSON-ready; of a section of the configuration those count
+            config: the settings that change the result, JSON-ready; of a section of the configuration only those count
                 that the code reads.
             chosen: modules that a setting chooses by name (`reachable.chosen`).
 
@@ -154,7 +154,7 @@ class Workspace:
         return made
 
     def damage(self) -> Iterator[tuple[str, str | None]]:
-        """Every finished artefact by its path below the root, and what is wrong with it, None: nothing. All bytes are
+        """Every finished artefact by its path below the root, and what is wrong with it (None: nothing). All bytes are
         read; nothing is changed.
         """
         for path in sorted(self.root.rglob(MANIFEST)):
@@ -177,7 +177,7 @@ class Workspace:
         return Artefact(step, relative, made["content"], unchanged)
 
     def _looked_at(self, folder: Path) -> tuple[dict[str, Any] | None, str | None]:
-        """The manifest of a folder whose files are what it says, or what is wrong with it; neither where there is none.
+        """The manifest if the folder's files match it, else what is wrong with them; neither if there is no folder.
         A damaged one is set aside, for people to look at.
 
         Raises:

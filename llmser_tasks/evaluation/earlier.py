@@ -1,6 +1,6 @@
 """What a run recommends against what earlier runs of its dataset did, paired over users: has it become better or worse?
 
-Of either run the method counts whose recommendations it has.
+For each run, the method whose recommendations it has counts.
 """
 
 from __future__ import annotations

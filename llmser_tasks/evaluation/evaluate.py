@@ -99,7 +99,7 @@ class Sums:
 
 @dataclass(frozen=True)
 class Shown:
-    """A trained model, and what stands before a user's own items where it is shown them."""
+    """A trained model, and what comes before a user's own items when it is shown them."""
 
     folder: Path
     prior: Histories
@@ -206,14 +206,14 @@ def _validation(run: Run, refs: Refs, method: str) -> float:
 
 
 def best_of(validation: Mapping[str, float]) -> str:
-    """The method with the highest validation metric; of equal ones the simplest, which comes first."""
+    """The method with the highest validation metric; among equals the simplest, which comes first."""
     return max(validation, key=lambda method: validation[method])
 
 
 def rank_all(
     run: Run, refs: Refs, asked: Cases, shown: Mapping[tuple[str, int], Shown], progress: Progress
 ) -> Iterator[Ranking]:
-    """Ranks of every method, seed and protocol, one after the other, so that memory holds few of them.
+    """Ranks of every method, seed and protocol, one at a time, so that memory holds few of them.
 
     The counters are not trained, so their full ranking is the same for every seed; only the negatives differ.
     """

@@ -21,7 +21,7 @@ class Example:
 
     Attributes:
         pseudo: title and source of each pseudo-prior item, in sequence order.
-        history: titles, oldest first; the last one is the masked item. `older` more come before them.
+        history: titles, oldest first; the last one is the masked item. `older` more came before them.
         source: how the named item was read from the answer.
     """
 

@@ -1,5 +1,5 @@
-"""The report's figures as inline SVG that takes its colours and its font from the page, so it is readable in light and
-dark. They hold numbers and fixed words only: no text from dumps or LLMs.
+"""The report's figures as inline SVG that takes colours and font from the page, so they are readable in light and dark.
+They hold numbers and fixed words only: no text from dumps or LLMs.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ REFERENCE_TITLE = METHODS[REFERENCE].title
 INK, MUTED, LINE, PLAIN, OURS, SOFT, THIRD = (f"#0{n}0{n}0{n}" for n in range(1, 8))
 COLOURS = {INK: "ink", MUTED: "muted", LINE: "line", PLAIN: "plain", OURS: "ours", SOFT: "soft", THIRD: "third"}
 SIZE = (5.8, 3.5)
-FEWEST = 50  # a mean over fewer test users is noise and not drawn
+FEWEST = 50  # a mean over fewer test users is noise, and is not drawn
 
 
 def lengths(rows: Sequence[Mapping[str, Any]], tail_threshold: int) -> str:
@@ -58,7 +58,7 @@ def tail_and_head(
 
     Args:
         groups: label, and per method mean and sd.
-        ours: the other method; the reference itself where there is no other.
+        ours: the other method; the reference itself if there is no other.
     """
     with _figure("tail-head") as (figure, axes):
         place = np.arange(len(groups))

@@ -1,4 +1,4 @@
-"""Who is counted together: tail and head users, tail and head items, users of one length."""
+"""Which users are counted together: tail and head users, tail and head items, users of one length."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def groups(n: NDArray[np.int64], targets: Ints, counts: NDArray[np.int64], tail_
     """Every non-empty group as a mask over the evaluated users.
 
     Tail users have n_u ≤ T. A target is a head item when it is one of the 20 % of the catalogue's items with the most
-    training interactions. Groups by length share the users out by n_u.
+    training interactions. Groups by length divide the users by n_u.
 
     Args:
         n: (U,) n_u, length of the training history: the validation and test items do not count.

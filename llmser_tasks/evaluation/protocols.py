@@ -1,4 +1,4 @@
-"""Whom to ask, what a model sees, and against which items the held-out one is ranked.
+"""Whom to test, what a model sees, and against which items the held-out one is ranked.
 
 Full ranking is the headline: every catalogue item but the user's history competes. The legacy protocol ranks the
 held-out item among n uniform negatives; it can reverse rankings and is there to compare with older papers.
@@ -41,9 +41,9 @@ class Cases:
 def cases(training: Histories, held_out: Targets) -> Cases:
     """Evaluate on training history + the items between it and the target (under leave-one-out: the validation item).
 
-    A user who had the target before is left out. Nobody is recommended what they have, and a target that is ranked
-    where the rest of the history is excluded gives itself away: on Yelp, where 7 % of test items are such repeats,
-    they made up half of NDCG@10, and more of BERT4Rec's than of SASRec's.
+    A user who had the target before is left out. Nobody is recommended what they have, and a target from the history
+    gives itself away when the rest of the history is excluded: on Yelp, where 7 % of test items are such repeats, they
+    made up half of NDCG@10, and more of BERT4Rec's than of SASRec's.
     """
     contexts = held_out.inputs(training)
     new = ~contexts.hold(held_out.items)
@@ -62,9 +62,9 @@ def uniform(negatives: int) -> str:
 
 
 def draw_negatives(known: Histories, items: int, size: int, seed: int) -> Ints:
-    """Distinct uniform negatives of the legacy protocol, outside everything the user is known to have.
+    """Distinct uniform negatives of the legacy protocol, among items that the user is not known to have.
 
-    A draw depends on the seed, the user and its number alone, so a user's negatives stay the same whoever else is
+    A draw depends only on the seed, the user and its number, so a user's negatives stay the same whoever else is
     evaluated, and every model of a seed meets the same ones.
 
     Args:
@@ -103,7 +103,7 @@ def _keys(rows: NDArray[np.int64], tried: Ints, items: int) -> NDArray[np.int64]
 
 
 def _first_seen(tried: Ints) -> NDArray[np.bool_]:
-    """Where a row holds an item for the first time."""
+    """Where an item occurs for the first time in its row."""
     order = np.argsort(tried, axis=1, kind="stable")
     ordered = np.take_along_axis(tried, order, axis=1)
     fresh = np.ones(tried.shape, bool)

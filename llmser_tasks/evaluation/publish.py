@@ -31,13 +31,13 @@ RECOMMENDATIONS = ("method", "seed", "user_id", "item_ids", "scores")
 
 
 def publish(run: Run, refs: Refs) -> tuple[dict[str, int], publications.KeptBack | None]:
-    """Replace the run's metrics, comparisons, recommendations and report, mark the run as succeeded, and give it to the
-    readers, unless something speaks against it (`warehouse.tables.publications`).
+    """Replace the run's metrics, comparisons, recommendations and report, mark the run as succeeded, and give it to
+    readers unless something forbids it (`warehouse.tables.publications`).
 
     Killed at any moment, it leaves what was there before; run again, it doubles nothing.
 
     Returns:
-        Rows written per table; and why readers are not given the run, where they are not.
+        Rows written per table; and why readers do not get the run, if they do not.
 
     Raises:
         InputError: there is no such run.
@@ -101,7 +101,7 @@ def publish(run: Run, refs: Refs) -> tuple[dict[str, int], publications.KeptBack
 
 
 def _trust(run: Run, refs: Refs, known: Catalogue, tail_threshold: int) -> Trust | None:
-    """What is told of pseudo items and how far they are trusted; None where the run has none."""
+    """What the report tells about pseudo items and how far they are trusted; None if the run has none."""
     if "reliability" not in refs:
         return None
     scores = run.folder(refs, "reliability") / RELIABILITY

@@ -1,4 +1,4 @@
-"""The report: one HTML file that holds everything, for a person who wants to judge a run."""
+"""The report: one self-contained HTML file for a person who wants to judge a run."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ class Trust:
 
 @dataclass(frozen=True)
 class Report:
-    """What a report is made from.
+    """Everything a report is made from.
 
     Attributes:
         facts: facts.json of the evaluation.
         metrics, comparisons: rows of metrics.parquet and comparisons.parquet.
-        trust: None where no method of the run has pseudo items.
+        trust: None if no method of the run has pseudo items.
         ingest: the ingest report.
         answered_by: per name under which the endpoint answered, how many questions.
         costs: rows of the view run_costs.
@@ -148,7 +148,7 @@ def render(report: Report) -> str:
 
 
 def _ours(report: Report) -> str:
-    """The method that stands beside the reference in tiles and figures: what readers are given, or, where that is the
+    """The method shown beside the reference in tiles and figures: the one readers are given or, if that is the
     reference, the best of the others.
     """
     chosen: str = report.facts["chosen"]
@@ -225,14 +225,14 @@ def _shares(trust: Trust) -> dict[str, float]:
 
 
 def _is_embedded(report: Report) -> bool:
-    """Whether the embedding ranker answered; as long as nobody has, whether it would be asked."""
+    """Whether the embedding ranker answered; before any answer, whether it would be asked."""
     if report.answered_by:
         return any(name.startswith(RANKER) for name in report.answered_by)
     return report.config.llm.endpoint == EMBEDDED
 
 
 def _asks(report: Report) -> bool:
-    """Whether anybody was asked anything; as long as that is not known, whether the run has questions."""
+    """Whether anything was asked; while that is not known, whether the run has questions."""
     if report.asked:
         return any(row["asked"] for row in report.asked)
     return bool(asked_steps(report.config))
@@ -263,7 +263,7 @@ def change(row: Mapping[str, Any]) -> str:
 
 
 def tone(row: Mapping[str, Any]) -> str:
-    """The colour of a difference: one only where it is significant."""
+    """The colour of a difference; only a significant one has one."""
     return "" if not row["stars"] else "up" if row["difference"] > 0 else "down"
 
 

@@ -1,7 +1,7 @@
 """Several runs in one table, as papers print them: mean ± sd over seeds, and what is more than chance.
 
-Everything is computed anew from the ranks of the single users that each run's evaluation keeps (ranks.parquet). What
-is compared is a user's metric, averaged over the seeds, with the same user's in the reference.
+Everything is computed anew from each user's ranks, which every run's evaluation keeps (ranks.parquet). A user's metric,
+averaged over the seeds, is compared with the same user's in the reference.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from llmser_tasks.sequences.targets import read_targets
 from llmser_tasks.warehouse.tables.artefacts import Kept
 
 SHOWN = ("all", "tail users", "head users")
-# Settings that change no figure, or stand in columns of their own.
+# Settings that change no figure, or have columns of their own.
 SILENT = {
     "dataset", "reviews", "items", "backbone", "methods", "publish", "seeds", "recommendations", "users_per_batch",
 }  # fmt: skip
@@ -86,7 +86,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Asked:
-    """Whom a run was tested on, and against which items."""
+    """The users a run was tested on, and the items they were tested against."""
 
     cases: Cases
     item_ids: Any  # pyarrow array (I,)
@@ -114,7 +114,7 @@ class Asked:
 def compare_runs(
     kept: Sequence[Kept], *, protocol: str, names: Sequence[str], reference: str | None
 ) -> tuple[list[Cell], Row]:
-    """Every method of every run; counters and references once where they are the same.
+    """Every method of every run; counters and references that are the same appear once.
 
     Args:
         kept: the runs; the first one's tail threshold T makes the groups.
@@ -155,7 +155,7 @@ def _rows(run: Kept, kept: Sequence[Kept], protocol: str, asked: Asked) -> list[
         raise InputError(f"Run {run.row.run_id} was not evaluated by {protocol}; it has {' and '.join(there)}.")
     of_methods: dict[str, dict[int, Ranks]] = {}
     for (method, seed), of_seed in table.to_pandas().groupby(["method", "seed"], observed=True):
-        # Of those who are asked: runs before 2026-11-22 also ranked items that users had before.
+        # Only users who are tested: runs before 2026-11-22 also ranked items that users had before.
         ranks = of_seed.set_index("user")["rank"].loc[asked.cases.contexts.users].to_numpy()
         of_methods.setdefault(str(method), {})[int(seed)] = ranks
     run_id, backbone = run.row.run_id, str(run.row.config["backbone"])
@@ -167,7 +167,7 @@ def _rows(run: Kept, kept: Sequence[Kept], protocol: str, asked: Asked) -> list[
 
 
 def _named(ranks: pa.Table) -> pa.Table:
-    """Runs before methods had a column of this name called it "model"."""
+    """Runs from before the column "method" called it "model"."""
     return ranks.rename_columns(["method" if name == "model" else name for name in ranks.column_names])
 
 
@@ -175,7 +175,7 @@ def _settings(run: Kept, kept: Sequence[Kept], method: str) -> dict[str, Any]:
     """What sets this run's method apart from the other runs' of the same backbone."""
     if not METHODS[method].trained:
         return {}
-    needs = METHODS[method].needs  # what they were made with sets it apart, too
+    needs = METHODS[method].needs  # what these were made with sets it apart, too
     every = {p.name: p for p in parameters() if p.name not in SILENT and (needs or p.section == "recommender")}
 
     def value(of: Kept, name: str) -> Any:
@@ -186,7 +186,7 @@ def _settings(run: Kept, kept: Sequence[Kept], method: str) -> dict[str, Any]:
 
 
 def _once(rows: Sequence[Row]) -> list[Row]:
-    """Without the counters and references that an earlier run has too: asked twice, they would count twice."""
+    """Without the counters and references that an earlier run has too: tested twice, they would count twice."""
     kept: dict[Any, Row] = {}
     for row in rows:
         ranks = tuple((seed, values.tobytes()) for seed, values in row.ranks.items())
@@ -232,7 +232,7 @@ def _cells(rows: Sequence[Row], reference: Row, group: str, users: Mask) -> list
 
 
 def _corrected(cells: Sequence[Cell]) -> list[Cell]:
-    """With what the tests say, over all comparisons of the table."""
+    """The cells with what the tests say, corrected over all comparisons of the table."""
     tested = [(cell.test, cell.seeds) for cell in cells if cell.test is not None and cell.seeds is not None]
     said = iter(judged([test for test, _ in tested], [seeds for _, seeds in tested]))
     return [cell if cell.test is None else replace(cell, **next(said)) for cell in cells]

@@ -1,8 +1,8 @@
-"""Is LLMSeR different from the base? Paired over users, corrected for the number of questions, with an interval that
-says the same.
+"""Is a method different from the reference? Paired over users, corrected for the number of comparisons, with an
+interval that says the same.
 
-The interval is the test's own (those differences that it would not refuse), not a bootstrap: only so does it agree with
-p wherever p falls, and the level that Holm asks for lies where 2,000 resamples have not one draw beyond it.
+The interval is the test's own (the differences that it would not reject), not a bootstrap: only then does it agree with
+p everywhere, and 2,000 resamples may have no draw beyond the level that Holm asks for.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class PairedTest:
 
     @classmethod
     def of(cls, differences: Floats) -> PairedTest:
-        """Of (U,) differences, a user each."""
+        """From (U,) differences, one per user."""
         users = len(differences)
         error = float(differences.std(ddof=1) / math.sqrt(users)) if users > 1 else math.inf
         return cls(float(differences.mean()), error, users)
@@ -74,21 +74,21 @@ def holm(p: Floats) -> Floats:
 def common_level(p_holm: Floats) -> float:
     """The level at which every interval of a family leaves 0 out exactly where its p_holm is below .05.
 
-    Holm refuses the smallest p against .05 / m, the next against .05 / (m − 1), and stops at the first that stands:
-    with r refused, against .05 / (m − r). Those refused are smaller than that, those left are not, so this one level
-    says for all of them what the step-down said one by one (Strassburger and Bretz, "Compatible simultaneous lower
-    confidence bounds for the Holm procedure", Statistics in Medicine 27, 2008, use the same one, one-sided). It is
-    between .95 and 1 − .05 / m.
+    Holm tests the smallest p against .05 / m, the next against .05 / (m − 1), and stops at the first hypothesis that
+    stands: with r rejected, against .05 / (m − r). The p of those rejected are smaller than that, the rest are not, so
+    this one level says for all what the step-down said one by one (Strassburger and Bretz, "Compatible simultaneous
+    lower confidence bounds for the Holm procedure", Statistics in Medicine 27, 2008, use the same one, one-sided). It
+    is between .95 and 1 − .05 / m.
     """
     left = len(p_holm) - int((p_holm < SIGNIFICANT).sum())
     return 1 - SIGNIFICANT / max(left, 1)
 
 
 def judged(tests: Sequence[PairedTest], seeds: Sequence[int]) -> list[dict[str, Any]]:
-    """What a family of tests says, a row each: difference, low, high, p, p_holm, level, seeds, stars.
+    """What a family of tests says, one row per test: difference, low, high, p, p_holm, level, seeds, stars.
 
     Args:
-        seeds: over how many trainings each user's metrics were averaged.
+        seeds: how many trainings each user's metrics were averaged over.
     """
     corrected = holm(np.array([test.p for test in tests]))
     level = common_level(corrected)
@@ -103,7 +103,7 @@ def judged(tests: Sequence[PairedTest], seeds: Sequence[int]) -> list[dict[str, 
 
 
 def stars(p_holm: float, difference: float, seeds: int) -> str:
-    """`*`, `**`, `***` for p_holm below .05, .01, .001, ▼ before them where it is worse; none with one seed."""
+    """`*`, `**`, `***` for p_holm below .05, .01, .001, with ▼ in front if worse; none with one seed."""
     if seeds < 2:
         return ""
     found = next((found for below, found in STARS if p_holm < below), "")

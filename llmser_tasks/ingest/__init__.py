@@ -3,8 +3,8 @@
 The rules, in the order in which they apply to a line (or an element of a JSON array, or a row of a table: `records`):
 
 1. A blank line is skipped and counted.
-2. A line that cannot be used (no JSON, a field missing, no id, no time) goes to quarantine.parquet with its number and
-   the reason. Ids are 1 to 200 printable characters. A missing rating or number of stars is no reason: it passes.
+2. A line that cannot be used (not JSON, a field missing, no id, no time) goes to quarantine.parquet with its number and
+   the reason. Ids are 1 to 200 printable characters. A missing rating or number of stars is no reason: the line passes.
 3. Exact duplicates (same user, item and time) collapse to the first line; its rating counts. The same item bought
    again at another time stays.
 4. A rating of 0 or less drops the interaction.
@@ -13,13 +13,12 @@ The rules, in the order in which they apply to a line (or an element of a JSON a
    An interaction that misses both counts as `user_core`.
 6. Users shorter than `min_length` afterwards fall out.
 
-A dump whose first lines are all unusable is taken for another format and given up.
-
-What arrived in the dataset's inbox is read behind the base dump, file by file, as if it were its end (`inbox`).
+A dump whose first lines are all unusable is taken for another format and given up. What arrived in the dataset's inbox
+is read after the base dump, file by file, as if it were its end (`inbox`).
 
 Interactions are sorted by user and time, those of one moment by `ties` (`writing` says why). Users are numbered from 0
-in order of their ids, items from 1 (0 is padding). An item's title is the first of its lines' that `text.clean_title`
-can make something of; a reviewed item without any has a null title and stays.
+in order of their ids, items from 1 (0 is padding). An item's title is the first among its lines that `text.clean_title`
+can make something of; a reviewed item without one has a null title and stays.
 
 A dataset is synthetic when all of its users' ids begin with `SYN-`, as those of `llmser_tasks.sample` do: the mark
 travels with the data itself.
@@ -60,7 +59,7 @@ def ingest(
         inbox: folder or fsspec URL below which new interactions and items arrive; None: the base dump alone.
 
     Raises:
-        InputError: a dump is missing, empty, damaged, of another format, without titles, or nothing is left of it.
+        InputError: a dump is missing, empty, damaged, of another format or without titles, or nothing is left of it.
         StorageError: the disk is full or not writable.
     """
     source = named(dataset.source)
@@ -110,7 +109,7 @@ def _dumps(dataset: Dataset) -> tuple[Dump, Dump]:
 
 
 def _without_repeats(base: Dump, late: list[Dump], identities: dict[Path, Identity]) -> list[Dump]:
-    """The dumps that hold other bytes than the base and those before them; a file counts once, whatever its name."""
+    """The dumps whose bytes differ from the base's and all before; a file counts once, whatever its name."""
     seen = {identities[base.path].sha256}
     kept = []
     for dump in late:

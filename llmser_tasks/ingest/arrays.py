@@ -14,14 +14,14 @@ _BETWEEN = b" \t\r\n,"
 
 
 def elements(content: IO[bytes], block: int = BLOCK, longest: int = LONGEST_LINE) -> Iterator[list[bytes]]:
-    """Lists of the array's elements. What stands between them and is no element comes as one, for the quarantine.
+    """Lists of the array's elements. What is between them and is no element comes as one, for the quarantine.
 
     Raises:
-        BrokenOff: the array has no end, or an element none within `longest` bytes: a bracket or quote is missing.
+        BrokenOff: the array has no end, or an element has none within `longest` bytes: a bracket or quote is missing.
     """
     held = b""  # from the start of the element that is not whole yet
     begun = ended = False
-    while data := content.read(max(block, len(held))):  # as much again: each byte is looked at a few times at most
+    while data := content.read(max(block, len(held))):  # doubled each time: each byte is looked at a few times at most
         held += data
         if not begun:
             start = held.find(b"[")

@@ -1,7 +1,7 @@
 """Dump files as streams: plain, gzip (several members too), .tar, .tar.gz; told apart by their first bytes.
 
 Memory is a few blocks, however large the file or its longest line. Whatever is wrong with a file is said in one
-sentence that names it and how far it could be read.
+sentence, which names the file and how far it could be read.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from llmser_tasks.ingest import looks
 
 BLOCK = 1 << 20
 LONGEST_LINE = 16 << 20
-TOO_LONG = b"\x00too long"  # ends the stump that stands for a line over LONGEST_LINE; makes it invalid in any format
+TOO_LONG = b"\x00too long"  # ends the stump kept of a line over LONGEST_LINE; makes it invalid in any format
 
 
 class BrokenOff(Exception):
-    """What a file holds has no end; the message says what is missing."""
+    """The content of a file breaks off; the message says what is missing."""
 
 
 BROKEN = (BrokenOff, EOFError, zlib.error, gzip.BadGzipFile, tarfile.TarError)
@@ -79,7 +79,7 @@ def check(path: Path, what: str) -> None:
 
 
 def identify(path: Path, progress: Progress) -> Identity:
-    """sha256 of a file, with its size and time of change to notice an exchange during the run."""
+    """sha256 of a file, with its size and time of change, to notice if it is replaced during the run."""
     digest = hashlib.sha256()
     try:
         with path.open("rb") as file:

@@ -21,13 +21,13 @@ ROWS = 1 << 17  # rows per row group of the final files, whatever batches DuckDB
 
 @dataclass
 class Counts:
-    """Interactions, users and items before and after, and where the others went."""
+    """Interactions, users and items before and after, and where the rest went."""
 
     lines: int = 0  # usable ones
     distinct: int = 0  # without exact duplicates
     users: int = 0
     items: int = 0
-    filtered: dict[str, int] = field(default_factory=dict)  # interactions that fell out of `distinct`, by knob
+    filtered: dict[str, int] = field(default_factory=dict)  # interactions dropped from `distinct`, by knob
     rounds: int = 0  # of the core filter
     kept: int = 0
     kept_users: int = 0

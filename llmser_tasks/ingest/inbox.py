@@ -1,11 +1,11 @@
-"""The inbox: what arrived for a dataset after its base dump, as files in a folder or below a bucket's prefix.
+"""The inbox: what arrives for a dataset after its base dump, as files in a folder or below a bucket's prefix.
 
 `INBOX/DATASET/` holds review lines, `INBOX/DATASET/items/` item lines, both in the dataset's own format. Files stay
 where they are: they are part of the dataset, and whoever takes one away takes its interactions away.
 
-Files count in order of their names behind the base dump, one that holds the same bytes as another once, so that it is
-of no consequence when a file arrives, or how often. A file that may still be written is left for the next look: its
-name says so, it is empty, or it was changed a moment ago. Links are not followed, other folders not entered.
+Files count after the base dump, in order of their names, and once if they hold the same bytes, so it does not matter
+when a file arrives, or how often. A file that may still be written is left for the next look: its name says so, it is
+empty, or it was changed a moment ago. Links are not followed, other folders not entered.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from llmser_tasks.core.config import digest
 from llmser_tasks.core.errors import InputError, StorageError
 
 REVIEWS, ITEMS = "", "items"  # folders below the dataset's
-SETTLED_S = 10.0  # since the last change of a file that nobody writes any more
+SETTLED_S = 10.0  # since its last change, after which nobody is still writing a file
 UNFINISHED = (".part", ".partial", ".tmp", ".temp", ".crdownload", ".filepart", ".swp", "~")  # ends of names
 HIDDEN = (".", "_")  # their beginnings
 
@@ -58,7 +58,7 @@ def arrivals(inbox: str, dataset: str, folder: str = REVIEWS) -> list[Arrived]:
 
 
 def signature(inbox: str, dataset: str) -> str | None:
-    """What is in a dataset's inbox, in a word that differs when anything of it does; None where it is empty."""
+    """A word for what is in a dataset's inbox, which differs when anything in it does; None: it is empty."""
     marks = [[folder, file.mark] for folder in (REVIEWS, ITEMS) for file in arrivals(inbox, dataset, folder)]
     return digest(marks) if marks else None
 
@@ -109,7 +109,7 @@ def _mark(entry: dict[str, Any]) -> list[Any]:
 
 
 def _changed(entry: dict[str, Any]) -> float:
-    """Seconds since 1970 of the last change; 0 where the store does not say, whose files then appear whole."""
+    """Seconds since 1970 of the last change; 0 where the store does not say: there, files appear whole."""
     when = next((entry[key] for key in ("mtime", "LastModified", "last_modified", "updated") if entry.get(key)), 0.0)
     if isinstance(when, str):
         when = datetime.fromisoformat(when)

@@ -1,4 +1,4 @@
-"""What a file is that is no dump, going by its first bytes, and what to do about it: one sentence each."""
+"""What a file that is no dump is instead, going by its first bytes, and what to do about it: one sentence each."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from llmser_tasks.core.errors import InputError
 
-START = 4096  # bytes that tell
+START = 4096  # bytes that give it away
 
 _COMPRESSED = {  # read are .gz and Parquet's own ways
     b"BZh": "bzip2",
@@ -50,7 +50,7 @@ _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
 
 
 def refuse(path: Path, start: bytes) -> None:
-    """Say what a file is that cannot be read as a dump, going by its first bytes (decompressed ones as well).
+    """Refuse a file that cannot be a dump, saying what it is by its first bytes (decompressed ones as well).
 
     Raises:
         InputError: it is of a kind that is known not to be one.
@@ -75,7 +75,7 @@ def refuse(path: Path, start: bytes) -> None:
 
 
 def refuse_address(given: str, what: str) -> None:
-    """Say that a path is none but an address; the address itself may hold a key and is not repeated.
+    """Refuse a path that is an address; the address itself may hold a key and is not repeated.
 
     Raises:
         InputError: it is.

@@ -1,4 +1,4 @@
-"""From lines to typed rows: what can be used goes to Parquet in the dump's order, what cannot to the quarantine."""
+"""From lines to typed rows: usable lines go to Parquet in the dump's order, the others to the quarantine."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from llmser_tasks.ingest.tables import Broken
 log = logging.getLogger(__name__)
 
 ROWS = 1 << 16  # rows per Parquet row group: what is held in memory
-HOPELESS = 10_000  # lines without a usable one before it is called the wrong format
+HOPELESS = 10_000  # lines without a usable one before a dump is called the wrong format
 QUARANTINE = pa.schema([("file", pa.string()), ("line", pa.int64()), ("reason", pa.string()), ("text", pa.string())])
 REVIEWS = pa.schema(
     [
@@ -75,7 +75,7 @@ class Read:
     rows: int = 0
     blank: int = 0
     quarantined: Counter[str] = field(default_factory=Counter)  # by reason
-    files: Counter[str] = field(default_factory=Counter)  # the quarantined, by the file that they stand in
+    files: Counter[str] = field(default_factory=Counter)  # the quarantined, by the file that they are in
 
     def __add__(self, other: Read) -> Read:
         return Read(
@@ -154,7 +154,7 @@ BLANK = object()
 
 
 def _parsed(line: bytes, source: Source) -> Any:
-    """What a line holds; BLANK where that is nothing.
+    """What a line holds; BLANK if nothing.
 
     Raises:
         Unusable: it cannot be read.
@@ -175,7 +175,7 @@ def _parsed(line: bytes, source: Source) -> Any:
 
 
 def _is_cp1252(line: bytes, source: Source) -> bool:
-    """Whether a line could be read if its bytes were taken for the Windows code page of the West."""
+    """Whether a line could be read as the Windows code page of the West."""
     try:
         line.decode("utf-8")
     except UnicodeDecodeError:

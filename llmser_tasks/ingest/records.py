@@ -1,5 +1,5 @@
 """A dump as a stream of records, however it lays them out: a line each, the elements of a JSON array, the rows of a CSV
-or Parquet file. How it does is told by its first bytes; what a record means is the source's matter.
+or Parquet file. Its first bytes give the layout away; what a record means is up to the source.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from llmser_tasks.ingest.source import Source
 FIRST = 1 << 16  # bytes in which the first line must end if it is to be a table's
 JUDGED = 1000  # rows without a header whose ids are looked at
 
-Block = Sequence[tuple[int, Any]]  # numbers, and what stands there: bytes to be parsed, or a record
+Block = Sequence[tuple[int, Any]]  # numbers, and what is there: bytes to be parsed, or a record
 
 
 class Records:
-    """Blocks of a dump's records, and how far in the (compressed) file they come from.
+    """Blocks of a dump's records, and how far into the (compressed) file they go.
 
     Attributes:
         position: bytes of the file read.

@@ -1,4 +1,4 @@
-"""What the ingest report says, and the proof that every line is accounted for."""
+"""What the ingest report says, and the check that every line is accounted for."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from llmser_tasks.ingest.filtering import Counts
 from llmser_tasks.ingest.reading import Read
 
 SYNTHETIC = "SYN-"  # what every user id of a synthetic dump begins with
-FEW_TITLES = 0.5  # share of items; below it people are warned
+FEW_TITLES = 0.5  # share of items with a title below which people are warned
 SHORT = 8  # the paper's Figure 1: above 80 % of users are shorter than this
 
 
@@ -90,7 +90,7 @@ def facts(
 
 
 def _ties(connection: duckdb.DuckDBPyConnection, dataset: Dataset, counts: Counts) -> dict[str, Any]:
-    """How much of the order of interactions their times leave open, and what decides it.
+    """How much of the order of interactions is left open by their times, and what decides it.
 
     `moments` are times at which a user has several interactions; `neighbours` is the share of pairs of successive
     interactions that share a time, `last_items` the share of users whose last one shares it with the one before.
@@ -177,14 +177,14 @@ def warnings(name: str, summary: Mapping[str, Any]) -> list[str]:
 
 
 def percent(share: float) -> str:
-    """A share that is not 0 or 1 never reads as if it were."""
+    """A share that is neither 0 nor 1 never reads as if it were."""
     if 0 < share < 0.001 or 0.999 < share < 1:
         return "less than 0.1 %" if share < 0.5 else "more than 99.9 %"
     return f"{100 * share:.1f} %".replace(".0 %", " %")
 
 
 def shown(text: str) -> str:
-    """A name from outside as a terminal may have it."""
+    """A name from outside, made safe for a terminal."""
     return "".join(c if c.isprintable() else "\ufffd" for c in text)
 
 

@@ -15,8 +15,8 @@ Review = tuple[str, str, int, float | None]  # user id, item id, milliseconds UT
 Item = tuple[str, str | None]  # item id, title
 
 LONGEST_ID = 200
-SECONDS_END = 100_000_000_000  # below are seconds until the year 5138, or milliseconds before March 1973
-LATEST = 4_102_444_800_000  # 2100-01-01 in milliseconds; beyond it a time stands in the wrong unit
+SECONDS_END = 100_000_000_000  # below this: seconds until the year 5138, or milliseconds before March 1973
+LATEST = 4_102_444_800_000  # 2100-01-01 in milliseconds; a later time is in the wrong unit
 
 
 class Unusable(ValueError):
@@ -32,7 +32,7 @@ class Source:
         title: the item dump's field; its id field is `item`.
         milliseconds: turns the time field's value into milliseconds UTC, or raises ValueError.
         ratings_columns: fields of the edition's ratings without a header, in their order; empty where there are none.
-        lenient: reads a line that is no strict JSON, or raises Unusable.
+        lenient: reads a line that is not strict JSON, or raises Unusable.
         review_member, item_member: how the files inside a .tar end; None where the format has no .tar.
     """
 
@@ -99,7 +99,7 @@ def seconds(value: Any) -> int:
 def milliseconds(value: Any) -> int:
     """
     Raises:
-        Unusable: it is of 1973 or before, where nobody reviewed anything, and is another unit's.
+        Unusable: it is of 1973 or before, when nobody reviewed anything, so it is in another unit.
     """
     time = _whole(value)
     if 0 < time < SECONDS_END:
@@ -108,7 +108,7 @@ def milliseconds(value: Any) -> int:
 
 
 def _whole(value: Any, factor: int = 1) -> int:
-    """Also of text such as "1400000000.0", as tables have it."""
+    """Also from text such as "1400000000.0", as tables have it."""
     try:
         return int(value) * factor
     except ValueError:

@@ -58,7 +58,7 @@ def _no_object(first: Any) -> str:
 
 
 def _values(record: dict[str, Any], source: Source, what: str) -> str:
-    """The fields are there and the source's. What is wrong with their values?"""
+    """The fields are there and they are the source's. What is wrong with their values?"""
     if what == "review":
         try:
             time = source.milliseconds(record[source.time])
@@ -95,5 +95,5 @@ def _parsed(line: bytes) -> tuple[Any, list[Source]]:
 
 
 def _every() -> list[Source]:
-    """All formats, for advice: no result depends on those that were not source."""
+    """All formats, for advice only: no result depends on those that are not the source."""
     return [importlib.import_module(DUMP_FORMATS.module_of(name)).SOURCE for name in DUMP_FORMATS]

@@ -18,13 +18,13 @@ from llmser_tasks.ingest.source import Source
 
 
 class NoColumn(ValueError):
-    """It cannot be told which column is which; the message says what to do."""
+    """Nobody can tell which column is which; the message says what to do."""
 
 
 ROWS = 1 << 14  # of a Parquet file at a time
 PARQUET = b"PAR1"
 DELIMITERS = (",", "\t", ";")
-ALIASES = {  # what columns are called elsewhere; read without case, `_`, `-` and RecBole's `:type`
+ALIASES = {  # what columns are called elsewhere; case, `_`, `-` and RecBole's `:type` do not count
     "user": ("user", "userid", "reviewerid", "uid", "customerid"),
     "item": ("item", "itemid", "asin", "parentasin", "businessid", "productid", "movieid"),
     "time": ("timestamp", "time", "unixreviewtime", "unixtimestamp", "date", "datetime"),
@@ -46,7 +46,7 @@ Record = dict[str, Any] | Broken
 
 @dataclass(frozen=True)
 class Header:
-    """Where a table has what: the source's field → the column's place; and whether a header said so."""
+    """Which column holds what: the source's field → the column's place; and whether a header said so."""
 
     fields: Mapping[str, int]
     given: bool
@@ -57,7 +57,7 @@ def by_name(names: Sequence[str], source: Source, what: str) -> dict[str, int]:
     """The source's fields among these columns: by the source's own names, else by the usual ones.
 
     Raises:
-        NoColumn: a field has no column, or two that might be it.
+        NoColumn: a field has no column, or two that it might be.
     """
     fields: dict[str, int] = {}
     plain = [_plain(name) for name in names]
@@ -85,10 +85,10 @@ def by_name(names: Sequence[str], source: Source, what: str) -> dict[str, int]:
 
 
 def header(line: bytes, source: Source, what: str) -> Header | None:
-    """How to read a text file as CSV, going by its first line; None where it is none.
+    """How to read a text file as CSV, going by its first line; None: it is not CSV.
 
-    Without a header the columns are the source's, in the order in which its ratings are handed out; it is no matter of
-    guessing, because that order differs: amazon-2014 has the user first, amazon-2018 the item.
+    Without a header the columns are the source's, in its own order; that is not for guessing, because orders differ:
+    amazon-2014 has the user first, amazon-2018 the item.
 
     Raises:
         NoColumn: it is a table whose columns cannot be told.
@@ -159,7 +159,7 @@ def csv_records(lines: Iterator[list[bytes]], how: Header) -> Iterator[list[tupl
 
 
 class _Decoded:
-    """Text lines of blocks of bytes; `turned` where a new block has begun."""
+    """Text lines from blocks of bytes; `turned` when a new block has begun."""
 
     def __init__(self, blocks: Iterator[list[bytes]]) -> None:
         self.blocks = blocks
@@ -249,7 +249,7 @@ def _is_number(text: str) -> bool:
 
 
 def exchanged(rows: Iterable[Record], source: Source) -> bool:
-    """Whether columns without a name look as if the user's were the item's, by the shape of Amazon's ids."""
+    """Whether the user and item columns of a table without names look swapped, by the shape of Amazon's ids."""
     shapes = [
         (bool(_ASIN.fullmatch(str(row.get(source.user, "")))), bool(_ASIN.fullmatch(str(row.get(source.item, "")))))
         for row in rows

@@ -1,8 +1,8 @@
 """The final Parquet files: integer ids given in order of the dump's ids, rows in a fixed order.
 
-Many dumps know the day of an interaction and no more, and theirs are sorted by item: taken in the order of lines, a
+Many dumps know only the day of an interaction, and sort each day by item: taken in the order of lines, a
 user's interactions of one day ascend in item id, the held-out one is that day's largest, and a model that learns the
-ids' order is rewarded for it. So by default those of one moment are ordered by a hash of user, item and time, which
+ids' order is rewarded for it. So by default simultaneous ones are ordered by a hash of user, item and time, which
 knows nothing of the file, of items in general (it differs from user to user) or of how often a pair came together
 (it differs from time to time). It is a property of the interaction alone: what arrives later takes its place among the
 others and moves none of them past another.
@@ -75,7 +75,7 @@ def write(connection: duckdb.DuckDBPyConnection, folder: Path, ties: Ties) -> No
 
 
 def _numbered(rows: Iterator[pa.RecordBatch], start: int) -> Iterator[pa.RecordBatch]:
-    """Put a running number before each row."""
+    """Number the rows."""
     for batch in rows:
         numbers = pa.array(np.arange(start, start + batch.num_rows), pa.int32())
         yield pa.record_batch([numbers, *batch.columns], names=["number", *batch.schema.names])

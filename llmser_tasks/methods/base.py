@@ -15,7 +15,7 @@ DECLARED = Method(title="base", place=3, colour="plain", trained=True, reference
 
 
 def settings(config: RunConfig) -> dict[str, Any]:
-    del config  # the recommender's are all
+    del config  # the recommender's are all there are
     return {}
 
 

@@ -21,7 +21,7 @@ WINDOW = 50  # pairs further apart than this in a history are not counted: a ver
 def rank(test: Test, progress: Progress = silent) -> Counted:
     """Rank each target by how often it followed the context's items; the k-th item from the end counts 1 / k.
 
-    No number in this counter is tuned: a candidate stands k behind that item, so both weights are 1 / distance.
+    No number in this counter is tuned: a candidate comes k places after that item, so both weights are 1 / distance.
     """
     matrix = pairs(test.training, test.items)
     return ranked(test, _scores(matrix, test.contexts), DECLARED.title, progress)

@@ -1,7 +1,7 @@
 """What counters share: methods that learn nothing, and that every model has to beat.
 
 A counter's file has `rank`. Ranks follow the rules of the trained models: the history is excluded, the target never is,
-and every other item with the same score stands before it, so a target that a counter knows nothing about comes last.
+and every other item with the same score ranks before it, so a target about which a counter knows nothing comes last.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Test:
         contexts: (U) what each test user has had, which is excluded.
         targets: (U,)
         negatives: per seed (U, n), 0 where there is none.
-        folders: of the artefacts that the counter needs, by name.
+        folders: those of the artefacts that the counter needs, by name.
     """
 
     training: Histories
@@ -73,7 +73,7 @@ def ranked(test: Test, scores: Iterable[tuple[slice, sp.csr_matrix]], what: str,
         target_score = _at(of_chunk, rows[:, None], wanted[:, None])[:, 0]
         owners = np.repeat(rows, np.diff(of_chunk.indptr))
         before = np.bincount(owners[of_chunk.data >= target_score[owners]], minlength=len(rows))
-        before[target_score == 0] = test.items  # all others are tied with a target that nothing is known about
+        before[target_score == 0] = test.items  # a target about which nothing is known ties with all the others
         before -= 1  # the target itself
         owner, seen = distinct(contexts.select(np.arange(chunk.start, chunk.stop)))
         known = seen != wanted[owner]

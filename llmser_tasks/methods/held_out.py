@@ -27,8 +27,8 @@ def share_of_users(histories: Histories, share: float, seed: int) -> NDArray[np.
 
 
 def still_held(histories: Histories, changes: Changes, earlier: Path, share: float, seed: int) -> NDArray[np.bool_]:
-    """(U,) whose item is held out of a training that goes on from an earlier model: those whose item that one did not
-    see either, and of the users new to it a seeded share. A share drawn anew would watch what the model has learned.
+    """(U,) whose item is held out of a training that goes on from an earlier model: users whose item that model did not
+    see either, and a seeded share of the users new to it. A fresh share would watch what the model has already learned.
 
     Args:
         earlier: what `note_held` wrote beside the earlier model.
@@ -54,8 +54,8 @@ def split_last(sequences: Histories, held: NDArray[np.bool_]) -> tuple[Histories
         held: (U,) which sequences lose their last item.
 
     Returns:
-        The sequences to train on (those left empty fall out), and the targets to watch: the held sequences that keep
-        at least one item as context, and do not have the one that they lose twice.
+        The sequences to train on (without those left empty), and the targets to watch: held sequences that keep at
+        least one item as context, and do not hold the lost item twice.
     """
     ends = sequences.offsets[1:][held & (sequences.lengths > 0)] - 1
     keep = np.ones(len(sequences.items), dtype=bool)

@@ -1,4 +1,4 @@
-"""What the files of steps have."""
+"""What a step's file has to have."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from llmser_tasks.core.workspace import Artefact
 
 
 class StepModule(Protocol):
-    """A step's file. Its artefact is called as the step is.
+    """A step's file. Its artefact has the step's name.
 
-    It may also have `check(run, refs)`, which refuses data with which the step could not be done, and `prepare(run)`,
-    which gets what it must not miss later; both before anything is trained or paid.
+    It may also have `check(run, refs)`, which refuses data that the step could not work with, and `prepare(run)`, which
+    fetches what it must not lack later; both run before anything is trained or paid for.
     """
 
     def left_out(self, config: RunConfig) -> str | None:
-        """The part whose absence leaves the step nothing to do; None: it is done."""
+        """The missing part that leaves the step nothing to do; None: it has something to do."""
 
     def make(self, run: Run, refs: Refs, progress: Progress) -> Artefact:
         """Make the artefact, or find it.
 
         Args:
-            refs: what the run has so far, what the step needs among it.
+            refs: what the run has so far, including what the step needs.
         """

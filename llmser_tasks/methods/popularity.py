@@ -23,7 +23,7 @@ def rank(test: Test, progress: Progress = silent) -> Counted:
 def full_ranks(counts: NDArray[np.int64], contexts: Histories, targets: Ints) -> Ints:
     """(U,) full-ranking rank of each target by popularity.
 
-    Items at least as popular as the target are counted once for all users; those in a user's context are taken off.
+    Items at least as popular as the target are counted once for all users; those in a user's context are subtracted.
     """
     ascending = np.sort(counts[1:])
     wanted = counts[targets]

@@ -23,7 +23,7 @@ Weights = Callable[[NDArray[np.int64]], NDArray[np.float64]]  # of the k-th item
 
 @dataclass(frozen=True)
 class Titles:
-    """Every different title once: items that share one have the very same cosine, whatever the order of sums.
+    """Every distinct title once: items that share one have the very same cosine, whatever the order of sums.
 
     Attributes:
         vectors: (T, d).
@@ -51,12 +51,12 @@ class Titles:
 
 @dataclass(frozen=True)
 class Near:
-    """A few users.
+    """A few users' cosines.
 
     Attributes:
-        rows: theirs among all contexts.
+        rows: the users' rows among all contexts.
         cosines: (users, T) of every title to the weighted mean of the history's titles.
-        known: (users,) whether the history has a title that counts; without, all cosines are 0.
+        known: (users,) whether the history has a title that counts; if not, all cosines are 0.
     """
 
     rows: slice

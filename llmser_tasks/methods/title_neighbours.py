@@ -16,8 +16,8 @@ DECLARED = Method(title="title neighbours", place=1, needs=("item-vectors",), ch
 def rank(test: Test, progress: Progress = silent) -> Counted:
     """Rank each target by Σ_k cos(title, title of the k-th item from the end) / k.
 
-    No number in this counter is tuned: 1 / k is what co-occurrence gives that item, too. An item without a title stands
-    behind all that have one; to a history without any title all items are equally near.
+    No number in this counter is tuned: 1 / k is what co-occurrence gives that item, too. An item without a title ranks
+    after all that have one; to a history without any title all items are equally near.
     """
     titles = Titles.distinct(ItemVectors.read(test.folders["item-vectors"]))
     contexts, targets, of, copies = test.contexts, test.targets, titles.of, titles.copies

@@ -40,16 +40,16 @@ class Lessons:
 
 
 class TrainedModule(Protocol):
-    """What the file of a method that trains has."""
+    """What the file of a method that trains has to have."""
 
     def settings(self, config: RunConfig) -> dict[str, Any]:
-        """Settings that matter to its training beside the recommender's own."""
+        """Settings that matter to its training besides the recommender's own."""
 
     def lessons(self, run: Run, refs: Refs, histories: Histories) -> Lessons:
         """What it trains on; histories are S_u of all users."""
 
     def prior(self, run: Run, refs: Refs) -> Histories:
-        """What stands before a user's own items wherever a model of it is shown them; users without have nothing."""
+        """What comes before a user's own items wherever the method shows them to a model; users not in it have none."""
 
 
 def train(run: Run, refs: Refs, method: str, seed: int, progress: Progress = silent) -> Artefact:
@@ -95,8 +95,8 @@ def train(run: Run, refs: Refs, method: str, seed: int, progress: Progress = sil
 
 
 def _earlier(run: Run, refs: Refs, name: str) -> Start | None:
-    """The earlier run's model of this name, which must not have been chosen by what is a test item now; None where
-    there is none, or no refresh.
+    """The earlier run's model of this name, which must not have been chosen by present test items; None where there is
+    none, or no refresh.
     """
     former = former_of(run, refs)
     if former is None or name not in former.made:
@@ -106,6 +106,6 @@ def _earlier(run: Run, refs: Refs, name: str) -> Start | None:
 
 
 def _watch(run: Run, refs: Refs, shown: Histories, owned: Histories) -> Watch:
-    """Validation targets behind the sequences that are shown; only what a user really owned is excluded."""
+    """Validation targets after the sequences that are shown; only what a user really owned is excluded."""
     targets = read_targets(run.folder(refs, "validation") / "targets.parquet")
     return Watch.of(targets.inputs(shown), targets.items, exclude=targets.inputs(owned))

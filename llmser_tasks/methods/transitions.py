@@ -2,8 +2,8 @@
 
 After "An embarrassingly simple graph heuristic reveals shortcut-solvable benchmarks for sequential recommendation"
 (arXiv 2605.07125): an item's successors in the training histories, and theirs, are the candidates; how close their
-titles are, and how often a direct successor followed, ranks them. The authors fill a list of ten with so many from each
-ring around each item; a ranking of all items takes their score alone, without these numbers.
+titles are, and how often a direct successor followed, ranks them. The authors fill a list of ten with a fixed number
+from each ring around each item; to rank all items, only their score is used here.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def rank(test: Test, progress: Progress = silent) -> Counted:
     "Often" is log(1 + how often the item came next after one of the two) as a share of the highest such value among
     that one's successors; of the two the higher counts.
 
-    A candidate without a title has the lowest cosine, -1. Items that are no candidates are tied behind all that are.
+    A candidate without a title has the lowest cosine, -1. Items that are not candidates tie behind all that are.
     """
     titles = Titles.distinct(ItemVectors.read(test.folders["item-vectors"]))
     scores = _scores(transitions(test.training, test.items), test.contexts, titles)
@@ -73,7 +73,7 @@ def _scores(graph: sp.csr_matrix, contexts: Histories, titles: Titles) -> Iterat
 
 
 def _from_the_end(contexts: Histories, k: int, width: int) -> sp.csr_matrix:
-    """(users, I + 1) a 1 at the k-th item from the end of each context that has so many."""
+    """(users, I + 1) a 1 at the k-th item from the end of each context that is long enough."""
     long = np.flatnonzero(contexts.lengths >= k)
     items: NDArray[np.int32] = contexts.items[contexts.offsets[1:][long] - k]
     return sp.csr_matrix((np.ones(len(long)), (long, items)), shape=(len(contexts), width))

@@ -1,6 +1,6 @@
 """Trainings of a refresh: they go on from the earlier run's model, with rows for the items that are new.
 
-What that model has not been shown is not watched by it now: early stopping looks at targets that neither training saw.
+Early stopping watches only targets that neither training saw.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ def start(workspace: Workspace, former: Former | None, name: str) -> Start | Non
 
 
 def as_it_was(start: Start | None, **present: Artefact) -> Artefact | None:
-    """The earlier model itself, where there is nothing to learn: it would not be the better for more epochs on what it
-    knows. None where there is.
+    """The earlier model itself, if there is nothing to learn: more epochs on what it knows would not make it better.
+    None if there is.
 
     Args:
-        present: what the training depends on beside histories and catalogue, by its name among the run's artefacts.
+        present: what the training depends on besides histories and catalogue, by its name among the run's artefacts.
     """
     if start is None or not start.nothing_new:
         return None
@@ -62,14 +62,14 @@ def as_it_was(start: Start | None, **present: Artefact) -> Artefact | None:
 
 
 def shortened(recommender: config.Recommender, start: Start | None) -> config.Recommender:
-    """The settings of a training that goes on: fewer epochs do."""
+    """The settings of a training that goes on: fewer epochs are enough."""
     if start is None:
         return recommender
     return recommender.model_copy(update={"epochs": min(recommender.epochs, start.former.warm_epochs)})
 
 
 def inputs(start: Start | None) -> dict[str, Artefact]:
-    """What such a training depends on beside its data."""
+    """What such a training depends on besides its data."""
     return {"changes": start.former.changes, "start": start.model} if start else {}
 
 
@@ -79,7 +79,7 @@ def modules(
     """The modules that a training chooses by name: the model that it makes, the one it begins with, loss and terms.
 
     Args:
-        terms: beside next items.
+        terms: besides next items.
         item_table: empty: the usual one.
     """
     chosen = modules_of(recommender, [TERMS.default, *terms], item_table or ITEM_TABLES.default)
@@ -87,7 +87,7 @@ def modules(
 
 
 def arguments(start: Start | None) -> dict[str, Any]:
-    """Where it begins, as `recommenders.train` takes it."""
+    """Where it begins, as arguments for `recommenders.train`."""
     return {"start_from": start.folder, "old_rows": start.changes.former_items} if start else {}
 
 

@@ -1,6 +1,6 @@
 """What the browser gets of the page in Airflow: a shell, our script and style, and Chart.js as it was released.
 
-Nothing is made at run time and nothing is loaded from elsewhere; figures arrive as JSON, texts become text nodes.
+Nothing is built at run time and nothing is loaded from elsewhere; figures arrive as JSON, texts become text nodes.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ from llmser_tasks.ranker.request import ChatRequest, Malformed, read_body, read_
 from llmser_tasks.ranker.responses import MODEL, ChatResponse, as_json, completion, error_response
 from llmser_tasks.texts.encoder import Embedder
 
-MOST_QUESTIONS = 2_000_000  # remembered, to tell how often each was asked
+MOST_QUESTIONS = 2_000_000  # questions remembered, to tell how often each was asked
 
 Reset = Callable[[Any], None]
 
@@ -106,7 +106,7 @@ class Ranker:
         if not self.may_change:
             raise HTTPException(403, 'Start it with --faults, which may be "", to change faults.')
         if not request.headers.get("content-type", "").startswith("application/json"):
-            raise HTTPException(415, "Send application/json.")  # which no web page can without being asked first
+            raise HTTPException(415, "Send application/json.")  # which a web page cannot send without a preflight
         try:
             body = orjson.loads(await read_body(request))
             spec = body["spec"]
@@ -126,7 +126,7 @@ class Ranker:
         return before
 
     async def _silence(self, request: Request, fault: str) -> Response:
-        """Say nothing: for a long time, or by dropping the connection."""
+        """Say nothing, for a long time, or drop the connection."""
         if fault == "reset":
             self.reset(request.scope["client"])
             return Response(status_code=500)  # reaches nobody

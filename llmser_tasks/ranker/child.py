@@ -20,13 +20,13 @@ STOP_S = 10
 def running(cache: Path) -> Iterator[Endpoint]:
     """Serve on a free loopback port for the length of the block; it ends by itself if this process is killed.
 
-    Its key is made for this block and known to nobody else: it goes through the child's environment.
+    Its key is made for this block and known to nobody else: the child gets it through its environment.
 
     Args:
         cache: folder that keeps title embeddings.
 
     Raises:
-        InputError: it does not start; its own sentence stands on stderr.
+        InputError: it does not start; its own message is on stderr.
     """
     command = [
         sys.executable,

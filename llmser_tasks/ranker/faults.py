@@ -1,7 +1,7 @@
-"""Faults that the embedding ranker can be told to show, so that everything a provider may do can be tried at home.
+"""Faults that the embedding ranker can be told to inject, so that everything a provider may do can be tried at home.
 
-Which call fails how is drawn from the seed, the question and how often that question was asked: the same questions
-meet the same faults in whatever order they come. One spec in one line:
+Which call fails how is drawn from the seed, the question and how often that question was asked: the same questions meet
+the same faults, whatever order they come in. One spec in one line:
 
     seed=7,429=0.02,timeout=0.005,truncated=0.02,unavailable=0.5,fail_first=1,matching=Shampoo
 
@@ -82,11 +82,11 @@ class Faults:
         return None
 
     def expires(self, question: str) -> bool:
-        """Whether a batch ends before this question is answered."""
+        """Whether the batch expires before this question is answered."""
         return self._uniform(question, "expired") < self.batch_expired
 
     def choose(self, options: Sequence[str], question: str, asked: int) -> str:
-        """One of several forms of a fault, as repeatable as the fault itself."""
+        """One of several forms of a fault, as reproducible as the fault itself."""
         return options[int(self._uniform(question, f"form {asked}") * len(options))]
 
     def _uniform(self, question: str, what: str) -> float:

@@ -1,7 +1,7 @@
 """Who may speak to a server on this machine: programs that bring its key, and no web page.
 
 A browser that was lured to an attacker's name can be made to send requests to loopback, with that name in `Host` once
-its address has been changed (DNS rebinding), or from that page with its `Origin`. Neither is ever a client of ours.
+its address has been changed (DNS rebinding), or from that page with its `Origin`. Our clients never do either.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Refuse = Callable[[int, str, str | None], Response]
 
 
 class Guard:
-    """Lets requests through to the application that name this server, come from no web page and bring the key."""
+    """Lets requests through that name this server, come from no web page and bring the key."""
 
     def __init__(
         self, app: ASGIApp, key: str | None, names: Collection[str], open_paths: Collection[str], refuse: Refuse
@@ -26,7 +26,7 @@ class Guard:
         """
         Args:
             key: the bearer token; None: none is asked for.
-            names: hosts that clients may call it by, beside `localhost` and addresses, which no attacker can rename.
+            names: hosts that clients may call it by, besides `localhost` and addresses, which no attacker can rename.
             open_paths: what answers without the key.
             refuse: makes the response, of status, sentence and code.
         """
@@ -50,7 +50,7 @@ class Guard:
         else:
             await self._app(scope, receive, send)
             return
-        refused.headers["connection"] = "close"  # or the server would read the rest of the request
+        refused.headers["connection"] = "close"  # else the server would read the rest of the request
         await refused(scope, receive, send)
 
     def _is_me(self, host: str) -> bool:

@@ -1,7 +1,7 @@
 """uvicorn for a server that strangers can reach and that stops quietly.
 
-uvicorn bounds no request's head, and it reports every call that it breaks off at its end as an error of the
-application, with its traceback.
+uvicorn does not limit a request's head, and reports every call that it cuts off at shutdown as an error of the
+application, with a traceback.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ GRACE_S = 2.0  # for calls under way when it is told to end
 
 
 class QuietServer(uvicorn.Server):
-    """Ends calls that are not done after GRACE_S: with 503 where nothing was sent yet, else by breaking off."""
+    """Ends calls that are not done after GRACE_S: with 503 if nothing was sent yet, else by cutting them off."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.ending = False

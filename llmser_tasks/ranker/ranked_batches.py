@@ -1,7 +1,7 @@
 """The embedding ranker's Batch API: a file of requests goes in, a file of responses comes out some time later.
 
 As OpenAI's, and GLM's where it differs (its lines name /v4/chat/completions): files, batches, a list of batches with
-the metadata that they were made with, cancelling. What went wrong stands in a file of its own. Everything is kept in
+the metadata that they were made with, cancelling. Errors go to a file of their own. Everything is kept in
 memory, up to a limit; then the oldest files that no batch at work needs are dropped.
 """
 
@@ -25,7 +25,7 @@ from llmser_tasks.ranker.request import read_body
 from llmser_tasks.ranker.responses import ChatResponse, as_json
 
 LARGEST_FILE = 200 * 2**20  # bytes
-LARGEST_FORM = LARGEST_FILE + 2**16  # with what stands around the file
+LARGEST_FORM = LARGEST_FILE + 2**16  # with the multipart form around the file
 MOST_STORED = 600 * 2**20  # of all files
 MOST_LINES = 50_000
 MOST_BATCHES = 1000  # remembered
@@ -41,7 +41,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 @dataclass
 class Batch:
-    """A batch as its JSON object; the task that works on it."""
+    """A batch: its JSON object, and the task that works on it."""
 
     facts: dict[str, Any]
     task: asyncio.Task[None] | None = None
@@ -115,7 +115,7 @@ class Batches:
         return facts
 
     def _room_for(self, size: int) -> bool:
-        """Whether a file of this size fits in, once the oldest that nobody needs are gone."""
+        """Whether a file of this size fits, once the oldest that nobody needs are gone."""
         needed = {one.facts["input_file_id"] for one in self._batches.values() if one.facts["status"] not in OVER}
         stored = sum(len(raw) for _, raw in self._files.values())
         idle = [name for name in self._files if name not in needed]
@@ -171,7 +171,7 @@ class Batches:
         return as_json(self._known(request).facts)
 
     async def list(self, request: Request) -> Response:
-        """The newest first, `limit` at a time, those behind the batch `after`."""
+        """The newest first, `limit` at a time, starting after the batch `after`."""
         every = [batch.facts for batch in reversed(self._batches.values())]
         after = request.query_params.get("after")
         if after is not None:
@@ -270,7 +270,7 @@ def _bounded(request: Request) -> Request:
     """The request, whose form may be as large as a file.
 
     Raises:
-        HTTPException: while it is read, as soon as it is larger; nothing beyond that is kept.
+        HTTPException: as soon as more than that has been read; nothing beyond it is kept.
     """
     size = 0
 

@@ -26,10 +26,10 @@ from llmser_tasks.texts.encoder import Embedder, Vectors, embed_cached
 
 log = logging.getLogger(__name__)
 
-HALF_LIFE = 4.0  # history items; on Beauty, 2 and 4 do alike and better than a plain mean (MRR of 20: .373, .366)
+HALF_LIFE = 4.0  # history items; on Beauty, 2 and 4 do alike, and better than a plain mean (MRR of 20: .373, .366)
 NGRAMS = (2, 3, 4)  # characters, within words
 BUCKETS = 2**18  # that n-grams are hashed to
-CHUNK = 256  # unseen titles embedded at once: the first who ask need not wait for the last
+CHUNK = 256  # unseen titles embedded at once: the first to ask need not wait for the last
 MOST_TITLES = 300_000  # kept in memory, about 1 GB; then forgotten, and read back from the disk cache
 ONE = np.float32(1)  # numpy adds a plain 1 forty times slower
 DECIMALS = 6  # of a score: closer ones are a tie, which the order shown decides
@@ -42,7 +42,7 @@ class EmbeddingFailed(Exception):
 
 
 class Titles:
-    """What is known of the titles seen so far. Lives in one event loop; embeds in one thread of its own."""
+    """What is known about the titles seen so far. Lives in one event loop; embeds in one thread of its own."""
 
     def __init__(self, encoder: Embedder, cache: Path | None) -> None:
         self._encoder = encoder
@@ -73,7 +73,7 @@ class Titles:
             await asyncio.shield(self._learned)
 
     async def learn(self) -> None:
-        """Embed unseen titles for ever, those that came meanwhile together."""
+        """Embed unseen titles for ever; those that arrive meanwhile go together."""
         loop = asyncio.get_running_loop()
         while True:
             await self._wake.wait()
@@ -98,8 +98,8 @@ class Titles:
     def by_embedding(self, history: Sequence[str], candidates: Sequence[str]) -> list[int]:
         """Positions of the candidates, best first: cosine to the mean of the history's embeddings (SNF).
 
-        The mean is weighted: an item counts half as much as the one shown `HALF_LIFE` items after it, because the
-        item that is sought stands next to the one shown last.
+        The mean is weighted: an item counts half as much as the one shown `HALF_LIFE` items after it, because the item
+        sought is next to the one shown last.
         """
         shown = self._vectors[[self._rows[title] for title in candidates]]
         if not history:
@@ -111,7 +111,7 @@ class Titles:
         """Positions of the candidates, best first: TF-IDF over character n-grams within words (Reason).
 
         Term frequencies are log-damped, vectors have unit length, the history is weighted as in `by_embedding`.
-        Document frequencies are those among the question's own titles, so no other question moves them.
+        Document frequencies count the question's own titles only, so no other question moves them.
         """
         grams = [self._grams[self._rows[title]] for title in (*history, *candidates)]
         sizes = np.array([len(index) for index, _ in grams])
@@ -142,7 +142,7 @@ class Titles:
             return self._encoder.embed(titles)
         try:
             return embed_cached(self._encoder, titles, self._cache)
-        except StorageError as error:  # a full disk must not stop the answers
+        except StorageError as error:  # a full disk must not stop answers
             log.warning("%s Going on without it.", error)
             self._cache = None
             return self._encoder.embed(titles)
@@ -162,7 +162,7 @@ class Titles:
 
 
 def ngrams(title: str) -> Grams:
-    """Character n-grams of a title's words, a blank at either end of each, hashed; one of no weight for no text."""
+    """Hashed character n-grams of a title's words, a blank at either end of each; without text, one of no weight."""
     words = [f" {word} " for word in (clean_title(title) or "").lower().split()]
     counts = Counter(word[i : i + n] for word in words for n in NGRAMS for i in range(len(word) - n + 1))
     if not counts:
@@ -177,6 +177,6 @@ def _decay(count: int) -> NDArray[np.float32]:
 
 
 def _best_first(scores: NDArray[np.floating], readable: NDArray[np.bool_]) -> list[int]:
-    """Order of falling scores; ties keep the order shown, candidates without a readable title come last."""
+    """Order by falling score; ties keep the order shown, candidates without a readable title come last."""
     order: list[int] = np.argsort(-np.where(readable, np.round(scores, DECIMALS), -np.inf), kind="stable").tolist()
     return order

@@ -17,15 +17,15 @@ LARGEST_BODY = 4 * 2**20  # bytes of a request
 MOST_CANDIDATES = 1000
 MOST_HISTORY = 1000
 LONGEST_TITLE = 4096  # characters read of one
-MOST_BRACES = 100  # tried as the beginning of the data
-DEFAULT_PICKS = 10  # where nothing says how many
+MOST_BRACES = 100  # places tried as the start of the data
+DEFAULT_PICKS = 10  # if nothing says how many
 
 _ID = re.compile(r"[!-~]{1,64}")
 _WANTED = re.compile(r"\b(?:at most|up to|exactly|best|top|pick|choose|select)\s+(\d{1,3})\b", re.I)
 
 
 class Malformed(Exception):
-    """A request that cannot be answered; the message goes back to the client."""
+    """A request that cannot be answered; the client gets the message."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def read_question(body: bytes) -> ChatRequest:
     """Read a chat completion request.
 
     Raises:
-        Malformed: it is no such request, or holds no candidates.
+        Malformed: it is not such a request, or holds no candidates.
     """
     try:
         request = orjson.loads(body)
@@ -78,7 +78,7 @@ def read_question(body: bytes) -> ChatRequest:
     history, ids, candidates = _block(text)
     try:
         content = orjson.dumps(messages)
-    except orjson.JSONEncodeError:  # it cannot write as deep as it reads
+    except orjson.JSONEncodeError:  # orjson cannot write as deep as it reads
         raise Malformed("'messages' nest too deeply.") from None
     name, most = _wanted(request.get("response_format"), texts, len(ids))
     return ChatRequest(
@@ -127,7 +127,7 @@ def _json_object(text: str) -> dict[str, Any]:
         if start < 0:
             break
         end = start + 1
-        with contextlib.suppress(ValueError, RecursionError):  # what orjson refuses, too, is a ValueError
+        with contextlib.suppress(ValueError, RecursionError):  # what orjson refuses is a ValueError, too
             found, end = decoder.raw_decode(text, start)
             if "candidates" in found:
                 return dict(orjson.loads(text[start:end]))

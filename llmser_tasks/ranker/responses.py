@@ -17,7 +17,7 @@ MODEL = "embedding-ranker"
 
 @dataclass(frozen=True)
 class ChatResponse:
-    """Status, headers and body of a response, and the fault that it shows."""
+    """Status, headers and body of a response, and the fault injected into it."""
 
     status: int
     headers: dict[str, str]
@@ -40,7 +40,7 @@ def completion(question: ChatRequest, content: str, finish: str, *, usage: bool)
             }
         ],
     }
-    if usage:  # tokens as far as bytes tell
+    if usage:  # tokens, as far as bytes can tell
         prompt, answer = -(-question.prompt_bytes // 4), -(-len(content.encode()) // 4)
         body["usage"] = {
             "prompt_tokens": prompt,

@@ -9,8 +9,8 @@ over character n-grams (Reason); see `ranking`. Equal questions are answered equ
 
 It also serves the Batch API (`ranked_batches`): POST /v1/files, POST /v1/batches and what belongs to them.
 
-LLMSER_RANKER_KEY must come as bearer token. Whoever has it may also, from this machine, read GET /stats, and change the
-faults it injects where it was started with `--faults`: POST /faults {"spec": "429=0.1"}.
+Clients must send LLMSER_RANKER_KEY as bearer token. Whoever has it may also, from this machine, read GET /stats, and
+change the faults it injects where it was started with `--faults`: POST /faults {"spec": "429=0.1"}.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 async def _watch(parent: int, server: QuietServer) -> None:
-    """Stop the server when the process that started it is gone, however it went."""
+    """Stop the server when the process that started it is gone, however it ended."""
     try:
         process = psutil.Process(parent)
         while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
@@ -123,7 +123,7 @@ def _stop(*_: object) -> NoReturn:
 @click.option(
     "--faults",
     "spec",
-    help='Faults to inject, such as seed=7,429=0.02,truncated=0.01. Given, and be it as "", whoever has the key may '
+    help='Faults to inject, such as seed=7,429=0.02,truncated=0.01. If given, even as "", whoever has the key may '
     "change them at POST /faults. Default: LLMSER_RANKER_FAULTS.",
 )
 @click.option("--parent-pid", type=int, help="Stop when this process is gone.")

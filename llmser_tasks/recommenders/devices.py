@@ -19,10 +19,10 @@ def pick_device(device: str | None) -> torch.device:
 
 
 def on_gpu(tensor: Tensor) -> bool:
-    """Whether torch's own operations should work on it, and not loops that are compiled for a CPU.
+    """Whether to use torch's own operations rather than loops that are compiled for a CPU.
 
-    Whatever branches between the two asks this, and calls it by its module: so a test can send a CPU's tensors the
-    GPU's way and compare.
+    Whatever branches between the two asks this, through its module, so that a test can send a CPU's tensors the GPU's
+    way and compare.
     """
     return tensor.is_cuda
 
@@ -31,8 +31,8 @@ def on_gpu(tensor: Tensor) -> bool:
 def own_gpu(device: torch.device) -> Iterator[torch.device]:
     """For the block, a GPU that no other training of this machine has, where `device` is any ("cuda").
 
-    A GPU is taken by locking a file, which the system undoes when a process dies. Where all are taken the first one
-    is shared.
+    A GPU is taken by locking a file, a lock that the system releases when the process dies. If all are taken, the first
+    one is shared.
     """
     with ExitStack() as held:
         if device.type == "cuda" and device.index is None:
@@ -42,7 +42,7 @@ def own_gpu(device: torch.device) -> Iterator[torch.device]:
 
 
 def _take(gpu: int, held: ExitStack) -> bool:
-    """Whether it was free. It has the same file in every process, however each numbers what it sees."""
+    """Whether it was free. Its file is the same in every process, however each numbers the GPUs it sees."""
     folder = Path(tempfile.gettempdir(), f"llmser-gpus-{os.getuid()}")
     folder.mkdir(mode=0o700, exist_ok=True)
     file = held.enter_context((folder / str(torch.cuda.get_device_properties(gpu).uuid)).open("w", encoding="utf-8"))

@@ -20,7 +20,7 @@ def embed(table: Tensor, rows: Tensor, positions: Tensor, places: Tensor, dropou
     """dropout(√d · table[rows] + positions[places]), for table (R, d), positions (N, d), rows and places (T,).
 
     Raises:
-        IndexError: a row is not in the table; loops would read whatever lies there.
+        IndexError: a row is not in the table; loops would read whatever is there.
     """
     scale = math.sqrt(table.shape[1])
     if devices.on_gpu(table):

@@ -1,4 +1,4 @@
-"""Features: named arrays that a training is given beside sequences, for its item table and its terms."""
+"""Features: named arrays that a training gets besides sequences, for its item table and its terms."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def take(features: Features, names: Iterable[str], taker: str) -> dict[str, Tens
     """Copies of the named features, on the CPU.
 
     Args:
-        taker: who needs them, for people.
+        taker: who needs them, for the message.
 
     Raises:
         InputError: one was not given.

@@ -1,4 +1,4 @@
-"""Random weights that a model begins with."""
+"""The random weights that a model begins with."""
 
 from __future__ import annotations
 

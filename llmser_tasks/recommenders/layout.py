@@ -20,7 +20,7 @@ from llmser_tasks.recommenders import devices
 from llmser_tasks.recommenders.loop.minibatches import length_groups
 from llmser_tasks.sequences.histories import ranges
 
-SHORT = 64  # tokens of a row up to which, on a CPU, loops over rows beat products of matrices and their copies
+SHORT = 64  # tokens of a row up to which, on a CPU, loops over rows beat matrix products and their copies
 LINE = 32  # places of a line that rows share on a GPU: attention over 16 to 64 costs about the same
 
 
@@ -28,9 +28,9 @@ LINE = 32  # places of a line that rows share on a GPU: attention over 16 to 64 
 class Group:
     """Neighbouring lines of equally many places. A line holds
 
-    - "one" row, with what is empty behind it,
-    - "several" rows, one behind the other, with what is empty behind them, or
-    - "all" of the short rows, one behind the other and nothing empty.
+    - "one" row, then empty places,
+    - "several" rows, one after another, then empty places, or
+    - "all" of the short rows, one after another, with no empty place.
     """
 
     lines: int
@@ -148,7 +148,7 @@ def _line_up(
 ) -> list[Group]:
     """Give each of `rows` a line of its own from `place` on, at the least cost; writes their `start`.
 
-    On a GPU all go together: it computes padding faster than it starts more kernels.
+    On a GPU all go together: computing padding takes it less time than starting more kernels.
     """
     if not len(rows):
         return []

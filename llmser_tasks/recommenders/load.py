@@ -14,12 +14,12 @@ from llmser_tasks.recommenders.features import Features
 from llmser_tasks.recommenders.items import make_table
 from llmser_tasks.recommenders.model import Model
 
-DESCRIPTION = "config.json"  # of a finished model's folder
+DESCRIPTION = "config.json"  # in a finished model's folder
 
 
 @dataclass(frozen=True)
 class Description:
-    """What rebuilds a model, but for its weights.
+    """Everything that rebuilds a model, except its weights.
 
     Attributes:
         items: I.
@@ -78,7 +78,7 @@ def no_usable_model(folder: Path, error: Exception) -> StorageError:
 
 
 def modules_in(folder: Path) -> list[str]:
-    """The modules that a finished model is made of, which a step that loads it has to name.
+    """The modules that a finished model is made of; a step that loads it has to name them.
 
     Raises:
         StorageError: the folder holds no model.
@@ -90,6 +90,6 @@ def modules_in(folder: Path) -> list[str]:
 def modules_of(
     config: Recommender, terms: Iterable[str] = (TERMS.default,), item_table: str = ITEM_TABLES.default
 ) -> list[str]:
-    """The modules that a training chooses by name, which its step has to name."""
+    """The modules that a training chooses by name; its step has to name them."""
     chosen = [BACKBONES.module_of(config.backbone), LOSSES.module_of(config.loss), ITEM_TABLES.module_of(item_table)]
     return chosen + [TERMS.module_of(term) for term in dict.fromkeys(terms)]

@@ -34,7 +34,7 @@ class Examples:
 
 class Model(nn.Module, ABC):
     """A sequential recommender: it turns the items a user had into a state whose dot products with the items' vectors
-    score every item as the next one. What goes in and what is scored is the same item table.
+    score every item as the next one. The same item table goes in and is scored.
 
     Attributes:
         extra_tokens: how many tokens of its own the backbone has; their ids follow the items'.
@@ -127,7 +127,7 @@ class CausalModel(Model):
 
 
 def initialise(model: Model, deviation: float) -> None:
-    """Random weights of this deviation; the item table begins as it says itself."""
+    """Random weights of this deviation; the item table draws its own."""
     model.item_table.initialise(deviation)
     for part in model.children():
         if part is not model.item_table:

@@ -78,8 +78,8 @@ class SharedUniform:
 class SharedPopular:
     """`count` draws with replacement, shared by the batch, each item in proportion to its count plus one.
 
-    The one keeps items that nobody chose within reach, without which the partition could not be estimated. A draw of
-    item j, of probability q_j, stands for 1 / (count · q_j) items.
+    The plus one keeps items that nobody chose within reach; without them the partition could not be estimated. A draw
+    of item j, of probability q_j, stands for 1 / (count · q_j) items.
     """
 
     def __init__(self, counts: NDArray[np.int64], count: int, device: torch.device) -> None:
@@ -97,7 +97,7 @@ class SharedPopular:
 
 
 class BatchPositives:
-    """What the batch's own positions should predict, and `count` uniform draws beside it, shared by the batch.
+    """What the batch's own positions should predict, plus `count` uniform draws, shared by the batch.
 
     Positives alone would never show an item that nobody chose (mixed negative sampling, Yang et al., 2020). Of P
     positives each is item j with probability p_j, its share of the training targets, so P · p_j + count / items of j
@@ -156,7 +156,7 @@ class UnseenUniform:
 
 @compiled
 def _nth_unseen(rows: Ints, uniform: Floats, first: Ints, gaps: Ints, items: int, out: Ints) -> None:
-    """What `UnseenUniform` says, looking for each position among its own row's gaps alone."""
+    """The search that `UnseenUniform` describes, among each position's own row's gaps only."""
     for place in range(len(rows)):
         row = rows[place]
         start, end = first[row], first[row + 1]
@@ -181,7 +181,7 @@ def own(
     device: torch.device,
     context: NDArray[np.int64] | None = None,
 ) -> Sampler:
-    """Of a loss whose positions have their own negatives."""
+    """For a loss whose positions have their own negatives."""
     del context
     return UnseenUniform(histories, items, config.negatives_drawn, device)
 
@@ -193,7 +193,7 @@ def whole(
     device: torch.device,
     context: NDArray[np.int64] | None = None,
 ) -> Sampler:
-    """Of a loss that takes all items."""
+    """For a loss that takes all items."""
     del config, histories, context
     return WholeCatalogue(items, device)
 
@@ -205,7 +205,7 @@ def shared(
     device: torch.device,
     context: NDArray[np.int64] | None = None,
 ) -> Sampler:
-    """Of a loss whose negatives a batch shares; where all items are no more than them, it takes all."""
+    """For a loss whose negatives a batch shares; if the catalogue has no more items than that, it takes all."""
     count = config.negatives_drawn
     if count >= items:
         return WholeCatalogue(items, device)

@@ -30,7 +30,7 @@ class Objective:
 
     Attributes:
         weights: (K, U) w.
-        rows: users that teach something: in a term with a weight above 0.
+        rows: users who teach something, in a term with a weight above 0.
     """
 
     terms: Sequence[UserTerm]
@@ -71,7 +71,7 @@ class Objective:
         """The loss of one batch; `rows` (B,) on the model's device, `seed` fixes masks and negatives.
 
         Args:
-            own: (B,) bool, the rows whose share of that loss is wanted; all by default. Shares add up to the loss.
+            own: (B,) bool, the rows whose share of the loss is wanted; all by default. Shares add up to the loss.
         """
         weights = self.weights[:, rows]
         wanted = torch.ones_like(rows, dtype=torch.bool) if own is None else own
@@ -87,10 +87,9 @@ class Objective:
 
 
 def losses_of(model: Model, batches: Sequence[TermBatch], users: int) -> list[Tensor]:
-    """(users,) losses of each term's part of a batch of so many users.
-
-    All parts go through the model together, and the vectors that they need are gathered once: the gradient of a
-    gather is as large as the table that it gathers from, so everything else looks into the small one.
+    """(users,) losses of each term's part of a batch of that many users. All parts go through the model together, and
+    the vectors that they need are gathered once: the gradient of a gather is as large as the table that it gathers
+    from, so everything else looks into the small one.
     """
     longest = max(batch.tokens.shape[1] for batch in batches)
     lengths = torch.cat([batch.lengths for batch in batches])

@@ -18,7 +18,7 @@ from llmser_tasks.recommenders.loop.threads import pinned_threads
 from llmser_tasks.recommenders.model import Model
 from llmser_tasks.sequences.histories import Histories
 
-SCORES = 1 << 21  # floats gathered at once for sampled ranks: 8 MB stay in cache
+SCORES = 1 << 21  # floats gathered at once for sampled ranks: 8 MB, which stay in cache
 TILE = (256, 1024)  # users × items whose scores are compared while in a CPU's cache: 2 × faster than whole rows …
 TOP_TILE = (256, 4096)  # … and whose highest are searched for, which takes longer to set up
 TILE_CUDA = (4096, 1 << 15)
@@ -76,11 +76,11 @@ def _likeliest(scores: Tensor, items: Tensor, k: int) -> tuple[Tensor, Tensor]:
 def ranks(model: Model, contexts: Histories, targets: Ints, exclude: Histories) -> Ints:
     """(U,) 1-based rank of each target among all items but the excluded. The target itself is never excluded.
 
-    Every other item that scores the same as the target, or not a number, stands before it.
+    Every other item that scores the same as the target, or NaN, ranks before it.
     """
     result = np.zeros(len(contexts), np.int32)
     barred, column = _barred(contexts, exclude), targets.astype(np.int64) - 1
-    order = np.argsort(column, kind="stable")  # the targets of neighbours lie in few tiles
+    order = np.argsort(column, kind="stable")  # the targets of neighbours are in few tiles
     with _scoring(model) as everything:
         table = everything.vectors[1 : model.items + 1]
         height, width = TILE_CUDA if devices.on_gpu(table) else TILE
@@ -99,7 +99,7 @@ def ranks(model: Model, contexts: Histories, targets: Ints, exclude: Histories) 
 
 
 def _own_scores(block: Tensor, table: Tensor, column: NDArray[np.int64], width: int) -> Tensor:
-    """(B, 1) score of one item per row, from the very products that the others' scores come from: equals stay equal."""
+    """(B, 1) score of one item per row, from the very products behind the others' scores, so that equals stay equal."""
     scores = torch.empty(len(block), 1, device=block.device)
     for first in np.unique(column // width) * width:
         here = np.flatnonzero(column // width * width == first)
@@ -148,7 +148,7 @@ def encode(model: Model, contexts: Histories, everything: Gathered) -> Tensor:
 
 @contextmanager
 def _scoring(model: Model) -> Iterator[Gathered]:
-    """All rows of a model's item table, while nothing is dropped out and threads are pinned."""
+    """All rows of a model's item table, with dropout off and threads pinned."""
     was_training = model.training
     model.eval()
     try:
@@ -161,7 +161,7 @@ def _scoring(model: Model) -> Iterator[Gathered]:
 def _tiles(
     block: Tensor, table: Tensor, owner: NDArray[np.int64], away: NDArray[np.int64], width: int
 ) -> Iterator[tuple[int, Tensor]]:
-    """Scores (B, ≤ width) of a block of states for one stretch of items after the other, and its first column.
+    """Scores (B, ≤ width) of a block of states, one stretch of items after another, each with its first column.
 
     Row owner[i] scores -inf at column away[i].
     """

@@ -1,4 +1,4 @@
-"""What would only be found out after the trainings and the questions, looked at before them."""
+"""Checks for what would otherwise be found out only after the trainings and the questions."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 A seeded sample of users is asked about as the run would ask, but nothing is sent: the questions are built, measured,
 looked up in the ledger, and scaled to all users. How many bytes make a token, and how long an answer is, comes from
-what the same model answered before; where it never did, from rules of thumb.
+what the same model answered before; if it never did, from rules of thumb.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ class Estimate:
     """One step's questions.
 
     Attributes:
-        questions: users that there is something to ask about.
+        questions: users about whom there is something to ask.
         answered: of these, whose answer the ledger holds.
         calls: what is left, those that users share once.
         prompt_tokens, completion_tokens: of all calls.
         cost, most: expected, and if every answer is as long as it may be; None where no price is known.
-        hours: at the least, by the endpoint's limits per minute; None where it has none.
+        hours: at least, by the endpoint's limits per minute; None if it has none.
     """
 
     step: str

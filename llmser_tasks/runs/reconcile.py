@@ -1,4 +1,4 @@
-"""What the warehouse takes for open, compared with what Airflow knows, so that nothing is missed.
+"""Runs that the warehouse takes for open, compared with what Airflow knows, so that no end is missed.
 
 A failure is noted by the task that fails, and told by a callback in Airflow's DAG processor. Either may be killed. So
 whoever looks regularly also looks here. Cheap: one statement, and one question to Airflow for all open runs together.

@@ -1,7 +1,7 @@
-"""A refresh: a run that starts from the one that is published and does again only what new interactions change.
+"""A refresh: a run that starts from the published one and does again only what new interactions change.
 
 It takes over what was picked for users who have not changed, asks about the others, and goes on training the models.
-Why that is right, and when it is not, stands in `sequences.changes`.
+`sequences.changes` says why that is right, and when it is not.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.tables import artefacts, picks, runs
 
-# Settings that may differ from the earlier run's: where the dumps lie, what is computed anew for everybody, how answers
+# Settings that may differ from the earlier run's: where the dumps are, what is computed anew for everybody, how answers
 # are got, and what only measures. With any other changed, what it would take over is another method's.
 MAY_DIFFER = {
     "dataset": {"name", "reviews", "items", "tail_threshold"},

@@ -1,6 +1,6 @@
 """Synthetic dumps in the real formats, with the dirt of real dumps: for demos, tests and load.
 
-Nothing here is real, and it says so: every id begins with `SYN-`, the review texts say it, and SYNTHETIC.txt lies
+Nothing here is real, and it says so: every id begins with `SYN-`, the review texts say it, and so does SYNTHETIC.txt
 beside the dumps. Ingest recognises the ids and marks the dataset, and every run on it, as synthetic.
 """
 
@@ -57,7 +57,7 @@ def write_sample(
         items: size of the catalogue, at least 10; by default 600 for 3,000 users, growing more slowly than they do.
 
     Raises:
-        InputError: a number is too small, or the folder holds dumps that are no sample.
+        InputError: a number is too small, or the folder holds dumps that are not a sample.
         StorageError: the disk is full or not writable.
     """
     if users < 1:
@@ -131,7 +131,7 @@ def garbage(line: bytes, count: int) -> list[bytes]:
 
 @contextmanager
 def _gzip(path: Path) -> Iterator[gzip.GzipFile]:
-    """A .gz whose bytes hold no time and no name, seen under its name only when it is whole."""
+    """A .gz whose bytes hold no time and no name; it gets its own name only when it is whole."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with temporary.open("wb") as raw, gzip.GzipFile("", "wb", compresslevel=4, fileobj=raw, mtime=0) as file:

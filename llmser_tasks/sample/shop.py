@@ -26,7 +26,7 @@ def identifier(item: int) -> str:
 
 
 def describe(world: World, style: Format, item: int) -> Item:
-    """What an item is, from where it stands in the catalogue; the title is clean."""
+    """What an item is, from its place in the catalogue; the title is clean."""
     words = style.vocabulary
     rung, tier = divmod(world.cell(item), world.tiers)
     domain = words.domains[rung // RUNGS]

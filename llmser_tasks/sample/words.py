@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Domain:
-    """One line of products (or one cuisine): its types in the order in which people come to them."""
+    """One line of products (or one cuisine): its types in the order in which people get to them."""
 
     name: str
     types: tuple[str, str, str, str, str]

@@ -1,11 +1,11 @@
 """The latent-taste model: who buys what, in which order, and why a title tells something about it.
 
-The catalogue is a ladder. Eight domains of five product types stand one behind the other, forty rungs, and people climb
+The catalogue is a ladder. Eight domains of five product types follow one another, forty rungs in all, and people climb
 them: from shampoo to scalp oil, then on to styling. What somebody buys early in a career therefore differs from what
-follows, a sequence model can learn the next rung, and a history that begins in the middle of the ladder has a prior
-part that can be guessed. On a rung, two tastes that a person keeps decide: the tier (which brands) and an attribute
-(a scent, a district). Both are words of the title, so titles tell as much as co-occurrence does. Best-sellers, jumps
-and whims are the noise; within a cell of the catalogue, and between domains, popularity falls off like a power.
+follows, a sequence model can learn the next rung, and where a history begins in the middle of the ladder, what came
+before can be guessed. On a rung, two lasting tastes decide: the tier (which brands) and an attribute (a scent, a
+district). Both are words of the title, so titles tell as much as co-occurrence does. Best-sellers, jumps and whims are
+the noise; within a cell of the catalogue, and between domains, popularity follows a power law.
 
 Lengths have a power-law tail: more than 80 % of users are shorter than 8, as in the paper's Figure 1.
 """
@@ -28,7 +28,7 @@ STEP = ((0, 0.22), (1, 0.56), (2, 0.12))  # rungs climbed from one interaction t
 LOYAL_TO_TIER = 0.8
 LOYAL_TO_ATTRIBUTE = 0.75
 BESTSELLER = 0.12
-REPEAT = 0.02  # the item of the time before, bought again
+REPEAT = 0.02  # the previous item, bought again
 SAME_DAY = 0.05
 
 
@@ -57,7 +57,7 @@ class World:
         return int(np.searchsorted(self.starts, item, side="right")) - 1
 
     def place(self, item: int) -> float:
-        """Where in its cell an item stands, in [0, 1): what the attribute is read off."""
+        """Where in its cell an item stands, in [0, 1): from which its attribute follows."""
         cell = self.cell(item)
         return float((item - self.starts[cell]) / (self.starts[cell + 1] - self.starts[cell]))
 

@@ -1,7 +1,7 @@
 """Interactions → training histories, validation targets, test targets, catalogue: four artefacts that know nothing of
-each other.
+one another.
 
-That they are apart is what keeps held-out items out of training: a step counts its inputs by content, and whatever
+Their being separate is what keeps held-out items out of training: a step counts its inputs by content, and whatever
 builds on `training` and `catalogue` alone comes out the same, byte for byte, when only held-out items change.
 """
 
@@ -36,12 +36,12 @@ def sequences(
         "training": histories.parquet (users with at least one training item); its summary has `users`,
             `interactions`, `tail_threshold` (T), `lengths` (of n_u), `cold_users` and, for the temporal split, `cuts`;
         "validation", "test": targets.parquet, see `read_targets`; the summary has `users` and how many of them never
-            had the item before (`new`), which are those that count;
+            had the item before (`new`): only these count;
         "catalogue": items.parquet (item, item_id, title), users.parquet (user, user_id), of everyone and everything.
     """
     source = workspace.folder(ingest)
 
-    @cache  # cut once, and only if one of the artefacts is not there yet
+    @cache  # split once, and only if one of the artefacts is missing
     def split() -> Split:
         progress(0, 4, "artefacts", f"cutting {dataset.split}")
         return _cut(source, dataset)

@@ -1,16 +1,16 @@
-"""What new interactions changed since an earlier run, and what of that run may be kept.
+"""What new interactions have changed since an earlier run, and what of that run may be kept.
 
-A user of whom the training history S_u is the same, item by item, keeps everything up to the weights: the candidate
-pools and the answers. (Who got no answer then, for a passing reason, is asked now like one who changed.) This is no
-approximation of asking anew with the same models, but it is one of asking anew with retrained ones: a reverse model
-that has seen more would propose other candidates, and each would be another question. A refresh that recomputed the
-pools would therefore ask about everybody. So pools are kept for who has not changed, and made by the present models
-for who has. α is no question: it is computed anew for all, since T may have moved.
+A user whose training history S_u is the same, item by item, keeps everything up to the weights: the candidate
+pools and the answers. (Users who got no answer then, for a passing reason, are asked now as if they had changed.) This
+is no approximation of asking anew with the same models, but it is one of asking anew with retrained ones: a reverse
+model that has seen more would propose other candidates, and each would be another question. A refresh that recomputed
+the pools would therefore ask about everybody. So pools are kept for users who have not changed, and made by the present
+models for those who have. α is no question: it is computed anew for all, since T may have moved.
 
 What held-out items could leak through the earlier run is excluded by one condition: each user's earlier training
 interactions are among the present ones (`contained`). Then whatever the earlier models, pools and answers came from is
-training data now, too, and no validation or test item of now. Interactions that only ever join satisfy it, whenever
-they join: with leave-one-out every earlier training interaction still has two later ones behind it. It fails where
+training data now, too, and no present validation or test item. If interactions are only ever added, it holds, whenever
+they are added: with leave-one-out every earlier training interaction still has two later ones behind it. It fails where
 interactions were taken away, or the temporal cuts moved back; then nothing is kept. Nothing is kept either where users
 or items are gone: they were taken away on purpose, and what was learned from them goes with them.
 
@@ -38,7 +38,7 @@ from llmser_tasks.core.workspace import Artefact, Workspace
 from llmser_tasks.sequences.histories import Histories, Ints
 from llmser_tasks.sequences.targets import read_targets
 
-FORMER = "former/"  # before the names of artefacts of the run that this one refreshes
+FORMER = "former/"  # prefix to the names of artefacts of the run that this one refreshes
 TAKEN_AWAY = "users, items or interactions of the earlier run are gone"
 
 
@@ -49,7 +49,7 @@ class Changes:
     Attributes:
         users: (U,) present user numbers of the training histories, ascending.
         former: (U,) each one's earlier number; -1: there was none, or it had no training history.
-        kept: (U,) whose training history is the same, and who is therefore not asked again.
+        kept: (U,) users whose training history is the same, and who are therefore not asked again.
         items: (I' + 1,) the present number of each earlier item; 0 is padding.
         former_items: (I + 1,) the earlier number of each present item; 0 is padding and what is new.
     """
@@ -82,7 +82,7 @@ class Former:
     """What a refresh starts from.
 
     Attributes:
-        changes: the artefact that `compare` wrote; that nothing stands against keeping has been looked at.
+        changes: the artefact that `compare` wrote; it has been checked that nothing forbids keeping.
         made: the earlier run's artefacts, by name.
         warm_epochs: most epochs of a training that goes on from one of its models.
     """
@@ -101,7 +101,7 @@ def former_of(run: Run, refs: Refs) -> Former | None:
 
 
 def open_rows(run: Run, refs: Refs) -> NDArray[np.int64] | None:
-    """Rows of the training users who are asked; None: everybody is."""
+    """Rows of the training users who are asked; None: all of them."""
     if "changes" not in refs:
         return None
     return np.flatnonzero(~Changes.read(run.folder(refs, "changes")).kept)
@@ -121,11 +121,11 @@ def compare(
     """Write who and what changed since an earlier run.
 
     Args:
-        settled: ids of the users with whom the earlier run's questions ended; None: it had none to ask.
+        settled: ids of the users whose questions the earlier run settled; None: it had none to ask.
 
     Columns of `users.parquet`: user (of the training histories), former, kept; of `items.parquet`: item, former.
     The summary counts `kept`, `changed` and `new` users and `new_items`; its `obstacle` says why nothing may be kept,
-    and is None where nothing stands against it.
+    and is None if something may.
     """
 
     def write(folder: Path) -> dict[str, Any]:
@@ -191,7 +191,7 @@ def contained(then: Histories, now: Histories, user_of: Ints, item_of: Ints) -> 
     """Whether each user's earlier items are among the present ones, as often as they were.
 
     Args:
-        then: in earlier numbers; users that are gone do not count.
+        then: in earlier numbers; users who are gone do not count.
         user_of, item_of: present numbers of earlier users (-1: gone) and items (0: gone).
     """
     lengths = then.lengths

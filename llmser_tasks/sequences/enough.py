@@ -1,4 +1,4 @@
-"""Whether a run on these sequences can come to anything: asked before anything is trained or paid for."""
+"""Whether a run on these sequences can come to anything: checked before anything is trained or paid for."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ BRING_MORE = "lower user_core, item_core and min_length, or take a larger dump"
 
 
 def check_enough(run: Run, refs: Refs) -> None:
-    """Refuse what would only be found out after the trainings.
+    """Refuse now what would otherwise be found out after the trainings.
 
     Raises:
         InputError: nothing could be learned, watched or tested; the sentence says which.

@@ -125,14 +125,14 @@ class Histories:
         return np.bincount(self.items, minlength=items + 1)
 
     def hold(self, items: Ints) -> NDArray[np.bool_]:
-        """(U,) whether each sequence has the item (U,) that is asked about."""
+        """(U,) whether each sequence holds its own one of `items` (U,)."""
         row = np.repeat(np.arange(len(self)), self.lengths)
         found = np.zeros(len(self), bool)
         found[row[self.items == items[row]]] = True
         return found
 
     def then(self, later: Histories) -> Histories:
-        """Append `later`'s sequence to each of these users (those it does not know stay as they are)."""
+        """Append `later`'s sequence to each of these users (users it does not know stay as they are)."""
         rows = later.rows_of(self.users)
         extra = np.where(rows >= 0, later.lengths[rows] if len(later) else 0, 0)
         lengths = self.lengths + extra

@@ -1,4 +1,4 @@
-"""Held-out targets: whom to predict for, what came between the training history and the target, and the target."""
+"""Held-out targets: whom to predict for, what came between training history and target, and the target."""
 
 from __future__ import annotations
 

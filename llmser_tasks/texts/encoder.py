@@ -59,7 +59,7 @@ class Encoder:
     """A BERT with mean pooling. `Encoder.open` makes one."""
 
     def __init__(self, folder: Path, name: str) -> None:
-        import torch  # only those who embed wait for torch
+        import torch  # only those who embed have to wait for torch
         from safetensors import SafetensorError
         from transformers import AutoModel, AutoTokenizer
         from transformers.utils import logging as transformers_logging

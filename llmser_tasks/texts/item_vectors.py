@@ -1,5 +1,5 @@
-"""The vectors of all items' titles, by the encoder that also scores: what title neighbours are found by, and what
-models may start from. They depend on the catalogue alone."""
+"""The vectors of all items' titles, by the encoder that also scores: title neighbours are found by them, and models may
+start from them. They depend on the catalogue alone."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def prepare(run: Run) -> None:
 def make(run: Run, refs: Refs, progress: Progress = silent) -> Artefact:
     """Embed the title of every item; those that somebody has embedded into the store before are looked up."""
     name = run.config.reliability.encoder
-    encoder_hash = weights_digest(name)  # without loading it, for most runs find the vectors
+    encoder_hash = weights_digest(name)  # without loading it: most runs find the vectors
 
     def write(folder: Path) -> dict[str, Any]:
         known, encoder = Catalogue.of_run(run, refs), Encoder.open(name)

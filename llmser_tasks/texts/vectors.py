@@ -1,4 +1,4 @@
-"""What the titles of a catalogue are as vectors: a file that methods can read without an encoder."""
+"""The titles of a catalogue as vectors: a file that methods can read without an encoder."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def _compared_methods() -> None:
 
 
 def _earlier_runs() -> None:
-    """What runs before this one did, said as runs say it now."""
+    """What earlier runs did, in the words of today."""
     op.execute("""
         update runs r set chosen = 'llmser', chosen_by = 'name'
         where validation is not null or exists (select from comparisons c where c.run_id = r.run_id)

@@ -1,7 +1,7 @@
 """ASReP: the backbone on histories whose short ones are extended at their front by a model that looks back.
 
-It begins with the weights of that model, as the paper fine-tunes what it pre-trained; pseudo-prior items are asked for
-like any others, and stand before a history wherever a model is shown it.
+It begins with that model's weights, as the paper fine-tunes what it pre-trained; pseudo-prior items are targets like
+any others, and come before a history wherever a model is shown it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def settings(config: RunConfig) -> dict[str, Any]:
 
 
 def lessons(run: Run, refs: Refs, histories: Histories) -> Lessons:
-    """The extended sequence in the place of each short S_u; the others as they are."""
+    """The extended sequence in place of each short S_u; the others as they are."""
     start = run.folder(refs, "reverse") if run.config.asrep.asrep_reverse_start else None
     return Lessons([WeightedTerm(histories.after(prior(run, refs)))], start_from=start)
 

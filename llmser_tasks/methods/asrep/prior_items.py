@@ -1,8 +1,8 @@
 """Pseudo-prior items of ASReP: the reverse model extends short histories at their front, one item after the other.
 
-Each item is the likeliest one to have come before all that is there, and is looked back from in turn. The released code
-differs where it is wrong: it generates behind validation and test items too, ranks padding among the items, and of what
-it generated it keeps the items furthest from v_1.
+Each item is the likeliest one to have come before all that is there, and then counts as there itself. The released code
+differs where it is wrong: it generates after validation and test items too, ranks padding among the items, and keeps
+those generated items that are furthest from v_1.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def extend(model: Model, sequences: Histories, wanted: NDArray[np.int64], progre
     """
     rounds = int(wanted.max(initial=0))
     generated = np.zeros((len(sequences), rounds), np.int32)
-    going = wanted.copy()  # until which round
+    going = wanted.copy()  # the round at which each ends
     for done in range(rounds):
         open_ = np.flatnonzero(going > done)
         so_far = sequences.select(open_).then(_rows(sequences.users[open_], generated[open_, :done]))

@@ -24,7 +24,7 @@ def cosines(
 ) -> NDArray[np.float64]:
     """Cosine of the BERT embeddings of two titles a row, clamped to [0, 1]: ω of LLMSeR's reliability step.
 
-    Equal titles score exactly 1. A row where either title is missing (None, or nothing readable in it) is NaN: two
+    Equal titles score exactly 1. A row where either title is missing (None, or not readable) is NaN: two
     missing titles are not equal to each other.
 
     Args:
@@ -40,7 +40,7 @@ def cosines(
     unique = sorted({title for title in clean.values() if title})
     vectors = embed_cached(encoder, [*unique, ""], cache, progress)
     number = {title: row for row, title in enumerate(unique)}
-    missing = -1  # the last vector, that of no title
+    missing = -1  # the last vector, for a missing title
     first, second = (
         np.fromiter((number.get(clean[title] or "", missing) for title in side), np.int64, len(side))
         for side in (left, right)

@@ -1,4 +1,4 @@
-"""CCG, the collaborative candidate generator (§3.2, Eq. 2): which items may stand before a user's first one?"""
+"""CCG, the collaborative candidate generator (§3.2, Eq. 2): which items may have come before a user's first one?"""
 
 from __future__ import annotations
 

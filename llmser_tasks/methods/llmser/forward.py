@@ -1,7 +1,7 @@
 """RCS's model (§3.3): the backbone forward on histories without their last item, the masked one.
 
-So it has not memorised what it is asked to help guess; as the masked items are thereby outside its training, they are
-also what its early stopping watches. Nothing here can name a validation or test item.
+So it has not memorised what it is to help guess; and since the masked items are outside its training, early stopping
+watches them. Nothing here can name a validation or test item.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def make(run: Run, refs: Refs, progress: Progress = silent) -> Artefact:
     With `forward_on_full` it is trained on whole histories, as the paper words it; then a seeded share of users
     (`held_out_users`) lends its last items to early stopping, and only these are kept out of training. In a refresh the
     training goes on from the earlier forward model. It has not seen the items masked now: they were masked then, or
-    have come since, for an item keeps its place among those before and behind.
+    have come since, because an item keeps its place among its neighbours.
     """
     start = warm.start(run.workspace, former_of(run, refs), STEP)
     if same := warm.as_it_was(start):

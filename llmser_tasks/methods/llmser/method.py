@@ -40,9 +40,8 @@ def lessons(run: Run, refs: Refs, histories: Histories) -> Lessons:
     """S_u and S̃_u (Eq. 9).
 
     The loss of S̃_u sums over t = 1 … n_u, as Eq. 7 words it and as the paper numbers S̃_u = {v_-M+1, …, v_0, v_1, …}:
-    pseudo items are what the real ones are predicted from. Asking for the pseudo items too (`pseudo_targets`) teaches
-    mostly these, M of them against the few items of a tail user: on the sample N@10 was .188 against .344 (base .318,
-    30 epochs).
+    pseudo items are what the real ones are predicted from. Predicting the pseudo items too (`pseudo_targets`) teaches
+    mostly these, M against a tail user's few items: on the sample N@10 was .188 against .344 (base .318, 30 epochs).
     """
     scores = pq.read_table(run.folder(refs, "reliability") / RELIABILITY, columns=["user", "alpha"])
     assert np.array_equal(histories.users, scores["user"].to_numpy()), "weights belong to other users"

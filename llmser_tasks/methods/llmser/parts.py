@@ -1,4 +1,4 @@
-"""What LLMSeR's steps are called, and which part's absence leaves one nothing to do: so that one step can ask about
+"""The names of LLMSeR's steps, and which missing part leaves a step nothing to do, so that one step can ask about
 another without reaching its code."""
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from llmser_tasks.core.config import RunConfig
 REVERSE, CCG, FORWARD, SNF = "reverse", "ccg", "forward", "snf"
 PSEUDO, RCS, REASON, RELIABILITY = "pseudo", "rcs", "reason", "reliability"
 
-DONE_WITHOUT = {  # step → the parts without which there is nothing to do, the first one is told
+DONE_WITHOUT = {  # step → the parts without which it has nothing to do; the first one missing is named
     REVERSE: ("ccg",),
     FORWARD: ("arv", "rcs"),
     SNF: ("snf",),
@@ -19,6 +19,6 @@ TITLES = {"reason": "Reason"}
 
 
 def left_out(step: str, config: RunConfig) -> str | None:
-    """The part whose absence leaves this step nothing to do."""
+    """The missing part that leaves this step nothing to do."""
     missing = next((part for part in DONE_WITHOUT.get(step, ()) if config.without(part)), None)
     return missing and TITLES.get(missing, missing.upper())

@@ -1,6 +1,5 @@
-"""Pseudo-prior items (S_u^pse, §3.2): what SNF picked, in the order in which it stands before v_1.
-
-A reverse model predicts the item that stands next to v_1, so the likeliest pick comes last.
+"""Pseudo-prior items (S_u^pse, §3.2): what SNF picked, in the order in which it precedes v_1. A reverse model predicts
+the item next to v_1, so the likeliest pick comes last.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ def make(run: Run, refs: Refs, progress: Progress = silent) -> Artefact:
     They are what SNF picked in this run; without SNF, the first M of each pool in rank order.
 
     Raises:
-        InputError: users have not been asked yet.
+        InputError: there are users who have not been asked yet.
     """
 
     augmentation = run.config.augmentation
@@ -92,7 +91,7 @@ def _choose(
     else:
         items, sources, reason = picks.of(int(pools.users[row]))
         items, sources = items[: augmentation.pseudo_items], sources[: augmentation.pseudo_items]
-        if augmentation.fill and items:  # a short answer is filled; a missing one stays missing, so that α is 0
+        if augmentation.fill and items:  # a short answer is filled up; a missing one stays missing, so that α is 0
             rest = [item for item in pool if item not in items][: augmentation.pseudo_items - len(items)]
             items, sources = items + rest, sources + ["fill"] * len(rest)
     progress(row + 1, len(pools), "users")

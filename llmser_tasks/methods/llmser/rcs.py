@@ -1,4 +1,4 @@
-"""RCS, the reason candidate selector (§3.3, Eq. 4): which items may the masked one, the last of S_u, be?"""
+"""RCS, the reason candidate selector (§3.3, Eq. 4): which items might the masked one, the last of S_u, be?"""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ def masked_contexts(histories: Histories, pseudo: Histories) -> Histories:
 
 
 def make(run: Run, refs: Refs, progress: Progress = silent) -> Artefact:
-    """F_u: the `reason_pool` (H) best items for every masked history, in rank order, what RCS sees itself excluded
-    (Eq. 4); without RCS, H uniformly random items per user.
+    """F_u: the `reason_pool` (H) best items for every masked history, in rank order, without what RCS sees (Eq. 4);
+    without RCS, H uniformly random items per user.
 
     A user with one item and no pseudo item has nothing to predict from and gets an empty pool. In a refresh, users
-    whose S_u is the same keep the pool of the earlier run, and have the same pseudo items, because they keep the
-    answers, too.
+    whose S_u is the same keep the pool of the earlier run; their pseudo items are the same too, because they keep the
+    answers.
     """
     size, items, seed = run.config.reliability.reason_pool, catalogue_size(run, refs), run.config.seed
     trained = None if parts.left_out(parts.FORWARD, run.config) else artefact(refs, parts.FORWARD)

@@ -1,4 +1,4 @@
-"""Histories, pseudo items and reliability per user into Postgres, by the dump's own ids: what people look at."""
+"""Histories, pseudo items and reliability per user into Postgres, by the dump's own ids, for people to look at."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from llmser_tasks.warehouse.tables import augmented
 
 
 def record(run: Run, refs: Refs, reliability: Artefact) -> int:
-    """Replace what the run has of these, and what is counted from it, in one transaction; returns the users.
+    """Replace the run's rows of these, and the counts made from them, in one transaction; returns the users.
 
     Raises:
         StorageError: Postgres is down.

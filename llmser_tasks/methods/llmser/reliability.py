@@ -61,7 +61,7 @@ def left_out(config: RunConfig) -> str | None:
 def prepare(run: Run) -> None:
     """
     Raises:
-        InputError: the encoder is not there, which must not be missed after all was paid for.
+        InputError: the encoder is not there; better said now than after everything was paid for.
     """
     if not run.config.without("arv"):
         locate(run.config.reliability.encoder)
@@ -84,7 +84,7 @@ def score(run: Run, refs: Refs, progress: Progress = silent) -> Artefact:
     Columns of `reliability.parquet`: user, n (n_u), masked, named (null: none), source (of the named item), omega,
     alpha, reason (why ω is 0 without a comparison).
 
-    What is named are the run's Reason picks; without Reason, the first titled item of each RCS pool; without ARV
+    The named items are the run's Reason picks; without Reason, the first titled item of each RCS pool; without ARV
     nothing, and every user's pseudo items are trusted fully. Without weight decay β is 1.
 
     Raises:
@@ -148,12 +148,12 @@ def score(run: Run, refs: Refs, progress: Progress = silent) -> Artefact:
 
 
 def encoder_hash(encoder: Embedder | None) -> str:
-    """What stands beside every score: sha256 of the BERT weights, "none" where nothing was compared."""
+    """Kept beside every score: sha256 of the BERT weights, "none" where nothing was compared."""
     return "none" if encoder is None else encoder.hash
 
 
 def _from_pools(pools: Histories, known: Catalogue) -> tuple[Ints, NDArray[np.object_], NDArray[np.object_]]:
-    """The first item of each pool that has a title, as an LLM would not be shown one without; as `Picks.likeliest`."""
+    """The first titled item of each pool (an LLM would not be shown another), as `Picks.likeliest` gives it."""
     named = np.zeros(len(pools), np.int32)
     for row, pool in enumerate(pools):
         titled = pool[known.titled[pool]]

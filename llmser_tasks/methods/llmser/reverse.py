@@ -1,5 +1,5 @@
 """CCG's model (§3.2): the backbone on histories back to front, so that the next item of a reversed S_u is one that may
-have come before v_1.
+precede v_1.
 
 Nothing here can name a validation or test item: early stopping watches first items of training histories, kept out of
 the model's own training.

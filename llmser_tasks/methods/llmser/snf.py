@@ -1,7 +1,7 @@
 """SNF, the semantic noise filter (§3.2, Eq. 3): an LLM picks M of the N candidates by meaning.
 
 The prompt has the paper's four parts: the task, the history in reverse order, the candidates, and the form of the
-answer (which `llm.prompts` adds). Titles stand in a JSON data block, apart from the instructions.
+answer (which `llm.prompts` adds). Titles are in a JSON data block, apart from the instructions.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-// "Go on without N users": failed batches run again and ask nothing, so that the run ends without who has no answer.
+// "Go on without N users": failed batches run again and ask nothing, so the run goes on without those users.
 import { read, write } from "./api.js";
 import { asked, clear, failedBatches, follows, NONE } from "./clearing.js";
 import { ASKING } from "./titles.js";

@@ -10,7 +10,7 @@ const titled = (step) => `${STEPS[step].short}: ${STEPS[step].asks}`;
 const ROOMY = 60; // so many batches of a step or fewer have room for their figures
 const STATES = ["failed", "running", "done", "waiting"];
 
-// What can be done about failed batches: a button each, given the run's state and what to do afterwards.
+// What can be done about failed batches: a button each, made from the run's state and what to do afterwards.
 const ACTIONS = [rerun, accept];
 
 export function batches(state, again) {
@@ -22,7 +22,7 @@ export function batches(state, again) {
   let now = state;
   const draw = () => {
     const shown = all(now.run).filter((batch) => (!filter.step || batch.step === filter.step) && (!filter.state || batch.state === filter.state));
-    grid.replaceChildren(...groups(shown, chosen, choose), shown.length ? "" : note(now.run.batches.length ? "No batch is like that." : "No question has been asked yet."));
+    grid.replaceChildren(...groups(shown, chosen, choose), shown.length ? "" : note(now.run.batches.length ? "No batch matches." : "No question has been asked yet."));
     const current = chosen && all(now.run).find((batch) => key(batch) === chosen);
     detail.replaceChildren(...(current ? details(current) : []));
     actions.replaceChildren(...ACTIONS.map((action) => action(now, again)).filter(Boolean));

@@ -66,4 +66,4 @@ export async function asked(title, verb, prepare, again) {
   }
 }
 
-export const NONE = el("p", {}, "Airflow has no failed batch of this run; it may be tried again by itself just now.");
+export const NONE = el("p", {}, "Airflow has no failed batch of this run; it may be retrying by itself right now.");

@@ -38,7 +38,7 @@ export async function costs({ run }) {
           ["A user", (row) => money(row.cost_per_user)],
         ],
         found["group-costs"],
-        { csv: csv("group-costs", of), caption: "A question that several users share is paid once, and each bears a part" },
+        { csv: csv("group-costs", of), caption: "A question that several users share is paid once, and they share its cost" },
       ) : later),
       card("Answers", quality.length ? table(
         [
@@ -56,7 +56,7 @@ export async function costs({ run }) {
           ["Invented", (row) => whole(row.invented)],
         ],
         quality,
-        { csv: csv("answer-quality", of), caption: "Hallucinated: of all that was named, what is no candidate. Mended: of all picks, those not read as agreed. Unusable: users without a pick" },
+        { csv: csv("answer-quality", of), caption: "Hallucinated: of all that was named, what is no candidate. Mended: of all picks, those not in the agreed form. Unusable: users without a pick" },
       ) : later),
     ],
     null,

@@ -17,9 +17,9 @@ export async function dataset({ dataset: name }) {
   );
 }
 
-// What is known of a dataset beyond its runs stands here, a panel each.
+// What is known of a dataset beyond its runs, a panel each.
 function panels(drift, name) {
-  if (drift.length < 2) return [card("Drift", note("Drift shows from the second run on that succeeded."))];
+  if (drift.length < 2) return [card("Drift", note("Drift shows once a second run has succeeded."))];
   const labels = drift.map((run) => new Date(run.started_at).toLocaleString("en-GB", { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" }));
   const line = (label, field, colour) => ({ label, values: drift.map((run) => run[field]), colour });
   const quality = listed(drift.flatMap((run) => Object.keys(run.methods))).map((name) => ({

@@ -12,7 +12,7 @@ export function el(tag, attributes = {}, ...children) {
   return made;
 }
 
-export const bdi = (text) => el("bdi", {}, text); // a title's direction stays its own
+export const bdi = (text) => el("bdi", {}, text); // a title keeps its own direction
 
 export function show(...children) {
   document.getElementById("page").replaceChildren(...children.flat().filter(Boolean));

@@ -1,4 +1,4 @@
-// Which page this is, the address says.
+// The address says which page this is.
 import { Refused } from "./api.js";
 import { forget } from "./charts.js";
 import { el, show } from "./dom.js";

@@ -1,4 +1,4 @@
-// What readers of a dataset have, and had; runs that were kept from them, and why. To change it is the command line's.
+// What readers of a dataset have, and had; runs that were kept from them, and why. Only the command line changes it.
 import { csv, link } from "./api.js";
 import { bdi, card, el, note, table } from "./dom.js";
 import { decimal, when } from "./numbers.js";
@@ -31,7 +31,7 @@ const kept = (runs, name) =>
     el("ul", { class: "reasons" }, runs.map((run) => el("li", {}, el("a", { href: link("run", { run: run.run_id }) }, when(run.started_at)), " ", bdi(run.unpublished)))),
   ];
 
-// As text: who may look here may not therefore switch.
+// As text: whoever may look here may not for that reason switch.
 const commands = (versions, name) =>
   el("p", { class: "muted small" }, "On the command line ",
     new Set(versions.map((one) => one.run_id)).size > 1 && [el("code", {}, `llmser rollback ${quoted(name)}`), " goes back to the run before, "],

@@ -6,7 +6,7 @@ import { el } from "./dom.js";
 export function rerun(state, again) {
   const failed = state.run.batches.filter((batch) => batch.state === "failed").length;
   if (!failed || state.going) return null;
-  if (!state.inAirflow) return el("span", { class: "muted small" }, "Not a run of Airflow: take it up again with `llmser run`.");
+  if (!state.inAirflow) return el("span", { class: "muted small" }, "Not one of Airflow's runs: continue it with `llmser run`.");
   if (!state.run.may_clear) return el("span", { class: "muted small" }, "Your role may look, not rerun.");
   const title = "Rerun failed batches";
   return el("button", { class: "primary", onclick: () => asked(title, "Rerun", () => prepare(state.run.run_id), again) }, title);

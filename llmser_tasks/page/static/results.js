@@ -138,6 +138,6 @@ function omega(rows, of) {
   const compared = sum((row) => (row.outcome === "nothing" ? 0 : row.users));
   const right = sum((row) => (row.outcome === "right" ? row.users : 0));
   const mean = sum((row) => row.users * row.mean_omega) / users;
-  const told = `Mean ω ${decimal(mean, 3)}; compared for ${percent(compared / users)} of users, and there the masked item was named by ${percent(compared ? right / compared : 0)}.`;
+  const told = `Mean ω ${decimal(mean, 3)}; compared for ${percent(compared / users)} of users, the masked item was named for ${percent(compared ? right / compared : 0)} of these.`;
   return [histogram("How far pseudo items are trusted", el("span", {}, told, " ", of ? el("a", { class: "csv", href: csv("omega", of), download: true }, "CSV") : null), rows)];
 }

@@ -1,4 +1,4 @@
-// One run: its head, its four views, and a look every few seconds as long as it goes on.
+// One run: its head, its four views, and a fresh look every few seconds while it goes on.
 import { airflow, link, read } from "./api.js";
 import { forget } from "./charts.js";
 import { costs } from "./costs.js";
@@ -52,7 +52,7 @@ export async function run({ run: id, view }) {
       state = { ...before, away: true };
     }
     frame();
-    if (before.going && !state.going && !state.away) await open(chosen); // it has just ended: everything anew
+    if (before.going && !state.going && !state.away) await open(chosen); // it has just ended: read everything again
     else current?.(state);
     next();
   };
@@ -64,7 +64,7 @@ export async function run({ run: id, view }) {
   next();
 }
 
-// The warehouse knows figures, Airflow knows whether tasks are still to come: after a clear it alone does.
+// The warehouse knows the figures; whether tasks are still to come, after a clear say, only Airflow knows.
 async function look(id) {
   const [found, orders] = await Promise.all([
     read("run", { run: id }),
@@ -96,6 +96,6 @@ function header({ run, shown, away }) {
     el("ul", { class: "chips" }, chips.map(([name, value]) => el("li", {}, name && el("span", { class: "muted" }, `${name} `), value))),
     run.message && ["failed", "interrupted"].includes(shown) && el("p", { class: "banner bad", role: "alert" }, run.message),
     run.unpublished && el("p", { class: "banner", role: "status" }, bdi(run.unpublished)),
-    away && el("p", { class: "banner", role: "status" }, "Postgres is away for a moment; what stands here may be old."),
+    away && el("p", { class: "banner", role: "status" }, "Postgres is away for a moment; what is shown here may be old."),
   );
 }

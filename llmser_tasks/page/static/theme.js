@@ -1,4 +1,4 @@
-// Light or dark, before anything is drawn: as Airflow's page is set, else as the system is.
+// Light or dark, before anything is drawn: as set in Airflow's page, else as the system is.
 "use strict";
 (() => {
   const dark = matchMedia("(prefers-color-scheme: dark)");

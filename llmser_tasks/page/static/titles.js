@@ -1,7 +1,7 @@
-// What runs name, as people know it; asked for once, before anything is shown.
+// Titles of what runs name; asked for once, before anything is shown.
 import { read } from "./api.js";
 
-// Where this cannot be read, nothing else can, and whatever is read next says why.
+// If this cannot be read, nothing else can, and whatever is read next says why.
 const found = await read("titles").catch(() => ({ methods: {}, reference: null, backbones: {}, steps: {} }));
 
 export const REFERENCE = found.reference; // the method that the others are compared with
@@ -9,7 +9,7 @@ export const STEPS = found.steps; // those that ask the LLM, in their order: nam
 export const ASKING = Object.keys(STEPS);
 export const backbone = (name) => found.backbones[name] ?? name ?? "–";
 
-// { title, heading, colour, charted }; a method that is there no more keeps the name that its runs gave it.
+// { title, heading, colour, charted }; a method that no longer exists keeps the name that its runs gave it.
 export const method = (name) =>
   Object.hasOwn(found.methods, name) ? found.methods[name] : { title: name ?? "–", heading: name ?? "–", colour: "muted", charted: true };
 

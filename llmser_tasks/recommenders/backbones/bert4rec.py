@@ -19,7 +19,7 @@ from llmser_tasks.recommenders.model import Examples, Model, initialise
 
 DECLARED = Backbone(title="BERT4Rec", place=3, dropout=0.35, averaging=0.8)
 
-MASK_PROBABILITY = 0.3  # of an item, in a sequence that is not cut
+MASK_PROBABILITY = 0.3  # of an item being masked, in a sequence that is not cut
 NEARNESS = 0.7  # by how much the attention logit of a token falls with every step away from it
 PREFIX_PROBABILITY = 0.5  # of a sequence being cut behind a random item that alone is masked: what inference asks
 
@@ -27,15 +27,15 @@ PREFIX_PROBABILITY = 0.5  # of a sequence being cut behind a random item that al
 class BERT4Rec(Model):
     """The mask token is id I + 1. L(S_u) is the sum over the masked positions of S_u.
 
-    At inference a mask stands behind the context, so the position table has one row more than the longest context.
+    At inference a mask follows the context, so the position table has one row more than the longest context.
 
     A mask says nothing itself, so each block starts as the mean of the items around it (`start_as_mean`). From small
     random weights alone nothing reached the masks for epochs: validation NDCG@10 on Beauty stood at .008 after five.
     For the same reason attention begins by preferring what is near (ALiBi, Press et al., 2022): without that the best
     NDCG@10 on Beauty was .052, with it .058 (dropout .2 both).
 
-    Few positions of a batch have a loss, so the weights swing from epoch to epoch: their average is .061 where the
-    best single epoch is .060. A feed-forward block four times as wide, as in the paper, brings .059 for a third more.
+    Few positions of a batch have a loss, so the weights swing from epoch to epoch: their average reaches .061, the best
+    single epoch .060. A feed-forward block four times as wide, as in the paper, brings .059 and costs a third more.
     """
 
     extra_tokens: ClassVar[int] = 1

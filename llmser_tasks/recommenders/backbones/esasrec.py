@@ -14,7 +14,7 @@ from llmser_tasks.recommenders.kernels.dropout import Dropout
 
 DECLARED = Backbone(title="eSASRec", place=4, dropout=0.2)
 
-WIDER = 4  # by how much the feed-forward block is wider than the states
+WIDER = 4  # the feed-forward block is so many times as wide as the states
 
 
 class SwiGLU(nn.Module):

@@ -20,7 +20,7 @@ DECLARED = Backbone(title="GRU4Rec", place=2)
 
 
 class GRU4Rec(CausalModel):
-    """A GRU with a shortcut around it: the last item speaks directly, the recurrence adds what came before it.
+    """A GRU with a shortcut around it: the last item speaks for itself, the recurrence adds what came before it.
 
     Without the shortcut (the state must first learn to pass the last item through) validation NDCG@10 on Beauty was
     .021 after ten epochs, with it .056.
@@ -30,7 +30,7 @@ class GRU4Rec(CausalModel):
         super().__init__(config, item_table)
         width = config.dimension
         self.dropout = Dropout(config.dropout_rate)
-        between = config.dropout_rate if config.layers > 1 else 0.0  # the GRU drops out between its layers alone
+        between = config.dropout_rate if config.layers > 1 else 0.0  # the GRU itself drops out only between its layers
         self.gru = nn.GRU(width, width, config.layers, batch_first=True, dropout=between)
         self.out = nn.Linear(width, width)
         self.norm = nn.LayerNorm(width)

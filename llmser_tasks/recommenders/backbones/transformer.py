@@ -72,14 +72,14 @@ def _affine(module: nn.Module) -> tuple[Any, Any]:
 def positions_from_end(layout: Layout, most: int) -> Tensor:
     """(T,) indices into a position table of `most` rows: a row's last item always has the index most - 1.
 
-    Counted this way an item's position says how recent it is, whatever the length. What stands on empty places is
-    read by nobody.
+    Counted this way an item's position says how recent it is, whatever the length. What is on empty places is never
+    read.
     """
     return most - layout.lengths[layout.owner] + layout.column
 
 
 class CausalTransformer(CausalModel):
-    """Vectors of items and positions, blocks that attend to what is before, a norm."""
+    """Vectors of items and positions, blocks that attend to what came before, a norm."""
 
     def __init__(self, config: Recommender, item_table: Table) -> None:
         super().__init__(config, item_table)

@@ -10,7 +10,7 @@ from llmser_tasks.recommenders.items.table import Table
 
 
 def make_table(name: str, config: Recommender, items: int, extra_tokens: int, features: Features) -> Table:
-    """A fresh item table for the items 1 … `items` and a backbone's own tokens behind them.
+    """A fresh item table for the items 1 … `items` and, after them, a backbone's own tokens.
 
     Raises:
         InputError: a feature that it needs was not given, or has another number of rows.

@@ -1,4 +1,4 @@
-"""A trainable vector for every item, which knows nothing of it but its id."""
+"""A trainable vector for every item, which knows nothing about it but its id."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from llmser_tasks.recommenders.initial_weights import draw_weights
 from llmser_tasks.recommenders.kernels.gather import pick_distinct
 from llmser_tasks.recommenders.layout import Layout
 
-FEATURE = "feature_"  # begins the name of a buffer that holds what the table was given
+FEATURE = "feature_"  # prefix to the names of buffers that hold what the table was given
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ Encoder = Callable[[Gathered, Tensor, Layout], Tensor]
 class Table(nn.Module, ABC):
     """The vectors of items: a backbone reads them, and a state's dot products with them are scores.
 
-    A new item table says what `rows` are. What it trains for every item it keeps in `PerItem`, whose rows then move,
-    travel between processes and pass to a later model's catalogue by themselves.
+    A new item table says what `rows` are, and keeps what it trains for every item in `PerItem`: such rows are moved,
+    sent between processes and carried into a later model's catalogue without its help.
 
     Attributes:
         name: of the item table among `ITEM_TABLES`.

@@ -1,1 +1,1 @@
-"""Loops that a CPU runs in few passes over memory."""
+"""Loops for a CPU that make few passes over memory."""

@@ -1,4 +1,4 @@
-"""What the tokens of a batch look at: their own row, all of it or what is before them."""
+"""What the tokens of a batch look at: their own row, all of it or only what is before them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from llmser_tasks.recommenders.layout import SHORT, Layout
 
 @dataclass(frozen=True)
 class Attention:
-    """Of every layer of a model, over one batch.
+    """The attention of every layer of a model, over one batch.
 
     Attributes:
         causal: a token sees itself and what is before it in its row; else the whole row.
@@ -39,7 +39,7 @@ class Attention:
 
     @classmethod
     def by_nearness(cls, layout: Layout, slope: float) -> Attention:
-        """To the whole row. Empty places see each other, for an attention to nothing is not a number."""
+        """To the whole row. Empty places see each other, because attention to nothing is not a number."""
         masks: list[Tensor | None] = []
         for group, owner in zip(layout.groups, layout.split(layout.owner), strict=True):
             place = torch.arange(owner.shape[1], device=owner.device)
@@ -53,7 +53,7 @@ class Attention:
         for group, lines, mask in zip(self.layout.groups, self.layout.split(projected), self.masks, strict=True):
             if group.rows == "all":
                 lengths = self.layout.lengths.where(self.layout.lengths <= SHORT, 0)
-                rows = lines.flatten(0, 1)  # the same memory, also of the gradient, which `lines[0]` would copy
+                rows = lines.flatten(0, 1)  # the same memory, for the gradient too, which `lines[0]` would copy
                 attended = attend_rows(rows, self.layout.start, lengths, heads, self.causal, self.slope)
                 parts.append(attended[None])
             else:

@@ -53,7 +53,7 @@ def _machine_code(loop: Callable[..., Any]) -> Callable[..., None]:
 
     while _parts:
         register_jitable(_parts.pop())
-    # Sums may be added up in another order, which vectors of floats need; infinities and NaN keep their meaning.
+    # Sums may be added up in another order, as vector instructions need; infinities and NaN keep their meaning.
     options: dict[str, Any] = {
         "nogil": True,
         "error_model": "numpy",
@@ -61,6 +61,6 @@ def _machine_code(loop: Callable[..., Any]) -> Callable[..., None]:
     }
     try:
         code: Callable[..., None] = numba.njit(cache=True, **options)(loop)
-    except RuntimeError:  # no folder can be written to, so every process compiles for itself
+    except RuntimeError:  # no folder is writable, so every process compiles for itself
         code = numba.njit(**options)(loop)
     return code

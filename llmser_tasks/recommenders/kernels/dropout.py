@@ -1,4 +1,4 @@
-"""Dropout that is not the slowest operation of a training on a CPU."""
+"""Dropout that is not the slowest part of a training on a CPU."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Dropout(nn.Module):
 
 
 def new_key() -> int:
-    """From torch's global generator, so that it follows from the training's seed."""
+    """Drawn from torch's global generator, so that it follows from the training's seed."""
     return int(torch.randint(1 << 32, ()))
 
 

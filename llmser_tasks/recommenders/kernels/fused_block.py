@@ -1,7 +1,6 @@
-"""What a transformer block does around its attention, on a CPU with as few passes over memory as can be.
-
-Between the products of matrices stand loops that do all there is to do to a token while it is in cache.
-`transformer.Block` says the same in torch's operations.
+"""What a transformer block does around its attention, on a CPU, with as few passes over memory as possible. Between
+matrix products come loops that do everything there is to do to a token while it is in cache. `transformer.Block` says
+the same in torch's operations.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from llmser_tasks.recommenders.kernels.dropout import limits, new_key
 
 
 class _NormProject(torch.autograd.Function):
-    """x itself and norm(x) weightᵀ + bias, for x (T, d): what goes past the norm is in here to be added up once."""
+    """x itself and norm(x) weightᵀ + bias, for x (T, d): x bypasses the norm in here, so that gradients add up once."""
 
     @staticmethod
     def forward(
@@ -122,7 +121,7 @@ residuals: Callable[..., Tensor] = _Residuals.apply
 def _norm_backward(
     gradient: Tensor, x: Tensor, moments: Tensor, gain: Tensor, beside: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The gradients of x (T, d), gain and shift (d,) from the norm's; `beside` (T, d) is what reaches x past it."""
+    """The gradients of x (T, d), gain and shift (d,) from the norm's; `beside` (T, d) is what reaches x around it."""
     of_x, of_gain, of_shift = torch.empty_like(x), torch.zeros_like(gain), torch.zeros_like(gain)
     given = (gradient, x, moments, gain, beside, of_x, of_gain, of_shift)
     loops.norm_backward(*map(array, given))

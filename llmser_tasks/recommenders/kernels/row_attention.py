@@ -1,6 +1,6 @@
-"""Attention of each row's tokens to one another, for rows that lie one behind another without padding; on a CPU.
+"""Attention of each row's tokens to one another, for rows that follow one another without padding; on a CPU.
 
-Nothing is padded, masked or copied, and what is kept for the gradient is one number per token and head (as in
+Nothing is padded, masked or copied, and only one number per token and head is kept for the gradient (as in
 FlashAttention, Dao et al., 2022: the gradient computes the weights again).
 """
 
@@ -23,7 +23,7 @@ def attend_rows(projected: Tensor, start: Tensor, lengths: Tensor, heads: int, c
     Args:
         projected: (T, 3d) queries, keys and values, each (heads, w) with w = d / heads.
         start: (B,) place of each row's first token; its `lengths` tokens follow. Every place belongs to a row.
-        causal: a token looks at itself and at what is before it, not at what is behind it.
+        causal: a token looks at itself and at what is before it, not at what comes after.
 
     Returns:
         (T, d)

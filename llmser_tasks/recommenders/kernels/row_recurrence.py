@@ -1,7 +1,7 @@
-"""A gated recurrent unit over each row's tokens, for rows that lie one behind another without padding; on a CPU.
+"""A gated recurrent unit over each row's tokens, for rows that follow one another without padding; on a CPU.
 
 `torch.nn.GRU` goes through a batch step by step, with many small operations each. Here each row goes through on its
-own, its state and the weights in cache; what treats all tokens alike stays a product of matrices.
+own, its state and the weights in cache; what treats all tokens alike stays a matrix product.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def recur_rows(x: Tensor, start: Tensor, lengths: Tensor, gru: nn.GRU, layer: in
         start: (B,) place of each row's first token; its `lengths` tokens follow.
 
     Returns:
-        (T, d) the state after each token; 0 where no row has a token.
+        (T, d) the state after each token; 0 where there is no token.
     """
     of_input, recurrent, input_bias, recurrent_bias = gru.all_weights[layer]
     return _row_recurrence(torch.addmm(input_bias, x, of_input.T), recurrent, recurrent_bias, start, lengths)
@@ -70,7 +70,7 @@ _row_recurrence: Callable[..., Tensor] = _RowRecurrence.apply
 
 @part_of_loops
 def tanh_all(values: Floats) -> None:
-    """In place, to 4e-7 in float32. Eigen's odd rational function becomes vectors where a call of tanh would not."""
+    """In place, to 4e-7 in float32. Eigen's odd rational function becomes vector instructions, tanh would not."""
     number = values.dtype.type
     most = number(9.0)
     for c in range(len(values)):

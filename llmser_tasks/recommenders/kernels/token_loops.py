@@ -1,4 +1,5 @@
-"""Loops over the tokens of a batch: norms, dropout, residuals and ReLU, and their gradients, as few passes as can be.
+"""Loops over the tokens of a batch: norms, dropout, residuals and ReLU, and their gradients, in as few passes as
+possible.
 
 Dropout keeps a value where a hash of the place and a key is not below a limit, so that the gradient can ask again
 instead of keeping masks. Values are (T, d); `moments` (T, 2) are each token's mean and 1 / standard deviation.
@@ -63,7 +64,7 @@ def drop_relu(values: Floats, bias: Floats, key: int, limit: int, scale: float, 
 
 @compiled
 def drop_relu_backward(gradient: Floats, result: Floats, scale: float, out: Floats, columns: Floats) -> None:
-    """What passed is what is above 0; `columns` as of `drop`."""
+    """What passed is what is above 0; `columns` as in `drop`."""
     factor = gradient.dtype.type(scale)
     for token in range(len(gradient)):
         incoming, passed, outgoing = gradient[token], result[token], out[token]
@@ -105,7 +106,7 @@ def norm_backward(
 ) -> None:
     """out = beside + the gradient of x; adds to the gradients (d,) of gain and shift.
 
-    `beside` is what reaches x past the norm.
+    `beside` is what reaches x around the norm.
     """
     width = x.shape[1]
     for token in range(len(x)):

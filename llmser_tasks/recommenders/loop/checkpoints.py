@@ -1,7 +1,7 @@
 """Checkpoints: tensors in safetensors files, which cannot carry code, replaced atomically.
 
-`.checkpoint.safetensors` is where a killed training goes on: weights, their average, Adam's moments and a JSON state.
-Random draws need no place in it, because every epoch's follow from the seed and the epoch's number.
+`.checkpoint.safetensors` is what a killed training goes on from: weights, their average, Adam's moments and a JSON
+state. It holds no random state, because every epoch's draws follow from the seed and the epoch's number.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def restore_checkpoint(
     optimiser: Adam,
     signature: str,
 ) -> dict[str, Any] | None:
-    """Put a killed training's weights and moments back; its state, or None where there is nothing that fits.
+    """Put a killed training's weights and moments back; returns its state, or None if nothing fits.
 
     Args:
         signature: must equal the state's own "signature", else the checkpoint belongs to another training.
@@ -104,7 +104,7 @@ def restore_checkpoint(
     try:
         tensors = load_file(path)
     except SafetensorError:
-        return None  # damaged from outside, as it is never left half-written: train from the start
+        return None  # damaged from outside, since it is never left half-written: train from the start
     state: dict[str, Any] = json.loads(tensors.pop(STATE).numpy().tobytes())
     if state["signature"] != signature:
         return None

@@ -32,8 +32,8 @@ class Watch:
     def of(cls, contexts: Histories, targets: NDArray[np.int32], exclude: Histories) -> Watch:
         """Those of these users whose item is new to them; all three have the same rows.
 
-        Of what is excluded, an item that somebody had before would be the only one left to rank, and so give itself
-        away.
+        The history is excluded from the ranking: an item that somebody had before would be the only one of it left to
+        rank, and so give itself away.
         """
         new = ~exclude.hold(targets)
         return cls(contexts.select(new), targets[new], exclude.select(new))
@@ -42,7 +42,7 @@ class Watch:
 def ndcg_at_10(model: Model, watch: Watch, group: ProcessGroup = ALONE) -> float:
     """Mean of 1 / log2(1 + rank) over watched users, 0 for a rank beyond 10; 0 where nobody is watched.
 
-    Each process of a group ranks for its own share. What they exchange are counts, so all find the same number.
+    Each process of a group ranks for its own share. They exchange counts, so all find the same number.
     """
     if not len(watch.contexts):
         return 0.0

@@ -37,7 +37,7 @@ class TrainingSummary:
         epochs: epochs run, over all attempts.
         best_epoch: the epoch (from 1) whose weights were kept; 0: the earlier model's that it began with.
         ndcg: its NDCG@10 on the watch, NaN-free: 0 where nothing was watched.
-        users: users that taught something.
+        users: users who taught something.
         seconds: wall seconds over all attempts.
         threads: CPU threads used, over all processes.
         device: "cpu" or "cuda".
@@ -72,7 +72,7 @@ class TrainingInputs:
     def signature(self) -> str:
         """Digest of all that a training depends on, so that a checkpoint is never continued on other data.
 
-        The number of processes is none of it: a training may go on with more or fewer.
+        The number of processes does not count: a training may go on with more or fewer.
         """
         start = file_digest(self.start_from / WEIGHTS) if self.start_from else ""
         terms = " ".join(term.name for term in self.terms)

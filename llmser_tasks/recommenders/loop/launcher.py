@@ -1,7 +1,7 @@
 """torch's launcher, as `parallel` starts it: `… -m llmser_tasks.recommenders.loop.launcher FOLDER ARGUMENTS…`.
 
-It and its workers live as long as their standard input stays open, whose other end the process that called `train`
-holds: however that one ends, nothing is left running.
+It and its workers live as long as their standard input stays open. The process that called `train` holds the other end:
+however it ends, nothing is left running.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def _wait_for_end(folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         if not folder.exists():
             break
-        time.sleep(0.02)  # one of the others, who all end now, wrote there meanwhile
+        time.sleep(0.02)  # another process, also about to end, wrote there meanwhile
     os._exit(1)
 
 

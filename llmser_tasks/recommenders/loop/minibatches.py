@@ -20,7 +20,7 @@ class Sequences:
     """Histories on the device they are trained on.
 
     Attributes:
-        items: (Σ n_u + 1,) int64, a 0 behind the last item so that every index may be read.
+        items: (Σ n_u + 1,) int64, a 0 after the last item so that every index may be read.
         offsets: (U + 1,) int64, as in `Histories`.
     """
 
@@ -52,22 +52,22 @@ class Sequences:
 
 
 def users_per_step(config: Recommender, users: int) -> int:
-    """Users per batch where so many are trained on."""
+    """Users per batch when so many are trained on."""
     return next(size for below, size in config.batch_sizes if below is None or users < below)
 
 
 def plan_epoch(rows: NDArray[np.int64], batch_size: int, seed: int) -> list[NDArray[np.int64]]:
     """Shuffle the rows and cut them into batches.
 
-    Batches are not made of like lengths: a loss that is a sum over positions would then swing with the batch. On Beauty
-    SASRec's validation NDCG@10 after seven epochs was .042 with batches of like lengths and .052 with these.
+    Batches do not group similar lengths: a loss that is a sum over positions would then swing with the batch. On Beauty
+    SASRec's validation NDCG@10 after seven epochs was .042 with batches of similar lengths and .052 with these.
     """
     shuffled = np.random.default_rng(seed).permutation(rows)
     return [shuffled[start : start + batch_size] for start in range(0, len(shuffled), batch_size)]
 
 
 def length_groups(lengths: NDArray[np.int64]) -> list[slice]:
-    """Cut ascending lengths into runs that are padded, and computed, on their own at the least total cost.
+    """Cut ascending lengths into runs, each padded and computed on its own, at the least total cost.
 
     A run costs its padded tokens plus GROUP_TOKENS. The cuts are optimal, by dynamic programming over the distinct
     lengths.

@@ -90,7 +90,7 @@ class Adam:
 
 
 def _distinct_rows(gradient: Tensor) -> tuple[Tensor, Tensor]:
-    """(R,) ascending rows of a sparse gradient and its values there; autograd forgets where it is coalesced already."""
+    """(R,) ascending rows of a sparse gradient and its values there; autograd forgets that it was coalesced."""
     rows = gradient._indices()[0]
     if bool((rows[1:] > rows[:-1]).all()):
         return rows, gradient._values()
@@ -102,7 +102,7 @@ def _distinct_rows(gradient: Tensor) -> tuple[Tensor, Tensor]:
 def _move(
     rows: Ints, gradient: Floats, parameter: Floats, first: Floats, second: Floats, size: float, correction: float
 ) -> None:
-    """One step of the distinct `rows`, at the speed at which memory is read."""
+    """One step of the distinct `rows`, as fast as memory can be read."""
     step, scale, least = np.float32(size), np.float32(correction), np.float32(EPS)
     new1, new2, old2 = np.float32(1 - BETA1), np.float32(1 - BETA2), np.float32(BETA2)
     for place in range(len(rows)):

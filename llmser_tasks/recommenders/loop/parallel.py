@@ -34,11 +34,11 @@ TAIL = 10_000  # characters of the processes' own output that go to the log
 def process_count(device: str) -> int:
     """`LLMSER_TRAINING_PROCESSES`, or 1.
 
-    It is not the number of GPUs unless someone says so: a batch is shared out, not multiplied, so several processes
-    pay where batches or models are large, and a pipeline on several GPUs has other trainings to run at the same time.
+    It is not the number of GPUs unless someone says so: a batch is shared out, not multiplied, so several processes pay
+    only if batches or models are large, and a pipeline on several GPUs has other trainings to run meanwhile.
 
     Raises:
-        InputError: it is no number of processes that `device` has room for.
+        InputError: it is not a number of processes, or more than `device` has room for.
     """
     given = os.environ.get(VARIABLE, "").strip()
     if not given:
@@ -58,7 +58,7 @@ def process_count(device: str) -> int:
 def launch(inputs: TrainingInputs, processes: int, progress: Progress) -> TrainingSummary:
     """Train on several processes and wait for them; none of them outlives this call, or the process that made it.
 
-    Its inputs lie in a private folder inside the target folder meanwhile. Whoever ends last removes it; should all be
+    Its inputs lie in a private folder inside the target folder meanwhile. Whoever ends last removes it; if all are
     killed at once, the next attempt does.
 
     Raises:
@@ -122,7 +122,7 @@ def _environment(processes: int) -> dict[str, str]:
 
 
 def _listen(output: IO[bytes], progress: Progress) -> TrainingSummary | None:
-    """Pass on what the leading process tells until all have ended; the summary, if it came so far."""
+    """Pass on what the leading process tells until all have ended; returns the summary, if it got that far."""
     summary = None
     for line in output:
         try:
@@ -137,7 +137,7 @@ def _listen(output: IO[bytes], progress: Progress) -> TrainingSummary | None:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End the launcher and its workers, which have sessions of their own; a worker in between reads its input's end."""
+    """End the launcher and its workers, which have sessions of their own; a worker just starting sees its input end."""
     assert process.stdin is not None and process.stdout is not None
     process.stdin.close()
     if process.poll() is None:
@@ -152,7 +152,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _failure(folder: Path, processes: int) -> LlmserError:
-    """Why there is no summary, in one sentence: the first error that is not about another process being gone."""
+    """Why there is no summary, in one sentence: the first error that is not merely about another process being gone."""
     output = (folder / "errors.txt").read_text(encoding="utf-8", errors="replace").strip()
     log.warning("Output of the training processes:\n%s", output[-TAIL:])
     files = (folder / "log").glob("**/error.json")
@@ -176,5 +176,5 @@ def _failure(folder: Path, processes: int) -> LlmserError:
 
 
 def _one_line(text: str) -> str:
-    """The first line that says something of an error, without its full stop."""
+    """The first line of an error that says something, without its full stop."""
     return next((line.strip().rstrip(".") for line in text.splitlines() if line.strip()), "nothing was said")

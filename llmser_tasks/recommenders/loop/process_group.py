@@ -1,6 +1,6 @@
 """The processes that train one model together, as one of them sees it.
 
-All know the whole of a batch and draw the same masks and negatives; each computes the loss of its own rows. Their
+All know the whole batch and draw the same masks and negatives; each computes the loss of its own rows. Their
 gradients are added up before every step, so all take the same step and no weights are ever sent.
 """
 
@@ -18,12 +18,12 @@ from llmser_tasks.recommenders.model import Model
 
 
 class PeerLost(Exception):
-    """Another process of the group is gone; what ended it is the reason, not this."""
+    """Another process of the group is gone; the reason is whatever ended that one, not this."""
 
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """Process `rank` of `size`; by default a process on its own, which has all the rows and tells nobody."""
+    """Process `rank` of `size`; by default a process on its own, which has all the rows and nobody to tell."""
 
     rank: int = 0
     size: int = 1
@@ -47,8 +47,8 @@ class ProcessGroup:
     def add_gradients(self, model: Model) -> None:
         """Replace the model's gradients by their sum over all processes.
 
-        Of a sparse gradient, as an item table's rows per item have, only the rows are sent, so the cost follows the
-        batch and not the catalogue. A process without rows has no gradient and adds nothing.
+        Of a sparse gradient (an item table's rows per item have one) only the rows are sent, so the cost grows with the
+        batch, not the catalogue. A process without rows has no gradient and adds nothing.
         """
         if self.size == 1:
             return
@@ -110,7 +110,7 @@ ALONE = ProcessGroup()
 
 @contextmanager
 def _peers() -> Iterator[None]:
-    """What fails when processes talk to each other fails because one of them is gone."""
+    """When talk between processes fails, one of them is gone."""
     try:
         yield
     except RuntimeError as error:

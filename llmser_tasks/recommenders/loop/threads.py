@@ -1,6 +1,6 @@
 """How many CPU threads a training takes.
 
-Two trainings run side by side in the pipeline (reverse and forward, then base and weighted), so by default each takes
+Two trainings run side by side in the pipeline (reverse and forward, then methods), so by default each takes
 half of the cores it may use; `LLMSER_THREADS` overrides that. The order of float sums, and so the last bits of a
 model, can depend on this number: "same seed, same bytes" holds for one number of threads.
 """
@@ -15,7 +15,7 @@ import torch
 
 from llmser_tasks.core.errors import InputError
 
-MOST = 8  # operations on batches of 128 short sequences do not scale beyond
+MOST = 8  # operations on batches of 128 short sequences do not scale further
 
 
 def thread_count() -> int:

@@ -49,7 +49,7 @@ LOG = "log.jsonl"
 
 @dataclass
 class _State:
-    """What a checkpoint remembers beside tensors."""
+    """What a checkpoint remembers besides tensors."""
 
     signature: str
     log: list[dict[str, float]]
@@ -74,12 +74,12 @@ def train(
 ) -> TrainingSummary:
     """Train a recommender and keep the weights of its best epoch in `folder`.
 
-    Writes model.safetensors, config.json and log.jsonl. Killed and called again with the same arguments it goes on
-    after the last finished epoch and ends with the same bytes as if it had never stopped, on a CPU with the same
-    number of threads and processes. Where `watch` is empty it runs all epochs and keeps the last.
+    Writes model.safetensors, config.json and log.jsonl. Killed and called again with the same arguments, it goes on
+    after the last finished epoch and ends with the same bytes as if it had never stopped, on a CPU with the same number
+    of threads and processes. If `watch` is empty, it runs all epochs and keeps the last.
 
-    `LLMSER_TRAINING_PROCESSES` shares every batch out to so many processes, on CUDA one a GPU. Each step is that of one
-    process but for the order in which floats are added up, and for what is dropped out.
+    `LLMSER_TRAINING_PROCESSES` shares every batch out among so many processes, on CUDA one a GPU. Each step is that of
+    a single process, except for the order in which floats are added up and for what is dropped out.
 
     Args:
         terms: what is minimised, each with its sequences and weights; `[WeightedTerm(histories)]` is ordinary training
@@ -89,7 +89,7 @@ def train(
         item_table: what items are to the model, a name among `ITEM_TABLES`.
         features: arrays that the item table and the terms are made from, by the names that these declare.
         start_from: folder of an earlier model of the same architecture, whose weights are the initial ones. They are
-            what is kept ("epoch 0") where no epoch makes them better.
+            kept ("epoch 0") if no epoch improves on them.
         old_rows: (I + 1,) each item's number in that model's catalogue, 0 for new ones
             (`sequences.changes.Changes.former_items`); None: the catalogue is the same.
 
@@ -179,7 +179,7 @@ def run(inputs: TrainingInputs, device: torch.device, group: ProcessGroup, progr
 
 
 def _average(model: Model, rate: float) -> AveragedModel | None:
-    """A copy that follows the model by 1 - rate of the way an epoch; None where it would be the model itself."""
+    """A copy that moves 1 - rate of the way towards the model each epoch; None where it would be the model itself."""
     return AveragedModel(model, avg_fn=lambda former, now, _: former.lerp(now, 1 - rate)) if rate else None
 
 
@@ -194,7 +194,7 @@ def _run_epoch(
 ) -> float:
     """One pass over the users; the mean loss per user. All that is random follows from seed and epoch.
 
-    Of a group each process drops out on its own; masks and negatives are the same in all.
+    In a group each process has its own dropout; masks and negatives are the same in all.
     """
     draws = _seeds(seed, epoch)
     torch.manual_seed(next(draws) + group.rank)  # dropout
@@ -204,7 +204,7 @@ def _run_epoch(
     for batch in batches:
         rows = torch.from_numpy(batch).to(model.device)
         loss = objective(model, rows, next(draws), group.own(len(rows), model.device))
-        if loss.requires_grad:  # not where all rows are others'
+        if loss.requires_grad:  # unless all rows are other processes'
             torch.autograd.backward(loss)
         group.add_gradients(model)
         optimiser.step()
@@ -213,7 +213,7 @@ def _run_epoch(
 
 
 def _last_epoch(state: _State, config: Recommender) -> int:
-    """The epoch that training ends with unless a better one comes before; it moves on with every improvement."""
+    """The epoch that training ends with unless a better one comes first; it moves on with every improvement."""
     return min(config.epochs, state.best_epoch + config.patience)
 
 

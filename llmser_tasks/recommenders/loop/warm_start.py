@@ -1,7 +1,6 @@
 """Warm start: a training that begins from an earlier model, whose catalogue may have been another one.
 
-Items are numbered anew in every catalogue; which was which is told by the ids that their source gave them
-(`sequences.changes`).
+Every catalogue numbers its items anew; the ids that their source gave them tell which was which (`sequences.changes`).
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from llmser_tasks.recommenders.loop.checkpoints import load
 from llmser_tasks.recommenders.model import Model
 
 ARCHITECTURE = ("backbone", "dimension", "layers", "heads", "max_length")
-ITEM_TABLE = "item_table."  # begins the names of its weights in a model's
+ITEM_TABLE = "item_table."  # prefix to the names of its weights in a model
 
 
 def begin_from(model: Model, folder: Path, old_rows: NDArray[np.int64] | None = None) -> None:
@@ -26,7 +25,7 @@ def begin_from(model: Model, folder: Path, old_rows: NDArray[np.int64] | None = 
     as long as a trained row is on average. Features stay the fresh model's own.
 
     Short rows, as a fresh model has them, hardly compete with the trained ones. With a tenth of the items of 5,000
-    Beauty users kept from the earlier SASRec, validation NDCG@10 where such an item is the target was .019 with short
+    Beauty users withheld from the earlier SASRec, validation NDCG@10 for targets among these items was .019 with short
     rows and .028 with long ones (means of four seeds); over all users it was .0406 and .0407.
 
     Args:
@@ -34,7 +33,7 @@ def begin_from(model: Model, folder: Path, old_rows: NDArray[np.int64] | None = 
             (`sequences.changes.Changes.former_items`); None: the catalogue is the same.
 
     Raises:
-        InputError: the earlier model is of another architecture, or `old_rows` does not fit the two.
+        InputError: the earlier model has another architecture, or `old_rows` does not fit the two.
         StorageError: the folder holds no model.
     """
     old = load(folder, "cpu")

@@ -2,7 +2,7 @@
 
 states     (P, w)      what the model made of the items before each position
 positives  (P,)        the item that came next
-negatives  Negatives   what it is compared with
+negatives  Negatives   what the positive is compared with
 table      (R, w)      vectors that positives and negatives are rows of: those of the items at hand, or of the whole
                        catalogue with padding as row 0, where negatives are `whole`
 returns    (P,)        one loss per position; their sum over a user's positions is L(S_u)
@@ -43,7 +43,7 @@ def make_sampler(
     """What draws the configured loss's negatives.
 
     Args:
-        context: (U,) how many of each history's first items are never targets, besides its first.
+        context: (U,) how many of each history's first items are never targets, apart from its very first.
     """
     sampler: Sampler = LOSSES.load(config.loss).make_sampler(config, histories, items, device, context)
     return sampler

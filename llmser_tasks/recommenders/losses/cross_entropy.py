@@ -32,8 +32,8 @@ def make_loss(config: Recommender, items: int) -> LossFunction:
 def cross_entropy(states: Tensor, positives: Tensor, negatives: Negatives, table: Tensor) -> Tensor:
     """-log( e^{s⁺} / Σ_j e^{s_j} ) over all I items, whatever `negatives` are.
 
-    It fits whatever P and I are: where P · I scores are too many to hold, positions go in chunks, whose scores are
-    computed again for the gradient instead of kept. That is one product of matrices more for the usual three.
+    It fits in memory whatever P and I are: if P · I scores are too many to hold, positions go in chunks, whose scores
+    are computed again for the gradient instead of kept. That makes four matrix products instead of the usual three.
     """
     del negatives
     every = table[1:]

@@ -12,8 +12,8 @@ from torch import Tensor
 from llmser_tasks.recommenders import devices
 from llmser_tasks.recommenders.kernels.own_scores import own_scores
 
-IN_CACHE = 1 << 17  # scores that a CPU works on together: half a MB stays in a core's cache
-FEWEST = 64  # positions in a product of matrices, below which it gets slower
+IN_CACHE = 1 << 17  # scores that a CPU works on at a time: half a MB stays in a core's cache
+FEWEST = 64  # positions in a matrix product, below which it gets slower
 
 
 def scores_of(items: Tensor, states: Tensor, table: Tensor) -> Tensor:
@@ -24,7 +24,7 @@ def scores_of(items: Tensor, states: Tensor, table: Tensor) -> Tensor:
 class _LogPartition(torch.autograd.Function):
     """log Σ_k w_k e^{s_k} of every position, over one (P, K) buffer where autograd would fill five.
 
-    On a CPU a stretch of positions goes through all operations before the next does: their scores stay in cache.
+    On a CPU a stretch of positions goes through all operations before the next one, so their scores stay in cache.
     """
 
     @staticmethod
@@ -62,5 +62,5 @@ log_partition: Callable[..., Tensor] = _LogPartition.apply
 
 
 def _at_once(scores: Tensor) -> int:
-    """How many positions' scores (P, K) to work on together."""
+    """How many positions' scores (P, K) to work on at a time."""
     return max(1, len(scores)) if devices.on_gpu(scores) else max(FEWEST, IN_CACHE // scores.shape[1])

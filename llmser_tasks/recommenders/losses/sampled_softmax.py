@@ -27,8 +27,8 @@ def make_loss(config: Recommender, items: int) -> LossFunction:
 def sampled_softmax(states: Tensor, positives: Tensor, negatives: Negatives, table: Tensor) -> Tensor:
     """-log( e^{s⁺} / (e^{s⁺} + Σ_k w_k e^{s_k}) ) over shared (K,) negatives, less the one that is the positive.
 
-    w_k makes the sum an unbiased estimate of the softmax's partition function (see `negatives`), so the positive,
-    which is in it with certainty, has weight 1. With the whole catalogue as negatives this is full cross-entropy.
+    w_k makes the sum an unbiased estimate of the softmax's partition function (see `negatives`), so the positive, which
+    is always in it, has weight 1. With the whole catalogue as negatives this is full cross-entropy.
     """
     assert negatives.log_weight is not None, "sampled softmax takes shared negatives"
     column = torch.searchsorted(negatives.items, positives).clamp(max=len(negatives.items) - 1)

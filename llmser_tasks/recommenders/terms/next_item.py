@@ -28,7 +28,7 @@ class NextItemBatch(TermBatch):
         sequence: (P,) which sequence each position is in.
         column: (P,) its place there.
         positives: (P,) the item that it should predict.
-        negatives: of these positions.
+        negatives: those of these positions.
     """
 
     sequence: Tensor
@@ -70,7 +70,7 @@ class NextItemBatch(TermBatch):
 
 @dataclass(frozen=True)
 class NextItem(UserTerm):
-    """Of one sequence per user, the sum over the positions that have a loss.
+    """For one sequence per user, the sum over the positions that have a loss.
 
     Attributes:
         context: (U,) how many of a sequence's first items are shown but never a target; None: no item is.

@@ -1,6 +1,6 @@
 """What a training minimises: the interface of all terms.
 
-A term's part of a batch is a few sequences that the model is shown, and losses of what it makes of them. The parts of
+A term's part of a batch is a few sequences that the model is shown, and losses on what it makes of them. The parts of
 all terms go through the model together, and the vectors of all their items are gathered once (`objective`).
 """
 
@@ -31,7 +31,7 @@ class WeightedTerm:
         sequences: one per user; all terms of a training are about the same users.
         weights: (U,) 0 or more; None: 1 for everybody. A user whose weight is 0 is not computed.
         context: (U,) how many of a sequence's first items are shown but never asked for; None: no item is.
-        name: of the term among `TERMS`.
+        name: the term's, among `TERMS`.
     """
 
     sequences: Histories
@@ -111,7 +111,7 @@ class TermBatch(ABC):
 
 
 class UserTerm(ABC):
-    """Something minimised, per user. A term's file has `make_term(inputs: TermInputs)`, which makes one."""
+    """Something to minimise, per user. A term's file has `make_term(inputs: TermInputs)`, which makes one."""
 
     @abstractmethod
     def teaches(self) -> NDArray[np.bool_]:
