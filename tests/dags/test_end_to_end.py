@@ -76,12 +76,9 @@ def results(home: Path, postgres: embedded.Server) -> list[Any]:
     return [json.loads(line) for line in said]
 
 
-# tasks of methods that such a run does not train; there may be none
-UNUSUAL = tuple(
-    f"{task}["
-    for task in {f"train_{name}" for name in TRAINED if name not in USUAL}
-    | set(chain()) - set(chain([*USUAL, *COUNTERS]))
-)
+NOT_TRAINED = {f"train_{name}" for name in TRAINED if name not in USUAL}
+FOR_NOBODY = set(chain()) - set(chain([*USUAL, *COUNTERS]))
+UNUSUAL = tuple(f"{task}[" for task in NOT_TRAINED | FOR_NOBODY)  # tasks that a usual run skips
 
 
 def steps(url: str, run_id: str) -> dict[str, str]:

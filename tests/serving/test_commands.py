@@ -132,6 +132,8 @@ def test_a_table_as_papers_print_it(two: str) -> None:
     assert head.split() == [*["group", "users", "run", "method", "settings", "seeds"], *METRICS]
     expected = [
         "first popularity 2 0.",
+        "first title neighbours 2 ",
+        "first transition graph 2 ",
         "first co-occurrence 2 1.0000 ± 0.0000",  # the ring's order is all there is to know
         "first SASRec 2 1.0000 ± 0.0000",
         "first SASRec + LLMSeR enhance_inference True 2 ",
@@ -142,7 +144,7 @@ def test_a_table_as_papers_print_it(two: str) -> None:
         assert said.startswith(start)
         assert len(re.findall(r"\b[01]\.\d{4} ± 0\.\d{4}", said)) == len(METRICS)
     assert " ± " in lines[0] and "*" not in lines[0]
-    assert "***" in lines[1]
+    assert "***" in lines[3]
     *_, told, conditional = result.stderr.splitlines()
     assert told.startswith("full; against popularity of first: * p < .05") and conditional == CONDITIONAL
 
@@ -151,13 +153,13 @@ def test_everything_exact_in_every_form(two: str, tmp_path: Path) -> None:
     rows = json.loads(invoke("compare", "first", "second", "--protocol", "uniform-5", "--format", "json").stdout)
     assert {row["protocol"] for row in rows} == {"uniform-5"}
     assert {row["user_group"] for row in rows} == {"all", "tail users", "head users"}
-    assert len(rows) == 3 * 5 * 5
+    assert len(rows) == 3 * 7 * 5
     one = next(row for row in rows if row["run_id"] == "second" and row["metric"] == "MRR")
     assert (one["method"], one["settings"]) == ("llmser", {"enhance_inference": False})
     assert one["low"] <= one["difference"] <= one["high"] and 0 <= one["p"] <= one["p_holm"] <= 1
     file = tmp_path / "c.parquet"
     file.write_bytes(invoke("compare", "first", "--format", "parquet").stdout_bytes)
-    assert pq.read_table(file).num_rows == 3 * 4 * 5
+    assert pq.read_table(file).num_rows == 3 * 6 * 5
     assert invoke("compare", "first", "--format", "csv").stdout.startswith("protocol,user_group,users,run_id,")
 
 
