@@ -49,14 +49,14 @@ def values(data: Path, users: int) -> dict[str, Any]:
     return {"dataset": "beauty-ablation", "source": "amazon-2014", **files, "user_core": 5, "item_core": 3}
 
 
-def table(database_url: str, run_id: str, model: str) -> pd.DataFrame:
+def table(database_url: str, run_id: str, method: str) -> pd.DataFrame:
     """One row per seed, a column per group and metric."""
     statement = text(
         "select seed, user_group, metric, value from metrics"
-        " where run_id = :run and model = :model and protocol = 'full'"
+        " where run_id = :run and method = :method and protocol = 'full'"
     )
     with engine(database_url).connect() as connection:
-        rows = pd.DataFrame(connection.execute(statement, {"run": run_id, "model": model}).mappings().all())
+        rows = pd.DataFrame(connection.execute(statement, {"run": run_id, "method": method}).mappings().all())
     return rows.pivot(index="seed", columns=["user_group", "metric"], values="value")
 
 

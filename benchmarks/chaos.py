@@ -241,7 +241,7 @@ def _told(url: str) -> dict[str, Any]:
     """What the warehouse says of the run."""
     with transaction(url) as connection:
         metrics = connection.execute(
-            text("select model, seed, protocol, user_group, metric, value, users from metrics order by 1, 2, 3, 4, 5")
+            text("select method, seed, protocol, user_group, metric, value, users from metrics order by 1, 2, 3, 4, 5")
         ).all()
         questions = connection.scalars(text("select question_key from answers where content is not null")).all()
         message = connection.scalar(text("select message from runs where run_id = :run"), {"run": RUN})

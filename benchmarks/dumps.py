@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
+
 from llmser_tasks.core import environment
 from llmser_tasks.core.workspace import Artefact, Workspace
 from llmser_tasks.ingest import ingest
@@ -36,6 +38,11 @@ def values(folder: Path, name: str) -> dict[str, Any]:
     return {"dataset": name, **known} | {
         key: str((folder / name / known[key]).absolute()) for key in ("reviews", "items")
     }
+
+
+def items_of(store: Workspace, catalogue: Artefact) -> int:
+    """I of a catalogue."""
+    return int(pq.read_metadata(store.folder(catalogue) / "items.parquet").num_rows)
 
 
 def cut(folder: Path, name: str) -> tuple[Workspace, dict[str, Artefact]]:

@@ -12,8 +12,8 @@ from typing import Any
 import orjson
 from sqlalchemy import text
 
-from llmser_tasks.asking import ask
 from llmser_tasks.asking.ask import Batch
+from llmser_tasks.asking.questions import inquiries as inquiries_of
 from llmser_tasks.core import environment
 from llmser_tasks.core.run import Made, Run
 from llmser_tasks.core.workspace import Artefact
@@ -54,7 +54,7 @@ def hashes(run: Run, refs: Made, batches: Sequence[Batch]) -> list[list[str]]:
     found = []
     for batch in batches:
         parts = batch.of(histories)
-        inquiries = ask.inquiries(snf, parts, {"ccg": batch.of(pools)}, known, run.config)
+        inquiries = inquiries_of(snf, parts, {"ccg": batch.of(pools)}, known, run.config)
         questions = [inquiry.question for inquiry in inquiries if inquiry.question]
         found.append([hashlib.sha256(orjson.dumps(question.messages)).hexdigest() for question in questions])
     return found

@@ -19,6 +19,7 @@ import pandas as pd
 from sqlalchemy import text
 
 from llmser_tasks.core import environment
+from llmser_tasks.core.kinds import BACKBONES, COUNTERS, METHODS, USUAL
 from llmser_tasks.ranker import child
 from llmser_tasks.runs import pipeline
 from llmser_tasks.warehouse import address
@@ -29,13 +30,13 @@ METRICS = ("H@10", "N@10")
 
 
 def figures(database_url: str, run_id: str) -> pd.DataFrame:
-    """One row per model and seed, a column per group and metric; popularity and co-occurrence have one row."""
+    """One row per method and seed, a column per group and metric."""
     statement = text(
-        "select model, seed, user_group, metric, value from metrics where run_id = :run and protocol = 'full'"
+        "select method, seed, user_group, metric, value from metrics where run_id = :run and protocol = 'full'"
     )
     with engine(database_url).connect() as connection:
         rows = pd.DataFrame(connection.execute(statement, {"run": run_id}).mappings().all())
-    return rows.pivot(index=["model", "seed"], columns=["user_group", "metric"], values="value")
+    return rows.pivot(index=["method", "seed"], columns=["user_group", "metric"], values="value")
 
 
 def show(label: str, rows: pd.DataFrame) -> None:
@@ -55,12 +56,14 @@ def main() -> None:
     parser.add_argument("--backbones", default="sasrec,gru4rec,bert4rec")
     parser.add_argument("--seeds", default="42,43,44")
     parser.add_argument("--epochs", type=int, default=200)
+    parser.add_argument("--methods", default=",".join(USUAL))
     parser.add_argument("--plain-inference", action="store_true")
     parser.add_argument("--ties", choices=("hash", "file"), default="hash")
     arguments = parser.parse_args()
     values = dumps.values(arguments.data, arguments.dataset) | {
         "epochs": arguments.epochs,
         "ties": arguments.ties,
+        "methods": arguments.methods.split(","),
         "seeds": [int(seed) for seed in arguments.seeds.split(",")],
         "enhance_inference": not arguments.plain_inference,
     }
@@ -79,26 +82,26 @@ def main() -> None:
             pipeline.compare(run, refs)
             found = figures(url, run.run_id)
             if not baselines_shown:
-                for name in ("popularity", "cooccurrence"):
-                    show(name, found.loc[[name]].iloc[:1])  # nothing in it depends on a seed
+                for name in COUNTERS:
+                    show(METHODS[name].title, found.loc[[name]].iloc[:1])  # nothing in it depends on a seed
                 baselines_shown = True
-            show(f"{backbone}, base", found.loc[["base"]])
-            show(f"{backbone}, LLMSeR", found.loc[["llmser"]])
+            for name in run.config.methods:
+                show(f"{BACKBONES[backbone].title}, {METHODS[name].title}", found.loc[[name]])
             compare_groups(url, run.run_id)
 
 
 def compare_groups(database_url: str, run_id: str) -> None:
     """The paired test's verdict per group, as the run recorded it."""
     statement = text(
-        "select user_group, difference, low, high, p_holm from comparisons"
+        "select method, user_group, difference, low, high, p_holm from comparisons"
         " where run_id = :run and protocol = 'full' and metric = 'N@10'"
     )
     with engine(database_url).connect() as connection:
         for row in connection.execute(statement, {"run": run_id}):
             if row.user_group in GROUPS:
                 print(
-                    f"<!-- {row.user_group}: N@10 {row.difference:+.4f} [{row.low:+.4f}, {row.high:+.4f}],"
-                    f" p after Holm {row.p_holm:.3f} -->",
+                    f"<!-- {row.method}, {row.user_group}: N@10 {row.difference:+.4f}"
+                    f" [{row.low:+.4f}, {row.high:+.4f}], p after Holm {row.p_holm:.3f} -->",
                     flush=True,
                 )
 

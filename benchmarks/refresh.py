@@ -133,13 +133,13 @@ def told(url: str, run_id: str, wall: float) -> None:
     (facts,) = rows(url, "select validation, unpublished from runs where run_id = :r", r=run_id)
     test = rows(
         url,
-        "select model, value from metrics where run_id = :r and protocol = 'full' and user_group = 'all'"
-        " and metric = 'N@10' and model in ('base', 'llmser') order by 1",
+        "select method, value from metrics where run_id = :r and protocol = 'full' and user_group = 'all'"
+        " and metric = 'N@10' and method in ('base', 'llmser') order by 1",
         r=run_id,
     )
     print(f"{run_id}: {wall:.0f} s, " + ", ".join(f"{row.step} {row.users} users {row.calls} calls" for row in asked))
     print("   seconds: " + ", ".join(f"{row.step} {row.seconds:.0f}" for row in spent))
-    figures = ", ".join(f"{row.model} {row.value:.4f}" for row in test)
+    figures = ", ".join(f"{row.method} {row.value:.4f}" for row in test)
     print(f"   N@10: validation {facts.validation:.4f}; test {figures}; {facts.unpublished or 'published'}", flush=True)
 
 

@@ -33,7 +33,6 @@ from llmser_tasks.core import config, environment
 from llmser_tasks.core.kinds import BACKBONES
 from llmser_tasks.methods.cooccurrence import WINDOW
 from llmser_tasks.methods.counting import distinct
-from llmser_tasks.methods.llmser.ccg import catalogue_size
 from llmser_tasks.recommenders import Watch, WeightedTerm, train
 from llmser_tasks.recommenders.backbones import bert4rec
 from llmser_tasks.recommenders.loop.minibatches import users_per_step
@@ -86,7 +85,7 @@ class Data:
             training = training.select(chosen)
         known = training.rows_of(shown.users) >= 0
         watch = Watch.of(shown.select(known), targets.items[known], shown.select(known))
-        return cls(name, training, watch, catalogue_size(store, made["catalogue"]))
+        return cls(name, training, watch, dumps.items_of(store, made["catalogue"]))
 
 
 # Backbones -----------------------------------------------------------------------------------------------------------

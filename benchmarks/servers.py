@@ -552,7 +552,7 @@ def main() -> None:
     os.environ.setdefault("CMAKE_BUILD_PARALLEL_LEVEL", "2")
     signal.signal(signal.SIGALRM, hang)
     Breaker.failed = count  # type: ignore[method-assign]
-    client.classify = importlib.import_module("llmser_tasks.llm.replies").classify = note
+    client.classify = importlib.import_module("llmser_tasks.llm.error_responses").classify = note
     columns: dict[str, dict[str, str]] = {}
     with contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 import quality
 
 from llmser_tasks.core import environment
+from llmser_tasks.core.kinds import COUNTERS
 from llmser_tasks.ingest import ingest
 from llmser_tasks.ranker import child
 from llmser_tasks.runs import pipeline
@@ -64,7 +65,7 @@ def effect(data: Path, rules: list[str], seeds: list[int], epochs: int) -> None:
             found = quality.figures(url, run.run_id)
             print(f"\n{BEAUTY}, ties: {rule}, seeds {seeds}\n\n| model | " + " | ".join(columns) + " |")
             print("| --- |" + " ---: |" * len(columns), flush=True)
-            for name in ("popularity", "cooccurrence"):
+            for name in COUNTERS:
                 quality.show(name, found.loc[[name]].iloc[:1])  # nothing in it depends on a seed
             quality.show("SASRec, base", found.loc[["base"]])
             quality.show("SASRec, LLMSeR", found.loc[["llmser"]])

@@ -46,7 +46,6 @@ from floor import multiply_adds
 from llmser_tasks.core import environment
 from llmser_tasks.core.config import Recommender
 from llmser_tasks.evaluation.metrics import per_user
-from llmser_tasks.methods.llmser.ccg import catalogue_size
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.sequences.targets import read_targets
 
@@ -128,7 +127,7 @@ def prepare(folder: Path, name: str, users: int | None) -> Data:
         rows = histories.rows_of(targets.users)
         found.append(np.zeros(len(histories), np.int32))
         found[-1][rows[rows >= 0]] = targets.items[rows >= 0]
-    return Data(histories, catalogue_size(store, made["catalogue"]), *found)
+    return Data(histories, dumps.items_of(store, made["catalogue"]), *found)
 
 
 def ranks(data: Data, export: Path, test: bool) -> np.ndarray:
