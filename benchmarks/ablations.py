@@ -20,6 +20,7 @@ import pandas as pd
 from sqlalchemy import text
 
 from llmser_tasks.core import environment
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.runs.pipeline import run_all
 from llmser_tasks.warehouse import address
 from llmser_tasks.warehouse.engine import engine
@@ -49,13 +50,13 @@ def values(data: Path, users: int) -> dict[str, Any]:
     return {"dataset": "beauty-ablation", "source": "amazon-2014", **files, "user_core": 5, "item_core": 3}
 
 
-def table(database_url: str, run_id: str, method: str) -> pd.DataFrame:
+def table(warehouse: Warehouse, run_id: str, method: str) -> pd.DataFrame:
     """One row per seed, a column per group and metric."""
     statement = text(
         "select seed, user_group, metric, value from metrics"
         " where run_id = :run and method = :method and protocol = 'full'"
     )
-    with engine(database_url).connect() as connection:
+    with engine(warehouse).connect() as connection:
         rows = pd.DataFrame(connection.execute(statement, {"run": run_id, "method": method}).mappings().all())
     return rows.pivot(index="seed", columns=["user_group", "metric"], values="value")
 
@@ -70,7 +71,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=200)
     arguments = parser.parse_args()
 
-    with address.database() as url:
+    with address.database() as warehouse:
         print("| variant | " + " | ".join(f"{group} {metric}" for group, metric in COLUMNS) + " |")
         print("| --- |" + " --- |" * len(COLUMNS), flush=True)
         base_shown = False
@@ -81,11 +82,11 @@ def main() -> None:
                 "seeds": [int(seed) for seed in arguments.seeds.split(",")],
                 "without": [part] if part else [],
             }
-            run_id = run_all(own, workspace=environment.workspace(), database_url=url)
+            run_id = run_all(own, workspace=environment.workspace(), warehouse=warehouse)
             if not base_shown:
-                print_row("base", table(url, run_id, "base"))
+                print_row("base", table(warehouse, run_id, "base"))
                 base_shown = True
-            print_row(f"w/o {part.upper()}" if part else "LLMSeR", table(url, run_id, "llmser"))
+            print_row(f"w/o {part.upper()}" if part else "LLMSeR", table(warehouse, run_id, "llmser"))
 
 
 def print_row(label: str, figures: pd.DataFrame) -> None:

@@ -41,6 +41,7 @@ import psutil
 from sqlalchemy import text
 
 from llmser_tasks.core.errors import LlmserError
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.postgres import embedded
 from llmser_tasks.ranker.faults import ODD, SPOILT
 from llmser_tasks.sample import write_sample
@@ -220,10 +221,10 @@ def _disturbed(services: Services, component: str, moments: list[float], seed: i
     found: dict[str, Any] = {"component": component, "seed": seed, "planned": moments, "killed": killed, "state": how}
     if how != "up ended":
         orphans |= set(services.orphans())
-        found |= _told(here.addresses.warehouse) | {"locks": _locks(home, here.addresses.warehouse)}
+        found |= _told(here.warehouse) | {"locks": _locks(home, here.warehouse)}
     found |= {"seconds": seconds, "sent": sent.all, "up": (home / "up.log").read_text(encoding="utf-8")[-4000:]}
     marker = services.marker
-    engine(here.addresses.warehouse).dispose()
+    engine(here.warehouse).dispose()
     services.stop()
     orphans |= {f"after the end: {_named(p)}" for p in processes.marked(marker)}
     if embedded.running(home) is not None:
@@ -237,9 +238,9 @@ def _attached(home: Path) -> Stack:
     return here
 
 
-def _told(url: str) -> dict[str, Any]:
+def _told(warehouse: Warehouse) -> dict[str, Any]:
     """What the warehouse says of the run."""
-    with transaction(url) as connection:
+    with transaction(warehouse) as connection:
         metrics = connection.execute(
             text("select method, seed, protocol, user_group, metric, value, users from metrics order by 1, 2, 3, 4, 5")
         ).all()
@@ -254,7 +255,7 @@ def _told(url: str) -> dict[str, Any]:
     }
 
 
-def _locks(home: Path, url: str) -> list[str]:
+def _locks(home: Path, warehouse: Warehouse) -> list[str]:
     found = []
     for path in home.rglob(".lock-*"):
         with path.open("a", encoding="utf-8") as file:
@@ -262,7 +263,7 @@ def _locks(home: Path, url: str) -> list[str]:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 found.append(path.name)
-    with transaction(url) as connection:
+    with transaction(warehouse) as connection:
         held = "select count(*) from pg_locks where locktype = 'advisory' and pid <> pg_backend_pid()"
         if number := connection.scalar(text(held)):
             found.append(f"{number} advisory locks")

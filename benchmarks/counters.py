@@ -19,6 +19,7 @@ import dumps
 import numpy as np
 
 from llmser_tasks.core import environment
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.core.kinds import COUNTERS, METHODS, STEPS
 from llmser_tasks.core.run import Run
 from llmser_tasks.core.workspace import Artefact
@@ -45,7 +46,7 @@ def main() -> None:
     values = dumps.values(arguments.data, arguments.dataset)
     if arguments.users:
         values = ablations.values(arguments.data, arguments.users)
-    run = Run("", environment.configuration(values | {"ties": arguments.ties}), environment.workspace(), "")
+    run = Run("", environment.configuration(values | {"ties": arguments.ties}), environment.workspace(), Warehouse(""))
     made: dict[str, Artefact] = sequences(run.workspace, run.config.dataset, ingest(run.workspace, run.config.dataset))
     refs = {name: one.reference() for name, one in made.items()}
     needed = {need for name in COUNTERS for need in METHODS[name].needs}

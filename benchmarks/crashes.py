@@ -28,6 +28,7 @@ import httpx
 from sqlalchemy import text
 
 from llmser_tasks.core.errors import StorageError
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.llm.endpoint import RANKER, Endpoint
 from llmser_tasks.llm.fleet.fanout import answer
 from llmser_tasks.llm.prompts import Question, build_question
@@ -86,7 +87,7 @@ def title(item: int) -> str:
     return " ".join(random.Random(item).choices(WORDS, k=6)) + f" {item}"
 
 
-def work(scenario: str, url: str, database: str, users: int, numbers: list[int]) -> None:
+def work(scenario: str, url: str, warehouse: Warehouse, users: int, numbers: list[int]) -> None:
     """One worker: its batches, one after the other; a batch with questions left is tried again, as tasks are."""
     key = os.environ[KEY]
     endpoint = Endpoint(RANKER, url, scenario, key=key, max_concurrency=64, timeout_s=15)
@@ -95,17 +96,17 @@ def work(scenario: str, url: str, database: str, users: int, numbers: list[int])
         for _ in range(20):
             try:
                 batches.record(
-                    database,
+                    warehouse,
                     batches.Account(scenario, "snf", number),
                     "crashes",
                     len(asked),
                     batches.Standing("running"),
                 )
                 account = batches.Account(scenario, "snf", number)
-                outcomes = answer(endpoint, asked, database, account=account)
+                outcomes = answer(endpoint, asked, warehouse, account=account)
                 if not outcomes.unanswered:
                     batches.record(
-                        database,
+                        warehouse,
                         batches.Account(scenario, "snf", number),
                         "crashes",
                         len(asked),
@@ -125,8 +126,8 @@ def run(scenario: str, users: int, workers: int, home: Path, kills: int, what: s
     moments = sorted(draw.sample(range(users // 20, users * 19 // 20), kills))  # by calls that the server has seen
     os.environ["LLMSER_RANKER_FAULTS"] = ""  # they may be changed
     with embedded_ranker.running(home / "titles") as endpoint, embedded.on_demand(home) as postgres:
-        migrate(postgres.url)
-        runs.create(postgres.url, scenario, "crashes", {}, budget=None)
+        migrate(Warehouse(postgres.url))
+        runs.create(Warehouse(postgres.url), scenario, "crashes", {}, budget=None)
         ranker = endpoint.url.removesuffix("/v1")
         os.environ[KEY] = str(endpoint.key)
         with httpx.Client(trust_env=False, timeout=600, headers={"authorization": f"Bearer {endpoint.key}"}) as http:
@@ -166,7 +167,7 @@ def run(scenario: str, users: int, workers: int, home: Path, kills: int, what: s
                         running[one] = begin(one)
             seconds = time.monotonic() - started
             seen = http.get(f"{ranker}/stats").json()
-        with transaction(postgres.url) as connection:
+        with transaction(Warehouse(postgres.url)) as connection:
             rows, with_answer = connection.execute(
                 text("select count(*), count(content) from answers where model = :m"), {"m": scenario}
             ).one()
@@ -193,7 +194,7 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.work:
         scenario, url, database, users, numbers = asked.work
-        return work(scenario, url, database, int(users), [int(one) for one in numbers.split(",")])
+        return work(scenario, url, Warehouse(database), int(users), [int(one) for one in numbers.split(",")])
     print("| scenario | users | kills | calls | answers paid | least | paid twice | lost | seconds |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |", flush=True)
     for scenario, kills, what in (

@@ -19,6 +19,7 @@ from rich.console import Console
 from sqlalchemy import text
 
 from llmser_tasks.core import environment
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.services import airflow_api, local, results, stack
 from llmser_tasks.services.follow import STEPS
 from llmser_tasks.warehouse import queries
@@ -27,9 +28,9 @@ from llmser_tasks.warehouse.engine import engine
 TABLES = ("picks", "pseudo_items", "reliability", "metrics", "comparisons", "recommendations", "steps", "batches")
 
 
-def show_tasks(database_url: str, run_id: str, tasks: list[dict[str, Any]], console: Console) -> None:
+def show_tasks(warehouse: Warehouse, run_id: str, tasks: list[dict[str, Any]], console: Console) -> None:
     """One line a task; mapped instances together, from the first's start to the last's end."""
-    steps = [dict(row) for row in read(database_url, "steps", run_id)]
+    steps = [dict(row) for row in read(warehouse, "steps", run_id)]
     spans: dict[str, list[tuple[datetime, datetime]]] = defaultdict(list)
     for task in tasks:
         if task["start_date"] and task["end_date"]:
@@ -46,8 +47,8 @@ def show_tasks(database_url: str, run_id: str, tasks: list[dict[str, Any]], cons
     console.print(f"Whole run: {(last - first).total_seconds():.0f} s", markup=False)
 
 
-def read(database_url: str, what: str, run_id: str) -> list[dict[str, Any]]:
-    with queries.read(database_url, what, run_id) as found:
+def read(warehouse: Warehouse, what: str, run_id: str) -> list[dict[str, Any]]:
+    with queries.read(warehouse, what, run_id) as found:
         return [dict(zip(found.columns, row, strict=True)) for row in found.rows]
 
 
@@ -63,23 +64,23 @@ def main() -> None:
     here = stack.attached(environment.home())
     if here is None:
         parser.error("the services are not up; start them with `LLMSER_DUMPS=FOLDER llmser up`")
-    url = here.addresses.warehouse
+    warehouse = here.warehouse
     for name in arguments.only.split(","):
         values = dumps.values(arguments.data, name) | {"backbone": arguments.backbone, "epochs": arguments.epochs}
         values["seeds"] = [int(seed) for seed in arguments.seeds.split(",")]
         run_id = local.trigger(environment.home(), values, wait=True, console=Console(stderr=True))
         console.print(f"\n## {name}, {arguments.backbone} ({run_id})\n", markup=False)
         with here.client() as client:
-            show_tasks(url, run_id, airflow_api.task_instances(client, run_id), console)
-        for row in read(url, "costs", run_id):
+            show_tasks(warehouse, run_id, airflow_api.task_instances(client, run_id), console)
+        for row in read(warehouse, "costs", run_id):
             console.print(", ".join(f"{key} {value}" for key, value in row.items()), markup=False)
-        with engine(url).connect() as connection:
+        with engine(warehouse).connect() as connection:
             counts = {
                 table: connection.scalar(text(f"select count(*) from {table} where run_id = :run"), {"run": run_id})
                 for table in TABLES
             }
         console.print("Rows written: " + ", ".join(f"{table} {count}" for table, count in counts.items()), markup=False)
-        results.show(url, run_id, console)
+        results.show(warehouse, run_id, console)
 
 
 if __name__ == "__main__":

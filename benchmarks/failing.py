@@ -15,6 +15,7 @@ from sqlalchemy import text
 from llmser_tasks.asking.ask import Batch
 from llmser_tasks.asking.questions import inquiries as inquiries_of
 from llmser_tasks.core import environment
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.core.run import Made, Run
 from llmser_tasks.core.workspace import Artefact
 from llmser_tasks.methods.llmser import snf
@@ -26,15 +27,15 @@ from llmser_tasks.sequences.pools import POOLS
 from llmser_tasks.warehouse.engine import transaction
 
 
-def prepared(values: Mapping[str, Any], database_url: str) -> tuple[Run, Made]:
+def prepared(values: Mapping[str, Any], warehouse: Warehouse) -> tuple[Run, Made]:
     """What the questions of a run with these settings hang on: its histories and pools."""
     run_id = f"prepare-{time.time_ns()}"
-    run = pipeline.start(run_id, values, workspace=environment.workspace(), database_url=database_url)
+    run = pipeline.start(run_id, values, workspace=environment.workspace(), warehouse=warehouse)
     refs = pipeline.ingest(run)
     refs |= pipeline.sequences(run, refs)
     for step in ("reverse", "ccg"):
         refs |= pipeline.make(step, run, refs)
-    with transaction(database_url) as connection:  # nothing comes of it that anybody should see
+    with transaction(warehouse) as connection:  # nothing comes of it that anybody should see
         connection.execute(text("delete from runs where run_id = :run"), {"run": run_id})
     return run, refs
 

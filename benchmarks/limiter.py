@@ -32,6 +32,7 @@ from typing import Any
 from llm_client import Server
 from sqlalchemy import text
 
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.fleet.breaker import Breaker
 from llmser_tasks.llm.fleet.fanout import answer
@@ -55,7 +56,7 @@ ANSWER_S = 0.05
 # Part 1 --------------------------------------------------------------------------------------------------------------
 
 
-def hold_to(limits: dict[str, int], url: str, seconds: float, seed: int) -> None:
+def hold_to(limits: dict[str, int], warehouse: Warehouse, seconds: float, seed: int) -> None:
     """One process of part 1: prints a line "moment tokens" for all that it let through, in order."""
     endpoint = Endpoint("limiter", "http://127.0.0.1:9/v1", "m", **limits)  # type: ignore[arg-type]
     draw = random.Random(seed)
@@ -79,7 +80,7 @@ def hold_to(limits: dict[str, int], url: str, seconds: float, seed: int) -> None
             sys.stdout.flush()
 
     async def run() -> None:
-        async with Limiter(endpoint, url, Breaker(endpoint)) as limiter:
+        async with Limiter(endpoint, warehouse, Breaker(endpoint)) as limiter:
             telling = asyncio.create_task(tell())
             until = time.monotonic() + seconds
             await asyncio.gather(*(wait(limiter, until) for _ in range(WAITERS)))
@@ -102,16 +103,16 @@ def worst(moments: list[tuple[float, float]], window: float) -> float:
     return most
 
 
-def measure(limits: dict[str, int], url: str, seconds: float, processes: int) -> dict[str, float]:
+def measure(limits: dict[str, int], warehouse: Warehouse, seconds: float, processes: int) -> dict[str, float]:
     """Worst windows as a share of the limit, use of the limit."""
-    with transaction(url) as connection:  # asked before: a fresh server makes limited endpoints wait a minute
+    with transaction(warehouse) as connection:  # asked before: a fresh server makes limited endpoints wait a minute
         connection.execute(text("truncate endpoint_limits"))
         connection.execute(
             text("insert into endpoint_limits (endpoint) values ('limiter http://127.0.0.1:9/v1')"),
         )
 
     def begin(seconds: float, seed: int) -> subprocess.Popen[str]:
-        command = [sys.executable, __file__, "--hold", json.dumps(limits), url, str(seconds), str(seed)]
+        command = [sys.executable, __file__, "--hold", json.dumps(limits), warehouse.url, str(seconds), str(seed)]
         return subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8")
 
     lines: list[str] = []
@@ -180,7 +181,7 @@ def serve(listener: socket.socket, complain_at: int, said: Any) -> None:
     said.send(Complaining.arrived)
 
 
-def ask(address: str, limits: dict[str, int], url: str, first: int, number: int) -> None:
+def ask(address: str, limits: dict[str, int], warehouse: Warehouse, first: int, number: int) -> None:
     """One process of part 2."""
     endpoint = Endpoint("pause", address, "m", max_concurrency=128, **limits)  # type: ignore[arg-type]
     questions = [
@@ -195,11 +196,11 @@ def ask(address: str, limits: dict[str, int], url: str, first: int, number: int)
         )
         for one in range(first, first + number)
     ]
-    outcomes = answer(endpoint, questions, url)
+    outcomes = answer(endpoint, questions, warehouse)
     print(json.dumps({"unanswered": outcomes.unanswered, "calls": outcomes.calls}), flush=True)
 
 
-def pause(limits: dict[str, int], url: str, processes: int, number: int, first: int) -> dict[str, Any]:
+def pause(limits: dict[str, int], warehouse: Warehouse, processes: int, number: int, first: int) -> dict[str, Any]:
     """How long after the complaint requests still came, and how many between then and the end of the pause."""
     listener = socket.create_server(("127.0.0.1", 0), backlog=4096)
     address = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
@@ -207,12 +208,12 @@ def pause(limits: dict[str, int], url: str, processes: int, number: int, first: 
     complain_at = processes * number // 3
     server = multiprocessing.get_context("fork").Process(target=serve, args=(listener, complain_at, there), daemon=True)
     server.start()
-    with transaction(url) as connection:
+    with transaction(warehouse) as connection:
         connection.execute(text("insert into endpoint_limits (endpoint) values (:e)"), {"e": f"pause {address}"})
     running = []
     for one in range(processes):
         numbers = [str(first + one * number), str(number)]
-        command = [sys.executable, __file__, "--ask", address, json.dumps(limits), url, *numbers]
+        command = [sys.executable, __file__, "--ask", address, json.dumps(limits), warehouse.url, *numbers]
         running.append(subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8"))
     ended = [json.loads(process.communicate(timeout=300)[0]) for process in running]
     here.send("enough")
@@ -239,17 +240,19 @@ def main() -> None:
     parser.add_argument("--ask", nargs=5, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.hold:
-        return hold_to(json.loads(asked.hold[0]), asked.hold[1], float(asked.hold[2]), int(asked.hold[3]))
+        return hold_to(json.loads(asked.hold[0]), Warehouse(asked.hold[1]), float(asked.hold[2]), int(asked.hold[3]))
     if asked.ask:
         address, limits, url, first, number = asked.ask
-        return ask(address, json.loads(limits), url, int(first), int(number))
+        return ask(address, json.loads(limits), Warehouse(url), int(first), int(number))
     with tempfile.TemporaryDirectory() as home, embedded.on_demand(Path(home)) as postgres:
-        migrate(postgres.url)
+        migrate(Warehouse(postgres.url))
         columns = ["1 s", "10 s", "use", "use with the kill"]
         print("| limit | worst 1 s over | worst 10 s over | use of the limit | with the kill |")
         print("| --- | ---: | ---: | ---: | ---: |", flush=True)
         for name, limits in LIMITS.items():
-            found = [measure(limits, postgres.url, asked.seconds, asked.processes) for _ in range(asked.rounds)]
+            found = [
+                measure(limits, Warehouse(postgres.url), asked.seconds, asked.processes) for _ in range(asked.rounds)
+            ]
             shown = [statistics.median(one[column] for one in found) for column in columns]
             over, used = [f"{share:+.1%}" for share in shown[:2]], [f"{share:.1%}" for share in shown[2:]]
             print(f"| {name} | {' | '.join([*over, *used])} |", flush=True)
@@ -258,7 +261,7 @@ def main() -> None:
         first = 0
         for name, limits in (("no limit but 128 in flight", {}), ("200 requests/s", {"requests_per_minute": 12_000})):
             for _ in range(asked.rounds):
-                seen = pause(limits, postgres.url, asked.processes, 600, first)
+                seen = pause(limits, Warehouse(postgres.url), asked.processes, 600, first)
                 first += asked.processes * 600
                 print(
                     f"| {name} | {seen['rate before']:.0f} | {1000 * seen['last']:.0f} ms | {seen['within 50 ms']}"

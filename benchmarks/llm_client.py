@@ -24,6 +24,7 @@ from pathlib import Path
 
 from training import interpreter
 
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.postgres import embedded
 from llmser_tasks.warehouse.migrations import migrate
 from llmser_tasks.warehouse.tables import batches, runs
@@ -96,7 +97,9 @@ def measure(client: str, url: str, database: str, asked: argparse.Namespace, pro
     for number in range(processes):
         begin = first + number * each
         if client == "llmser":
-            batches.record(database, batches.Account("bench", "snf", begin), "bench", each, batches.Standing("running"))
+            batches.record(
+                Warehouse(database), batches.Account("bench", "snf", begin), "bench", each, batches.Standing("running")
+            )
         numbers = (each, asked.in_flight, begin)
         command = [python, str(SCRIPT), client, url, *map(str, numbers), database, str(processes)]
         started.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8"))
@@ -129,8 +132,8 @@ def main() -> None:
     server.start()
     ideal = asked.in_flight / LATENCY_S
     with tempfile.TemporaryDirectory() as home, embedded.on_demand(Path(home)) as postgres:
-        migrate(postgres.url)
-        runs.create(postgres.url, "bench", "bench", {}, budget=1e9)
+        migrate(Warehouse(postgres.url))
+        runs.create(Warehouse(postgres.url), "bench", "bench", {}, budget=1e9)
         head = "processes | client | requests/s | of aiohttp | of the ideal | CPU ms per request | of aiohttp"
         print(f"| {head} |\n| ---: | --- | ---: | ---: | ---: | ---: | ---: |", flush=True)
         first = 0

@@ -31,6 +31,7 @@ import services
 from sqlalchemy import event, text
 from sqlalchemy.engine import Engine
 
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.postgres import embedded
 from llmser_tasks.services.stack import Stack
 from llmser_tasks.warehouse.engine import engine, transaction
@@ -92,21 +93,23 @@ FILL = [
     " array['strict', 'fuzzy'], null, u % 20 / 19 from unnest(array['snf', 'reason']) s, generate_series(1, :users) u",
 ]
 
-PARTS: dict[str, Callable[[str], Any]] = {
+PARTS: dict[str, Callable[[Warehouse], Any]] = {
     "overview": overview.datasets,
     "all runs": overview.runs,
-    "all runs, a later page": lambda url: overview.runs(url, before=(overview.runs(url)[-1]["started_at"], "run-x")),
-    "dataset: drift": lambda url: drift.drift(url, DATASET),
-    "dataset: published": lambda url: published.published(url, DATASET),
-    "dataset: its runs": lambda url: overview.runs(url, dataset=DATASET),
-    "run: progress": lambda url: progress.run(url, RUN),
-    "run: results": lambda url: results.results(url, RUN),
-    "run: cost": lambda url: costs.costs(url, RUN),
-    "run: users": lambda url: users.users(url, RUN),
-    "run: users, in the middle": lambda url: users.users(url, RUN, after=(0.0, "user-5")),
-    "run: users by a search": lambda url: users.users(url, RUN, search="user-77777"),
-    "run: most trusted users": lambda url: users.users(url, RUN, order="most"),
-    "run: least trusted, later": lambda url: users.users(url, RUN, order="least", after=(0.5, "user-5")),
+    "all runs, a later page": lambda warehouse: overview.runs(
+        warehouse, before=(overview.runs(warehouse)[-1]["started_at"], "run-x")
+    ),
+    "dataset: drift": lambda warehouse: drift.drift(warehouse, DATASET),
+    "dataset: published": lambda warehouse: published.published(warehouse, DATASET),
+    "dataset: its runs": lambda warehouse: overview.runs(warehouse, dataset=DATASET),
+    "run: progress": lambda warehouse: progress.run(warehouse, RUN),
+    "run: results": lambda warehouse: results.results(warehouse, RUN),
+    "run: cost": lambda warehouse: costs.costs(warehouse, RUN),
+    "run: users": lambda warehouse: users.users(warehouse, RUN),
+    "run: users, in the middle": lambda warehouse: users.users(warehouse, RUN, after=(0.0, "user-5")),
+    "run: users by a search": lambda warehouse: users.users(warehouse, RUN, search="user-77777"),
+    "run: most trusted users": lambda warehouse: users.users(warehouse, RUN, order="most"),
+    "run: least trusted, later": lambda warehouse: users.users(warehouse, RUN, order="least", after=(0.5, "user-5")),
 }
 
 PAGES = {"overview": "", "dataset": f"dataset?dataset={DATASET}"} | {
@@ -123,25 +126,26 @@ def main() -> None:
     sizes = vars(parser.parse_args())
     if sizes.pop("browser"):
         here = services.running()
-        _fill(here.addresses.warehouse, sizes)
-        _measure(here.addresses.warehouse)
+        _fill(here.warehouse, sizes)
+        _measure(here.warehouse)
         _browse(here)
         return
     with tempfile.TemporaryDirectory(prefix="llmser-page-") as folder:
         Path(folder).chmod(0o711)
         server = embedded.start(Path(folder))
         try:
-            migrate(server.url)
-            _fill(server.url, sizes)
-            _measure(server.url)
+            warehouse = Warehouse(server.url)
+            migrate(warehouse)
+            _fill(warehouse, sizes)
+            _measure(warehouse)
         finally:
             server.stop()
 
 
-def _fill(url: str, sizes: dict[str, int]) -> None:
+def _fill(warehouse: Warehouse, sizes: dict[str, int]) -> None:
     began = time.monotonic()
     for statement in FILL:
-        with transaction(url) as connection:
+        with transaction(warehouse) as connection:
             names = {name: value for name, value in sizes.items() if f":{name}" in statement}
             if statement.startswith(OF_USERS):  # statistics know a small run before the large one
                 connection.execute(text(statement.replace("'run-0'", "'run-1'")), names | {"users": SMALL})
@@ -149,26 +153,26 @@ def _fill(url: str, sizes: dict[str, int]) -> None:
             connection.execute(text(statement), names)
     print(f"Filled with {sizes} in {time.monotonic() - began:.0f} s", flush=True)
     began = time.monotonic()
-    with transaction(url) as connection:
+    with transaction(warehouse) as connection:
         connection.execute(text("select count_answers('run-0')"))
     print(f"Counted answers and ω once (what the step reliability does): {time.monotonic() - began:.1f} s", flush=True)
-    with engine(url).connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+    with engine(warehouse).connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("vacuum analyze"))
 
 
-def _measure(url: str) -> None:
-    large = _large_tables(url)
+def _measure(warehouse: Warehouse) -> None:
+    large = _large_tables(warehouse)
     print(f"\n{'part':<28} {'best':>8} {'median':>8} {'JSON':>9}  longest statement")
     for name, part in PARTS.items():
-        part(url)
+        part(warehouse)
         seconds = []
         for _ in range(TIMES):
             began = time.perf_counter()
-            found = orjson.dumps(part(url), default=float)
+            found = orjson.dumps(part(warehouse), default=float)
             seconds.append(time.perf_counter() - began)
-        with _statements(engine(url)) as asked:
-            part(url)
-        plans = [_plan(url, *one) for one in asked]
+        with _statements(engine(warehouse)) as asked:
+            part(warehouse)
+        plans = [_plan(warehouse, *one) for one in asked]
         slowest = max(plans, key=lambda plan: plan["Execution Time"])
         scans = sorted({scan for plan in plans for scan in _scans(plan["Plan"]) if scan in large})
         print(
@@ -193,9 +197,9 @@ def _browse(here: Stack) -> None:
             print(f"{name:<28} {min(seconds):>6.2f} s {statistics.median(seconds):>6.2f} s", flush=True)
 
 
-def _large_tables(url: str) -> set[str]:
+def _large_tables(warehouse: Warehouse) -> set[str]:
     statement = text("select relname from pg_class where relkind = 'r' and reltuples > :large")
-    with transaction(url) as connection:
+    with transaction(warehouse) as connection:
         return set(connection.scalars(statement, {"large": LARGE}))
 
 
@@ -212,8 +216,8 @@ def _statements(made: Engine) -> Iterator[list[tuple[str, Any]]]:
     event.remove(made, "before_cursor_execute", note)
 
 
-def _plan(url: str, statement: str, values: Any) -> dict[str, Any]:
-    with transaction(url) as connection:
+def _plan(warehouse: Warehouse, statement: str, values: Any) -> dict[str, Any]:
+    with transaction(warehouse) as connection:
         found = connection.exec_driver_sql(f"explain (analyze, buffers, format json) {statement}", values).scalar()
     plan: dict[str, Any] = (json.loads(found) if isinstance(found, str) else found)[0]
     return plan

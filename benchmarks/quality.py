@@ -19,6 +19,7 @@ import pandas as pd
 from sqlalchemy import text
 
 from llmser_tasks.core import environment
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.core.kinds import BACKBONES, COUNTERS, METHODS, USUAL
 from llmser_tasks.ranker import child
 from llmser_tasks.runs import pipeline
@@ -29,12 +30,12 @@ GROUPS = ("all", "tail users", "head users", "tail items", "head items")
 METRICS = ("H@10", "N@10")
 
 
-def figures(database_url: str, run_id: str) -> pd.DataFrame:
+def figures(warehouse: Warehouse, run_id: str) -> pd.DataFrame:
     """One row per method and seed, a column per group and metric."""
     statement = text(
         "select method, seed, user_group, metric, value from metrics where run_id = :run and protocol = 'full'"
     )
-    with engine(database_url).connect() as connection:
+    with engine(warehouse).connect() as connection:
         rows = pd.DataFrame(connection.execute(statement, {"run": run_id}).mappings().all())
     return rows.pivot(index=["method", "seed"], columns=["user_group", "metric"], values="value")
 
@@ -68,8 +69,8 @@ def main() -> None:
         "enhance_inference": not arguments.plain_inference,
     }
     workspace = environment.workspace()
-    with address.database() as url:
-        first = pipeline.start(pipeline.new_run_id(values), values, workspace=workspace, database_url=url)
+    with address.database() as warehouse:
+        first = pipeline.start(pipeline.new_run_id(values), values, workspace=workspace, warehouse=warehouse)
         with child.running(workspace.root / "embeddings") as endpoint:
             refs = pipeline.augment(first, endpoint)
         columns = [f"{group} {metric}" for group in GROUPS for metric in METRICS]
@@ -78,25 +79,25 @@ def main() -> None:
         baselines_shown = False
         for backbone in arguments.backbones.split(","):
             own = values | {"backbone": backbone}
-            run = pipeline.start(pipeline.new_run_id(own), own, workspace=workspace, database_url=url)
+            run = pipeline.start(pipeline.new_run_id(own), own, workspace=workspace, warehouse=warehouse)
             pipeline.compare(run, refs)
-            found = figures(url, run.run_id)
+            found = figures(warehouse, run.run_id)
             if not baselines_shown:
                 for name in COUNTERS:
                     show(METHODS[name].title, found.loc[[name]].iloc[:1])  # nothing in it depends on a seed
                 baselines_shown = True
             for name in run.config.methods:
                 show(f"{BACKBONES[backbone].title}, {METHODS[name].title}", found.loc[[name]])
-            compare_groups(url, run.run_id)
+            compare_groups(warehouse, run.run_id)
 
 
-def compare_groups(database_url: str, run_id: str) -> None:
+def compare_groups(warehouse: Warehouse, run_id: str) -> None:
     """The paired test's verdict per group, as the run recorded it."""
     statement = text(
         "select method, user_group, difference, low, high, p_holm from comparisons"
         " where run_id = :run and protocol = 'full' and metric = 'N@10'"
     )
-    with engine(database_url).connect() as connection:
+    with engine(warehouse).connect() as connection:
         for row in connection.execute(statement, {"run": run_id}):
             if row.user_group in GROUPS:
                 print(

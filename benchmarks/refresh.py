@@ -31,6 +31,7 @@ from ablations import sample_users
 from sqlalchemy import text
 
 from llmser_tasks.core import environment
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.ingest.inbox import signature
 from llmser_tasks.runs import arrivals
 from llmser_tasks.runs.pipeline import new_run_id, run_all
@@ -50,22 +51,22 @@ READ = text(
 )
 
 
-def rows(url: str, query: str, **given: Any) -> list[Any]:
-    with transaction(url) as connection:
+def rows(warehouse: Warehouse, query: str, **given: Any) -> list[Any]:
+    with transaction(warehouse) as connection:
         return list(connection.execute(text(query), given).all())
 
 
 class Reader(threading.Thread):
     """Looks at the published version until it is told to stop."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, warehouse: Warehouse) -> None:
         super().__init__(daemon=True)
-        self.url, self.over, self.seen = url, threading.Event(), Counter[tuple[str, int]]()
+        self.warehouse, self.over, self.seen = warehouse, threading.Event(), Counter[tuple[str, int]]()
         self.mixtures = 0
 
     def run(self) -> None:
         while not self.over.wait(LOOK_EVERY_S):
-            with transaction(self.url) as connection:
+            with transaction(self.warehouse) as connection:
                 row = connection.execute(READ, {"dataset": DATASET}).one()
             self.seen[row.run_id, row.version] += 1
             self.mixtures += not row.recommendations == row.metrics == [row.run_id]
@@ -121,18 +122,18 @@ def parsed(line: bytes) -> dict[str, Any] | None:
     return record if isinstance(record, dict) and isinstance(record.get("unixReviewTime"), int) else None
 
 
-def told(url: str, run_id: str, wall: float) -> None:
+def told(warehouse: Warehouse, run_id: str, wall: float) -> None:
     """Print what a run asked and where its time went."""
-    asked = rows(url, "select step, users, calls from run_costs where run_id = :r order by step desc", r=run_id)
+    asked = rows(warehouse, "select step, users, calls from run_costs where run_id = :r order by step desc", r=run_id)
     spent = rows(
-        url,
+        warehouse,
         "select step, sum(extract(epoch from finished_at - started_at)) as seconds from steps where run_id = :r"
         " group by step order by min(started_at)",
         r=run_id,
     )
-    (facts,) = rows(url, "select validation, unpublished from runs where run_id = :r", r=run_id)
+    (facts,) = rows(warehouse, "select validation, unpublished from runs where run_id = :r", r=run_id)
     test = rows(
-        url,
+        warehouse,
         "select method, value from metrics where run_id = :r and protocol = 'full' and user_group = 'all'"
         " and metric = 'N@10' and method in ('base', 'llmser') order by 1",
         r=run_id,
@@ -143,41 +144,41 @@ def told(url: str, run_id: str, wall: float) -> None:
     print(f"   N@10: validation {facts.validation:.4f}; test {figures}; {facts.unpublished or 'published'}", flush=True)
 
 
-def timed(values: dict[str, Any], url: str) -> tuple[str, float]:
+def timed(values: dict[str, Any], warehouse: Warehouse) -> tuple[str, float]:
     began = time.monotonic()
-    run_id = run_all(values, workspace=environment.workspace(), database_url=url, run_id=new_run_id(values))
+    run_id = run_all(values, workspace=environment.workspace(), warehouse=warehouse, run_id=new_run_id(values))
     return run_id, time.monotonic() - began
 
 
 def against_full(arguments: argparse.Namespace) -> None:
     files = dumps(arguments.data, arguments.users)
     values = {"dataset": DATASET, "source": "amazon-2014", "item_core": 5, "epochs": arguments.epochs, **files}
-    with address.database() as url:
-        full, wall = timed(values, url)
-        told(url, full, wall)
+    with address.database() as warehouse:
+        full, wall = timed(values, warehouse)
+        told(warehouse, full, wall)
         print(f"{more_items(files['reviews'], arguments.share)} users get new items")
-        reader = Reader(url)
+        reader = Reader(warehouse)
         reader.start()
-        run_id, wall = timed(arrivals.values(url, DATASET), url)
+        run_id, wall = timed(arrivals.values(warehouse, DATASET), warehouse)
         time.sleep(4 * LOOK_EVERY_S)  # what readers see afterwards
         reader.over.set()
         reader.join()
-        told(url, run_id, wall)
-        (compared,) = rows(url, "select summary from steps where run_id = :r and step = 'changes'", r=run_id)
+        told(warehouse, run_id, wall)
+        (compared,) = rows(warehouse, "select summary from steps where run_id = :r and step = 'changes'", r=run_id)
         print(f"   changes: {compared.summary}")
         print(f"Seen by the reader (run, version): {dict(reader.seen)}; mixtures: {reader.mixtures}")
-        if publications.current(url, DATASET).run_id == run_id:
-            back = publications.rollback(url, DATASET)
+        if publications.current(warehouse, DATASET).run_id == run_id:
+            back = publications.rollback(warehouse, DATASET)
             print(f"After the rollback: {back.run_id}, version {back.version}")
 
 
 def ten_arrivals() -> None:
     """Ten files within a minute; counts the runs."""
     here = services.running()
-    url, name = here.addresses.warehouse, "arrivals"
+    warehouse, name = here.warehouse, "arrivals"
     files = write_sample(environment.home().absolute() / "sample" / name, users=300, seed=7)
     values = {"dataset": name, "reviews": str(files.reviews), "items": str(files.items), "epochs": 2, "gate": None}
-    if publications.current(url, name) is None:
+    if publications.current(warehouse, name) is None:
         local.trigger(environment.home(), values, wait=True)
     with gzip.open(files.reviews) as file:
         lines = list(filter(None, map(parsed, file)))
@@ -193,13 +194,15 @@ def ten_arrivals() -> None:
         runs: list[dict[str, Any]] = []
         while True:
             runs = [run for run in airflow_api.runs(client) if run["dag_run_id"] not in before]
-            left = rows(url, "select seen, wanted_at from refreshes where dataset = :d", d=name)
+            left = rows(warehouse, "select seen, wanted_at from refreshes where dataset = :d", d=name)
             idle = bool(runs) and all(run["state"] in {"success", "failed"} for run in runs)
             if idle and left[0].wanted_at is None and left[0].seen == signature(str(inbox.parent), name):
                 break
             time.sleep(5)
     print({run["dag_run_id"]: run["state"] for run in runs})
-    for row in rows(url, "select version, run_id, how, published_at from publications where dataset = :d", d=name):
+    for row in rows(
+        warehouse, "select version, run_id, how, published_at from publications where dataset = :d", d=name
+    ):
         print(*row)
 
 

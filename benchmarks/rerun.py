@@ -51,7 +51,7 @@ WAYS = (REST, "llmser rerun-failed", "llmser accept")
 
 
 def counts(here: Stack, run_id: str) -> Count:
-    with transaction(here.addresses.warehouse) as connection:
+    with transaction(here.warehouse) as connection:
         return {
             name: int(number or 0)
             for name, number in connection.execute(text(COUNTS), {"run": run_id}).mappings().one().items()
@@ -71,7 +71,7 @@ def main() -> None:
         "dataset": "rerun", "reviews": str(files.reviews), "items": str(files.items), "epochs": 3, "user_core": 1,
         "item_core": 1,
     }  # fmt: skip
-    warehouse = here.addresses.warehouse
+    warehouse = here.warehouse
     run, refs = failing.prepared(values, warehouse)
     users = failing.users(run, refs)
     values["users_per_batch"] = each = -(-users // BATCHES)
@@ -98,7 +98,7 @@ def rerun(here: Stack, console: Console, values: dict[str, Any], spec: str, way:
         with services.faulty(here, spec):
             run_id = airflow_api.trigger(client, values)
             console.print(f"Run {run_id}: {way}, {spec}", markup=False)
-            if follow(client, run_id, here.addresses.warehouse, console):
+            if follow(client, run_id, here.warehouse, console):
                 raise SystemExit("The run succeeded in spite of the fault; nothing to rerun.")
         before, failed = counts(here, run_id), airflow_api.failed_tasks(client, run_id)
         began = time.monotonic()
@@ -106,7 +106,7 @@ def rerun(here: Stack, console: Console, values: dict[str, Any], spec: str, way:
             airflow_api.clear_failed(client, run_id)
         else:
             subprocess.run([sys.executable, "-m", "llmser_tasks.cli", way.split()[1], run_id], check=True)
-        state = "succeeded" if follow(client, run_id, here.addresses.warehouse, console) else "failed"
+        state = "succeeded" if follow(client, run_id, here.warehouse, console) else "failed"
         took = time.monotonic() - began
         after = counts(here, run_id)
         row = (

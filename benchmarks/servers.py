@@ -44,6 +44,7 @@ from training import interpreter
 
 from llmser_tasks.core.config import Augmentation, RunConfig
 from llmser_tasks.core.errors import Waiting
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.core.progress import Progress, silent
 from llmser_tasks.llm import client
 from llmser_tasks.llm.answers import Answer
@@ -379,7 +380,7 @@ class Bench:
 
     peer: Peer
     running: Running
-    database: str
+    warehouse: Warehouse
     questions: int
     column: dict[str, str]
 
@@ -399,7 +400,7 @@ class Bench:
         print(f"  {time.strftime('%X')} {self.peer.name}: {len(questions)} × {endpoint.model}", file=sys.stderr)
         signal.alarm(HANGS_S)
         try:
-            return fanout.answer(endpoint, questions, self.database, progress)
+            return fanout.answer(endpoint, questions, self.warehouse, progress)
         finally:
             signal.alarm(0)
 
@@ -434,7 +435,7 @@ class Bench:
                 one.source != "fuzzy" and f"c{one.index + 1:02d}" not in said.content for one in said.chosen
             )
         again = self.ask(endpoint, questions)
-        with transaction(self.database) as connection:
+        with transaction(self.warehouse) as connection:
             reported = connection.scalar(_USAGE, {"model": endpoint.model, "step": step})
         self.column |= {
             f"{step}: form taken": dialect.response_format if dialect else "none",
@@ -461,13 +462,13 @@ class Bench:
         """A batch of 20 through /files and /batches."""
         questions, number = snf_questions(200_000, 20), len(refusals)
         batches.record(
-            self.database, batches.Account(RUN, snf.STEP, number), self.peer.name, 20, batches.Standing("running")
+            self.warehouse, batches.Account(RUN, snf.STEP, number), self.peer.name, 20, batches.Standing("running")
         )
         account = batches.Account(RUN, snf.STEP, number)
         until = time.monotonic() + HANGS_S
         while True:
             try:
-                found = provider_batches.answer(self.endpoint(), questions, self.database, account=account)
+                found = provider_batches.answer(self.endpoint(), questions, self.warehouse, account=account)
             except Waiting as waiting:
                 if time.monotonic() > until:
                     self.column["Batch API"] = f"not done: {waiting}"
@@ -556,9 +557,9 @@ def main() -> None:
     columns: dict[str, dict[str, str]] = {}
     with contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        database = stack.enter_context(embedded.on_demand(scratch / "home")).url
-        migrate(database)
-        runs.create(database, RUN, "bench", {})
+        warehouse = Warehouse(stack.enter_context(embedded.on_demand(scratch / "home")).url)
+        migrate(warehouse)
+        runs.create(warehouse, RUN, "bench", {})
         peers = [peer for peer in ALL if peer.library in asked.only.split(",")]
         backend = stack.enter_context(ranked(scratch)) if LITELLM in peers else ""
         for number, peer in enumerate(peers):
@@ -567,7 +568,7 @@ def main() -> None:
             folder.mkdir()
             try:
                 with served(peer, asked.envs.resolve(), folder, backend) as running:
-                    bench = Bench(peer, running, database, asked.questions, column)
+                    bench = Bench(peer, running, warehouse, asked.questions, column)
                     bench.everything()
                     if asked.limits and peer is LITELLM:
                         bench.limits()

@@ -55,21 +55,21 @@ def effect(data: Path, rules: list[str], seeds: list[int], epochs: int) -> None:
     """Beauty under each rule."""
     workspace = environment.workspace()
     columns = [f"{group} {metric}" for group in quality.GROUPS for metric in quality.METRICS]
-    with address.database() as url:
+    with address.database() as warehouse:
         for rule in rules:
             values = dumps.values(data, BEAUTY) | {"ties": rule, "seeds": seeds, "epochs": epochs}
-            run = pipeline.start(pipeline.new_run_id(values), values, workspace=workspace, database_url=url)
+            run = pipeline.start(pipeline.new_run_id(values), values, workspace=workspace, warehouse=warehouse)
             with child.running(workspace.root / "embeddings") as endpoint:
                 refs = pipeline.augment(run, endpoint)
             pipeline.compare(run, refs)
-            found = quality.figures(url, run.run_id)
+            found = quality.figures(warehouse, run.run_id)
             print(f"\n{BEAUTY}, ties: {rule}, seeds {seeds}\n\n| model | " + " | ".join(columns) + " |")
             print("| --- |" + " ---: |" * len(columns), flush=True)
             for name in COUNTERS:
                 quality.show(name, found.loc[[name]].iloc[:1])  # nothing in it depends on a seed
             quality.show("SASRec, base", found.loc[["base"]])
             quality.show("SASRec, LLMSeR", found.loc[["llmser"]])
-            quality.compare_groups(url, run.run_id)
+            quality.compare_groups(warehouse, run.run_id)
 
 
 def main() -> None:

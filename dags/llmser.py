@@ -97,15 +97,15 @@ def failure_noted(run_id: str, task: str, index: int | None, name: str) -> Itera
     from llmser_tasks.warehouse.engine import transaction
     from llmser_tasks.warehouse.tables import failures
 
-    url, part = address.database_url(), -1 if index is None else index
-    failures.forget(url, run_id, task, part)
+    warehouse, part = address.warehouse(), -1 if index is None else index
+    failures.forget(warehouse, run_id, task, part)
     try:
         yield
     except (AirflowSkipException, TaskDeferred):
         raise
     except Exception as error:
         cause = error.__context__ if isinstance(error, AirflowFailException) else error
-        with suppress(StorageError), transaction(url) as connection:  # what went wrong first is what is raised
+        with suppress(StorageError), transaction(warehouse) as connection:  # what went wrong first is what is raised
             failures.note(connection, run_id, failures.of_error(cause or error, task, part), name)
         raise
 
@@ -126,10 +126,10 @@ def load() -> Run:
     from llmser_tasks.warehouse.tables import failed_runs
 
     context = get_current_context()
-    run_id, url = context["run_id"], address.database_url()
+    run_id, warehouse = context["run_id"], address.warehouse()
     if since := context["dag_run"].start_date:
-        failed_runs.take_up(url, run_id, since)
-    run = pipeline.load(run_id, workspace=environment.workspace(), database_url=url)
+        failed_runs.take_up(warehouse, run_id, since)
+    run = pipeline.load(run_id, workspace=environment.workspace(), warehouse=warehouse)
     check_places(run)
     return run
 
@@ -176,7 +176,7 @@ def failed(context: Any) -> None:
         error = error.__context__ or error
     which = (getattr(ti, "task_id", failures.RUN), getattr(ti, "map_index", -1))
     why = failures.of_error(error if isinstance(error, BaseException) else None, *which)
-    failed_runs.failed(address.database_url(), context["run_id"], why, dataset(context))
+    failed_runs.failed(address.warehouse(), context["run_id"], why, dataset(context))
 
 
 def ended_badly(context: Any) -> None:
@@ -184,9 +184,9 @@ def ended_badly(context: Any) -> None:
     from llmser_tasks.warehouse import address
     from llmser_tasks.warehouse.tables import failed_runs
 
-    url, ended = address.database_url(), getattr(context.get("dag_run"), "end_date", None)
-    failed_runs.ended_badly(url, context["run_id"], dataset=dataset(context), ended=ended)
-    llmser_notice.deliver(url)
+    warehouse, ended = address.warehouse(), getattr(context.get("dag_run"), "end_date", None)
+    failed_runs.ended_badly(warehouse, context["run_id"], dataset=dataset(context), ended=ended)
+    llmser_notice.deliver(warehouse)
 
 
 @step(**SHORT)
@@ -203,9 +203,7 @@ def start() -> Any:
 
     context = get_current_context()
     entered = form.values(context["dag_run"].conf or {})  # not params: their defaults would hide the dataset's file
-    run = pipeline.start(
-        context["run_id"], entered, workspace=environment.workspace(), database_url=address.database_url()
-    )
+    run = pipeline.start(context["run_id"], entered, workspace=environment.workspace(), warehouse=address.warehouse())
     check_places(run)
     return list(run.config.evaluation.seeds)
 
@@ -366,10 +364,10 @@ def publish(refs: Refs) -> None:
     run = load()
     kept_back = pipeline.publish(run, refs)
     if kept_back is not None and kept_back.by == "gate":  # an ablation or an older run is kept back by design
-        why, url = kept_back.why, address.database_url()
-        with transaction(url) as connection:
+        why, warehouse = kept_back.why, address.warehouse()
+        with transaction(warehouse) as connection:
             notices.add(connection, Notice(run.run_id, "gate closed", why, run.dataset, why, kept_back.then))
-        llmser_notice.deliver(url)
+        llmser_notice.deliver(warehouse)
 
 
 def datasets() -> list[str]:

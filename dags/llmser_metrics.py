@@ -61,7 +61,7 @@ def _bill(task: str, run_id: str, batch: Mapping[str, Any] | None) -> Bill | Non
     from llmser_tasks.warehouse.tables import batches
 
     try:
-        return batches.bill(address.database_url(), batches.Account(run_id, task, batch["batch"]))
+        return batches.bill(address.warehouse(), batches.Account(run_id, task, batch["batch"]))
     except StorageError:  # the task itself says so
         return None
 

@@ -30,6 +30,7 @@ from urllib.parse import quote
 
 from airflow.sdk import BaseNotifier, Connection
 
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.core.text import clean_title
 from llmser_tasks.services.connections import endpoint_url
 
@@ -46,14 +47,14 @@ AGAIN = "The sender was interrupted, so you may have had this already."
 Notice = dict[str, str]
 
 
-def deliver(url: str) -> None:
+def deliver(warehouse: Warehouse) -> None:
     """Tell everyone whom LLMSER_NOTIFY names what the warehouse has to tell; never raises."""
     from llmser_tasks.warehouse.tables import notices
 
     try:
         receivers = cache(lambda: {_name(receiver): receiver for receiver in named(setting())})
         notices.deliver(
-            url,
+            warehouse,
             lambda: list(receivers()),
             lambda name, notice, again: tell(receivers()[name], compose(notice, again)),
         )

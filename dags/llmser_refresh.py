@@ -24,6 +24,7 @@ from airflow.sdk.exceptions import AirflowException
 
 import llmser_notice
 import llmser_retries
+from llmser_tasks.core.handle import Warehouse
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ def busy(run_id: str) -> bool:
     return count > 0
 
 
-def catch_up(url: str) -> None:
+def catch_up(warehouse: Warehouse) -> None:
     """Note and tell failures that went untold because whoever should have told them was killed; never raises."""
     from airflow.sdk import get_current_context
 
@@ -49,8 +50,8 @@ def catch_up(url: str) -> None:
 
     ti = get_current_context()["ti"]
     try:
-        reconcile(url, lambda run_ids, states: ti.get_dr_count(RUNS, run_ids=run_ids, states=states))
-        llmser_notice.deliver(url)
+        reconcile(warehouse, lambda run_ids, states: ti.get_dr_count(RUNS, run_ids=run_ids, states=states))
+        llmser_notice.deliver(warehouse)
     except (LlmserError, AirflowException) as error:  # the next look is the better retry; inboxes do not wait for this
         log.warning("Whether runs have failed unnoticed is not known just now: %s", error)
 
@@ -69,8 +70,8 @@ def look(*, outlet_events: Any = None) -> list[str]:
     from llmser_tasks.runs import arrivals
     from llmser_tasks.warehouse import address
 
-    catch_up(address.database_url())
-    found = arrivals.due(address.database_url(), environment.inbox(), busy)
+    catch_up(address.warehouse())
+    found = arrivals.due(address.warehouse(), environment.inbox(), busy)
     if not found:
         raise AirflowSkipException("Nothing new has arrived.")
     outlet_events[ARRIVALS].add_partitions(found)
@@ -93,7 +94,7 @@ def take() -> dict[str, Any]:
         raise AirflowFailException("The event names no dataset; its partition key must be one.")
     run_id = arrivals.new_run_id(dataset)
     try:
-        values = arrivals.take(address.database_url(), environment.inbox(), dataset, run_id, busy)
+        values = arrivals.take(address.warehouse(), environment.inbox(), dataset, run_id, busy)
     except InputError as error:
         raise AirflowFailException(str(error)) from None
     if values is None:

@@ -71,7 +71,7 @@ def main() -> None:
 
 def _fault(here: Stack, values: dict[str, str]) -> str:
     """The fault by which two of the run's batches fail."""
-    run, refs = failing.prepared(values, here.addresses.warehouse)
+    run, refs = failing.prepared(values, here.warehouse)
     batches = plan(failing.users(run, refs), BATCH)
     return failing.fault(run, refs, batches, run.config.dataset.noun, FAILING)
 
@@ -143,7 +143,7 @@ def _counted(here: Stack, run_id: str) -> tuple[int, int]:
         "select (select count(*) from answers where run_id = :run and step = 'snf'),"
         " (select sum(calls) from batches where run_id = :run and step = 'snf')"
     )
-    with transaction(here.addresses.warehouse) as connection:
+    with transaction(here.warehouse) as connection:
         answers, requests = connection.execute(statement, {"run": run_id}).one()
     return int(answers), int(requests or 0)
 

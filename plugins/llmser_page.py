@@ -105,7 +105,7 @@ def application() -> FastAPI:
     @app.get("/report/{run_id:path}")
     def report(run_id: str) -> Response:
         """The HTML report of a run."""
-        return HTMLResponse(queries.report(address.database_url(), run_id), headers=REPORT)
+        return HTMLResponse(queries.report(address.warehouse(), run_id), headers=REPORT)
 
     @app.get("/api/titles")
     def get_titles() -> Response:
@@ -120,36 +120,36 @@ def application() -> FastAPI:
 
     @app.get("/api/overview")
     def get_overview() -> Response:
-        return json({"datasets": overview.datasets(address.database_url()), "conditional": CONDITIONAL})
+        return json({"datasets": overview.datasets(address.warehouse()), "conditional": CONDITIONAL})
 
     @app.get("/api/runs")
     def get_runs(dataset: str | None = None, started: datetime | None = None, before: str | None = None) -> Response:
         beyond = (started, before) if started is not None and before is not None else None
-        return json(overview.runs(address.database_url(), dataset=dataset, before=beyond))
+        return json(overview.runs(address.warehouse(), dataset=dataset, before=beyond))
 
     @app.get("/api/drift")
     def get_drift(dataset: str) -> Response:
-        return json(drift.drift(address.database_url(), dataset))
+        return json(drift.drift(address.warehouse(), dataset))
 
     @app.get("/api/published")
     def get_published(dataset: str) -> Response:
-        return json(published.published(address.database_url(), dataset))
+        return json(published.published(address.warehouse(), dataset))
 
     @app.get("/api/run")
     def get_run(run: str, user: Any = logged_in) -> Response:
         may_clear = get_auth_manager().is_authorized_dag(
             method="PUT", access_entity=DagAccessEntity.TASK_INSTANCE, details=DagDetails(id=DAG), user=user
         )
-        return json(progress.run(address.database_url(), run) | {"may_clear": may_clear})
+        return json(progress.run(address.warehouse(), run) | {"may_clear": may_clear})
 
     @app.get("/api/results")
     def get_results(run: str) -> Response:
         told = {"conditional": CONDITIONAL, "intervals": INTERVALS, "one_seed": ONE_SEED}
-        return json(results.results(address.database_url(), run) | told)
+        return json(results.results(address.warehouse(), run) | told)
 
     @app.get("/api/costs")
     def get_costs(run: str) -> Response:
-        return json(costs.costs(address.database_url(), run))
+        return json(costs.costs(address.warehouse(), run))
 
     @app.get("/api/users")
     def get_users(
@@ -160,7 +160,7 @@ def application() -> FastAPI:
         after: str | None = None,
     ) -> Response:
         beyond = (omega, after) if after is not None else None
-        return json(users.users(address.database_url(), run, order=order, search=search, after=beyond))
+        return json(users.users(address.warehouse(), run, order=order, search=search, after=beyond))
 
     def same_origin(
         sec_fetch_site: str | None = Header(None), origin: str | None = Header(None), host: str = Header("")
@@ -182,7 +182,7 @@ def application() -> FastAPI:
         if others:
             step, batch = min(others)
             raise HTTPException(409, f"Batch {batch} of {step} is none that has failed in Airflow; look again.")
-        parts = acceptance.accept(address.database_url(), run, batches)
+        parts = acceptance.accept(address.warehouse(), run, batches)
         if not parts:
             raise HTTPException(409, "None of these batches has begun; rerun them first.")
         _note_in_audit_log(run, user.get_name(), acceptance.told(parts))
@@ -193,7 +193,7 @@ def application() -> FastAPI:
         """A table of the page, as `llmser export` writes it."""
         out = cast(IO[bytes], tempfile.SpooledTemporaryFile(IN_MEMORY))  # noqa: SIM115 - the response closes it
         try:
-            with tables.read(address.database_url(), name, run_id=run, dataset=dataset) as rows:
+            with tables.read(address.warehouse(), name, run_id=run, dataset=dataset) as rows:
                 comma_separated(rows, out)  # type: ignore[arg-type]
         except BaseException:
             out.close()

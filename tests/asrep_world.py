@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tiny_world import DATASET, World, make_world, walks
+from tiny_world import DATASET, NOWHERE, World, make_world, walks
 
 from llmser_tasks.core import config
 from llmser_tasks.core.run import Made, Run
@@ -34,7 +34,7 @@ def walking(workspace: Workspace) -> World:
 
 def looking_back(world: World, **settings: object) -> tuple[Run, Made]:
     """A run, and what it has once the reverse model is trained."""
-    run = Run("one", config.from_flat(VALUES | settings), world.workspace, "")
+    run = Run("one", config.from_flat(VALUES | settings), world.workspace, NOWHERE)
     refs = {"training": world.training.reference(), "catalogue": world.catalogue.reference()}
     return run, refs | {"reverse": reverse.make(run, refs).reference()}
 

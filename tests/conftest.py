@@ -18,6 +18,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from psycopg2 import sql
 
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.core.workspace import Workspace
 from llmser_tasks.postgres import embedded
 from llmser_tasks.warehouse.engine import engine
@@ -63,8 +64,9 @@ def postgres(open_folder: Path) -> Iterator[embedded.Server]:
     """One embedded server for all tests, with a migrated template database."""
     with embedded.on_demand(open_folder) as server:
         _administer(server, f"create database {TEMPLATE} owner llmser")
-        migrate(server.url_of(TEMPLATE, "llmser"))
-        engine(server.url_of(TEMPLATE, "llmser")).dispose()
+        template = Warehouse(server.url_of(TEMPLATE, "llmser"))
+        migrate(template)
+        engine(template).dispose()
         yield server
 
 
@@ -75,8 +77,14 @@ def database_url(postgres: embedded.Server) -> Iterator[str]:
     _administer(postgres, f"create database {name} template {TEMPLATE} owner llmser")
     url = postgres.url_of(name, "llmser")
     yield url
-    engine(url).dispose()
+    engine(Warehouse(url)).dispose()
     _administer(postgres, f"drop database {name} with (force)")
+
+
+@pytest.fixture
+def warehouse(database_url: str) -> Warehouse:
+    """The warehouse in `database_url`, which is for environments and other processes."""
+    return Warehouse(database_url)
 
 
 @pytest.fixture
@@ -86,8 +94,14 @@ def empty_database_url(postgres: embedded.Server) -> Iterator[str]:
     _administer(postgres, f"create database {name} owner llmser")
     url = postgres.url_of(name, "llmser")
     yield url
-    engine(url).dispose()
+    engine(Warehouse(url)).dispose()
     _administer(postgres, f"drop database {name} with (force)")
+
+
+@pytest.fixture
+def empty_warehouse(empty_database_url: str) -> Warehouse:
+    """The warehouse to be in `empty_database_url`."""
+    return Warehouse(empty_database_url)
 
 
 def _administer(server: embedded.Server, statement: str) -> None:

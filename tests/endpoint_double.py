@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.llm import client, dialects
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.fleet import breaker
@@ -112,7 +113,7 @@ def llm(llm_server: Double, monkeypatch: pytest.MonkeyPatch) -> Double:
 
 
 @pytest.fixture
-def run_id(database_url: str) -> str:
+def run_id(warehouse: Warehouse) -> str:
     """A run to write rows for."""
-    runs.create(database_url, "r1", "tiny", {})
+    runs.create(warehouse, "r1", "tiny", {})
     return "r1"

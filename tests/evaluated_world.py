@@ -11,10 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tiny_world import DATASET, SMALL, World, make_world
+from tiny_world import DATASET, NOWHERE, SMALL, World, make_world
 
 from llmser_tasks import recommenders
 from llmser_tasks.core.config import RunConfig, from_flat
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.core.run import Made, Run
 from llmser_tasks.core.workspace import Artefact, Workspace, write_json
 from llmser_tasks.evaluation.evaluate import evaluate
@@ -46,8 +47,8 @@ class Trained:
     def folder(self, name: str) -> Path:
         return self.workspace.folder(self.made[name])
 
-    def run(self, config: RunConfig | None = None, url: str = "", run_id: str = "r1") -> Run:
-        return Run(run_id, config or self.config, self.workspace, url)
+    def run(self, config: RunConfig | None = None, warehouse: Warehouse = NOWHERE, run_id: str = "r1") -> Run:
+        return Run(run_id, config or self.config, self.workspace, warehouse)
 
     def refs(self, **other: Artefact | None) -> Made:
         """References to what is there; `other` takes its place, None leaves it out."""

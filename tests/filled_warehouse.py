@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from sqlalchemy import Connection, text
 
 from llmser_tasks.core.config import from_flat, to_flat
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.rows import replace_rows
 from llmser_tasks.warehouse.tables import acceptance, batches, failed_runs, publications, runs, steps
@@ -22,45 +23,45 @@ USERS = 25
 GROUPS = ("all", "tail users", "head users", "tail items", "head items", "n=1", "n=2", "n=4–5")
 
 
-def fill(url: str) -> None:
+def fill(warehouse: Warehouse) -> None:
     config = to_flat(from_flat({"dataset": "shop", "seeds": [1, 2]}))
     for run_id in ("earlier", FINISHED, STUCK, BROKEN):
-        runs.create(url, run_id, DATASET, config, synthetic=True)
-        runs.note_tail_threshold(url, run_id, 3)
+        runs.create(warehouse, run_id, DATASET, config, synthetic=True)
+        runs.note_tail_threshold(warehouse, run_id, 3)
     for run_id in ("earlier", FINISHED):
-        _asked(url, run_id, failed=())
-        with transaction(url) as connection:
+        _asked(warehouse, run_id, failed=())
+        with transaction(warehouse) as connection:
             _figures(connection, run_id, {"base": 0.1, "llmser": 0.2})
             _users(connection, run_id)
             runs.finish(connection, run_id)
             _publish(connection, run_id, {"base": 0.09, "llmser": 0.1})
-    with transaction(url) as connection:
+    with transaction(warehouse) as connection:
         _earlier(connection)
         kept_back = Chosen("llmser", 0.09, "validation")
         publications.conclude(connection, STUCK, kept_back, gate=0.05, ablation=False)  # before its rerun
-    _asked(url, STUCK, failed=(1, 3))
-    acceptance.accept(url, STUCK, [("snf", 0)])
+    _asked(warehouse, STUCK, failed=(1, 3))
+    acceptance.accept(warehouse, STUCK, [("snf", 0)])
     batches.record(
-        url,
+        warehouse,
         batches.Account(STUCK, "snf", 0),
         "users 0–9",
         10,
         batches.Standing("done", answered=8, failed=2, accepted=2),
     )
-    failed_runs.fail(url, STUCK, "2 of 20 unanswered.")
-    _asked(url, BROKEN, failed=(1, 3))
-    failed_runs.fail(url, BROKEN, f"2 of 20 unanswered: {HOSTILE}")
+    failed_runs.fail(warehouse, STUCK, "2 of 20 unanswered.")
+    _asked(warehouse, BROKEN, failed=(1, 3))
+    failed_runs.fail(warehouse, BROKEN, f"2 of 20 unanswered: {HOSTILE}")
 
 
-def fill_several(url: str) -> None:
+def fill_several(warehouse: Warehouse) -> None:
     """Two runs of another dataset: of the second one's three methods readers are given one that was declared once."""
     for run_id, methods, validation in (
         (BEFORE_IT, {"base": 0.1, "llmser": 0.08}, {"base": 0.12, "llmser": 0.1}),
         (SEVERAL, {"base": 0.1, "llmser": 0.15, GONE: 0.3}, {"base": 0.12, "llmser": 0.11, GONE: 0.25}),
     ):
         config = to_flat(from_flat({"dataset": OTHER, "seeds": [1, 2]})) | {"methods": list(methods)}
-        runs.create(url, run_id, OTHER, config)
-        with transaction(url) as connection:
+        runs.create(warehouse, run_id, OTHER, config)
+        with transaction(warehouse) as connection:
             _figures(connection, run_id, methods)
             runs.finish(connection, run_id)
             _publish(connection, run_id, validation)
@@ -73,20 +74,20 @@ def _publish(connection: Connection, run_id: str, validation: Mapping[str, float
     publications.conclude(connection, run_id, Chosen(best, validation[best], "validation"), gate=None, ablation=False)
 
 
-def _asked(url: str, run_id: str, failed: tuple[int, ...]) -> None:
-    with steps.recorded(url, run_id, "ingest") as step:
+def _asked(warehouse: Warehouse, run_id: str, failed: tuple[int, ...]) -> None:
+    with steps.recorded(warehouse, run_id, "ingest") as step:
         step(100, 100, "lines")
-    with steps.recorded(url, run_id, "sequences") as step:
+    with steps.recorded(warehouse, run_id, "sequences") as step:
         step.summary({"training": {"users": 50}, "catalogue": {"items": 30}})
     for batch in range(5):
         state = "failed" if batch in failed else "done"
         label = f"users {10 * batch}–{10 * batch + 9}"
-        with steps.recorded(url, run_id, "snf", label) as step:
+        with steps.recorded(warehouse, run_id, "snf", label) as step:
             step(10, 10, "users", HOSTILE)
         gone = 4 if batch in failed else 0
         standing = batches.Standing(state, answered=10 - gone, failed=gone, message=HOSTILE if gone else None)
-        batches.record(url, batches.Account(run_id, "snf", batch), label, 10, standing)
-    with transaction(url) as connection:
+        batches.record(warehouse, batches.Account(run_id, "snf", batch), label, 10, standing)
+    with transaction(warehouse) as connection:
         paid = "update batches set calls = 10, prompt_tokens = 500, completion_tokens = 50, cost = 0.25"
         connection.execute(text(f"{paid} where run_id = :run"), {"run": run_id})
 

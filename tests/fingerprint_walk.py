@@ -15,6 +15,7 @@ from tiny_dumps import SMALL, FakeEncoder, careers, write_dumps
 from llmser_tasks.asking.picks import Picks
 from llmser_tasks.core import config, reachable
 from llmser_tasks.core.config import RunConfig, digest
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.core.kinds import QUESTION_STEPS, STEPS, TRAINED
 from llmser_tasks.core.reachable import Sources
 from llmser_tasks.core.run import Refs, Run, artefact, model_name
@@ -97,7 +98,7 @@ def settings(folder: Path, **other: Any) -> dict[str, Any]:
 def walk(store: Recorder, config: RunConfig) -> dict[str, Call]:
     """Make every step, as `pipeline` does; what was picked is the first of each pool."""
     store.calls.clear()
-    run = Run("walk", config, store, "")
+    run = Run("walk", config, store, Warehouse(""))
     read = ingest(store, config.dataset)
     refs: dict[str, Any] = {"ingest": read.reference()}
     refs |= {name: made.reference() for name, made in sequences(store, config.dataset, read).items()}

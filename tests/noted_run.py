@@ -5,6 +5,7 @@ from __future__ import annotations
 from evaluated_world import Trained
 
 from llmser_tasks.core.config import RunConfig, to_flat
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.core.workspace import Artefact
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.tables import runs, steps
@@ -21,10 +22,12 @@ def artefacts(trained: Trained, config: RunConfig | None = None, **other: Artefa
     return trained.made | other | {"evaluation": trained.evaluated(config, **other)}
 
 
-def note_run(url: str, trained: Trained, run_id: str, config: RunConfig | None = None, **other: Artefact) -> None:
-    runs.create(url, run_id, "tiny", to_flat(config or trained.config))
-    with steps.recorded(url, run_id, "evaluation") as recorder:
+def note_run(
+    warehouse: Warehouse, trained: Trained, run_id: str, config: RunConfig | None = None, **other: Artefact
+) -> None:
+    runs.create(warehouse, run_id, "tiny", to_flat(config or trained.config))
+    with steps.recorded(warehouse, run_id, "evaluation") as recorder:
         made = artefacts(trained, config, **other)
         recorder.artefacts({name: artefact.reference() for name, artefact in made.items()})
-    with transaction(url) as connection:
+    with transaction(warehouse) as connection:
         runs.finish(connection, run_id)

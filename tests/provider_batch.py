@@ -7,6 +7,7 @@ from contextlib import suppress
 from patience import until
 
 from llmser_tasks.core.errors import Waiting
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.llm.batch_api import provider_batches
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.outcomes import Outcomes
@@ -14,13 +15,13 @@ from llmser_tasks.llm.prompts import Question
 from llmser_tasks.warehouse.tables.batches import Account
 
 
-def finish(endpoint: Endpoint, questions: list[Question], url: str, account: Account) -> Outcomes:
+def finish(endpoint: Endpoint, questions: list[Question], warehouse: Warehouse, account: Account) -> Outcomes:
     """What came of the questions; what a batch leaves open is asked by the next call."""
     outcomes: list[Outcomes] = []
 
     def over() -> bool:
         with suppress(Waiting):
-            outcomes.append(provider_batches.answer(endpoint, questions, url, account=account))
+            outcomes.append(provider_batches.answer(endpoint, questions, warehouse, account=account))
         return bool(outcomes)
 
     until(over, lambda: "the batch never ended")

@@ -24,6 +24,7 @@ from llmser_tasks.commands.options import as_arguments
 from llmser_tasks.core import config
 from llmser_tasks.core import environment as settings
 from llmser_tasks.core.errors import InputError
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.postgres import embedded
 from llmser_tasks.postgres.launching import free_port
 from llmser_tasks.warehouse.engine import transaction
@@ -52,11 +53,11 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def filled(home: Path, database_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
+def filled(home: Path, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> Warehouse:
     """A warehouse with one finished run."""
-    monkeypatch.setenv("LLMSER_DATABASE_URL", database_url)
-    runs.create(database_url, "r1", "sample", {"backbone": "sasrec", "noun": HOSTILE})
-    with transaction(database_url) as connection:
+    monkeypatch.setenv("LLMSER_DATABASE_URL", warehouse.url)
+    runs.create(warehouse, "r1", "sample", {"backbone": "sasrec", "noun": HOSTILE})
+    with transaction(warehouse) as connection:
         runs.mark_synthetic(connection, "r1")
         copy_rows(
             connection, "metrics", ["run_id", "method", "seed", "protocol", "user_group", "metric", "value", "users"],
@@ -84,13 +85,13 @@ def filled(home: Path, database_url: str, monkeypatch: pytest.MonkeyPatch) -> st
                   [("k", "snf", "1", "m", HOSTILE, 1)])  # fmt: skip
         copy_rows(connection, "reports", ["run_id", "html"], [("r1", "<html>report</html>")])
         runs.finish(connection, "r1")
-    return database_url
+    return warehouse
 
 
 # show and export
 
 
-def test_table1_is_what_show_shows(filled: str) -> None:
+def test_table1_is_what_show_shows(filled: Warehouse) -> None:
     result = invoke("show")
     assert result.exit_code == 0
     header, _, base, llmser = result.stdout.splitlines()
@@ -100,7 +101,7 @@ def test_table1_is_what_show_shows(filled: str) -> None:
     assert result.stderr == "Run r1 of dataset sample, SYNTHETIC sample data, succeeded\n"
 
 
-def test_a_table_on_a_terminal_holds_no_control_characters(filled: str) -> None:
+def test_a_table_on_a_terminal_holds_no_control_characters(filled: Warehouse) -> None:
     result = invoke("show", "r1", "pseudo-items")
     assert result.exit_code == 0
     assert "\x1b" not in result.stdout
@@ -108,7 +109,7 @@ def test_a_table_on_a_terminal_holds_no_control_characters(filled: str) -> None:
     assert '=1+1,"x" �[31m<script>漢\\' in result.stdout
 
 
-def test_csv_is_exact(filled: str) -> None:
+def test_csv_is_exact(filled: Warehouse) -> None:
     result = invoke("export", "latest", "pseudo-items", "--format", "csv")
     rows = list(csv.DictReader(io.StringIO(result.stdout, newline="")))
     assert [(r["user_id"], r["position"], r["item_id"], r["title"], r["source"]) for r in rows] == [
@@ -116,7 +117,7 @@ def test_csv_is_exact(filled: str) -> None:
     ]  # fmt: skip
 
 
-def test_json_is_exact(filled: str) -> None:
+def test_json_is_exact(filled: Warehouse) -> None:
     rows = json.loads(invoke("export", "r1", "answers", "--format", "json").stdout)
     assert rows[0]["content"] == HOSTILE
     assert rows[0]["item_ids"] == ["a"]
@@ -126,7 +127,7 @@ def test_json_is_exact(filled: str) -> None:
     assert json.loads(invoke("export", "r1", "batches", "--format", "json").stdout) == []
 
 
-def test_parquet_has_types_even_where_all_is_missing(filled: str, tmp_path: Path) -> None:
+def test_parquet_has_types_even_where_all_is_missing(filled: Warehouse, tmp_path: Path) -> None:
     file = tmp_path / "answers.parquet"
     assert invoke("export", "r1", "answers", "-o", str(file)).stdout == ""
     table = pq.read_table(file)
@@ -139,7 +140,7 @@ def test_parquet_has_types_even_where_all_is_missing(filled: str, tmp_path: Path
     assert list(tmp_path.glob(".answers*")) == []
 
 
-def test_recommendations_come_in_rank_order(filled: str) -> None:
+def test_recommendations_come_in_rank_order(filled: Warehouse) -> None:
     lines = invoke("export", "r1", "recommendations").stdout.splitlines()
     assert lines == [
         "user_id,rank,item_id,score,method,seed", "u1,1,c,2.5,llmser,42", "u1,2,a,0.1,llmser,42", "u2,1,b,1.0,llmser,42"
@@ -148,13 +149,13 @@ def test_recommendations_come_in_rank_order(filled: str) -> None:
 
 @pytest.mark.parametrize("what", WHAT)
 @pytest.mark.parametrize("form", ["table", "csv", "json", "parquet"])
-def test_everything_comes_in_every_form(filled: str, what: str, form: str) -> None:
+def test_everything_comes_in_every_form(filled: Warehouse, what: str, form: str) -> None:
     result = invoke("export", "r1", what, "--format", form)
     assert result.exit_code == 0, result.stderr
     assert result.stdout_bytes
 
 
-def test_answers_are_exported_and_forgotten_as_asked(filled: str, tmp_path: Path) -> None:
+def test_answers_are_exported_and_forgotten_as_asked(filled: Warehouse, tmp_path: Path) -> None:
     with transaction(filled) as connection:
         connection.execute(
             text(
@@ -180,7 +181,7 @@ def test_answers_are_exported_and_forgotten_as_asked(filled: str, tmp_path: Path
         assert connection.scalars(text("select question_key from answers")).all() == ["k"]
 
 
-def test_a_budget_is_shown_and_changed(filled: str) -> None:
+def test_a_budget_is_shown_and_changed(filled: Warehouse) -> None:
     assert invoke("budget", "r1").stdout == "0 of no limit\n"
     assert invoke("budget", "latest", "2.5").stdout == "0 of 2.5\n"
     with transaction(filled) as connection:
@@ -196,7 +197,7 @@ def test_a_budget_is_shown_and_changed(filled: str) -> None:
     assert invoke("budget", "nosuch", "3").exit_code == 1
 
 
-def test_runs_need_no_run(filled: str) -> None:
+def test_runs_need_no_run(filled: Warehouse) -> None:
     assert json.loads(invoke("show", "runs", "--format", "json").stdout)[0]["config"]["noun"] == HOSTILE
 
 
@@ -204,7 +205,9 @@ EXPORTS = [["export", "r1", "metrics"], ["export", "r1", "report"], ["answers", 
 
 
 @pytest.mark.parametrize("command", EXPORTS)
-def test_a_file_that_is_there_is_replaced_only_when_asked(filled: str, tmp_path: Path, command: list[str]) -> None:
+def test_a_file_that_is_there_is_replaced_only_when_asked(
+    filled: Warehouse, tmp_path: Path, command: list[str]
+) -> None:
     file = tmp_path / "kept.html"
     file.write_text("precious")
     refused = invoke(*command, "-o", str(file))
@@ -217,7 +220,7 @@ def test_a_file_that_is_there_is_replaced_only_when_asked(filled: str, tmp_path:
     assert file.read_text() != "precious"
 
 
-def test_what_is_no_file_is_written_into(filled: str, tmp_path: Path) -> None:
+def test_what_is_no_file_is_written_into(filled: Warehouse, tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     with subprocess.Popen(["cat", str(pipe)], stdout=subprocess.PIPE) as reader:
@@ -226,7 +229,7 @@ def test_what_is_no_file_is_written_into(filled: str, tmp_path: Path) -> None:
     assert pipe.is_fifo(), "and /dev/null stays what it is"
 
 
-def test_an_export_says_how_many_rows_it_has(filled: str, tmp_path: Path) -> None:
+def test_an_export_says_how_many_rows_it_has(filled: Warehouse, tmp_path: Path) -> None:
     assert invoke("export", "r1", "batches", "-o", str(tmp_path / "a.csv")).stderr.splitlines()[-1] == (
         f"Wrote {tmp_path / 'a.csv'}: no rows; run r1 has no batches."
     )
@@ -235,7 +238,7 @@ def test_an_export_says_how_many_rows_it_has(filled: str, tmp_path: Path) -> Non
     )
 
 
-def test_no_answers_are_no_file(filled: str, tmp_path: Path) -> None:
+def test_no_answers_are_no_file(filled: Warehouse, tmp_path: Path) -> None:
     result = invoke("answers", "export", "--model", "nobody's", "-o", str(tmp_path / "answers.csv"))
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.startswith("Error: No answers are selected of those in 127.0.0.1:")
@@ -269,7 +272,7 @@ def test_where_nothing_has_run_whoever_only_looks_makes_no_warehouse(home: Path,
     assert not home.exists()
 
 
-def test_a_warehouse_goes_into_a_file_and_comes_back(filled: str, tmp_path: Path) -> None:
+def test_a_warehouse_goes_into_a_file_and_comes_back(filled: Warehouse, tmp_path: Path) -> None:
     file = tmp_path / "warehouse.backup"
     made = invoke("backup", str(file))
     assert made.exit_code == 0 and "read again and found whole" in made.stdout
@@ -285,14 +288,14 @@ def test_a_warehouse_goes_into_a_file_and_comes_back(filled: str, tmp_path: Path
     assert invoke("restore").exit_code == 2 == invoke("restore", "--drop-former", str(file)).exit_code
 
 
-def test_the_report(filled: str, tmp_path: Path) -> None:
+def test_the_report(filled: Warehouse, tmp_path: Path) -> None:
     assert invoke("export", "r1", "report").stdout == "<html>report</html>"
     assert invoke("export", "r1", "report", "-o", str(tmp_path / "report.html")).exit_code == 0
     assert (tmp_path / "report.html").read_text() == "<html>report</html>"
     assert invoke("export", "r1", "report", "-o", str(tmp_path / "report.csv")).exit_code == 2
 
 
-def test_what_is_not_there_is_one_sentence(filled: str) -> None:
+def test_what_is_not_there_is_one_sentence(filled: Warehouse) -> None:
     result = invoke("show", "nosuch", "metrics")
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == "Error: There is no run 'nosuch'; `llmser show runs` lists them.\n"
@@ -308,7 +311,7 @@ def test_wrong_usage_is_2(home: Path, arguments: list[str]) -> None:
     assert "Usage:" in result.stderr
 
 
-def test_a_file_that_cannot_be_written_is_1(filled: str, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_written_is_1(filled: Warehouse, tmp_path: Path) -> None:
     result = invoke("export", "r1", "metrics", "-o", str(tmp_path / "missing" / "x.csv"))
     assert result.exit_code == 1
     assert "x.csv: No such file or directory" in result.stderr
@@ -458,14 +461,14 @@ def test_a_missing_dump_is_one_sentence(home: Path) -> None:
 # run
 
 
-def test_run_hands_over_and_names_the_run(filled: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_hands_over_and_names_the_run(filled: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
     caught: dict[str, Any] = {}
     monkeypatch.setattr(
         "llmser_tasks.runs.pipeline.run_all", lambda values, **further: caught.update(values=values, **further)
     )
     result = invoke("run", "--run-id", "r1", "--pool", "15")
     assert (result.exit_code, result.stdout) == (0, "r1\n"), result.stderr
-    assert (caught["values"], caught["run_id"], caught["database_url"]) == ({"pool": 15}, "r1", filled)
+    assert (caught["values"], caught["run_id"], caught["warehouse"]) == ({"pool": 15}, "r1", filled)
     assert "SYNTHETIC" in result.stderr
 
 
@@ -477,7 +480,7 @@ def test_run_hands_over_and_names_the_run(filled: str, monkeypatch: pytest.Monke
     ],
 )
 def test_run_fails_with_the_sentence(
-    filled: str, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, message: str
+    filled: Warehouse, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, message: str
 ) -> None:
     def ingest(*_: Any, **__: Any) -> None:
         raise error
@@ -501,7 +504,7 @@ def test_run_fails_with_the_sentence(
 )  # fmt: skip
 @pytest.mark.parametrize("command", [["run"], ["refresh", "beauty"], ["trigger"]])
 def test_a_run_id_that_no_run_may_have_is_refused(
-    filled: str, monkeypatch: pytest.MonkeyPatch, command: list[str], run_id: str, shown: str
+    filled: Warehouse, monkeypatch: pytest.MonkeyPatch, command: list[str], run_id: str, shown: str
 ) -> None:
     monkeypatch.setattr("llmser_tasks.runs.pipeline.run_all", lambda *_, **__: pytest.fail("it ran"))
     result = invoke(*command, f"--run-id={run_id}")
@@ -519,7 +522,7 @@ def test_ids_that_airflow_makes_may_be_given() -> None:
         runs.check_id(run_id)
 
 
-def test_runs_of_one_second_have_ids_of_their_own(filled: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs_of_one_second_have_ids_of_their_own(filled: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("llmser_tasks.runs.pipeline.run_all", lambda *_, **__: None)
     monkeypatch.setattr("llmser_tasks.services.results.show", lambda *_: None)
     first, second = (invoke("run", "--dataset", "beauty").stdout.strip() for _ in range(2))
@@ -528,23 +531,25 @@ def test_runs_of_one_second_have_ids_of_their_own(filled: str, monkeypatch: pyte
 
 HOLDS = """
 import sys
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.warehouse.tables import runs
 from llmser_tasks.warehouse.liveness import living
 
-with living(sys.argv[1]) as owner:
-    runs.create(sys.argv[1], "shared", "beauty", {}, owner=owner)
+warehouse = Warehouse(sys.argv[1])
+with living(warehouse) as owner:
+    runs.create(warehouse, "shared", "beauty", {}, owner=owner)
     print("up", flush=True)
     sys.stdin.read()
 """
 
 
 def test_while_one_process_is_at_work_on_a_run_no_other_is(
-    filled: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    filled: Warehouse, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("llmser_tasks.core.config.to_flat", lambda _: {})
     monkeypatch.setattr("llmser_tasks.runs.pipeline.augment", lambda *_: pytest.fail("it ran"))
     with subprocess.Popen(
-        [sys.executable, "-c", HOLDS, filled], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", HOLDS, filled.url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as other:
         assert other.stdout is not None and other.stdout.readline() == "up\n"
         refused = invoke("run", "--run-id", "shared", "--dataset", "beauty")
@@ -567,7 +572,7 @@ def test_while_one_process_is_at_work_on_a_run_no_other_is(
 # doctor
 
 
-def test_doctor_finds_nothing_wrong_with_the_test_machine(filled: str) -> None:
+def test_doctor_finds_nothing_wrong_with_the_test_machine(filled: Warehouse) -> None:
     result = invoke("doctor")
     assert result.exit_code == 0, result.output
     assert "✘" not in result.stdout
@@ -618,7 +623,7 @@ def test_help_loads_nothing_heavy() -> None:
         assert f" {heavy}\n" not in err
 
 
-def test_exit_codes_of_the_process(filled: str) -> None:
+def test_exit_codes_of_the_process(filled: Warehouse) -> None:
     with llmser("show", "nosuch") as process:
         out, err = process.communicate()
     assert (process.returncode, out) == (1, "")
@@ -628,7 +633,7 @@ def test_exit_codes_of_the_process(filled: str) -> None:
     assert process.returncode == 2
 
 
-def test_a_reader_that_leaves_is_no_error(filled: str) -> None:
+def test_a_reader_that_leaves_is_no_error(filled: Warehouse) -> None:
     with transaction(filled) as connection:
         rows = (("r1", "llmser", 42, f"user{n}", ["item"] * 20, [1.0] * 20) for n in range(5000))
         copy_rows(connection, "recommendations", ["run_id", "method", "seed", "user_id", "item_ids", "scores"], rows)
@@ -667,7 +672,7 @@ from llmser_tasks.warehouse.tables import runs
 
 address.kept_database = address.database  # which makes one
 
-def latest(url):
+def latest(warehouse):
     print("up", flush=True)
     time.sleep(3600)
 
@@ -678,15 +683,15 @@ with mock.patch.object(runs, "latest", latest):
 
 
 def test_what_cannot_be_cleared_on_airflow_says_how_it_goes_on(
-    home: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+    home: Path, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("LLMSER_DATABASE_URL", database_url)
+    monkeypatch.setenv("LLMSER_DATABASE_URL", warehouse.url)
     values = {"dataset": "beauty", "reviews": "/d/my reviews.json", "items": "/d/meta.json", "seeds": [1, 2],
               "epochs": 3, "enhance_inference": False, "tail_threshold": None}  # fmt: skip
     flat = config.to_flat(settings.configuration(values))
-    runs.create(database_url, "by hand", "beauty", flat)
+    runs.create(warehouse, "by hand", "beauty", flat)
     batches.record(
-        database_url,
+        warehouse,
         batches.Account("by hand", "snf", 0),
         "users 0–9",
         10,
@@ -710,15 +715,15 @@ def test_what_cannot_be_cleared_on_airflow_says_how_it_goes_on(
         "Accepted of run by hand: 1 batch of snf (users 0–9), at most 3 users without an answer.\n"
     )
     assert command in result.stderr
-    assert acceptance.is_accepted(database_url, "by hand", "snf", 0)
+    assert acceptance.is_accepted(warehouse, "by hand", "snf", 0)
     assert "No longer accepted" in invoke("accept", "by hand", "--revoke").stdout
-    assert not acceptance.is_accepted(database_url, "by hand", "snf", 0)
+    assert not acceptance.is_accepted(warehouse, "by hand", "snf", 0)
     again = invoke("accept", "by hand", "--revoke")
     assert again.exit_code == 1 and "No batch of run by hand was accepted." in again.stderr
     assert "There is no run 'none'" in invoke("rerun-failed", "none").stderr
 
 
-def test_show_says_who_was_accepted(filled: str) -> None:
+def test_show_says_who_was_accepted(filled: Warehouse) -> None:
     batches.record(
         filled,
         batches.Account("r1", "snf", 0),

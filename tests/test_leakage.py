@@ -13,6 +13,7 @@ import pytest
 from endpoint_double import Double, llm, llm_server
 from tiny_dumps import ITEMS, SMALL, Careers, FakeEncoder, careers, write_dumps
 
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.core.kinds import METHODS
 from llmser_tasks.core.run import artefact
 from llmser_tasks.core.workspace import DATA_SUFFIXES, Workspace
@@ -58,7 +59,7 @@ def files(workspace: Workspace, refs: Made, name: str) -> dict[str, bytes]:
 
 
 def test_what_comes_after_training_changes_no_byte_up_to_alpha(
-    tmp_path: Path, database_url: str, llm: Double, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, warehouse: Warehouse, llm: Double, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LLMSER_THREADS", "1")
     monkeypatch.setattr(Encoder, "open", FakeEncoder.open)
@@ -68,7 +69,7 @@ def test_what_comes_after_training_changes_no_byte_up_to_alpha(
     for name, people in (("before", before), ("after", permuted(before))):
         workspace = Workspace(tmp_path / name)
         values = SMALL | write_dumps(tmp_path / f"{name}-dumps", people)
-        run = pipeline.start(name, values, workspace=workspace, database_url=database_url)
+        run = pipeline.start(name, values, workspace=workspace, warehouse=warehouse)
         llm.reset()
         worlds.append((workspace, pipeline.augment(run, llm.endpoint)))
         calls.append(len(llm.asked))
@@ -126,7 +127,7 @@ def light(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def test_test_items_change_no_byte_of_a_model_a_counter_or_a_title_that_is_compared(
-    tmp_path: Path, database_url: str, llm: Double, light: None, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, warehouse: Warehouse, llm: Double, light: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     embedded: list[Sequence[str]] = []
     embed = FakeEncoder.embed
@@ -150,7 +151,7 @@ def test_test_items_change_no_byte_of_a_model_a_counter_or_a_title_that_is_compa
     for name, world in (("before", people), ("after", last_permuted(people, list(people)))):
         workspace = Workspace(tmp_path / name)
         values = LEARNING | write_dumps(tmp_path / f"{name}-dumps", world)
-        run = pipeline.start(name, values, workspace=workspace, database_url=database_url)
+        run = pipeline.start(name, values, workspace=workspace, warehouse=warehouse)
         refs = trained(run, llm)
         pipeline.evaluate(run, refs)
         worlds.append((workspace, refs))
@@ -169,11 +170,11 @@ def test_test_items_change_no_byte_of_a_model_a_counter_or_a_title_that_is_compa
 
 
 def test_test_items_change_no_byte_of_a_model_that_a_refresh_goes_on_from(
-    tmp_path: Path, database_url: str, llm: Double, light: None
+    tmp_path: Path, warehouse: Warehouse, llm: Double, light: None
 ) -> None:
     people = careers()
     workspace = Workspace(tmp_path / "artefacts")
-    where = {"workspace": workspace, "database_url": database_url}
+    where = {"workspace": workspace, "warehouse": warehouse}
     values = LEARNING | {"dataset": "tiny"} | write_dumps(tmp_path / "dumps", people)
     pipeline.run_all(values, run_id="former", endpoint=llm.endpoint, **where)
 
@@ -211,14 +212,14 @@ def fake_titles(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_held_out_items_change_no_byte_of_what_counters_and_asrep_are_made_of(
-    tmp_path: Path, database_url: str, llm: Double, fake_titles: None
+    tmp_path: Path, warehouse: Warehouse, llm: Double, fake_titles: None
 ) -> None:
     before = careers()
     worlds: list[tuple[Workspace, Made]] = []
     for name, people in (("before", before), ("after", permuted(before))):
         workspace = Workspace(tmp_path / name)
         values = WITHOUT_QUESTIONS | write_dumps(tmp_path / f"{name}-dumps", people)
-        run = pipeline.start(name, values, workspace=workspace, database_url=database_url)
+        run = pipeline.start(name, values, workspace=workspace, warehouse=warehouse)
         worlds.append((workspace, pipeline.augment(run, llm.endpoint)))
     assert not llm.asked
 
@@ -232,7 +233,7 @@ def test_held_out_items_change_no_byte_of_what_counters_and_asrep_are_made_of(
 
 
 def test_test_items_change_no_byte_of_asrep_or_of_what_counters_are_given(
-    tmp_path: Path, database_url: str, llm: Double, fake_titles: None, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, warehouse: Warehouse, llm: Double, fake_titles: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: list[tuple[str, bytes, list[bytes]]] = []
     for name in COUNTERS:
@@ -257,7 +258,7 @@ def test_test_items_change_no_byte_of_asrep_or_of_what_counters_are_given(
     for name, world in (("before", people), ("after", last_permuted(people, list(people)))):
         workspace = Workspace(tmp_path / name)
         values = WITHOUT_QUESTIONS | write_dumps(tmp_path / f"{name}-dumps", world)
-        run = pipeline.start(name, values, workspace=workspace, database_url=database_url)
+        run = pipeline.start(name, values, workspace=workspace, warehouse=warehouse)
         refs = pipeline.augment(run, llm.endpoint)
         for method in run.config.methods:
             refs = refs | pipeline.train(method, run, refs, 42)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.warehouse.tables import runs
 
 TINY = [
@@ -47,9 +48,9 @@ def test_the_locale_is_what_it_says(foreign: dict[str, str]) -> None:
     assert said.stdout.decode("ascii").strip().lower() not in {"utf-8", "utf8"}
 
 
-def test_a_whole_run(foreign: dict[str, str], tmp_path: Path, database_url: str) -> None:
+def test_a_whole_run(foreign: dict[str, str], tmp_path: Path, warehouse: Warehouse) -> None:
     variables = foreign | {
-        "LLMSER_HOME": str(tmp_path / "home"), "LLMSER_DATABASE_URL": database_url, "LLMSER_THREADS": "1",
+        "LLMSER_HOME": str(tmp_path / "home"), "LLMSER_DATABASE_URL": warehouse.url, "LLMSER_THREADS": "1",
         "LLMSER_RANKER_URL": "http://127.0.0.1:9/v1",  # nobody is asked
     }  # fmt: skip
 
@@ -67,7 +68,7 @@ def test_a_whole_run(foreign: dict[str, str], tmp_path: Path, database_url: str)
     dumps = ["--reviews", str(next(sample.glob("*_5.json*"), None) or next(sample.glob("[!m]*.json*")))]
     dumps += ["--items", str(next(sample.glob("meta*")))]
     llmser("run", "--run-id", "r", *TINY, *dumps)
-    row = runs.load(database_url, "r")
+    row = runs.load(warehouse, "r")
     assert (row.state, row.config["noun"]) == ("succeeded", NOUN)
     llmser("doctor", "--help")
     assert "SASRec" in llmser("export", "r", "report").stdout.decode("utf-8")

@@ -38,25 +38,26 @@ from tiny_dumps import FakeEncoder
 
 Encoder.open = FakeEncoder.open
 values, endpoint = json.loads(sys.argv[1]), Endpoint("double", sys.argv[2], "double", max_concurrency=4)
-with address.database() as url:
-    here = {"workspace": environment.workspace(), "database_url": url, "endpoint": endpoint}
+with address.database() as warehouse:
+    here = {"workspace": environment.workspace(), "warehouse": warehouse, "endpoint": endpoint}
     run = pipeline.run_all(values, **here, run_id="toys")
-    with queries.read(url, "metrics", run) as found:
+    with queries.read(warehouse, "metrics", run) as found:
         methods = sorted({dict(zip(found.columns, row))["method"] for row in found.rows})
-    report = queries.report(url, run)
-    with queries.read(url, "steps", run) as found:
+    report = queries.report(warehouse, run)
+    with queries.read(warehouse, "steps", run) as found:
         steps = [row[0] for row in found.rows]
     page = {
-        "results": results.results(url, run)["comparisons"], "steps": progress.run(url, run)["steps"],
-        "drift": drift.drift(url, "toys"), "datasets": overview.datasets(url),
+        "results": results.results(warehouse, run)["comparisons"], "steps": progress.run(warehouse, run)["steps"],
+        "drift": drift.drift(warehouse, "toys"), "datasets": overview.datasets(warehouse),
     }
 told = CliRunner().invoke(cli.cli, ["compare", run], catch_exceptions=False)
 recommended = CliRunner().invoke(cli.cli, ["recommend", run, "--history", "A001,A002"], catch_exceptions=False)
+made = pipeline.load(run, workspace=environment.workspace(), warehouse=warehouse)
 print(json.dumps({
     "methods": methods, "report": report, "compare": told.output, "steps": steps, "page": page,
     "recommended": recommended.output,
     "choices": {p.name: p.schema["enum"] for p in parameters() if "enum" in p.schema},
-    "dropout": pipeline.load(run, workspace=environment.workspace(), database_url=url).config.recommender.dropout_rate,
+    "dropout": made.config.recommender.dropout_rate,
 }, default=str))
 """
 

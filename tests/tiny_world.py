@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from llmser_tasks.core.config import Recommender, from_flat
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.core.run import Made, Run
 from llmser_tasks.core.workspace import Artefact, Workspace
 from llmser_tasks.sequences.catalogue import Catalogue
@@ -21,6 +22,8 @@ DATASET = "tiny"
 SMALL = Recommender(
     dimension=8, max_length=8, dropout=0.1, batch_size=16, negatives=8, epochs=2, patience=2, learning_rate=1e-2
 )
+
+NOWHERE = Warehouse("")
 
 
 @dataclass(frozen=True)
@@ -35,10 +38,10 @@ class World:
     def known(self) -> Catalogue:
         return Catalogue.read(self.workspace.folder(self.catalogue))
 
-    def run(self, url: str = "", run_id: str = "r1", **settings: Any) -> Run:
+    def run(self, warehouse: Warehouse = NOWHERE, run_id: str = "r1", **settings: Any) -> Run:
         """A run of this world with small models."""
         values = {"dataset": DATASET} | SMALL.model_dump(exclude_unset=True) | settings
-        return Run(run_id, from_flat(values), self.workspace, url)
+        return Run(run_id, from_flat(values), self.workspace, warehouse)
 
     def refs(self, **made: Artefact | None) -> Made:
         """References to the world, and to what else was made."""

@@ -111,6 +111,7 @@ async def by_llmser_bare() -> int:
 
 def by_llmser() -> int:
     """Everything: prompts, ledger look-up and commits, claims, concurrency, budget, the parsing of answers."""
+    from llmser_tasks.core.handle import Warehouse
     from llmser_tasks.llm.answers import Answer
     from llmser_tasks.llm.endpoint import Endpoint
     from llmser_tasks.llm.fleet.fanout import answer
@@ -131,7 +132,7 @@ def by_llmser() -> int:
         )
         for number in range(FIRST, FIRST + REQUESTS)
     ]
-    outcomes = answer(endpoint, questions, DATABASE, account=Account("bench", "snf", FIRST))
+    outcomes = answer(endpoint, questions, Warehouse(DATABASE), account=Account("bench", "snf", FIRST))
     return sum(isinstance(outcome, Answer) and len(outcome.chosen) > 0 for outcome in outcomes)
 
 

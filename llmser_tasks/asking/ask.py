@@ -146,20 +146,20 @@ def ask(
         Waiting: the provider's Batch API is at work (mode "batch"); call again later.
         StorageError: Postgres is down.
     """
-    url, run_id, llm = run.database_url, run.run_id, run.config.llm
+    warehouse, run_id, llm = run.warehouse, run.run_id, run.config.llm
     account = batches.Account(run_id, step, batch.batch)
-    note = partial(batches.record, url, account, batch.label, batch.users)
-    accepted = acceptance.is_accepted(url, run_id, step, batch.batch)
+    note = partial(batches.record, warehouse, account, batch.label, batch.users)
+    accepted = acceptance.is_accepted(warehouse, run_id, step, batch.batch)
     note(Standing("running"))
     asked = [inquiry for inquiry in inquiries if inquiry.question is not None]
     questions = [inquiry.question for inquiry in asked if inquiry.question is not None]
     try:
         if accepted:
-            outcomes = fanout.known(endpoint, questions, url)
+            outcomes = fanout.known(endpoint, questions, warehouse)
         else:
             usable = _UsableShare(endpoint, llm.least_usable)
             answer = provider_batches.answer if llm.mode == "batch" else fanout.answer
-            outcomes = answer(endpoint, questions, url, progress, account=account, check=usable.count)
+            outcomes = answer(endpoint, questions, warehouse, progress, account=account, check=usable.count)
     except Waiting as waiting:
         note(Standing("running", message=str(waiting)))
         raise
@@ -174,7 +174,7 @@ def ask(
     for inquiry, key, result in zip(asked, outcomes.keys, outcomes, strict=True):
         if complaint is None or not _is_open(result):
             picks.append(_pick(inquiry, key, result))
-    with transaction(url) as connection:
+    with transaction(warehouse) as connection:
         write_picks(connection, run_id, step, picks, catalogue)
     note(
         Standing(

@@ -11,6 +11,7 @@ import orjson
 from numpy.typing import NDArray
 
 from llmser_tasks.core.errors import InputError
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.core.run import Refs, Run
 from llmser_tasks.sequences.catalogue import Catalogue, Ints
 from llmser_tasks.sequences.histories import Histories
@@ -78,11 +79,11 @@ class Picks:
 
     @classmethod
     def of_run(cls, run: Run, refs: Refs, step: str) -> Picks:
-        return cls.read(run.database_url, run.run_id, step, Catalogue.of_run(run, refs))
+        return cls.read(run.warehouse, run.run_id, step, Catalogue.of_run(run, refs))
 
     @classmethod
-    def read(cls, database_url: str, run_id: str, step: str, catalogue: Catalogue) -> Picks:
-        rows = table.read(database_url, run_id, step)
+    def read(cls, warehouse: Warehouse, run_id: str, step: str, catalogue: Catalogue) -> Picks:
+        rows = table.read(warehouse, run_id, step)
         users = catalogue.users_of([row.user_id for row in rows])
         items = catalogue.items_of([item_id for row in rows for item_id in row.item_ids])
         if (users < 0).any() or (items < 1).any():

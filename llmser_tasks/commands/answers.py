@@ -51,10 +51,10 @@ def prune(dry_run: bool, **chosen: Any) -> None:
     from llmser_tasks.warehouse import retention
 
     selection = retention.Selection(**chosen)
-    with address.kept_database() as url:
-        number, cost = retention.count(url, selection)
+    with address.kept_database() as warehouse:
+        number, cost = retention.count(warehouse, selection)
         if not dry_run:
-            number = retention.prune(url, selection)
+            number = retention.prune(warehouse, selection)
     echo(f"{'Would forget' if dry_run else 'Forgot'} {number:,} answers that cost {cost:,.4f}.", err=True)
     echo(number)
 
@@ -72,12 +72,12 @@ def export(form: str | None, output: Path | None, force: bool, **chosen: Any) ->
     form = form_of(form, output)
     refuse_overwriting(output, force)
     with (
-        address.kept_database() as url,
-        retention.read(url, retention.Selection(**chosen)) as found,
+        address.kept_database() as warehouse,
+        retention.read(warehouse, retention.Selection(**chosen)) as found,
     ):
         first = next(found.rows, None)
         if first is None:
-            raise InputError(f"No answers are selected of those in {where(url)}; nothing was written.")
+            raise InputError(f"No answers are selected of those in {where(warehouse.url)}; nothing was written.")
         with opened(output) as out:
             rows = Counted(itertools.chain([first], found.rows))
             FORMATS[form](replace(found, rows=rows), out)

@@ -20,8 +20,8 @@ def backup(file: Path, force: bool) -> None:
     """
     from llmser_tasks.warehouse import backup as saving
 
-    with address.kept_database() as url:
-        rows = saving.backup(url, file, force=force)
+    with address.kept_database() as warehouse:
+        rows = saving.backup(warehouse, file, force=force)
     echo(f"{file}: {rows:,} rows, {file.stat().st_size:,} bytes; read again and found whole")
 
 
@@ -40,15 +40,15 @@ def restore(file: Path | None, yes: bool, drop_former: bool) -> None:
 
     if (file is None) is not drop_former:
         raise click.UsageError("Give a FILE to restore, or --drop-former alone.")
-    with address.database() as url:
+    with address.database() as warehouse:
         if file is None:
             if not yes:
-                click.confirm(f"What restores have kept in {where(url)} will be dropped. Go on?", abort=True)
-            echo(f"Dropped: {', '.join(saving.forget(url)) or 'nothing was kept'}.")
+                click.confirm(f"What restores have kept in {where(warehouse.url)} will be dropped. Go on?", abort=True)
+            echo(f"Dropped: {', '.join(saving.forget(warehouse)) or 'nothing was kept'}.")
             return
         if not yes:
-            click.confirm(f"Everything in {where(url)} will be replaced. Go on?", abort=True)
-        restored = saving.restore(url, file)
+            click.confirm(f"Everything in {where(warehouse.url)} will be replaced. Go on?", abort=True)
+        restored = saving.restore(warehouse, file)
     echo(f"Restored {restored.rows:,} rows from {file}.")
     if restored.former:
         echo(

@@ -22,9 +22,9 @@ def budget(run: str, amount: float | None, unlimited: bool) -> None:
 
     if amount is not None and unlimited:
         raise click.UsageError("Give an amount or --none, not both.")
-    with address.kept_database() as url:
-        run_id = announced(url, run).run_id
+    with address.kept_database() as warehouse:
+        run_id = announced(warehouse, run).run_id
         if amount is not None or unlimited:
-            runs.set_budget(url, run_id, amount)
-        spent, of = runs.spending(url, run_id)
+            runs.set_budget(warehouse, run_id, amount)
+        spent, of = runs.spending(warehouse, run_id)
     echo(f"{spent:.6g} of {'no limit' if of is None else f'{of:.6g}'}")

@@ -48,10 +48,10 @@ def compare(runs: Sequence[str], protocol: str, groups: Sequence[str], reference
     level of these, and p as well, a metric a line.
     """
     refuse_unreadable(form)
-    with address.kept_database() as url:
+    with address.kept_database() as warehouse:
         kept = [
-            Kept.of(url, row, environment.workspace())
-            for row in {row.run_id: row for row in (announced(url, run) for run in runs)}.values()
+            Kept.of(warehouse, row, environment.workspace())
+            for row in {row.run_id: row for row in (announced(warehouse, run) for run in runs)}.values()
         ]
     from llmser_tasks.evaluation.side_by_side import compare_runs
 

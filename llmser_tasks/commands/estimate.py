@@ -37,13 +37,13 @@ def estimate(ctx: click.Context, /, form: str, **options: Any) -> None:
     config = environment.configuration(values)
     console = stderr()
     log_to(console)
-    with address.database() as url:
+    with address.database() as warehouse:
         from llmser_tasks.runs import estimate as estimates
         from llmser_tasks.runs import pipeline
 
         workspace = environment.workspace()
         endpoint = pipeline.configured_endpoint(config.llm.endpoint)
-        found = estimates.before_training(workspace, config, endpoint=endpoint, database_url=url)
+        found = estimates.before_training(workspace, config, endpoint=endpoint, warehouse=warehouse)
     if endpoint.cost(1, 1) is None:
         console.print(f"What {endpoint.model} costs is unknown: it is in no price table.", markup=False)
     rows = ([asdict(each)[name] for name in COLUMNS] for each in found)

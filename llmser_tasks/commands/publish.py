@@ -19,7 +19,7 @@ def published(dataset: str | None, form: str) -> None:
     from llmser_tasks.warehouse.tables import publications
 
     refuse_unreadable(form)
-    with address.kept_database() as url, publications.listed(url, dataset) as found, opened(None) as out:
+    with address.kept_database() as warehouse, publications.listed(warehouse, dataset) as found, opened(None) as out:
         FORMATS[form](found, out)
 
 
@@ -29,8 +29,8 @@ def publish(run: str) -> None:
     """Give readers the results of RUN (its id, or `latest`), whatever the gate said."""
     from llmser_tasks.warehouse.tables import publications
 
-    with address.kept_database() as url:
-        _tell(publications.publish(url, announced(url, run).run_id))
+    with address.kept_database() as warehouse:
+        _tell(publications.publish(warehouse, announced(warehouse, run).run_id))
 
 
 @click.command()
@@ -40,8 +40,8 @@ def rollback(dataset: str, to: str | None) -> None:
     """Give readers of DATASET an earlier run again. Repeated, it goes further back."""
     from llmser_tasks.warehouse.tables import publications
 
-    with address.kept_database() as url:
-        _tell(publications.rollback(url, dataset, to))
+    with address.kept_database() as warehouse:
+        _tell(publications.rollback(warehouse, dataset, to))
 
 
 def _tell(now: Publication) -> None:

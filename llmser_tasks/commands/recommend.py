@@ -61,8 +61,8 @@ def recommend(
 
     refuse_unreadable(form)
     given = _given(histories, titles, file)
-    with address.kept_database() as url:
-        kept = Kept.of(url, announced(url, run), environment.workspace())
+    with address.kept_database() as warehouse:
+        kept = Kept.of(warehouse, announced(warehouse, run), environment.workspace())
     method = _announced_method(kept, method)
     catalogue = Catalogue.read(kept.folder("catalogue"))
     wanted = resolve(given, catalogue, _say)

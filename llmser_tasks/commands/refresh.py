@@ -21,17 +21,17 @@ def refresh(dataset: str, run_id: str | None) -> None:
     """
     console = stderr()
     log_to(console)
-    with address.kept_database() as url:
+    with address.kept_database() as warehouse:
         from llmser_tasks.runs import arrivals, pipeline
         from llmser_tasks.services import results
         from llmser_tasks.warehouse.tables import runs
 
-        values = arrivals.values(url, dataset)
+        values = arrivals.values(warehouse, dataset)
         run_id = arrivals.new_run_id(dataset) if run_id is None else run_id
-        runs.usable(url, run_id)
+        runs.usable(warehouse, run_id)
         console.print(f"Run {run_id}", markup=False)
-        with steps_shown(console, url, run_id):
-            pipeline.run_all(values, run_id=run_id, workspace=environment.workspace(), database_url=url)
-        results.show(url, run_id, console)
-        console.print(runs.load(url, run_id).unpublished or f"Readers of {dataset} have it.", markup=False)
+        with steps_shown(console, warehouse, run_id):
+            pipeline.run_all(values, run_id=run_id, workspace=environment.workspace(), warehouse=warehouse)
+        results.show(warehouse, run_id, console)
+        console.print(runs.load(warehouse, run_id).unpublished or f"Readers of {dataset} have it.", markup=False)
     echo(run_id)

@@ -12,6 +12,7 @@ from llmser_tasks.commands.options import as_arguments
 from llmser_tasks.core import environment
 from llmser_tasks.core.console import echo
 from llmser_tasks.core.errors import InputError
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.core.kinds import QUESTION_STEPS
 from llmser_tasks.services.terminal import stderr
 from llmser_tasks.warehouse import address
@@ -31,16 +32,16 @@ def rerun_failed(run: str, wait: bool) -> None:
     from llmser_tasks.services import airflow_api, local
     from llmser_tasks.warehouse.tables import acceptance
 
-    with address.kept_database() as url:
-        run_id = _run_id(url, run)
+    with address.kept_database() as warehouse:
+        run_id = _run_id(warehouse, run)
         with local.airflow_of(environment.home(), run_id, stderr()) as airflow:
             if airflow is None:
-                raise InputError(_how_to_go_on(url, run_id))
+                raise InputError(_how_to_go_on(warehouse, run_id))
             here, client = airflow
             tasks = airflow_api.failed_tasks(client, run_id)
             if not tasks:
                 raise InputError(f"Nothing of run {run_id} has failed.")
-            parts = acceptance.failed(url, run_id, _asking(tasks))
+            parts = acceptance.failed(warehouse, run_id, _asking(tasks))
             airflow_api.clear(client, run_id, tasks)
             others = Counter(task for task, index in tasks if task not in QUESTION_STEPS)
             cleared = [task if number == 1 else f"{number} × {task}" for task, number in others.items()]
@@ -62,19 +63,19 @@ def accept(run: str, revoke: bool, wait: bool) -> None:
     from llmser_tasks.services import airflow_api, local
     from llmser_tasks.warehouse.tables import acceptance
 
-    with address.kept_database() as url:
-        run_id = _run_id(url, run)
+    with address.kept_database() as warehouse:
+        run_id = _run_id(warehouse, run)
         with local.airflow_of(environment.home(), run_id, stderr()) as airflow:
             if revoke:
-                parts = acceptance.revoke(url, run_id)
+                parts = acceptance.revoke(warehouse, run_id)
             else:
                 failed = None if airflow is None else _asking(airflow_api.failed_tasks(airflow[1], run_id))
-                parts = acceptance.accept(url, run_id, failed)
+                parts = acceptance.accept(warehouse, run_id, failed)
             if not parts:
                 raise InputError(f"No batch of run {run_id} {'was accepted' if revoke else 'has failed'}.")
             echo(f"{'No longer accepted' if revoke else 'Accepted'} of run {run_id}: {acceptance.told(parts)}.")
             if airflow is None:
-                echo(_how_to_go_on(url, run_id), err=True)
+                echo(_how_to_go_on(warehouse, run_id), err=True)
                 return
             here, client = airflow
             airflow_api.clear(client, run_id, [(part.step, part.batch) for part in parts], only_failed=not revoke)
@@ -82,21 +83,21 @@ def accept(run: str, revoke: bool, wait: bool) -> None:
                 local.follow_to_end(here, client, run_id, stderr())
 
 
-def _run_id(url: str, run: str) -> str:
+def _run_id(warehouse: Warehouse, run: str) -> str:
     from llmser_tasks.warehouse.tables import runs
 
-    return runs.latest(url).run_id if run == "latest" else run
+    return runs.latest(warehouse).run_id if run == "latest" else run
 
 
 def _asking(tasks: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
     return [(task, index) for task, index in tasks if task in QUESTION_STEPS and index >= 0]
 
 
-def _how_to_go_on(url: str, run_id: str) -> str:
+def _how_to_go_on(warehouse: Warehouse, run_id: str) -> str:
     """For a run that the services that are up, if any are, do not know."""
     from llmser_tasks.warehouse.tables import runs
 
-    command = shlex.join(["llmser", "run", "--run-id", run_id, *as_arguments(runs.load(url, run_id).settings)])
+    command = shlex.join(["llmser", "run", "--run-id", run_id, *as_arguments(runs.load(warehouse, run_id).settings)])
     return (
         f"No Airflow that is up knows run {run_id}. If `llmser run` made it, this continues it: {command}\n"
         f"If Airflow made it, start that with `llmser up`, then `llmser rerun-failed {shlex.quote(run_id)}`."

@@ -26,16 +26,16 @@ def run(ctx: click.Context, /, run_id: str | None, **options: Any) -> None:
     environment.configuration(values)  # a setting that cannot be used is told before anything starts
     console = stderr()
     log_to(console)
-    with address.database() as url:
+    with address.database() as warehouse:
         from llmser_tasks.runs import pipeline
         from llmser_tasks.services import results
         from llmser_tasks.warehouse.tables import runs
 
         run_id = pipeline.new_run_id(values) if run_id is None else run_id
-        runs.usable(url, run_id)
+        runs.usable(warehouse, run_id)
         console.print(f"Run {run_id}", markup=False)
-        with steps_shown(console, url, run_id):
-            pipeline.run_all(values, run_id=run_id, workspace=environment.workspace(), database_url=url)
-        results.show(url, run_id, console)
+        with steps_shown(console, warehouse, run_id):
+            pipeline.run_all(values, run_id=run_id, workspace=environment.workspace(), warehouse=warehouse)
+        results.show(warehouse, run_id, console)
     console.print(f"More: llmser show {run_id} metrics; llmser export {run_id} report -o report.html", markup=False)
     echo(run_id)

@@ -17,6 +17,7 @@ from llmser_tasks.commands.formats import FORMATS
 from llmser_tasks.core import environment
 from llmser_tasks.core.console import echo, rows_out
 from llmser_tasks.core.errors import InputError, StorageError
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.core.kinds import TRAINED
 from llmser_tasks.core.names import CONDITIONAL, INTERVALS, title_of
 from llmser_tasks.core.private import handed_out
@@ -84,16 +85,16 @@ def _write(run: str, what: str, form: str, output: Path | None, force: bool = Fa
         refuse_unreadable(form)
     refuse_overwriting(output, force)
     told = "."
-    with address.kept_database() as url:
+    with address.kept_database() as warehouse:
         run_id = ""
         if what != "runs":
-            run_id = announced(url, run).run_id
+            run_id = announced(warehouse, run).run_id
         if what == "report":
-            html = queries.report(url, run_id)
+            html = queries.report(warehouse, run_id)
             with opened(output) as out:
                 out.write(html.encode())
         else:
-            with queries.read(url, what, run_id) as found, opened(output) as out:
+            with queries.read(warehouse, what, run_id) as found, opened(output) as out:
                 rows = Counted(found.rows)
                 FORMATS[form](replace(found, rows=rows), out)
             of = f"run {run_id}" if run_id else "the warehouse"
@@ -109,20 +110,21 @@ def _write_model(run: str, method: str | None, folder: Path) -> None:
     from llmser_tasks.serving.export import export_model
     from llmser_tasks.warehouse.tables.artefacts import Kept
 
-    with address.kept_database() as url:
-        kept = Kept.of(url, announced(url, run), environment.workspace())
+    with address.kept_database() as warehouse:
+        kept = Kept.of(warehouse, announced(warehouse, run), environment.workspace())
     method, title = chosen(kept) if method is None else (method, title_of(method))
     export_model(kept, method, folder)
     echo(f"Wrote {folder}, a model of {title}; the README shows how to load it.", err=True)
 
 
-def announced(url: str, run: str) -> RunRow:
+def announced(warehouse: Warehouse, run: str) -> RunRow:
     """The run of this id, or the `latest`; its dataset and state go to stderr."""
-    row = runs.latest(url) if run == "latest" else runs.load(url, run)
+    row = runs.latest(warehouse) if run == "latest" else runs.load(warehouse, run)
     kind = ", SYNTHETIC sample data" if row.synthetic else ""
     why = f": {row.message}" if row.message else ""
     missing = "".join(
-        f"; {step}: {acceptance.MESSAGE.format(accepted=n)}" for step, n in acceptance.users(url, row.run_id).items()
+        f"; {step}: {acceptance.MESSAGE.format(accepted=n)}"
+        for step, n in acceptance.users(warehouse, row.run_id).items()
     )
     echo(f"Run {row.run_id} of dataset {row.dataset}{kind}, {row.state}{why}{missing}", err=True)
     return row

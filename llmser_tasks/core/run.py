@@ -9,6 +9,7 @@ from typing import Any
 
 from llmser_tasks.core.config import RunConfig
 from llmser_tasks.core.errors import InputError
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.core.workspace import Artefact, Workspace
 
 Reference = dict[str, Any]
@@ -21,7 +22,7 @@ class Run:
     run_id: str
     config: RunConfig
     workspace: Workspace
-    database_url: str
+    warehouse: Warehouse
     refreshes: str | None = None  # the run that it starts from
 
     @property

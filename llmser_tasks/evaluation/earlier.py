@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from llmser_tasks.core.errors import LlmserError
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.core.workspace import Workspace
 from llmser_tasks.evaluation.protocols import FULL
 from llmser_tasks.evaluation.side_by_side import compare_runs
@@ -41,17 +42,17 @@ class Difference:
     seeds: int
 
 
-def against_earlier(database_url: str, run_id: str, workspace: Workspace) -> list[tuple[object, ...]]:
+def against_earlier(warehouse: Warehouse, run_id: str, workspace: Workspace) -> list[tuple[object, ...]]:
     """Rows of `earlier_comparisons` (COLUMNS) against the last runs that succeeded; p corrected over all of them.
 
     A run that was tested on other users or items (new interactions came), or whose artefacts are gone, cannot be
     paired and is left out: the figures of both still stand side by side in `metrics`.
     """
     found: list[Difference] = []
-    kept = Kept.of(database_url, runs.load(database_url, run_id), workspace)
-    for earlier in results.earlier_runs(database_url, run_id, EARLIER_RUNS):
+    kept = Kept.of(warehouse, runs.load(warehouse, run_id), workspace)
+    for earlier in results.earlier_runs(warehouse, run_id, EARLIER_RUNS):
         try:
-            before = Kept.of(database_url, runs.load(database_url, earlier), workspace)
+            before = Kept.of(warehouse, runs.load(warehouse, earlier), workspace)
             found += _differences(before, kept)
         except LlmserError:
             continue

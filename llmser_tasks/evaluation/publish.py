@@ -50,10 +50,10 @@ def publish(run: Run, refs: Refs) -> tuple[dict[str, int], publications.KeptBack
     )
     ingest_report = json.loads((run.folder(refs, "ingest") / "report.json").read_text(encoding="utf-8"))
     facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
-    before = earlier.against_earlier(run.database_url, run_id, run.workspace)
+    before = earlier.against_earlier(run.warehouse, run_id, run.workspace)
     chosen = Chosen(facts["chosen"], facts["validation"][facts["chosen"]], facts["chosen_by"])
     recommended = _recommendations(folder / "recommendations.parquet", known)
-    with transaction(run.database_url) as connection:
+    with transaction(run.warehouse) as connection:
         row = results.locked(connection, run_id)
         synthetic = bool(row["synthetic"] or ingest_report.get("synthetic"))
         if synthetic:

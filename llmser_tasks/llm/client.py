@@ -10,6 +10,7 @@ from typing import Self
 import httpx
 
 from llmser_tasks import __version__
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.llm.dialects import Dialect, request_body
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.error_responses import classify
@@ -50,18 +51,18 @@ class Client:
         limiter: Limiter,
         budget: Budget,
         breaker: Breaker,
-        database_url: str | None = None,
+        warehouse: Warehouse | None = None,
     ) -> None:
         """
         Args:
-            database_url: where to note for others how the endpoint wants to be asked; None: nowhere.
+            warehouse: where to note for others how the endpoint wants to be asked; None: nowhere.
         """
         self._endpoint = endpoint
         self._gate = gate
         self._limiter = limiter
         self._budget = budget
         self._breaker = breaker
-        self._search = Search(endpoint, breaker, database_url)
+        self._search = Search(endpoint, breaker, warehouse)
         self._answered = 0  # questions
         self.calls = 0  # requests sent
         self._url = httpx.URL(endpoint.chat_url)  # parsed once

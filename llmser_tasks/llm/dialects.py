@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 
 from llmser_tasks.core.errors import StorageError
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.errors import FormatRefused, LengthRefused, Refused
 from llmser_tasks.llm.prompts import Question, answer_schema
@@ -98,7 +99,7 @@ def dialect_of(endpoint: Endpoint) -> Dialect | None:
     return known.get(place_of(endpoint))
 
 
-def recall(endpoint: Endpoint, database_url: str) -> Dialect | None:
+def recall(endpoint: Endpoint, warehouse: Warehouse) -> Dialect | None:
     """The same, where any process has found it out in the last days.
 
     Raises:
@@ -106,17 +107,17 @@ def recall(endpoint: Endpoint, database_url: str) -> Dialect | None:
     """
     place = place_of(endpoint)
     if place not in known:
-        with transaction(database_url) as connection:
+        with transaction(warehouse) as connection:
             row = endpoint_dialects.load(connection, place)
         if (found := _valid(row)) is not None:
             known[place] = found
     return known.get(place)
 
 
-def note(endpoint: Endpoint, dialect: Dialect, database_url: str) -> None:
+def note(endpoint: Endpoint, dialect: Dialect, warehouse: Warehouse) -> None:
     """Tell other processes what worked."""
     try:
-        with transaction(database_url) as connection:
+        with transaction(warehouse) as connection:
             learn(endpoint, dialect, connection)
     except StorageError as error:
         log.debug("How to ask was not noted, and will be found out again: %s", error)

@@ -10,6 +10,7 @@ import asyncio
 from dataclasses import replace
 from math import isqrt
 
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.llm.dialects import FIRST_ROOM, MORE_ROOM, MOST_ROOM, Dialect, known, note, place_of
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.errors import (
@@ -38,14 +39,14 @@ NEAR = 1.25  # rooms that differ by less are as good as one
 class Search:
     """Of one client: what is known, and whose turn it is to find out."""
 
-    def __init__(self, endpoint: Endpoint, breaker: Breaker, database_url: str | None) -> None:
+    def __init__(self, endpoint: Endpoint, breaker: Breaker, warehouse: Warehouse | None) -> None:
         self.endpoint = endpoint
         self.breaker = breaker
         self.turn = asyncio.Lock()
         self.in_vain = False  # every form was tried, and none taken
         self.cut_offs = 0
         self.ceiling = MOST_ROOM + 1  # room that the endpoint refuses
-        self._database_url = database_url
+        self._warehouse = warehouse
         self._place = place_of(endpoint)
 
     @property
@@ -55,8 +56,8 @@ class Search:
     async def prove(self, dialect: Dialect) -> None:
         """A question was answered this way: others are asked so, too."""
         known[self._place] = dialect  # at once; those that are answered in this moment need not note it again
-        if self._database_url is not None:
-            await asyncio.to_thread(note, self.endpoint, dialect, self._database_url)
+        if self._warehouse is not None:
+            await asyncio.to_thread(note, self.endpoint, dialect, self._warehouse)
 
     async def begin(self, question: Question) -> Attempt:
         """One question's part in it."""

@@ -15,6 +15,7 @@ import numpy as np
 from llmser_tasks.asking.questions import Inquiry, QuestionModule, inquiries
 from llmser_tasks.core import environment
 from llmser_tasks.core.config import RunConfig
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.core.kinds import QUESTION_STEPS
 from llmser_tasks.core.run import Refs, Run
 from llmser_tasks.core.workspace import Workspace
@@ -87,18 +88,18 @@ def estimate(run: Run, refs: Refs, endpoint: Endpoint) -> list[Estimate]:
         if module.left_out(config) is None:
             own = {need.artefact: given[need.artefact] for need in module.NEEDS}
             asked[step] = inquiries(module, sampled, own, known, config)
-    return [_scaled(step, sample, len(asking), endpoint, run.database_url) for step, sample in asked.items()]
+    return [_scaled(step, sample, len(asking), endpoint, run.warehouse) for step, sample in asked.items()]
 
 
 def before_training(
-    workspace: Workspace, config: RunConfig, *, endpoint: Endpoint, database_url: str
+    workspace: Workspace, config: RunConfig, *, endpoint: Endpoint, warehouse: Warehouse
 ) -> list[Estimate]:
     """The same for a run that nobody has started: the dumps are read and split if they were not yet.
 
     Raises:
         InputError: the run could not come to anything.
     """
-    run = Run("", config, replace(workspace, claims=Claims(database_url)), database_url)
+    run = Run("", config, replace(workspace, claims=Claims(warehouse)), warehouse)
     made = sequences(run.workspace, config.dataset, ingest(run.workspace, config.dataset, inbox=environment.inbox()))
     refs = {name: artefact.reference() for name, artefact in made.items()}
     check(run, refs)
@@ -113,14 +114,14 @@ def _popular(histories: Histories, sampled: Histories, items: int, size: int, se
     return [np.setdiff1d(row, history)[:size] for row, history in zip(drawn, sampled, strict=True)]
 
 
-def _scaled(step: str, inquiries: Sequence[Inquiry], users: int, endpoint: Endpoint, database_url: str) -> Estimate:
+def _scaled(step: str, inquiries: Sequence[Inquiry], users: int, endpoint: Endpoint, warehouse: Warehouse) -> Estimate:
     questions = [inquiry.question for inquiry in inquiries if inquiry.question is not None]
     share = users / max(1, len(inquiries))
     keys = [question.key(endpoint.model, endpoint.parameters) for question in questions]
-    settled = ledger.known(database_url, list(set(keys)))
+    settled = ledger.known(warehouse, list(set(keys)))
     open_ = {key: question for key, question in zip(keys, questions, strict=True) if key not in settled}
-    usual = answers.lengths(database_url, endpoint.model, step)
-    dialect = recall(endpoint, database_url) or Dialect()
+    usual = answers.lengths(warehouse, endpoint.model, step)
+    dialect = recall(endpoint, warehouse) or Dialect()
     sizes = [len(request_body(endpoint, question, dialect)) for question in open_.values()]
     prompt = share * sum(sizes) / (usual.bytes_per_token or BYTES_PER_TOKEN)
     tokens = usual.completion

@@ -24,6 +24,7 @@ from llmser_tasks.core import config, environment
 from llmser_tasks.core.config import RunConfig
 from llmser_tasks.core.errors import InputError, LlmserError, StorageError, Waiting
 from llmser_tasks.core.files import EMBEDDINGS
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.core.kinds import QUESTION_STEPS, STEPS
 from llmser_tasks.core.run import Made, Refs, Run, artefact, model_name
 from llmser_tasks.core.workspace import Artefact, Workspace
@@ -58,7 +59,7 @@ log = logging.getLogger(__name__)
 
 
 def start(
-    run_id: str, values: Mapping[str, Any], *, workspace: Workspace, database_url: str, owner: int | None = None
+    run_id: str, values: Mapping[str, Any], *, workspace: Workspace, warehouse: Warehouse, owner: int | None = None
 ) -> Run:
     """Check the settings (flat names; the dataset's file fills what is not given) and note the run.
 
@@ -69,11 +70,11 @@ def start(
         InputError: the run's id cannot be used, a setting is unknown or out of bounds, the run exists with others, or
             somebody else is at work on it.
     """
-    runs.usable(database_url, run_id)
+    runs.usable(warehouse, run_id)
     made = environment.configuration(values)
-    former = publications.current(database_url, made.dataset.name) if made.refresh.incremental else None
+    former = publications.current(warehouse, made.dataset.name) if made.refresh.incremental else None
     runs.create(
-        database_url,
+        warehouse,
         run_id,
         made.dataset.name,
         config.to_flat(made),
@@ -81,18 +82,18 @@ def start(
         refreshes=former.run_id if former else None,
         owner=owner,
     )
-    return load(run_id, workspace=workspace, database_url=database_url)
+    return load(run_id, workspace=workspace, warehouse=warehouse)
 
 
-def load(run_id: str, *, workspace: Workspace, database_url: str) -> Run:
+def load(run_id: str, *, workspace: Workspace, warehouse: Warehouse) -> Run:
     """The run as `start` noted it.
 
     Raises:
         InputError: there is none.
     """
-    row = runs.load(database_url, run_id)
-    shared = replace(workspace, claims=Claims(database_url))
-    return Run(run_id, config.from_flat(row.settings), shared, database_url, row.refreshes)
+    row = runs.load(warehouse, run_id)
+    shared = replace(workspace, claims=Claims(warehouse))
+    return Run(run_id, config.from_flat(row.settings), shared, warehouse, row.refreshes)
 
 
 # Dumps to histories --------------------------------------------------------------------------------------------------
@@ -108,9 +109,9 @@ def ingest(run: Run) -> Made:
         log.info("%s.", ingest_report.line(run.dataset, facts))
         for warning in ingest_report.warnings(run.dataset, facts):
             log.warning("%s", warning)
-        refreshes.taken_in(run.database_url, run.dataset, run.run_id, there)
+        refreshes.taken_in(run.warehouse, run.dataset, run.run_id, there)
         if facts["synthetic"]:
-            with transaction(run.database_url) as connection:
+            with transaction(run.warehouse) as connection:
                 runs.mark_synthetic(connection, run.run_id)
         return _made(run, recorder, {"ingest": made})
 
@@ -128,7 +129,7 @@ def sequences(run: Run, refs: Refs) -> Made:
             if hasattr(module := STEPS.load(name), "prepare"):
                 module.prepare(run)
         check(run, references, lambda facts: recorder.summary({**(recorder.facts or {}), **facts}))
-        runs.note_tail_threshold(run.database_url, run.run_id, threshold_of(run, references))
+        runs.note_tail_threshold(run.warehouse, run.run_id, threshold_of(run, references))
     return references | (changes(run, references) if run.config.refresh.incremental else {})
 
 
@@ -136,7 +137,7 @@ def changes(run: Run, refs: Refs) -> Made:
     """What changed since the run that this one refreshes; nothing where nothing may be kept of it, which it says."""
     with _step(run, "changes") as recorder:
         try:
-            former = refresh.earlier(run.database_url, run.workspace, run.refreshes, run.config)
+            former = refresh.earlier(run.warehouse, run.workspace, run.refreshes, run.config)
             compared = refresh.compare(run, refs, former, recorder)
         except refresh.NothingKept as why:
             log.info("%s", why)
@@ -171,7 +172,7 @@ def plan_batches(run: Run, refs: Refs, step: str) -> list[dict[str, Any]]:
     if rows is not None:
         assert run.refreshes is not None
         changed = Changes.read(run.folder(refs, "changes"))
-        refresh.take_over(run.database_url, run.run_id, run.refreshes, changed, Catalogue.of_run(run, refs))
+        refresh.take_over(run.warehouse, run.run_id, run.refreshes, changed, Catalogue.of_run(run, refs))
         users = len(rows)
     return [asdict(batch) for batch in asking.plan(users, run.config.llm.users_per_batch)]
 
@@ -187,9 +188,9 @@ def estimate(run: Run, refs: Refs, endpoint: Endpoint) -> list[dict[str, Any]]:
     with _step(run, "estimate") as recorder:
         estimates = estimate_questions(run, refs, endpoint)
         recorder.summary({each.step: asdict(each) for each in estimates})
-        spent, budget = runs.spending(run.database_url, run.run_id)
+        spent, budget = runs.spending(run.warehouse, run.run_id)
         expected = sum(each.cost or 0.0 for each in estimates)
-        goes_on = acceptance.any_accepted(run.database_url, run.run_id)  # less will be asked than this estimate says
+        goes_on = acceptance.any_accepted(run.warehouse, run.run_id)  # less will be asked than this estimate says
         if budget is not None and spent + expected > budget and not goes_on:
             raise InputError(
                 f"The questions of run {run.run_id} will cost about {expected:.4g}, and its budget has "
@@ -245,7 +246,7 @@ def run_all(
     values: Mapping[str, Any],
     *,
     workspace: Workspace,
-    database_url: str,
+    warehouse: Warehouse,
     endpoint: Endpoint | None = None,
     run_id: str | None = None,
 ) -> str:
@@ -258,15 +259,15 @@ def run_all(
         run_id: an existing run is taken up where it stopped; a new one is made up by default.
     """
     run_id = new_run_id(values) if run_id is None else run_id
-    with living(database_url) as owner:
-        run = start(run_id, values, workspace=workspace, database_url=database_url, owner=owner)
+    with living(warehouse) as owner:
+        run = start(run_id, values, workspace=workspace, warehouse=warehouse, owner=owner)
         try:
             with _reachable(run, endpoint) as reached:
                 refs = augment(run, reached)
             compare(run, refs)
         except BaseException as error:
             with suppress(StorageError):  # what went wrong first is what people should read
-                failed_runs.failed(database_url, run.run_id, _why(error, run.run_id))
+                failed_runs.failed(warehouse, run.run_id, _why(error, run.run_id))
             raise
     return run.run_id
 
@@ -328,7 +329,7 @@ def _note_unasked(run: Run, step: str, batches: Sequence[Mapping[str, Any]]) -> 
     with suppress(StorageError):  # what went wrong first is what people should read
         for batch in batches:
             part = asking.Batch(**batch)
-            batch_rows.record_unasked(run.database_url, run.run_id, step, part.batch, part.label, part.users)
+            batch_rows.record_unasked(run.warehouse, run.run_id, step, part.batch, part.label, part.users)
 
 
 def compare(run: Run, refs: Made) -> None:
@@ -374,7 +375,7 @@ def new_run_id(values: Mapping[str, Any]) -> str:
 
 @contextmanager
 def _step(run: Run, name: str, part: str = "") -> Iterator[Recorder]:
-    with recorded(run.database_url, run.run_id, name, part) as recorder:
+    with recorded(run.warehouse, run.run_id, name, part) as recorder:
         yield recorder
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.warehouse.tables import failed_runs
 
 log = logging.getLogger(__name__)
@@ -21,7 +22,7 @@ UNKNOWN = "Airflow knows no such run any more, and nothing of it has moved for a
 Count = Callable[[list[str], list[str] | None], int]  # of run ids in these states, or in any: how many there are
 
 
-def reconcile(url: str, count: Count) -> list[str]:
+def reconcile(warehouse: Warehouse, count: Count) -> list[str]:
     """Note the end of every run that Airflow has seen end badly and the warehouse has not; returns their ids.
 
     Who is to be told is told by whoever delivers notices next. A run that Airflow does not know may be another
@@ -30,7 +31,7 @@ def reconcile(url: str, count: Count) -> list[str]:
     Raises:
         StorageError: Postgres is down.
     """
-    open_ = failed_runs.untold(url)
+    open_ = failed_runs.untold(warehouse)
     if not open_ or count([run.run_id for run in open_], GOES_ON) == len(open_):
         return []
     ended = []
@@ -46,6 +47,6 @@ def reconcile(url: str, count: Count) -> list[str]:
         else:
             continue
         log.warning("Run %s has ended badly, which the warehouse had not heard.", run.run_id)
-        failed_runs.ended_badly(url, run.run_id, dataset=run.dataset, word=word)
+        failed_runs.ended_badly(warehouse, run.run_id, dataset=run.dataset, word=word)
         ended.append(run.run_id)
     return ended

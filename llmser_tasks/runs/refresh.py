@@ -15,6 +15,7 @@ from llmser_tasks.asking.questions import asked_steps
 from llmser_tasks.core import config
 from llmser_tasks.core.config import RunConfig
 from llmser_tasks.core.errors import LlmserError, StorageError
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.core.kinds import STEPS, TRAINED
 from llmser_tasks.core.progress import Progress, silent
 from llmser_tasks.core.run import Refs, Run, artefact
@@ -53,7 +54,7 @@ class Earlier:
     made: Mapping[str, Artefact]
 
 
-def earlier(database_url: str, workspace: Workspace, run_id: str | None, now: RunConfig) -> Earlier:
+def earlier(warehouse: Warehouse, workspace: Workspace, run_id: str | None, now: RunConfig) -> Earlier:
     """The run that is refreshed.
 
     Raises:
@@ -61,10 +62,10 @@ def earlier(database_url: str, workspace: Workspace, run_id: str | None, now: Ru
     """
     if run_id is None:
         raise NothingKept("no run of the dataset is published")
-    differing = _differing(config.from_flat(runs.load(database_url, run_id).settings), now)
+    differing = _differing(config.from_flat(runs.load(warehouse, run_id).settings), now)
     if differing:
         raise NothingKept(f"run {run_id} was made with other settings ({', '.join(differing)})")
-    noted = artefacts.of_run(database_url, run_id)
+    noted = artefacts.of_run(warehouse, run_id)
     pools = {name for name, step in now.chain.items() if step.kept and not STEPS.load(name).left_out(now)}
     needed = {"training", "validation", "catalogue"} | pools
     models = {name for name in noted if name.split("/")[0] in TRAINED}
@@ -91,7 +92,7 @@ def compare(run: Run, refs: Refs, former: Earlier, progress: Progress = silent) 
     steps = asked_steps(run.config)
     settled = None
     if steps:
-        with transaction(run.database_url) as connection:
+        with transaction(run.warehouse) as connection:
             settled = picks.settled(connection, former.run_id, steps)
         settled &= _users(run.workspace, former)
     compared = changes.compare(
@@ -109,10 +110,10 @@ def compare(run: Run, refs: Refs, former: Earlier, progress: Progress = silent) 
     return compared
 
 
-def take_over(database_url: str, run_id: str, former: str, changed: Changes, catalogue: Catalogue) -> None:
+def take_over(warehouse: Warehouse, run_id: str, former: str, changed: Changes, catalogue: Catalogue) -> None:
     """Give the run what the earlier one picked for the users who have not changed."""
     kept = catalogue.user_ids_of(changed.users[changed.kept])
-    with transaction(database_url) as connection:
+    with transaction(warehouse) as connection:
         picks.take_over(connection, run_id, former, kept)
 
 

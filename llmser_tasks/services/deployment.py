@@ -30,7 +30,7 @@ def airflow(*arguments: str) -> str:
 
 def prepare(admin_password: str) -> None:
     """Migrate, make the pools where they are missing, make the user `admin` unless somebody has."""
-    migrate(address.database_url())
+    migrate(address.warehouse())
     airflow("db", "migrate")
     pools = airflow("pools", "list", "--output", "plain")
     for name, slots, purpose in (("gpu", 1, "Trainings at once"), ("llm", LLM_SLOTS, "LLM batches at once")):

@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from llmser_tasks.core.errors import StorageError
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.core.kinds import QUESTION_STEPS, TRAINED
 from llmser_tasks.core.names import steps
 from llmser_tasks.services import airflow_api
@@ -126,7 +127,7 @@ def lines(tasks: Sequence[Mapping[str, Any]], noted: Sequence[Mapping[str, Any]]
 def follow(
     client: httpx.Client,
     run_id: str,
-    database_url: str,
+    warehouse: Warehouse,
     console: Console,
     watch: Callable[[], None] = lambda: None,
 ) -> bool:
@@ -139,17 +140,21 @@ def follow(
     """
     began = time.monotonic()
     if not console.is_terminal:
-        return _watch_run(client, run_id, database_url, watch, _Plain(console).show)
+        return _watch_run(client, run_id, warehouse, watch, _Plain(console).show)
     with Live(console=console, refresh_per_second=4) as live:
 
         def show(current: list[Line]) -> None:
             live.update(_view(current, time.monotonic() - began))
 
-        return _watch_run(client, run_id, database_url, watch, show)
+        return _watch_run(client, run_id, warehouse, watch, show)
 
 
 def _watch_run(
-    client: httpx.Client, run_id: str, database_url: str, watch: Callable[[], None], show: Callable[[list[Line]], None]
+    client: httpx.Client,
+    run_id: str,
+    warehouse: Warehouse,
+    watch: Callable[[], None],
+    show: Callable[[list[Line]], None],
 ) -> bool:
     while True:
         watch()
@@ -159,15 +164,15 @@ def _watch_run(
         except (httpx.TransportError, airflow_api.Unready):  # the API server or its database is being started again
             time.sleep(LOOK_EVERY_S)
             continue
-        show(lines(tasks, _steps(database_url, run_id)))
+        show(lines(tasks, _steps(warehouse, run_id)))
         if state in OVER:
             return bool(state == "success")
         time.sleep(LOOK_EVERY_S)
 
 
-def _steps(database_url: str, run_id: str) -> list[dict[str, Any]]:
+def _steps(warehouse: Warehouse, run_id: str) -> list[dict[str, Any]]:
     try:
-        with queries.read(database_url, "steps", run_id) as found:
+        with queries.read(warehouse, "steps", run_id) as found:
             return [dict(zip(found.columns, row, strict=True)) for row in found.rows]
     except StorageError:  # away for a moment; the next look may succeed
         return []

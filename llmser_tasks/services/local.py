@@ -82,7 +82,7 @@ def follow_to_end(here: Stack, client: Client, run_id: str, console: Console) ->
         RunFailed: it has not.
         StorageError: the services were stopped meanwhile.
     """
-    if not follow(client, run_id, here.addresses.warehouse, console, _while_up(here)):
+    if not follow(client, run_id, here.warehouse, console, _while_up(here)):
         raise _failure(here, run_id)
 
 
@@ -166,11 +166,11 @@ def demo(home: Path, wait: bool = True, console: Console | None = None) -> None:
             with _answering(here), here.client() as client:
                 run_id = _demo_run(client, values)
                 console.print(f"Run {run_id}: {_page(here, run_id)}", highlight=False, soft_wrap=True)
-                succeeded = follow(client, run_id, here.addresses.warehouse, console, watch)
+                succeeded = follow(client, run_id, here.warehouse, console, watch)
             if not succeeded:
                 raise _failure(here, run_id)
-            results.show(here.addresses.warehouse, run_id, console)
-            report = results.save_report(here.addresses.warehouse, run_id, here.home)
+            results.show(here.warehouse, run_id, console)
+            report = results.save_report(here.warehouse, run_id, here.home)
             console.print(f"Report: {report}", highlight=False, soft_wrap=True)
             _show_login(here, console)
             if wait and not already:
@@ -202,7 +202,7 @@ def _write_sample(home: Path, console: Console) -> dict[str, Any]:
 def _failure(here: Stack, run_id: str) -> RunFailed:
     """Why it failed, in the words of the task that failed."""
     try:
-        why = runs.load(here.addresses.warehouse, run_id).message or "It failed."
+        why = runs.load(here.warehouse, run_id).message or "It failed."
     except InputError:  # it failed before it was noted
         why = "It failed at its start."
     return RunFailed(f"Run {run_id}: {why} Its tasks and their logs: {_page(here, run_id)}")

@@ -15,6 +15,7 @@ from importlib.metadata import version
 import httpx
 
 from llmser_tasks.core.errors import StorageError
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.services import airflow_api, airflow_settings
 from llmser_tasks.services.airflow_api import Unready
 from llmser_tasks.services.components import ComponentDied, Components
@@ -61,7 +62,7 @@ class Patience:
             )
 
 
-def prepare_databases(components: Components, warehouse: str, airflow: str) -> None:
+def prepare_databases(components: Components, warehouse: Warehouse, airflow: str) -> None:
     """Bring both databases up to date; Airflow's is commented with its version, which takes 10 s to find out otherwise.
 
     Raises:

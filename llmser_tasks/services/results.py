@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.core.kinds import METHODS, REFERENCE, reported
 from llmser_tasks.core.names import CONDITIONAL, ONE_SEED, title_of, why_chosen
 from llmser_tasks.warehouse import queries
@@ -21,18 +22,18 @@ if TYPE_CHECKING:
 METRICS = ("H@10", "N@10", "H@20", "N@20", "MRR")
 
 
-def show(database_url: str, run_id: str, console: Console) -> None:
+def show(warehouse: Warehouse, run_id: str, console: Console) -> None:
     """Print every method over all users, each against the reference per user group (full ranking), and whose
     recommendations the run has.
     """
-    run = runs.load(database_url, run_id)
-    compared = _frame(database_url, "tail-report", run_id).query("protocol == 'full'")
-    overall = _frame(database_url, "table1", run_id).query("protocol == 'full' and user_group == 'all'")
+    run = runs.load(warehouse, run_id)
+    compared = _frame(warehouse, "tail-report", run_id).query("protocol == 'full'")
+    overall = _frame(warehouse, "table1", run_id).query("protocol == 'full' and user_group == 'all'")
     tables = [_overall(overall)] + ([] if compared.empty else [_against_reference(compared, run.dataset)])
-    tables[-1].caption = _warning(database_url, run) or None
+    tables[-1].caption = _warning(warehouse, run) or None
     for table in tables:
         console.print(table)
-    validated = _frame(database_url, "validations", run_id).set_index("method")
+    validated = _frame(warehouse, "validations", run_id).set_index("method")
     figures = validated["N@10"].to_dict()
     in_order = {method: figures[method] for method in _in_order(map(str, figures), reported())}
     for method, by in validated["by"].dropna().items():
@@ -41,19 +42,19 @@ def show(database_url: str, run_id: str, console: Console) -> None:
     console.print(*[ONE_SEED] * bool((compared["seeds"] == 1).any()), CONDITIONAL, style="dim")
 
 
-def save_report(database_url: str, run_id: str, home: Path) -> Path:
+def save_report(warehouse: Warehouse, run_id: str, home: Path) -> Path:
     """Write the run's HTML report below the home; returns its path."""
     folder = home / "reports"
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{''.join(c if c.isalnum() or c in '._-' else '-' for c in run_id)}.html"
-    path.write_text(queries.report(database_url, run_id), encoding="utf-8")
+    path.write_text(queries.report(warehouse, run_id), encoding="utf-8")
     return path
 
 
-def _frame(database_url: str, what: str, run_id: str) -> DataFrame:
+def _frame(warehouse: Warehouse, what: str, run_id: str) -> DataFrame:
     from pandas import DataFrame
 
-    with queries.read(database_url, what, run_id) as found:
+    with queries.read(warehouse, what, run_id) as found:
         return DataFrame(map(tuple, found.rows), columns=list(found.columns), dtype=object)  # values as they are
 
 
@@ -104,10 +105,10 @@ def _table(title: str, *columns: str) -> Table:
     return table
 
 
-def _warning(database_url: str, run: RunRow) -> str:
+def _warning(warehouse: Warehouse, run: RunRow) -> str:
     """What whoever reads the figures has to know of the data and the answers."""
     warning = "SYNTHETIC sample data: no finding about real users. " if run.synthetic else ""
-    askable = runs.askable(database_url, run.run_id)
+    askable = runs.askable(warehouse, run.run_id)
     steps = (askable or {}).get("steps", {})
     if run.config.get("endpoint") == "llmser_ranker" and (askable is None or any(steps.values())):
         warning += "Answers by the embedding-ranker, which is no LLM. "

@@ -17,6 +17,7 @@ from sqlalchemy import make_url
 
 from llmser_tasks.core import environment as settings
 from llmser_tasks.core.errors import StorageError
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.core.private import close_to_strangers
 from llmser_tasks.postgres import embedded
 from llmser_tasks.services import airflow_api, airflow_settings, processes, secret_store, state
@@ -45,6 +46,10 @@ class Stack:
     @property
     def url(self) -> str:
         return self.addresses.api
+
+    @property
+    def warehouse(self) -> Warehouse:
+        return Warehouse(self.addresses.warehouse)
 
     @property
     def artefacts(self) -> Path:
@@ -101,7 +106,7 @@ def running(home: Path, say: Say = print) -> Iterator[tuple[Stack, Watch]]:
                 components.start("ranker")
                 components.note(waiting_for="the databases to be prepared")
                 say("Preparing the databases …")
-                prepare_databases(components, warehouse, airflow_database)
+                prepare_databases(components, Warehouse(warehouse), airflow_database)
                 say("Starting Airflow …")
                 for name in ("api-server", "dag-processor", "scheduler"):
                     components.start(name)

@@ -18,6 +18,7 @@ from rich.text import Text
 from typing_extensions import override
 
 from llmser_tasks.core.errors import StorageError
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.core.printable import printable_lines
 from llmser_tasks.core.progress import Progress
 from llmser_tasks.warehouse.tables.steps import describe, duration
@@ -83,7 +84,7 @@ def shown(console: Console, what: str) -> Iterator[Progress]:
 
 
 @contextmanager
-def steps_shown(console: Console, url: str, run_id: str) -> Iterator[None]:
+def steps_shown(console: Console, warehouse: Warehouse, run_id: str) -> Iterator[None]:
     """The steps of a run that runs within the block, as their rows in Postgres tell; in a log its lines suffice."""
     if not console.is_terminal:
         yield
@@ -94,7 +95,7 @@ def steps_shown(console: Console, url: str, run_id: str) -> Iterator[None]:
 
         def look() -> None:
             while not over.wait(LOOK_EVERY_S):
-                live.update(_view(_steps(url, run_id), time.monotonic() - began))
+                live.update(_view(_steps(warehouse, run_id), time.monotonic() - began))
 
         looking = threading.Thread(target=look, daemon=True)
         looking.start()
@@ -103,14 +104,14 @@ def steps_shown(console: Console, url: str, run_id: str) -> Iterator[None]:
         finally:
             over.set()
             looking.join(timeout=5)
-            live.update(_view(_steps(url, run_id), time.monotonic() - began))
+            live.update(_view(_steps(warehouse, run_id), time.monotonic() - began))
 
 
-def _steps(url: str, run_id: str) -> list[dict[str, Any]]:
+def _steps(warehouse: Warehouse, run_id: str) -> list[dict[str, Any]]:
     from llmser_tasks.warehouse import queries
 
     try:
-        with queries.read(url, "steps", run_id) as found:
+        with queries.read(warehouse, "steps", run_id) as found:
             return [dict(zip(found.columns, row, strict=True)) for row in found.rows]
     except StorageError:  # away for a moment; the run itself says so where it matters
         return []

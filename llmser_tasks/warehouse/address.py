@@ -10,44 +10,47 @@ from dataclasses import replace
 
 from llmser_tasks.core.environment import home
 from llmser_tasks.core.errors import InputError, StorageError
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.core.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
 
-def database_url() -> str:
-    """URL of the warehouse: LLMSER_DATABASE_URL, or that of the embedded server if it runs.
+def warehouse() -> Warehouse:
+    """The one that LLMSER_DATABASE_URL names, or that on the embedded server if it runs.
 
     Raises:
         StorageError: there is neither.
     """
     if url := os.environ.get("LLMSER_DATABASE_URL"):
-        return url
+        return Warehouse(url)
     from llmser_tasks.postgres import embedded  # late: the DAG processor asks, too, and has no time
 
     server = embedded.running(home())
     if server is None:
         raise StorageError(f"No Postgres runs below {home()}; start it with `llmser up`, or set LLMSER_DATABASE_URL.")
-    return server.url
+    return Warehouse(server.url)
 
 
 @contextmanager
-def database() -> Iterator[str]:
-    """URL of the warehouse, migrated; the embedded server is started for the length of the block if need be."""
+def database() -> Iterator[Warehouse]:
+    """The warehouse, migrated; the embedded server is started for the length of the block if need be."""
     from llmser_tasks.postgres import embedded
     from llmser_tasks.warehouse.migrations import migrate
 
     if url := os.environ.get("LLMSER_DATABASE_URL"):
-        migrate(url)
-        yield url
+        found = Warehouse(url)
+        migrate(found)
+        yield found
         return
     with embedded.on_demand(home()) as server:
-        migrate(server.url)
-        yield server.url
+        found = Warehouse(server.url)
+        migrate(found)
+        yield found
 
 
 @contextmanager
-def kept_database() -> Iterator[str]:
+def kept_database() -> Iterator[Warehouse]:
     """The same, for what only looks at or changes what is there: none is made.
 
     Raises:
@@ -60,8 +63,8 @@ def kept_database() -> Iterator[str]:
             f"There is no warehouse below {home()}: nothing has run here. Go to the folder in which you work, or set "
             "LLMSER_HOME or LLMSER_DATABASE_URL."
         )
-    with database() as url:
-        yield url
+    with database() as found:
+        yield found
 
 
 def claimed(store: Workspace) -> Workspace:
@@ -73,9 +76,9 @@ def claimed(store: Workspace) -> Workspace:
     from llmser_tasks.warehouse.tables.artefact_claims import Claims
 
     try:
-        url = database_url()
-        migrate(url)
+        found = warehouse()
+        migrate(found)
     except StorageError as error:
         log.debug("Nothing is claimed: %s", error)
         return store
-    return replace(store, claims=Claims(url))
+    return replace(store, claims=Claims(found))

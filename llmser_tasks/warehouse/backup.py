@@ -23,6 +23,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
 from llmser_tasks.core.errors import InputError, StorageError
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.core.manifest import sync
 from llmser_tasks.postgres.packed import packed_postgres
 from llmser_tasks.warehouse import archive, migrations
@@ -58,7 +59,7 @@ class Restored:
     former: str | None
 
 
-def backup(url: str, file: Path, *, force: bool = False) -> int:
+def backup(warehouse: Warehouse, file: Path, *, force: bool = False) -> int:
     """Write the schema `llmser` as of now, and read it again; whoever works meanwhile is not disturbed.
 
     The file holds users' data: nobody else may read it.
@@ -78,8 +79,8 @@ def backup(url: str, file: Path, *, force: bool = False) -> int:
     temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}.part")
     try:
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-        _refuse_empty(url)
-        _run(url, "pg_dump", "--format=custom", "--encoding=UTF8", *NOT_WHOSE, f"--schema={SCHEMA}",
+        _refuse_empty(warehouse)
+        _run(warehouse, "pg_dump", "--format=custom", "--encoding=UTF8", *NOT_WHOSE, f"--schema={SCHEMA}",
              f"--file={temporary}")  # fmt: skip
         rows = _read_again(temporary, file)
         sync(temporary)
@@ -92,7 +93,7 @@ def backup(url: str, file: Path, *, force: bool = False) -> int:
     return rows
 
 
-def restore(url: str, file: Path) -> Restored:
+def restore(warehouse: Warehouse, file: Path) -> Restored:
     """Put what `backup` wrote in the place of the whole schema, upgraded to this release, in one transaction.
 
     What was there is kept as another schema (`BEFORE` and the time), unless it was empty.
@@ -108,12 +109,13 @@ def restore(url: str, file: Path) -> Restored:
             "was restored. Upgrade LLMSeR first."
         )
     fresh = f"{SCHEMA}_fresh_{secrets.token_hex(4)}"
-    with transaction(url) as connection:
+    with transaction(warehouse) as connection:
         migrations.queue_up(connection)
         first, last = _LOCKS
         if connection.scalar(_AT_WORK, {"first": first, "last": last}):
             raise StorageError(
-                f"A run is at work in {where(url)}; nothing was restored. Let it end, or stop it (`llmser down`)."
+                f"A run is at work in {where(warehouse.url)}; nothing was restored. Let it end, or stop it "
+                "(`llmser down`)."
             )
         connection.execute(text(f"create schema {fresh}"))
         connection.execute(text(f"set local search_path to {fresh}"))
@@ -124,9 +126,9 @@ def restore(url: str, file: Path) -> Restored:
     return Restored(rows, former)
 
 
-def forget(url: str) -> list[str]:
+def forget(warehouse: Warehouse) -> list[str]:
     """Drop what earlier restores kept of the warehouses before them; returns the schemas' names."""
-    with transaction(url) as connection:
+    with transaction(warehouse) as connection:
         listed = text("select nspname from pg_namespace where starts_with(nspname, :before) order by 1")
         kept = list(connection.scalars(listed, {"before": BEFORE}))
         for schema in kept:
@@ -208,11 +210,12 @@ def _is_empty(connection: Connection) -> bool:
     return bool(connection.scalar(text(_EMPTY.format(schema=SCHEMA))))
 
 
-def _refuse_empty(url: str) -> None:
-    with transaction(url) as connection:
+def _refuse_empty(warehouse: Warehouse) -> None:
+    with transaction(warehouse) as connection:
         if _is_empty(connection):
+            place = where(warehouse.url)
             raise InputError(
-                f"The warehouse at {where(url)} is empty: no run, no answer. Nothing was written. LLMSER_HOME or "
+                f"The warehouse at {place} is empty: no run, no answer. Nothing was written. LLMSER_HOME or "
                 "LLMSER_DATABASE_URL says which one is meant; by default it is the one of the folder you are in."
             )
 
@@ -237,8 +240,8 @@ def _do(connection: Connection, statement: str, *names: str) -> None:
     cursor.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
 
 
-def _run(url: str, program: str, *arguments: str) -> None:
-    made = parsed(url)
+def _run(warehouse: Warehouse, program: str, *arguments: str) -> None:
+    made = parsed(warehouse.url)
     login = {
         "PGHOST": made.host or "localhost",
         "PGPORT": str(made.port or 5432),
@@ -252,4 +255,4 @@ def _run(url: str, program: str, *arguments: str) -> None:
     )
     if done.returncode:
         said = [line for line in done.stderr.splitlines() if line.strip()] or [f"exit code {done.returncode}"]
-        raise StorageError(f"{program} at {where(url)} failed: {said[0][:300]}")
+        raise StorageError(f"{program} at {where(warehouse.url)} failed: {said[0][:300]}")

@@ -18,6 +18,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from llmser_tasks.core.errors import StorageError
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.warehouse.rows import storable
 
 __all__ = ["SCHEMA", "Connection", "engine", "parsed", "transaction", "translated", "where"]
@@ -25,19 +26,19 @@ __all__ = ["SCHEMA", "Connection", "engine", "parsed", "transaction", "translate
 SCHEMA = "llmser"
 
 
-def engine(url: str) -> Engine:
-    """The engine of this process for a URL: connections are checked before use, unqualified names mean `llmser`.
+def engine(warehouse: Warehouse) -> Engine:
+    """The engine of this process for a warehouse: connections are checked before use, unqualified names mean `llmser`.
 
     Raises:
-        StorageError: the URL is not one of Postgres.
+        StorageError: its URL is not one of Postgres.
     """
-    return _engine(url)
+    return _engine(warehouse)
 
 
 @functools.cache
-def _engine(url: str) -> Engine:
+def _engine(warehouse: Warehouse) -> Engine:
     made = create_engine(
-        parsed(url),
+        parsed(warehouse.url),
         pool_pre_ping=True,
         pool_size=5,
         max_overflow=15,
@@ -91,13 +92,13 @@ def where(url: str) -> str:
 
 
 @contextmanager
-def transaction(url: str) -> Iterator[Connection]:
+def transaction(warehouse: Warehouse) -> Iterator[Connection]:
     """One transaction: committed at the end of the block, rolled back where it raises.
 
     Raises:
         StorageError: Postgres is down, full or refuses us.
     """
-    with translated(url), engine(url).begin() as connection:
+    with translated(warehouse.url), engine(warehouse).begin() as connection:
         yield connection
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields
 from sqlalchemy import Connection, text
 
 from llmser_tasks.core.errors import StorageError
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.tables.batches import Meter
 
@@ -66,21 +67,21 @@ _INSERT = text("""
 _SETTLED = text("delete from claims where question_key = any(:question_key)")
 
 
-def known(database_url: str, keys: Sequence[str]) -> dict[str, Entry]:
+def known(warehouse: Warehouse, keys: Sequence[str]) -> dict[str, Entry]:
     """The rows that exist for these keys.
 
     Raises:
         StorageError: Postgres is down.
     """
     found: dict[str, Entry] = {}
-    with transaction(database_url) as connection:
+    with transaction(warehouse) as connection:
         for first in range(0, len(keys), KEYS):
             for row in connection.execute(_SELECT, {"keys": list(keys[first : first + KEYS])}):
                 found[row[0]] = Entry(*row)
     return found
 
 
-def insert(database_url: str, entries: Sequence[Entry], meter: Meter | None = None) -> set[str]:
+def insert(warehouse: Warehouse, entries: Sequence[Entry], meter: Meter | None = None) -> set[str]:
     """Write rows, end the claims on them and bring the batch's bill up to date, in one transaction.
 
     A key that is there already stays as it is.
@@ -93,7 +94,7 @@ def insert(database_url: str, entries: Sequence[Entry], meter: Meter | None = No
     """
     for wait in (*RETRIES_S, None):
         try:
-            with transaction(database_url) as connection:
+            with transaction(warehouse) as connection:
                 written = write(connection, entries)
                 counted = meter.write(connection, entries) if meter else None
             if meter and counted:
@@ -119,12 +120,12 @@ def write(connection: Connection, entries: Sequence[Entry]) -> set[str]:
 class Writer:
     """Collects answers and commits them in groups, without holding up those who wait for others."""
 
-    def __init__(self, database_url: str, meter: Meter | None = None) -> None:
+    def __init__(self, warehouse: Warehouse, meter: Meter | None = None) -> None:
         """
         Args:
             meter: of the batch that pays.
         """
-        self._url = database_url
+        self._warehouse = warehouse
         self._meter = meter
         self._pending: list[Entry] = []
         self._oldest = 0.0
@@ -157,5 +158,5 @@ class Writer:
         """
         with self._turn:
             while (group := self._pending[:GROUP]) or (self._meter and self._meter.unwritten):
-                self.answered_first |= insert(self._url, group, self._meter)
+                self.answered_first |= insert(self._warehouse, group, self._meter)
                 del self._pending[: len(group)]

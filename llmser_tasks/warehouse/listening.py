@@ -10,6 +10,7 @@ import psycopg2
 from psycopg2.extensions import ISOLATION_LEVEL_AUTOCOMMIT
 from psycopg2.extensions import connection as Raw
 
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.warehouse.engine import parsed
 
 log = logging.getLogger(__name__)
@@ -17,7 +18,7 @@ log = logging.getLogger(__name__)
 AGAIN_S = 1.0  # between attempts to reach a Postgres that went away
 
 
-async def listen(database_url: str, channel: str, heard: Callable[[str], None]) -> None:
+async def listen(warehouse: Warehouse, channel: str, heard: Callable[[str], None]) -> None:
     """Call `heard` with the payload of everything that is notified on the channel, until cancelled.
 
     It goes on when Postgres has been away, but what was notified meanwhile is lost: it is no way to be told what must
@@ -28,16 +29,16 @@ async def listen(database_url: str, channel: str, heard: Callable[[str], None]) 
     """
     while True:
         try:
-            connection = await asyncio.to_thread(_open, database_url, channel)
+            connection = await asyncio.to_thread(_open, warehouse, channel)
             await _hear(connection, heard)
         except psycopg2.Error as error:
             log.debug("Nothing is heard from other workers for a moment: %s", type(error).__name__)
         await asyncio.sleep(AGAIN_S)
 
 
-def _open(database_url: str, channel: str) -> Raw:
+def _open(warehouse: Warehouse, channel: str) -> Raw:
     connection: Raw = psycopg2.connect(
-        parsed(database_url).set(drivername="postgresql").render_as_string(hide_password=False),
+        parsed(warehouse.url).set(drivername="postgresql").render_as_string(hide_password=False),
         connect_timeout=10,
         application_name="llmser",
     )

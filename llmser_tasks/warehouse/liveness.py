@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 import psycopg2
 from psycopg2.extensions import connection as Raw
 
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.warehouse.engine import parsed, translated
 
 LOCKS = 0x4C4C50  # class of our advisory locks; the function run_state knows it too
@@ -21,22 +22,22 @@ LOOK_EVERY_S = 2.0  # at our connection: after Postgres was away the lock is tak
 
 
 @contextmanager
-def living(url: str) -> Iterator[int]:
+def living(warehouse: Warehouse) -> Iterator[int]:
     """The number by which others see, for the length of the block, that this process lives.
 
     Raises:
         StorageError: Postgres is down at the start. Later it may go away and come back.
     """
     owner = secrets.randbits(31) or 1
-    with translated(url):
-        connection = _open(url, owner)
+    with translated(warehouse.url):
+        connection = _open(warehouse, owner)
     over = threading.Event()
 
     def keep(held: Raw | None) -> None:
         while not over.wait(LOOK_EVERY_S):
             try:
                 if held is None:
-                    held = _open(url, owner)
+                    held = _open(warehouse, owner)
                 with held.cursor() as cursor:
                     cursor.execute("select 1")
             except psycopg2.Error:
@@ -53,9 +54,9 @@ def living(url: str) -> Iterator[int]:
         thread.join()
 
 
-def _open(url: str, owner: int) -> Raw:
+def _open(warehouse: Warehouse, owner: int) -> Raw:
     connection: Raw = psycopg2.connect(
-        parsed(url).set(drivername="postgresql").render_as_string(hide_password=False),
+        parsed(warehouse.url).set(drivername="postgresql").render_as_string(hide_password=False),
         connect_timeout=10,
         application_name="llmser",
     )

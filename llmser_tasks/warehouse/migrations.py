@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection, text
 
 from llmser_tasks.core.errors import StorageError
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.warehouse.engine import SCHEMA, transaction, where
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ SCRIPTS = Path(__file__).parents[2] / "sql"
 LOCK = 0x6C6C6D736572  # "llmser"; any number that nobody else locks with
 
 
-def migrate(url: str, scripts: Path = SCRIPTS) -> None:
+def migrate(warehouse: Warehouse, scripts: Path = SCRIPTS) -> None:
     """Create or upgrade the schema `llmser` in one transaction; data stay. Callers at the same time queue up.
 
     Raises:
@@ -26,13 +27,13 @@ def migrate(url: str, scripts: Path = SCRIPTS) -> None:
     """
     _, directory = _scripts(scripts)
     heads = directory.get_heads()
-    with transaction(url) as connection:
+    with transaction(warehouse) as connection:
         queue_up(connection)
         present = _versions(connection)
         if unknown := present - known(scripts):
             raise StorageError(
-                f"The database at {where(url)} has schema {', '.join(sorted(unknown))}, newer than this LLMSeR knows "
-                f"({', '.join(heads)}); upgrade LLMSeR, or point LLMSER_DATABASE_URL at another database."
+                f"The database at {where(warehouse.url)} has schema {', '.join(sorted(unknown))}, newer than this "
+                f"LLMSeR knows ({', '.join(heads)}); upgrade LLMSeR, or point LLMSER_DATABASE_URL at another database."
             )
         if present == set(heads):
             return

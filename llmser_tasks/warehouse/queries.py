@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Executable, text
 
 from llmser_tasks.core.errors import InputError
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.warehouse.engine import engine, transaction, translated
 from llmser_tasks.warehouse.tables.batches import TOLD
 
@@ -103,7 +104,7 @@ class Rows:
 
 
 @contextmanager
-def read(url: str, what: str, run_id: str) -> Iterator[Rows]:
+def read(warehouse: Warehouse, what: str, run_id: str) -> Iterator[Rows]:
     """Stream what a name of QUERIES holds for a run (`runs` ignores the run); memory does not grow with it.
 
     Raises:
@@ -113,31 +114,31 @@ def read(url: str, what: str, run_id: str) -> Iterator[Rows]:
     if what not in QUERIES:
         raise InputError(f"There is nothing called {what!r} to show; there are: {', '.join([*QUERIES, 'report'])}.")
     statement = text(QUERIES[what])
-    with stream(url, statement.bindparams(run=run_id) if ":run" in QUERIES[what] else statement) as rows:
+    with stream(warehouse, statement.bindparams(run=run_id) if ":run" in QUERIES[what] else statement) as rows:
         yield rows
 
 
 @contextmanager
-def stream(url: str, statement: Executable) -> Iterator[Rows]:
+def stream(warehouse: Warehouse, statement: Executable) -> Iterator[Rows]:
     """What a statement of ours brings, a few rows at a time.
 
     Raises:
         StorageError: Postgres is down.
     """
-    with translated(url), engine(url).connect() as connection:
+    with translated(warehouse.url), engine(warehouse).connect() as connection:
         result = connection.execution_options(stream_results=True, yield_per=CHUNK).execute(statement)
         assert result.cursor is not None
         description = result.cursor.description or ()
         yield Rows([column[0] for column in description], [column[1] for column in description], iter(result))
 
 
-def report(url: str, run_id: str) -> str:
+def report(warehouse: Warehouse, run_id: str) -> str:
     """The HTML report of a run.
 
     Raises:
         InputError: it has none (yet).
     """
-    with transaction(url) as connection:
+    with transaction(warehouse) as connection:
         html = connection.scalar(text("select html from reports where run_id = :run"), {"run": run_id})
     if html is None:
         raise InputError(f"Run {run_id} has no report; it has one once it succeeded.")

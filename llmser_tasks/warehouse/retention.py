@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, column, delete, exists, func, or_, select, table, text
 
 from llmser_tasks.core.errors import InputError
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.ledger import NEVER_ANSWERED
 from llmser_tasks.warehouse.queries import Rows, stream
@@ -55,23 +56,23 @@ class Selection:
 
 
 @contextmanager
-def read(database_url: str, selection: Selection) -> Iterator[Rows]:
+def read(warehouse: Warehouse, selection: Selection) -> Iterator[Rows]:
     """Stream these rows, the oldest first."""
     order = (ANSWERS.c.created_at, ANSWERS.c.question_key)
     statement = select(text("*")).select_from(ANSWERS).where(*selection.conditions()).order_by(*order)
-    with stream(database_url, statement) as rows:
+    with stream(warehouse, statement) as rows:
         yield rows
 
 
-def count(database_url: str, selection: Selection) -> tuple[int, float]:
+def count(warehouse: Warehouse, selection: Selection) -> tuple[int, float]:
     """How many there are, and what they cost as far as that is known."""
     statement = select(func.count(), func.coalesce(func.sum(ANSWERS.c.cost), 0.0)).select_from(ANSWERS)
-    with transaction(database_url) as connection:
+    with transaction(warehouse) as connection:
         number, cost = connection.execute(statement.where(*selection.conditions())).one()
     return int(number), float(cost)
 
 
-def prune(database_url: str, selection: Selection) -> int:
+def prune(warehouse: Warehouse, selection: Selection) -> int:
     """Delete them: asking the same again costs again. Returns how many there were.
 
     Raises:
@@ -81,5 +82,5 @@ def prune(database_url: str, selection: Selection) -> int:
         raise InputError(
             "Say which answers to forget: by age, model, step, prompt version, failed, unusable or unused."
         )
-    with transaction(database_url) as connection:
+    with transaction(warehouse) as connection:
         return connection.execute(delete(ANSWERS).where(*selection.conditions())).rowcount

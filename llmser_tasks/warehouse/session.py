@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from sqlalchemy import Connection
 
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.warehouse.engine import engine, translated
 
 Result = TypeVar("Result")
@@ -20,13 +21,13 @@ Result = TypeVar("Result")
 class Session:
     """Opens its connection at the first use, and again after Postgres went away. Each statement commits at once."""
 
-    def __init__(self, database_url: str, name: str, opened: Callable[[Connection], object] | None = None) -> None:
+    def __init__(self, warehouse: Warehouse, name: str, opened: Callable[[Connection], object] | None = None) -> None:
         """
         Args:
             name: of the thread.
             opened: called with each new connection.
         """
-        self._url = database_url
+        self._warehouse = warehouse
         self._opened = opened
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
         self._connection: Connection | None = None
@@ -43,7 +44,7 @@ class Session:
         self._thread.shutdown()
 
     def _run(self, work: Callable[[Connection], Result]) -> Result:
-        with translated(self._url):
+        with translated(self._warehouse.url):
             connection = self._connection or self._open()
             try:
                 return work(connection)
@@ -52,7 +53,7 @@ class Session:
                     self._close()
 
     def _open(self) -> Connection:
-        connection = engine(self._url).connect().execution_options(isolation_level="AUTOCOMMIT")
+        connection = engine(self._warehouse).connect().execution_options(isolation_level="AUTOCOMMIT")
         connection.detach()
         if self._opened is not None:
             self._opened(connection)

@@ -9,6 +9,7 @@ from sqlalchemy import text
 
 from llmser_tasks.core import environment
 from llmser_tasks.core.errors import InputError, StorageError
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.postgres import embedded
 from llmser_tasks.warehouse import address
 from llmser_tasks.warehouse.engine import engine, transaction
@@ -33,25 +34,25 @@ def test_everything_lies_below_the_home(tmp_path: Path, monkeypatch: pytest.Monk
 def test_without_a_database_it_says_how_to_get_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LLMSER_HOME", str(tmp_path))
     with pytest.raises(StorageError, match="start it with `llmser up`, or set LLMSER_DATABASE_URL"):
-        address.database_url()
+        address.warehouse()
     monkeypatch.setenv("LLMSER_DATABASE_URL", "postgresql://me@db/warehouse")
-    assert address.database_url() == "postgresql://me@db/warehouse"
+    assert address.warehouse() == Warehouse("postgresql://me@db/warehouse")
 
 
 def test_a_named_database_is_migrated(empty_database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LLMSER_DATABASE_URL", empty_database_url)
-    with address.database() as url, transaction(url) as connection:
+    with address.database() as warehouse, transaction(warehouse) as connection:
         assert connection.scalar(text("select count(*) from runs")) == 0
 
 
 def test_the_embedded_one_runs_for_the_length_of_the_block(open_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home = open_folder / "settings"
     monkeypatch.setenv("LLMSER_HOME", str(home))
-    with address.database() as url:
-        assert address.database_url() == url
-        with transaction(url) as connection:
+    with address.database() as warehouse:
+        assert address.warehouse() == warehouse
+        with transaction(warehouse) as connection:
             assert connection.scalar(text("select count(*) from runs")) == 0
-        engine(url).dispose()
+        engine(warehouse).dispose()
     assert embedded.running(home) is None
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.core.kinds import COUNTERS, TRAINED, USUAL, chain
 from llmser_tasks.postgres import embedded
 from llmser_tasks.ranker import child as embedded_ranker
@@ -55,7 +56,7 @@ def results(home: Path, postgres: embedded.Server) -> list[Any]:
     again = values | {"without": ["snf", "arv"], "seeds": [1]}
     batch = values | {"mode": "batch", "seeds": [1], "noun": "thing by the batch"}  # a new prompt, to ask anew
     alone = values | {"methods": ["base"], "seeds": [1]}
-    migrate(postgres.url)
+    migrate(Warehouse(postgres.url))
     with embedded_ranker.running(home / "artefacts" / "embeddings") as endpoint:
         environment = os.environ | {
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": postgres.airflow_url,
@@ -81,8 +82,8 @@ FOR_NOBODY = set(chain()) - set(chain([*USUAL, *COUNTERS]))
 UNUSUAL = tuple(f"{task}[" for task in NOT_TRAINED | FOR_NOBODY)  # tasks that a usual run skips
 
 
-def steps(url: str, run_id: str) -> dict[str, str]:
-    with queries.read(url, "steps", run_id) as found:
+def steps(warehouse: Warehouse, run_id: str) -> dict[str, str]:
+    with queries.read(warehouse, "steps", run_id) as found:
         return {f"{row[0]} {row[1]}".strip(): row[2] for row in found.rows}
 
 
@@ -90,14 +91,14 @@ def test_every_task_succeeds_and_the_results_are_in_postgres(results: list[Any],
     run_id, state, tasks = results[0]
     assert state == "success"
     assert {how for name, (how, _) in tasks.items() if not name.startswith(UNUSUAL)} == {"success"}
-    run = runs.load(postgres.url, run_id)
+    run = runs.load(Warehouse(postgres.url), run_id)
     assert (run.state, run.synthetic) == ("succeeded", True)
-    with transaction(postgres.url) as connection:
+    with transaction(Warehouse(postgres.url)) as connection:
         models = set(connection.scalars(text("select method from metrics where run_id = :run"), {"run": run_id}))
         users = connection.scalar(text("select count(*) from recommendations where run_id = :run"), {"run": run_id})
     assert {"base", "llmser", "popularity", "cooccurrence"} <= models
     assert users and users > 50
-    assert "SYNTHETIC" in queries.report(postgres.url, run_id)
+    assert "SYNTHETIC" in queries.report(Warehouse(postgres.url), run_id)
 
 
 def test_mapped_tasks_are_named_after_their_users_and_seeds(results: list[Any]) -> None:
@@ -109,10 +110,10 @@ def test_the_same_run_again_is_skipped_and_says_so(results: list[Any], postgres:
     run_id, state, tasks = results[1]
     assert state == "success"
     assert {how for name, (how, _) in tasks.items() if not name.startswith(UNUSUAL)} == {"success"}
-    states = steps(postgres.url, run_id)
+    states = steps(Warehouse(postgres.url), run_id)
     made = {"ingest", "sequences", "reverse", "ccg", "forward", "rcs", "pseudo", "reliability", "evaluation"}
     assert {states[name] for name in made} == {"unchanged"}
-    with transaction(postgres.url) as connection:
+    with transaction(Warehouse(postgres.url)) as connection:
         calls = connection.scalar(text("select sum(calls) from batches where run_id = :run"), {"run": run_id})
     assert calls == 0
 
@@ -120,7 +121,7 @@ def test_the_same_run_again_is_skipped_and_says_so(results: list[Any], postgres:
 def test_without_the_llm_the_run_still_ends_well(results: list[Any], postgres: embedded.Server) -> None:
     run_id, state, _ = results[2]
     assert state == "success"
-    with transaction(postgres.url) as connection:
+    with transaction(Warehouse(postgres.url)) as connection:
         asked = connection.scalar(text("select count(*) from picks where run_id = :run"), {"run": run_id})
         alphas = set(connection.scalars(text("select alpha from reliability where run_id = :run"), {"run": run_id}))
     assert asked == 0
@@ -132,7 +133,7 @@ def test_through_the_batch_api_tasks_are_put_off_until_the_provider_is_done(
 ) -> None:
     run_id, state, _ = results[3]
     assert state == "success"
-    with transaction(postgres.url) as connection:
+    with transaction(Warehouse(postgres.url)) as connection:
         batches = connection.execute(
             text("select step, state, outcome, questions from provider_batches where run_id = :run"), {"run": run_id}
         ).all()
@@ -156,7 +157,7 @@ def test_a_run_of_the_reference_alone_skips_what_no_method_needs(results: list[A
         "skipped"
     }
     assert {states[name] for name in ("sequences", "train_base", "evaluate", "publish")} == {"success"}
-    with transaction(postgres.url) as connection:
+    with transaction(Warehouse(postgres.url)) as connection:
         methods = set(connection.scalars(text("select method from metrics where run_id = :run"), {"run": run_id}))
         chosen = connection.scalar(text("select chosen from runs where run_id = :run"), {"run": run_id})
         asked = connection.scalar(text("select count(*) from picks where run_id = :run"), {"run": run_id})

@@ -21,6 +21,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from llmser_tasks.core import config
 from llmser_tasks.core import environment as settings
 from llmser_tasks.core.errors import InputError, StorageError
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.core.kinds import TRAINED
 from llmser_tasks.llm import errors as llm
 from llmser_tasks.llm.fleet.budget import BudgetSpent
@@ -76,14 +77,14 @@ def test_order_is_the_fixed_one(dag: Any) -> None:
 
 @pytest.mark.parametrize("task", ["start", "ingest"])
 def test_a_run_cannot_read_what_is_the_service_users(
-    dag: Any, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str
+    dag: Any, warehouse: Warehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str
 ) -> None:
     monkeypatch.setenv("LLMSER_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("LLMSER_DUMPS", str(tmp_path / "dumps"))
-    monkeypatch.setattr(address, "database_url", lambda: database_url)
+    monkeypatch.setattr(address, "warehouse", lambda: warehouse)
     conf = {"dataset": "sample", "reviews": "/etc/passwd", "items": "/etc/shadow"}
     if task == "ingest":  # noted by an earlier release, or by `llmser run`
-        runs.create(database_url, "probe", "sample", config.to_flat(settings.configuration(conf)))
+        runs.create(warehouse, "probe", "sample", config.to_flat(settings.configuration(conf)))
     context = {"run_id": "probe", "dag_run": SimpleNamespace(conf=conf, start_date=None)}
     monkeypatch.setattr(airflow.sdk, "get_current_context", lambda: context)
     with pytest.raises(AirflowFailException) as error:
@@ -180,9 +181,9 @@ def test_reading_the_file_imports_nothing_heavy() -> None:
     [(BudgetSpent("Run r has spent 20 of its budget of 20."), "budget reached"), (llm.KeyRefused("no"), "run failed")],
 )
 def test_who_is_told_hears_of_the_budget_by_name(
-    dag: Any, database_url: str, told: list[Any], error: Exception, event: str
+    dag: Any, warehouse: Warehouse, told: list[Any], error: Exception, event: str
 ) -> None:
-    runs.create(database_url, "r", "beauty", {})
+    runs.create(warehouse, "r", "beauty", {})
     failed = dag.get_task("snf").partial_kwargs["on_failure_callback"]
     failed = failed[0] if isinstance(failed, list) else failed
     failed({"run_id": "r", "exception": error})
@@ -203,7 +204,7 @@ def test_who_is_told_hears_of_the_budget_by_name(
 )
 def test_a_run_that_the_gate_keeps_back_is_told_and_no_other(
     dag: Any,
-    database_url: str,
+    warehouse: Warehouse,
     monkeypatch: pytest.MonkeyPatch,
     told: list[Any],
     validation: float,
@@ -214,20 +215,20 @@ def test_a_run_that_the_gate_keeps_back_is_told_and_no_other(
     from llmser_tasks.runs import pipeline
 
     def concluded(run: Any, *_: Any, value: float = validation, ablation: bool = without) -> Any:
-        with transaction(database_url) as connection:
+        with transaction(warehouse) as connection:
             runs.finish(connection, run.run_id)
             return publications.conclude(
                 connection, run.run_id, Chosen("llmser", value, "name"), gate=0.05, ablation=ablation
             )
 
     for run_id in ("before", "r"):
-        runs.create(database_url, run_id, "beauty", {})
+        runs.create(warehouse, run_id, "beauty", {})
     concluded(SimpleNamespace(run_id="before"), value=0.1, ablation=False)
     task = dag.get_task("publish").python_callable
     monkeypatch.setitem(task.__wrapped__.__globals__, "load", lambda: SimpleNamespace(run_id="r", dataset="beauty"))
     monkeypatch.setattr(pipeline, "publish", concluded)
     assert task({}) is None
-    sentence = runs.load(database_url, "r").unpublished
+    sentence = runs.load(warehouse, "r").unpublished
     assert (sentence is not None) is kept_back
     assert [said for said, *_ in told] == events
     for _, why, more in told:
@@ -236,16 +237,16 @@ def test_a_run_that_the_gate_keeps_back_is_told_and_no_other(
 
 
 def test_a_failure_that_is_told_late_does_not_undo_that_the_run_was_taken_up(
-    dag: Any, database_url: str, told: list[Any]
+    dag: Any, warehouse: Warehouse, told: list[Any]
 ) -> None:
-    runs.create(database_url, "r", "beauty", {})
-    failed_runs.fail(database_url, "r", "503")
+    runs.create(warehouse, "r", "beauty", {})
+    failed_runs.fail(warehouse, "r", "503")
     ended = datetime.now(UTC)
-    failed_runs.take_up(database_url, "r", ended + timedelta(seconds=5))
+    failed_runs.take_up(warehouse, "r", ended + timedelta(seconds=5))
     dag.on_failure_callback({"run_id": "r", "dag_run": SimpleNamespace(end_date=ended)})
-    assert runs.load(database_url, "r").state == "running" and told == []
+    assert runs.load(warehouse, "r").state == "running" and told == []
     dag.on_failure_callback({"run_id": "r", "dag_run": SimpleNamespace(end_date=ended + timedelta(seconds=9))})
-    assert runs.load(database_url, "r").state == "failed" and len(told) == 1
+    assert runs.load(warehouse, "r").state == "failed" and len(told) == 1
 
 
 def test_a_run_whose_first_task_failed_is_told_too(dag: Any, told: list[Any]) -> None:
@@ -259,26 +260,26 @@ def test_a_run_whose_first_task_failed_is_told_too(dag: Any, told: list[Any]) ->
     assert (event, sentence, more["dataset"]) == ("run failed", "pool must be 1 or more.", "beauty")
 
 
-def test_a_failed_run_is_told_once_each_time_it_fails(dag: Any, database_url: str, told: list[Any]) -> None:
-    runs.create(database_url, "r", "beauty", {})
+def test_a_failed_run_is_told_once_each_time_it_fails(dag: Any, warehouse: Warehouse, told: list[Any]) -> None:
+    runs.create(warehouse, "r", "beauty", {})
     for _ in range(2):
         dag.on_failure_callback({"run_id": "r"})
     assert [sentence for _, sentence, _ in told] == ["A task ended without a word, as if killed; rerun it."]
-    failed_runs.take_up(database_url, "r", datetime.now(UTC) + timedelta(hours=1))
+    failed_runs.take_up(warehouse, "r", datetime.now(UTC) + timedelta(hours=1))
     dag.on_failure_callback({"run_id": "r"})
     assert len(told) == 2
 
 
 def test_why_a_task_fails_is_kept_by_the_task_itself_until_it_begins_anew(
-    dag: Any, database_url: str, monkeypatch: pytest.MonkeyPatch
+    dag: Any, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from airflow.sdk.exceptions import AirflowFailException
 
-    monkeypatch.setenv("LLMSER_DATABASE_URL", database_url)
+    monkeypatch.setenv("LLMSER_DATABASE_URL", warehouse.url)
     noted = sys.modules[type(dag.get_task("start")).__module__].failure_noted
 
     def kept() -> list[Any]:
-        with transaction(database_url) as connection:
+        with transaction(warehouse) as connection:
             return [(f.task, f.part, f.kind, f.message) for f in failures.of_run(connection, "r")]
 
     def fail(task: str, part: int, error: Exception) -> None:
@@ -295,9 +296,9 @@ def test_why_a_task_fails_is_kept_by_the_task_itself_until_it_begins_anew(
         assert kept() == [("ingest", -1, "input", "no such file")]
 
 
-def test_the_callbacks_import_little(dag: Any, database_url: str) -> None:
+def test_the_callbacks_import_little(dag: Any, warehouse: Warehouse) -> None:
     """They may run in the DAG processor, which kills what takes long; the whole pipeline takes 9 CPU seconds."""
-    runs.create(database_url, "r", "beauty", {})
+    runs.create(warehouse, "r", "beauty", {})
     program = (
         "import runpy, sys\n"
         f"sys.path.append({str(FILE.parent)!r}); made = runpy.run_path({str(FILE)!r}, run_name='dag')\n"
@@ -307,7 +308,7 @@ def test_the_callbacks_import_little(dag: Any, database_url: str) -> None:
         "print(sorted(heavy & set(sys.modules)))\n"
         "print(sorted(name.removeprefix('llmser_tasks.') for name in sys.modules if 'llmser_tasks.' in name))"
     )
-    environment = os.environ | {"LLMSER_DATABASE_URL": database_url, "LLMSER_NOTIFY": ""}
+    environment = os.environ | {"LLMSER_DATABASE_URL": warehouse.url, "LLMSER_NOTIFY": ""}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment)
     heavy, rooms = done.stdout.strip().splitlines()[-2:]
     assert heavy == "[]"
@@ -317,4 +318,4 @@ def test_the_callbacks_import_little(dag: Any, database_url: str) -> None:
     assert "runs.pipeline" not in loaded
     assert {name for name in loaded if name.startswith("llm.")} <= {"llm.errors"}, "for rules of retries"
     assert len(loaded) < 30
-    assert runs.load(database_url, "r").state == "failed"
+    assert runs.load(warehouse, "r").state == "failed"

@@ -12,6 +12,7 @@ from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from llmser_tasks.core.errors import InputError
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.warehouse import address
 from llmser_tasks.warehouse.tables import refreshes, runs
 
@@ -41,10 +42,10 @@ def test_inboxes_are_looked_into_on_a_cron_one_look_at_a_time(dags: dict[str, An
 
 
 @pytest.fixture
-def event(dags: dict[str, Any], database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def event(dags: dict[str, Any], warehouse: Warehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Answer an event of this partition; runs that Airflow knows as waiting or running are given."""
     monkeypatch.setenv("LLMSER_HOME", str(tmp_path))
-    monkeypatch.setattr(address, "database_url", lambda: database_url)
+    monkeypatch.setattr(address, "warehouse", lambda: warehouse)
 
     def answer(partition: str | None, waiting: set[str] | None = None) -> Any:
         def count(_: str, run_ids: list[str], states: list[str]) -> int:
@@ -58,16 +59,16 @@ def event(dags: dict[str, Any], database_url: str, tmp_path: Path, monkeypatch: 
     return answer
 
 
-def test_the_event_becomes_a_run_and_the_next_ones_wait(event: Any, database_url: str) -> None:
+def test_the_event_becomes_a_run_and_the_next_ones_wait(event: Any, warehouse: Warehouse) -> None:
     taken = event("beauty")
     assert taken["conf"] == {"dataset": "beauty", "incremental": True}
     assert taken["run_id"].startswith("refresh__beauty__")
     for _ in range(9):
         with pytest.raises(AirflowSkipException, match="A refresh of beauty waits or runs; another one comes after it"):
             event("beauty", waiting={taken["run_id"]})
-    assert refreshes.due(database_url, "beauty", None, lambda _: False), "one more is wanted"
+    assert refreshes.due(warehouse, "beauty", None, lambda _: False), "one more is wanted"
     event("beauty")
-    assert not refreshes.due(database_url, "beauty", None, lambda _: False)
+    assert not refreshes.due(warehouse, "beauty", None, lambda _: False)
 
 
 @pytest.mark.parametrize("partition", ["nobody", "", "../beauty", "'; drop table runs; --"])
@@ -83,7 +84,7 @@ def test_an_event_without_a_partition_fails_with_a_sentence(event: Any) -> None:
 
 @pytest.mark.parametrize("inbox", ["reachable", "out of reach"])
 def test_a_look_finds_what_failed_unheard_and_tells_it(
-    dags: dict[str, Any], database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inbox: str
+    dags: dict[str, Any], warehouse: Warehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inbox: str
 ) -> None:
     def due(*_: Any) -> list[str]:
         if inbox == "reachable":
@@ -92,15 +93,15 @@ def test_a_look_finds_what_failed_unheard_and_tells_it(
 
     told: list[Any] = []
     ti = SimpleNamespace(get_dr_count=lambda _, run_ids, states: len(run_ids) if "failed" in (states or ()) else 0)
-    monkeypatch.setenv("LLMSER_DATABASE_URL", database_url)
+    monkeypatch.setenv("LLMSER_DATABASE_URL", warehouse.url)
     monkeypatch.setenv("LLMSER_HOME", str(tmp_path))
     monkeypatch.setenv("LLMSER_NOTIFY", "somebody")
     monkeypatch.setattr("llmser_tasks.runs.arrivals.due", due)
     monkeypatch.setattr("llmser_notice.send", lambda _, notice: told.append((notice["run"], notice["event"])))
     monkeypatch.setattr(airflow.sdk, "get_current_context", lambda: {"ti": ti})
-    runs.create(database_url, "killed", "beauty", {})
+    runs.create(warehouse, "killed", "beauty", {})
     for _ in range(2):
         with pytest.raises((AirflowSkipException, InputError)):
             dags["llmser_inbox"].get_task("look").python_callable(outlet_events={})
     assert told == [("killed", "run failed")]
-    assert runs.load(database_url, "killed").state == "failed"
+    assert runs.load(warehouse, "killed").state == "failed"

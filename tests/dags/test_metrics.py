@@ -15,6 +15,7 @@ from airflow.sdk.exceptions import TaskDeferred
 from airflow.sdk.observability import stats
 
 import llmser_metrics
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.ledger import Entry
 from llmser_tasks.warehouse.tables import batches, runs
@@ -71,24 +72,24 @@ def statsd() -> Iterator[Server]:
 
 
 @pytest.fixture
-def url(database_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setenv("LLMSER_DATABASE_URL", database_url)
-    runs.create(database_url, "r", "beauty", {})
-    return database_url
+def warehouse(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> Warehouse:
+    monkeypatch.setenv("LLMSER_DATABASE_URL", warehouse.url)
+    runs.create(warehouse, "r", "beauty", {})
+    return warehouse
 
 
-def spend(url: str, calls: int, failed: int, accepted: int = 0) -> None:
+def spend(warehouse: Warehouse, calls: int, failed: int, accepted: int = 0) -> None:
     """An attempt of the batch, as it is recorded."""
-    batches.record(url, batches.Account("r", "snf", 3), "users 0–9", 10, batches.Standing("running"))
+    batches.record(warehouse, batches.Account("r", "snf", 3), "users 0–9", 10, batches.Standing("running"))
     meter = Meter(Account("r", "snf", 3), calls=calls)
     entries = [
         Entry(f"k{n}", "snf", "1", "m", 1, content="c", prompt_tokens=100, completion_tokens=7, cost=0.0005)
         for n in range(calls)
     ]
-    with transaction(url) as connection:
+    with transaction(warehouse) as connection:
         meter.write(connection, entries)
     batches.record(
-        url,
+        warehouse,
         batches.Account("r", "snf", 3),
         "users 0–9",
         10,
@@ -102,10 +103,10 @@ def test_a_task_reports_how_long_it_took(statsd: Server) -> None:
     assert list(statsd.received()) == ["airflow.llmser.ingest.duration,dataset=beauty"]
 
 
-def test_questions_report_what_this_attempt_cost_and_left(statsd: Server, url: str) -> None:
+def test_questions_report_what_this_attempt_cost_and_left(statsd: Server, warehouse: Warehouse) -> None:
     for calls, failed, accepted in ((4, 2, 0), (2, 1, 1)):
         with llmser_metrics.measured("snf", "r", "beauty", BATCH):
-            spend(url, calls, failed, accepted)
+            spend(warehouse, calls, failed, accepted)
         found = {
             name.removeprefix("airflow.llmser.snf.").removesuffix(",dataset=beauty"): value
             for name, value in statsd.received().items()
@@ -117,7 +118,7 @@ def test_questions_report_what_this_attempt_cost_and_left(statsd: Server, url: s
         }  # fmt: skip
 
 
-def test_a_failure_counts_and_a_task_that_is_put_off_does_not(statsd: Server, url: str) -> None:
+def test_a_failure_counts_and_a_task_that_is_put_off_does_not(statsd: Server, warehouse: Warehouse) -> None:
     with pytest.raises(ValueError, match="broken"), llmser_metrics.measured("snf", "r", "beauty", BATCH):
         raise ValueError("broken")
     assert statsd.received()["airflow.llmser.snf.failures,dataset=beauty"] == 1

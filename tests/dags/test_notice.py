@@ -23,6 +23,7 @@ from patience import PATIENCE_S, until
 from sqlalchemy import text
 
 import llmser_notice
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.tables import notices
 from llmser_tasks.warehouse.tables.notices import Notice
@@ -108,23 +109,23 @@ Tell = Callable[..., None]
 
 
 @pytest.fixture
-def tell(monkeypatch: pytest.MonkeyPatch, database_url: str) -> Tell:
+def tell(monkeypatch: pytest.MonkeyPatch, warehouse: Warehouse) -> Tell:
     """Note something and tell these receivers."""
 
     def told(receivers: str, sentence: str = "It failed.", **other: str) -> None:
         monkeypatch.setenv(llmser_notice.SETTING, receivers)
-        add(database_url, sentence, **other)
-        llmser_notice.deliver(database_url)
+        add(warehouse, sentence, **other)
+        llmser_notice.deliver(warehouse)
 
     return told
 
 
-def add(url: str, sentence: str = "It failed.", **other: str) -> None:
+def add(warehouse: Warehouse, sentence: str = "It failed.", **other: str) -> None:
     given = {
         "run_id": "manual__1", "event": "run failed", "occasion": "1", "dataset": "beauty",
         "then": "`llmser rerun-failed manual__1` reruns it.",
     }  # fmt: skip
-    with transaction(url) as connection:
+    with transaction(warehouse) as connection:
         notices.add(connection, Notice(sentence=sentence, **given | other))
 
 
@@ -281,6 +282,7 @@ DIES = """
 import os, signal, sys
 sys.path.append(sys.argv[3])
 import llmser_notice
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.warehouse.tables import notices
 
 moment, url = sys.argv[1:3]
@@ -294,7 +296,7 @@ elif moment == "while it was told":
     llmser_notice.send = lambda *about: die(send(*about))
 else:
     notices._tell = lambda *about: die(tell(*about))
-llmser_notice.deliver(url)
+llmser_notice.deliver(Warehouse(url))
 """
 
 
@@ -302,22 +304,22 @@ llmser_notice.deliver(url)
     "moment", ["before it was held", "before it was told", "while it was told", "after it was told"]
 )
 def test_whoever_is_killed_on_the_way_it_is_told_once(
-    webhook: Webhook, monkeypatch: pytest.MonkeyPatch, database_url: str, moment: str
+    webhook: Webhook, monkeypatch: pytest.MonkeyPatch, warehouse: Warehouse, moment: str
 ) -> None:
     """Where nobody can know whether it went out, once more, under the same id and with a line that says so."""
     connect(monkeypatch, "hook", conn_type="http", host=f"http://127.0.0.1:{webhook.server_address[1]}/here")
     monkeypatch.setenv(llmser_notice.SETTING, "hook")
-    add(database_url)
+    add(warehouse)
     folder = str(Path(llmser_notice.__file__).parent)
-    killed = subprocess.run([sys.executable, "-c", DIES, moment, database_url, folder], check=False)
+    killed = subprocess.run([sys.executable, "-c", DIES, moment, warehouse.url, folder], check=False)
     assert killed.returncode == -signal.SIGKILL
-    until(lambda: llmser_notice.deliver(database_url) or settled(database_url))
+    until(lambda: llmser_notice.deliver(warehouse) or settled(warehouse))
     bodies = [body for _, _, body in webhook.received]
     assert len({body["id"] for body in bodies}) == 1
     told_before = ["you may have it already" in body["text"] for body in bodies]
     assert told_before == ([False, True] if moment == "while it was told" else [False])
 
 
-def settled(url: str) -> bool:
-    with transaction(url) as connection:
+def settled(warehouse: Warehouse) -> bool:
+    with transaction(warehouse) as connection:
         return bool(connection.scalar(text("select bool_and(sent_at is not null) from notices")))

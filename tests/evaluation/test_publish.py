@@ -14,6 +14,7 @@ from sqlalchemy import Connection, text
 
 from llmser_tasks.core.config import RunConfig, to_flat
 from llmser_tasks.core.errors import InputError
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.core.workspace import write_json
 from llmser_tasks.evaluation import figures
 from llmser_tasks.evaluation.publish import publish
@@ -32,13 +33,13 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def url(database_url: str, trained: Trained) -> str:
-    runs.create(database_url, RUN, "tiny", to_flat(trained.config))
-    return database_url
+def warehouse(warehouse: Warehouse, trained: Trained) -> Warehouse:
+    runs.create(warehouse, RUN, "tiny", to_flat(trained.config))
+    return warehouse
 
 
 def put(
-    trained: Trained, url: str, run_id: str = RUN, config: RunConfig | None = None, **report: Any
+    trained: Trained, warehouse: Warehouse, run_id: str = RUN, config: RunConfig | None = None, **report: Any
 ) -> dict[str, Any]:
     def write(folder: Path) -> dict[str, Any]:
         write_json(folder / "report.json", report)
@@ -46,49 +47,49 @@ def put(
 
     ingest = trained.workspace.produce("ingest", "tiny", write, inputs={}, config=report)
     refs = trained.refs(evaluation=trained.evaluated(config), ingest=ingest)
-    return publish(trained.run(config, url, run_id), refs)[0]
+    return publish(trained.run(config, warehouse, run_id), refs)[0]
 
 
-def ask(url: str, statement: str) -> list[tuple[Any, ...]]:
-    with engine(url).connect() as connection:
+def ask(warehouse: Warehouse, statement: str) -> list[tuple[Any, ...]]:
+    with engine(warehouse).connect() as connection:
         return [tuple(row) for row in connection.execute(text(statement))]
 
 
-def counts(url: str) -> dict[str, int]:
-    return {table: ask(url, f"select count(*) from {table} where run_id = '{RUN}'")[0][0] for table in TABLES}
+def counts(warehouse: Warehouse) -> dict[str, int]:
+    return {table: ask(warehouse, f"select count(*) from {table} where run_id = '{RUN}'")[0][0] for table in TABLES}
 
 
-def test_everything_arrives_under_original_ids(trained: Trained, url: str) -> None:
-    written = put(trained, url)
-    assert written == counts(url)
+def test_everything_arrives_under_original_ids(trained: Trained, warehouse: Warehouse) -> None:
+    written = put(trained, warehouse)
+    assert written == counts(warehouse)
     assert written["recommendations"] == USERS and written["reports"] == 1
-    users = {row[0] for row in ask(url, "select user_id from recommendations")}
+    users = {row[0] for row in ask(warehouse, "select user_id from recommendations")}
     assert users == {f"u{user:03d}" for user in range(USERS)}
-    items, scores = ask(url, "select item_ids, scores from recommendations where user_id = 'u007'")[0]
+    items, scores = ask(warehouse, "select item_ids, scores from recommendations where user_id = 'u007'")[0]
     assert len(items) == len(scores) == 4 and all(item.startswith("i") for item in items)
     assert scores == sorted(scores, reverse=True)
-    assert ask(url, "select state from runs") == [("succeeded",)]
-    assert "<h2>Full ranking</h2>" in ask(url, "select html from reports")[0][0]
-    assert ask(url, "select count(*) from tail_report where p_holm is not null")[0][0] > 0
+    assert ask(warehouse, "select state from runs") == [("succeeded",)]
+    assert "<h2>Full ranking</h2>" in ask(warehouse, "select html from reports")[0][0]
+    assert ask(warehouse, "select count(*) from tail_report where p_holm is not null")[0][0] > 0
 
 
-def test_again_doubles_nothing_and_leaves_other_runs_alone(trained: Trained, url: str) -> None:
-    runs.create(url, "other", "tiny", to_flat(trained.config))
-    put(trained, url, "other")
-    first = put(trained, url)
-    before = ask(url, "select * from metrics order by 1, 2, 3, 4, 5, 6")
-    assert put(trained, url) == first == counts(url)
-    assert ask(url, "select * from metrics order by 1, 2, 3, 4, 5, 6") == before
+def test_again_doubles_nothing_and_leaves_other_runs_alone(trained: Trained, warehouse: Warehouse) -> None:
+    runs.create(warehouse, "other", "tiny", to_flat(trained.config))
+    put(trained, warehouse, "other")
+    first = put(trained, warehouse)
+    before = ask(warehouse, "select * from metrics order by 1, 2, 3, 4, 5, 6")
+    assert put(trained, warehouse) == first == counts(warehouse)
+    assert ask(warehouse, "select * from metrics order by 1, 2, 3, 4, 5, 6") == before
 
 
-def test_synthetic_dumps_mark_run_and_report(trained: Trained, url: str) -> None:
-    put(trained, url, synthetic=True)
-    assert ask(url, "select synthetic from runs") == [(True,)]
-    assert "SYNTHETIC DATA" in ask(url, "select html from reports")[0][0]
+def test_synthetic_dumps_mark_run_and_report(trained: Trained, warehouse: Warehouse) -> None:
+    put(trained, warehouse, synthetic=True)
+    assert ask(warehouse, "select synthetic from runs") == [(True,)]
+    assert "SYNTHETIC DATA" in ask(warehouse, "select html from reports")[0][0]
 
 
-def test_who_answered_is_named(trained: Trained, url: str) -> None:
-    with engine(url).begin() as connection:
+def test_who_answered_is_named(trained: Trained, warehouse: Warehouse) -> None:
+    with engine(warehouse).begin() as connection:
         connection.execute(
             text(
                 "insert into answers (question_key, step, prompt_version, model, answered_by, content, attempts)"
@@ -98,25 +99,26 @@ def test_who_answered_is_named(trained: Trained, url: str) -> None:
             )
         )
     other = trained.config.model_copy(update={"llm": trained.config.llm.model_copy(update={"endpoint": "glm"})})
-    put(trained, url, config=other)
-    assert "<bdi>served-by</bdi> (1)" in ask(url, "select html from reports")[0][0]
+    put(trained, warehouse, config=other)
+    assert "<bdi>served-by</bdi> (1)" in ask(warehouse, "select html from reports")[0][0]
 
 
 def test_a_run_that_is_not_there_is_named(trained: Trained, database_url: str) -> None:
+    warehouse = Warehouse(database_url)  # one of its own
     with pytest.raises(InputError, match="no run 'nowhere'"):
-        put(trained, database_url, "nowhere")
+        put(trained, warehouse, "nowhere")
 
 
 @pytest.mark.parametrize("published_before", [True, False])
 @pytest.mark.parametrize("table", ["metrics", "reports"])
 def test_killed_while_writing_the_old_results_stay(
-    trained: Trained, url: str, table: str, published_before: bool, monkeypatch: pytest.MonkeyPatch
+    trained: Trained, warehouse: Warehouse, table: str, published_before: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if published_before:
-        put(trained, url)
-        with engine(url).begin() as connection:
+        put(trained, warehouse)
+        with engine(warehouse).begin() as connection:
             connection.execute(text("update metrics set value = 0.5; update reports set html = 'old'"))
-    before = counts(url)
+    before = counts(warehouse)
     trained.evaluated()
     processes = multiprocessing.get_context("fork")
     reached = processes.Event()
@@ -131,16 +133,16 @@ def test_killed_while_writing_the_old_results_stay(
 
     with monkeypatch.context() as patch:
         patch.setattr(module, "replace_rows", halting)
-        publisher = processes.Process(target=put, args=(trained, url))
+        publisher = processes.Process(target=put, args=(trained, warehouse))
         publisher.start()
         assert reached.wait(PATIENCE_S)
         publisher.kill()
         publisher.join()
     assert publisher.exitcode == -signal.SIGKILL
 
-    assert counts(url) == before
+    assert counts(warehouse) == before
     if published_before:
-        assert ask(url, "select distinct value from metrics") == [(0.5,)]
-        assert ask(url, "select html from reports") == [("old",)]
-    assert put(trained, url) == counts(url)
-    assert ask(url, "select html = 'old' from reports") == [(False,)]
+        assert ask(warehouse, "select distinct value from metrics") == [(0.5,)]
+        assert ask(warehouse, "select html from reports") == [("old",)]
+    assert put(trained, warehouse) == counts(warehouse)
+    assert ask(warehouse, "select html = 'old' from reports") == [(False,)]

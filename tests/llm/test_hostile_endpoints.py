@@ -16,6 +16,7 @@ import pytest
 from hostile_server import PART, Hostile, bomb, dripping, endless, head, hostile, whole
 from patience import PATIENCE_S
 
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.llm import exchange
 from llmser_tasks.llm.batch_api import wire
 from llmser_tasks.llm.batch_api.wire import BatchApi
@@ -79,71 +80,71 @@ class TestSingleQuestions:
     def _quick(self, hasty: None) -> None:
         pass
 
-    def ask(self, server: Hostile, questions: Make, database_url: str, timeout_s: float = PATIENCE_S) -> Outcomes:
-        return answer(endpoint(server, timeout_s), questions(1), database_url)
+    def ask(self, server: Hostile, questions: Make, warehouse: Warehouse, timeout_s: float = PATIENCE_S) -> Outcomes:
+        return answer(endpoint(server, timeout_s), questions(1), warehouse)
 
     def test_an_encoding_that_was_not_asked_for_is_refused_unread(
-        self, server: Hostile, questions: Make, database_url: str, memory: None
+        self, server: Hostile, questions: Make, warehouse: Warehouse, memory: None
     ) -> None:
         server.script = lambda path, body: bomb(BOMB, 2)
-        failure = only(self.ask(server, questions, database_url))
+        failure = only(self.ask(server, questions, warehouse))
         assert failure.kind == "server error" and "content-encoding gzip, gzip" in failure.message
         assert len(server.asked) == ATTEMPTS
         assert "accept-encoding: identity" in server.heads[0].lower()
 
     def test_an_error_that_is_compressed_counts_by_its_status(
-        self, server: Hostile, questions: Make, database_url: str, memory: None
+        self, server: Hostile, questions: Make, warehouse: Warehouse, memory: None
     ) -> None:
         packed = bomb(BOMB, 1)
         server.script = lambda path, body: [packed[0].replace(b"200", b"503"), packed[1]]
-        failure = only(self.ask(server, questions, database_url))
+        failure = only(self.ask(server, questions, warehouse))
         assert (failure.kind, "HTTP 503" in failure.message) == ("server error", True)
 
     def test_a_charset_in_the_encodings_place_is_no_encoding(
-        self, server: Hostile, questions: Make, database_url: str
+        self, server: Hostile, questions: Make, warehouse: Warehouse
     ) -> None:
         reply = {"choices": [{"message": {"content": '{"picks": ["c01"]}'}, "finish_reason": "stop"}]}
         server.script = lambda path, body: whole(reply, content_encoding="UTF-8")
-        assert self.ask(server, questions, database_url).unanswered == 0
+        assert self.ask(server, questions, warehouse).unanswered == 0
 
     @pytest.mark.parametrize("status", [200, 500])
     def test_an_endless_body_is_read_up_to_its_bound(
-        self, status: int, server: Hostile, questions: Make, database_url: str, memory: None
+        self, status: int, server: Hostile, questions: Make, warehouse: Warehouse, memory: None
     ) -> None:
         server.script = lambda path, body: endless(status)
-        failure = only(self.ask(server, questions, database_url))
+        failure = only(self.ask(server, questions, warehouse))
         assert failure.kind == "server error"
         assert server.sent < len(server.asked) * (exchange.LARGEST_RESPONSE + SLACK)
         assert ("more than 4 MiB" if status == 200 else "HTTP 500") in failure.message
 
     @pytest.mark.parametrize("first", [head(), b"HTTP/1.1 200 OK\r\nx-drip: "])
     def test_a_drip_for_ever_is_a_timeout(
-        self, first: bytes, server: Hostile, questions: Make, database_url: str
+        self, first: bytes, server: Hostile, questions: Make, warehouse: Warehouse
     ) -> None:
         server.script = lambda path, body: dripping(first)
-        failure = only(self.ask(server, questions, database_url, timeout_s=0.3))
+        failure = only(self.ask(server, questions, warehouse, timeout_s=0.3))
         assert (failure.kind, "within 0.3 s" in failure.message) == ("timeout", True)
 
-    def test_endless_headers_are_bounded(self, server: Hostile, questions: Make, database_url: str) -> None:
+    def test_endless_headers_are_bounded(self, server: Hostile, questions: Make, warehouse: Warehouse) -> None:
         server.script = lambda path, body: itertools.chain([b"HTTP/1.1 200 OK\r\nx: "], itertools.repeat(PART))
-        assert only(self.ask(server, questions, database_url)).kind == "server error"
+        assert only(self.ask(server, questions, warehouse)).kind == "server error"
         assert server.sent < len(server.asked) * SLACK
 
     @pytest.mark.parametrize("status", [200, 400, 503])
     def test_a_deeply_nested_body_is_no_answer_and_no_crash(
-        self, status: int, server: Hostile, questions: Make, database_url: str
+        self, status: int, server: Hostile, questions: Make, warehouse: Warehouse
     ) -> None:
         deep = b"[" * 1000 + b"]" * 1000
         server.script = lambda path, body: whole(b'{"error": {"code": %b, "message": "no"}}' % deep, status)
-        outcomes = self.ask(server, questions, database_url)
+        outcomes = self.ask(server, questions, warehouse)
         assert outcomes.unanswered == 1
 
     def test_a_pause_of_years_is_believed_for_a_day_and_nobody_sleeps_through_it(
-        self, server: Hostile, questions: Make, database_url: str
+        self, server: Hostile, questions: Make, warehouse: Warehouse
     ) -> None:
         server.script = lambda path, body: whole({"error": {"message": "busy"}}, 429, retry_after="1e300")
-        first = str(self.ask(server, questions, database_url).complaint())
-        again = str(self.ask(server, questions, database_url).complaint())
+        first = str(self.ask(server, questions, warehouse).complaint())
+        again = str(self.ask(server, questions, warehouse).complaint())
         assert "It asks for a pause of 86400 s" in first
         assert re.search(r"asks for 8[56]\d{3} s more without requests", again)
         assert len(server.asked) == 1

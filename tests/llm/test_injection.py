@@ -10,6 +10,7 @@ import pytest
 from llm_double import Double, says
 from served_ranker import ranker
 
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.llm.answers import Answer, parse
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.fleet.fanout import answer
@@ -149,25 +150,25 @@ def test_whatever_a_model_makes_of_it_only_candidates_are_picked(title: str, rep
         assert len(found) == len(set(found)) <= 3 and set(found) <= set(range(5))
 
 
-def test_over_the_wire_and_into_postgres(endpoint: Endpoint, double: Double, database_url: str) -> None:
+def test_over_the_wire_and_into_postgres(endpoint: Endpoint, double: Double, warehouse: Warehouse) -> None:
     """Every title at once, past an endpoint that repeats what it read."""
     double.script = lambda _, body: says(json.loads(body["messages"][-1]["content"])["candidates"][2]["title"])
     questions = [ask_about(title) for title in HOSTILE.values()]
-    outcomes = answer(endpoint, questions, database_url)
+    outcomes = answer(endpoint, questions, warehouse)
     assert outcomes.unanswered == 0
-    again = answer(endpoint, questions, database_url)
+    again = answer(endpoint, questions, warehouse)
     assert again.calls == 0
     for first, second in zip(outcomes, again, strict=True):
         assert isinstance(first, Answer) and isinstance(second, Answer) and first.content == second.content
         assert {one.index for one in first.chosen} <= set(range(5))
 
 
-def test_the_ranker_orders_real_candidates(database_url: str) -> None:
+def test_the_ranker_orders_real_candidates(warehouse: Warehouse) -> None:
     with ranker() as client:
         endpoint = Endpoint("ranker", f"{str(client.base_url).rstrip('/')}/v1", "embedding-ranker")
         for picks in (3, 1):
             questions = [ask_about(title, picks) for title in HOSTILE.values()]
-            outcomes = answer(replace(endpoint, max_concurrency=4), questions, database_url)
+            outcomes = answer(replace(endpoint, max_concurrency=4), questions, warehouse)
             for outcome in outcomes:
                 assert isinstance(outcome, Answer)
                 assert len(outcome.chosen) == picks

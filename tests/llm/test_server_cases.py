@@ -16,6 +16,7 @@ from patience import until
 from server_examples import Example, examples
 from sqlalchemy import text
 
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.llm import client, dialects, error_responses, errors
 from llmser_tasks.llm.answers import Answer, parse
 from llmser_tasks.llm.batch_api.lines import ROUNDS
@@ -115,11 +116,11 @@ def test_a_response_means_what_the_table_says(example: Example, endpoint: Endpoi
 
 
 def test_answers_are_read_wherever_they_are_put(
-    endpoint: Endpoint, double: Double, questions: Make, database_url: str
+    endpoint: Endpoint, double: Double, questions: Make, warehouse: Warehouse
 ) -> None:
     shown, asked = OF[Case.ANSWER], questions(len(OF[Case.ANSWER]))
     _plays(double, shown)
-    outcomes = fanout.answer(endpoint, asked, database_url)
+    outcomes = fanout.answer(endpoint, asked, warehouse)
     for example, outcome in zip(shown, outcomes, strict=True):
         assert isinstance(outcome, Answer), (example.server, outcome)
         picks = [f"c{pick.index + 1:02d}" for pick in outcome.chosen]
@@ -129,7 +130,7 @@ def test_answers_are_read_wherever_they_are_put(
 
 @pytest.mark.parametrize("case", PASSING)
 def test_what_passes_is_asked_again(
-    case: Case, endpoint: Endpoint, double: Double, questions: Make, database_url: str, hasty: None
+    case: Case, endpoint: Endpoint, double: Double, questions: Make, warehouse: Warehouse, hasty: None
 ) -> None:
     shown, seen = OF[case], defaultdict[int, int](int)
 
@@ -138,13 +139,13 @@ def test_what_passes_is_asked_again(
         return _act(shown[_thing(body)]) if seen[_thing(body)] < 3 else first_choices(body)
 
     double.script = script
-    outcomes = fanout.answer(endpoint, questions(len(shown)), database_url)
+    outcomes = fanout.answer(endpoint, questions(len(shown)), warehouse)
     assert all(isinstance(outcome, Answer) for outcome in outcomes)
     assert outcomes.calls == 3 * len(shown)
 
 
 def test_what_never_answers_is_settled_after_several_where_others_are_answered(
-    endpoint: Endpoint, double: Double, questions: Make, database_url: str, hasty: None
+    endpoint: Endpoint, double: Double, questions: Make, warehouse: Warehouse, hasty: None
 ) -> None:
     shown = OF[Case.NO_ANSWER]
     _plays(double, shown)
@@ -153,7 +154,7 @@ def test_what_never_answers_is_settled_after_several_where_others_are_answered(
 
     def ask() -> Outcomes:
         others = questions(3 * len(shown), first=1000 * next(rounds))
-        return fanout.answer(endpoint, [*silent, *others], database_url)
+        return fanout.answer(endpoint, [*silent, *others], warehouse)
 
     outcomes = ask()
     assert outcomes.calls == 3 * len(shown) + client.ATTEMPTS * len(shown)
@@ -169,26 +170,26 @@ def test_what_never_answers_is_settled_after_several_where_others_are_answered(
     assert len(failures) == len(shown) and {one.kind for one in failures} == {"no answer"}
     assert not any(one.retriable for one in failures) and last[-1].complaint() is None
     double.reset()
-    assert fanout.answer(endpoint, silent, database_url).calls == 0
+    assert fanout.answer(endpoint, silent, warehouse).calls == 0
 
 
 def test_an_endpoint_that_answers_nobody_leaves_all_questions_open(
-    endpoint: Endpoint, double: Double, questions: Make, database_url: str, hasty: None
+    endpoint: Endpoint, double: Double, questions: Make, warehouse: Warehouse, hasty: None
 ) -> None:
     shown = OF[Case.NO_ANSWER]
     _plays(double, shown)
-    outcomes = fanout.answer(replace(endpoint, max_concurrency=1), questions(5), database_url)
+    outcomes = fanout.answer(replace(endpoint, max_concurrency=1), questions(5), warehouse)
     assert outcomes.unanswered == 5 and "server error" in str(outcomes.complaint())
-    with transaction(database_url) as connection:
+    with transaction(warehouse) as connection:
         assert connection.scalar(text("select count(*) from answers")) == 0
 
 
 @pytest.mark.parametrize("case", SETTLED)
 def test_what_will_never_be_answered_is_settled_at_once(
-    case: Case, endpoint: Endpoint, double: Double, questions: Make, database_url: str
+    case: Case, endpoint: Endpoint, double: Double, questions: Make, warehouse: Warehouse
 ) -> None:
     _plays(double, OF[case])
-    outcomes = fanout.answer(endpoint, questions(len(OF[case]) + 5), database_url)
+    outcomes = fanout.answer(endpoint, questions(len(OF[case]) + 5), warehouse)
     failures = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
     assert len(failures) == len(OF[case]) and {one.kind for one in failures} == {case.value}
     assert not any(one.retriable for one in failures) and outcomes.calls == len(OF[case]) + 5
@@ -196,32 +197,32 @@ def test_what_will_never_be_answered_is_settled_at_once(
 
 @pytest.mark.parametrize("case", FATAL)
 def test_what_a_person_must_mend_stops_the_batch(
-    case: Case, endpoint: Endpoint, double: Double, questions: Make, database_url: str
+    case: Case, endpoint: Endpoint, double: Double, questions: Make, warehouse: Warehouse
 ) -> None:
     for number, example in enumerate(OF[case]):
         double.reset()
         dialects.known.clear()
         double.plays(_act(example))
-        outcomes = fanout.answer(endpoint, questions(20, first=20 * number), database_url)
+        outcomes = fanout.answer(endpoint, questions(20, first=20 * number), warehouse)
         assert type(outcomes.fatal) is CLASS_OF[case], example
         assert outcomes.calls <= endpoint.max_concurrency
 
 
 def test_thinking_gets_room_until_it_answers(
-    endpoint: Endpoint, double: Double, questions: Make, database_url: str
+    endpoint: Endpoint, double: Double, questions: Make, warehouse: Warehouse
 ) -> None:
     for number, example in enumerate(OF[Case.CUT_OFF]):
         double.reset()
         dialects.known.clear()
         double.script = lambda _, body, said=example: _act(said) if body["max_tokens"] < 4096 else first_choices(body)
-        outcomes = fanout.answer(replace(endpoint, max_concurrency=1, model=f"m{number}"), questions(3), database_url)
+        outcomes = fanout.answer(replace(endpoint, max_concurrency=1, model=f"m{number}"), questions(3), warehouse)
         assert all(isinstance(outcome, Answer) for outcome in outcomes), example
         assert [body["max_tokens"] for body in double.bodies] == [72, 1024, 4096, 4096, 4096]
 
 
 @pytest.mark.parametrize("example", OF[Case.FORM], ids=lambda example: example.server)
 def test_another_form_is_found_and_remembered_for_all(
-    example: Example, endpoint: Endpoint, double: Double, questions: Make, database_url: str
+    example: Example, endpoint: Endpoint, double: Double, questions: Make, warehouse: Warehouse
 ) -> None:
     said = json.dumps(example.body)
     named = refusals.named_parameters(said) or {"temperature"}
@@ -230,16 +231,16 @@ def test_another_form_is_found_and_remembered_for_all(
         return _act(example) if named & body.keys() else first_choices(body)
 
     double.script = script
-    outcomes = fanout.answer(endpoint, questions(20), database_url)
+    outcomes = fanout.answer(endpoint, questions(20), warehouse)
     assert outcomes.unanswered == 0
     assert outcomes.calls <= 20 + endpoint.max_concurrency + 3
     dialects.known.clear()  # another process
-    assert fanout.answer(endpoint, questions(20, first=20), database_url).calls == 20
+    assert fanout.answer(endpoint, questions(20, first=20), warehouse).calls == 20
 
 
 @pytest.mark.parametrize("example", OF[Case.LENGTH], ids=lambda example: example.server)
 def test_room_that_is_refused_is_not_the_questions_fault(
-    example: Example, endpoint: Endpoint, double: Double, questions: Make, database_url: str
+    example: Example, endpoint: Endpoint, double: Double, questions: Make, warehouse: Warehouse
 ) -> None:
     thinks = OF[Case.CUT_OFF][0]
 
@@ -249,13 +250,13 @@ def test_room_that_is_refused_is_not_the_questions_fault(
         return _act(thinks) if body["max_tokens"] < 2000 else first_choices(body)
 
     double.script = script
-    outcomes = fanout.answer(replace(endpoint, max_concurrency=1), questions(3), database_url)
+    outcomes = fanout.answer(replace(endpoint, max_concurrency=1), questions(3), warehouse)
     assert outcomes.unanswered == 0 and outcomes.calls <= 7
     double.reset()
     dialects.known.clear()
     double.plays(_act(example))
     fixed = replace(endpoint, max_tokens=50_000)
-    outcomes = fanout.answer(fixed, questions(30, first=10), database_url)
+    outcomes = fanout.answer(fixed, questions(30, first=10), warehouse)
     assert isinstance(outcomes.fatal, errors.EndpointUnsupported) and "Lower max_tokens" in str(outcomes.fatal)
     assert "50,000" in str(outcomes.fatal) and outcomes.calls <= endpoint.max_concurrency
 
@@ -264,21 +265,21 @@ def test_room_that_is_refused_is_not_the_questions_fault(
 
 
 @pytest.fixture
-def run(database_url: str) -> str:
-    runs.create(database_url, "r", "beauty", {})
-    batches.record(database_url, batches.Account("r", "snf", 0), "users", 10, batches.Standing("running"))
-    return database_url
+def run(warehouse: Warehouse) -> Warehouse:
+    runs.create(warehouse, "r", "beauty", {})
+    batches.record(warehouse, batches.Account("r", "snf", 0), "users", 10, batches.Standing("running"))
+    return warehouse
 
 
-def _finish(endpoint: Endpoint, asked: list[Question], url: str) -> Outcomes:
+def _finish(endpoint: Endpoint, asked: list[Question], warehouse: Warehouse) -> Outcomes:
     """One round: what it leaves open is asked by the next."""
     dialects.known.setdefault(place_of(endpoint), Dialect())  # or the first question is asked alone
-    return provider_batch.finish(endpoint, asked, url, ACCOUNT)
+    return provider_batch.finish(endpoint, asked, warehouse, ACCOUNT)
 
 
 @pytest.mark.parametrize("case", list(Case))
 def test_a_batchs_lines_mean_the_same(
-    case: Case, endpoint: Endpoint, double: Double, questions: Make, run: str
+    case: Case, endpoint: Endpoint, double: Double, questions: Make, run: Warehouse
 ) -> None:
     shown = [example for example in OF[case] if not example.not_in_a_batch]
     assert shown and all(example.not_in_a_batch for example in OF[case] if isinstance(example.body, bytes))
@@ -301,7 +302,7 @@ def test_a_batchs_lines_mean_the_same(
 
 
 def test_batches_settle_what_stays_silent_after_several(
-    endpoint: Endpoint, double: Double, questions: Make, run: str
+    endpoint: Endpoint, double: Double, questions: Make, run: Warehouse
 ) -> None:
     _plays(double, OF[Case.NO_ANSWER])
     silent = questions(len(OF[Case.NO_ANSWER]))
@@ -313,7 +314,9 @@ def test_batches_settle_what_stays_silent_after_several(
         assert connection.scalar(text("select count(*) from unanswered_questions")) == 0
 
 
-def test_the_next_batch_gives_thinking_more_room(endpoint: Endpoint, double: Double, questions: Make, run: str) -> None:
+def test_the_next_batch_gives_thinking_more_room(
+    endpoint: Endpoint, double: Double, questions: Make, run: Warehouse
+) -> None:
     example = OF[Case.CUT_OFF][0]
     endpoint = replace(endpoint, price_per_million_prompt=1.0, price_per_million_completion=10.0)
     double.script = lambda _, body: _act(example) if body["max_tokens"] < 4096 else first_choices(body)
@@ -324,7 +327,9 @@ def test_the_next_batch_gives_thinking_more_room(endpoint: Endpoint, double: Dou
     assert lost == pytest.approx(6 * 0.5 * (100 * 1 + 72 * 10) / 1e6)  # paid in vain, at a batch's price
 
 
-def test_the_next_batch_asks_in_another_form(endpoint: Endpoint, double: Double, questions: Make, run: str) -> None:
+def test_the_next_batch_asks_in_another_form(
+    endpoint: Endpoint, double: Double, questions: Make, run: Warehouse
+) -> None:
     example = next(one for one in OF[Case.FORM] if one.server == "Mistral, pydantic")
     double.script = lambda _, body: _act(example) if "temperature" in body else first_choices(body)
     assert [_finish(endpoint, questions(3), run).unanswered for _ in range(2)] == [3, 0]
@@ -332,7 +337,7 @@ def test_the_next_batch_asks_in_another_form(endpoint: Endpoint, double: Double,
 
 
 def test_a_person_is_told_what_a_batchs_lines_say(
-    endpoint: Endpoint, double: Double, questions: Make, run: str
+    endpoint: Endpoint, double: Double, questions: Make, run: Warehouse
 ) -> None:
     _plays(double, [next(one for one in OF[Case.QUOTA] if one.server == "DeepSeek")])
     outcomes = _finish(endpoint, questions(3), run)

@@ -11,6 +11,7 @@ import pytest
 from llm_double import Act, Double, first_choices, says
 from sqlalchemy import text
 
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.llm import dialects
 from llmser_tasks.llm.answers import Answer, parse
 from llmser_tasks.llm.dialects import MOST_ROOM, Dialect, dialect_of
@@ -66,24 +67,24 @@ def _thinks(needs: int, message: dict[str, Any] | None = None) -> Callable[[int,
 
 
 def test_the_room_that_suffices_is_found_once_and_remembered_for_every_process(
-    endpoint: Endpoint, double: Double, questions: Make, database_url: str
+    endpoint: Endpoint, double: Double, questions: Make, warehouse: Warehouse
 ) -> None:
     double.script = _thinks(3000)
-    outcomes = fanout.answer(endpoint, questions(30), database_url)
+    outcomes = fanout.answer(endpoint, questions(30), warehouse)
     assert outcomes.unanswered == 0
     assert outcomes.calls <= 30 + endpoint.max_concurrency + 2  # those that began together, and one that found out
     assert dialect_of(endpoint) == Dialect(room=4096)
     dialects.known.clear()
-    assert fanout.answer(endpoint, questions(10, first=30), database_url).calls == 10
+    assert fanout.answer(endpoint, questions(10, first=30), warehouse).calls == 10
     other = replace(endpoint, extra_body={"reasoning_effort": "none"})  # may need none of it
-    assert dialects.recall(other, database_url) is None
+    assert dialects.recall(other, warehouse) is None
 
 
 def test_thinking_without_end_is_told_after_few_requests(
-    endpoint: Endpoint, double: Double, questions: Make, database_url: str
+    endpoint: Endpoint, double: Double, questions: Make, warehouse: Warehouse
 ) -> None:
     double.script = _thinks(10**9)
-    outcomes = fanout.answer(endpoint, questions(100), database_url)
+    outcomes = fanout.answer(endpoint, questions(100), warehouse)
     assert isinstance(outcomes.fatal, NoRoom) and outcomes.unanswered == 100
     said = str(outcomes.fatal)
     assert "finish_reason length before it answered" in said and f"{MOST_ROOM:,} tokens" in said
@@ -92,19 +93,19 @@ def test_thinking_without_end_is_told_after_few_requests(
 
 
 def test_a_fixed_max_tokens_is_kept_and_named(
-    endpoint: Endpoint, double: Double, questions: Make, database_url: str
+    endpoint: Endpoint, double: Double, questions: Make, warehouse: Warehouse
 ) -> None:
     double.script = _thinks(3000)
     fixed = replace(endpoint, max_tokens=2000)
-    outcomes = fanout.answer(fixed, questions(100), database_url)
+    outcomes = fanout.answer(fixed, questions(100), warehouse)
     assert isinstance(outcomes.fatal, NoRoom) and "2,000 tokens are the most" in str(outcomes.fatal)
     assert {body["max_tokens"] for body in double.bodies} == {2000} and outcomes.calls < 30
     more = replace(endpoint, max_tokens=3000)
-    assert fanout.answer(more, questions(100), database_url).unanswered == 0
+    assert fanout.answer(more, questions(100), warehouse).unanswered == 0
 
 
 def test_what_a_fixed_max_tokens_cuts_off_stays_open_and_costs_nobody_else_anything(
-    endpoint: Endpoint, double: Double, questions: Make, database_url: str
+    endpoint: Endpoint, double: Double, questions: Make, warehouse: Warehouse
 ) -> None:
     def script(_: int, body: dict[str, Any]) -> Act:
         long = json.loads(body["messages"][-1]["content"])["history"][0] in {"thing 7", "thing 8"}
@@ -112,15 +113,15 @@ def test_what_a_fixed_max_tokens_cuts_off_stays_open_and_costs_nobody_else_anyth
 
     double.script = script
     fixed = replace(endpoint, max_tokens=2000)
-    outcomes = fanout.answer(fixed, questions(20), database_url)
+    outcomes = fanout.answer(fixed, questions(20), warehouse)
     assert outcomes.unanswered == 2 and "2 × cut off" in str(outcomes.complaint())
     assert "raise max_tokens" in str(outcomes.complaint()) and outcomes.calls == 22 - 2
-    again = fanout.answer(replace(endpoint, max_tokens=3000), questions(20), database_url)
+    again = fanout.answer(replace(endpoint, max_tokens=3000), questions(20), warehouse)
     assert (again.unanswered, again.calls) == (0, 2)  # the limit is no part of a question's key
 
 
 def test_one_question_that_finds_no_end_is_settled_where_others_have_room_enough(
-    endpoint: Endpoint, double: Double, questions: Make, database_url: str
+    endpoint: Endpoint, double: Double, questions: Make, warehouse: Warehouse
 ) -> None:
     rambles = says("c01 or not c01, " * 10, "length", THOUGHT)
 
@@ -129,21 +130,21 @@ def test_one_question_that_finds_no_end_is_settled_where_others_have_room_enough
 
     double.script = script
     priced = replace(endpoint, price_per_million_prompt=1.0, price_per_million_completion=10.0)
-    runs.create(database_url, "r", "beauty", {})
+    runs.create(warehouse, "r", "beauty", {})
     account = batches.Account("r", "snf", 0)
-    batches.record(database_url, batches.Account("r", "snf", 0), "users", 20, batches.Standing("running"))
-    outcomes = fanout.answer(replace(priced, max_concurrency=1), questions(20), database_url, account=account)
+    batches.record(warehouse, batches.Account("r", "snf", 0), "users", 20, batches.Standing("running"))
+    outcomes = fanout.answer(replace(priced, max_concurrency=1), questions(20), warehouse, account=account)
     settled = outcomes.results[15]
     assert isinstance(settled, Answer) and settled.finish_reason == "length" and outcomes.calls == 22
     assert dialect_of(endpoint) == Dialect()  # the others are not asked for more
-    with transaction(database_url) as connection:
+    with transaction(warehouse) as connection:
         lost, cost = connection.execute(text("select lost, cost from batches")).one()
     assert lost == pytest.approx(3 * (100 * 1 + 70 * 10) / 1e6)  # each of its three replies counts once
     assert cost == pytest.approx(19 * (100 * 1 + 10 * 10) / 1e6)
 
 
 def test_a_prompt_that_leaves_less_room_is_asked_with_less(
-    endpoint: Endpoint, double: Double, questions: Make, database_url: str
+    endpoint: Endpoint, double: Double, questions: Make, warehouse: Warehouse
 ) -> None:
     too_long = Act(400, {"error": {"code": "context_length_exceeded", "message": "maximum context length is 4096"}})
 
@@ -153,35 +154,35 @@ def test_a_prompt_that_leaves_less_room_is_asked_with_less(
         return _thinks(3000 if "thing 5" not in body["messages"][-1]["content"] else 400)(0, body)
 
     double.script = script
-    outcomes = fanout.answer(replace(endpoint, max_concurrency=1), questions(10), database_url)
+    outcomes = fanout.answer(replace(endpoint, max_concurrency=1), questions(10), warehouse)
     assert all(isinstance(outcome, Answer) for outcome in outcomes) and outcomes.calls <= 15
     assert dialect_of(endpoint) == Dialect(room=4096)
 
 
 def test_thinking_is_paid_for_and_held_for(
-    endpoint: Endpoint, double: Double, questions: Make, database_url: str
+    endpoint: Endpoint, double: Double, questions: Make, warehouse: Warehouse
 ) -> None:
-    runs.create(database_url, "r", "beauty", {}, budget=0.02)
-    batches.record(database_url, batches.Account("r", "snf", 0), "users", 20, batches.Standing("running"))
+    runs.create(warehouse, "r", "beauty", {}, budget=0.02)
+    batches.record(warehouse, batches.Account("r", "snf", 0), "users", 20, batches.Standing("running"))
     double.script = _thinks(1000)
     endpoint = replace(
         endpoint, price_per_million_prompt=1.0, price_per_million_completion=100.0, max_concurrency=1, max_tokens=1000
     )
-    outcomes = fanout.answer(endpoint, questions(1), database_url, account=batches.Account("r", "snf", 0))
+    outcomes = fanout.answer(endpoint, questions(1), warehouse, account=batches.Account("r", "snf", 0))
     assert isinstance(outcomes.fatal, BudgetSpent) and double.bodies == []  # 1,000 tokens may cost 0.1
 
 
 def test_thinking_that_stands_in_the_total_alone_counts(
-    endpoint: Endpoint, double: Double, questions: Make, database_url: str
+    endpoint: Endpoint, double: Double, questions: Make, warehouse: Warehouse
 ) -> None:
     usage = {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 900}  # Gemini's, xAI's
     double.plays(says('{"picks": ["c01"]}', usage=usage))
-    outcomes = fanout.answer(endpoint, questions(1), database_url)
+    outcomes = fanout.answer(endpoint, questions(1), warehouse)
     assert (outcomes.prompt_tokens, outcomes.completion_tokens) == (100, 800)
 
 
 def test_all_that_a_server_refuses_at_once_is_solved_in_few_requests_and_for_good(
-    endpoint: Endpoint, double: Double, questions: Make, database_url: str
+    endpoint: Endpoint, double: Double, questions: Make, warehouse: Warehouse
 ) -> None:
     ours = ("max_tokens", "max_completion_tokens", "temperature", "response_format")
 
@@ -191,19 +192,19 @@ def test_all_that_a_server_refuses_at_once_is_solved_in_few_requests_and_for_goo
         return Act(400, {"error": error}) if sent else first_choices(body)
 
     double.script = script
-    outcomes = fanout.answer(endpoint, questions(40), database_url)
+    outcomes = fanout.answer(endpoint, questions(40), warehouse)
     assert outcomes.unanswered == 0 and outcomes.calls <= 40 + endpoint.max_concurrency + 6
     assert dialect_of(endpoint) == Dialect("plain", "", temperature=False)
     dialects.known.clear()
-    assert fanout.answer(endpoint, questions(40, first=40), database_url).calls == 40
+    assert fanout.answer(endpoint, questions(40, first=40), warehouse).calls == 40
 
 
 def test_an_endpoint_that_refuses_every_form_is_told_once(
-    endpoint: Endpoint, double: Double, questions: Make, database_url: str
+    endpoint: Endpoint, double: Double, questions: Make, warehouse: Warehouse
 ) -> None:
     message = "No endpoints found that can handle the requested parameters."
     double.plays(Act(404, {"error": {"message": message, "code": 404}}))
-    outcomes = fanout.answer(endpoint, questions(100), database_url)
+    outcomes = fanout.answer(endpoint, questions(100), warehouse)
     said = str(outcomes.fatal)
     assert message.rstrip(".") in said and "refuses all" in said and "extra_body" in said
     assert "its URL" not in said and "serves the model" not in said  # neither is to blame
@@ -211,11 +212,11 @@ def test_an_endpoint_that_refuses_every_form_is_told_once(
 
 
 def test_what_is_kept_of_an_odd_row_is_not_believed(
-    endpoint: Endpoint, double: Double, questions: Make, database_url: str
+    endpoint: Endpoint, double: Double, questions: Make, warehouse: Warehouse
 ) -> None:
     place = dialects.place_of(endpoint)
     for odd in ('{"colour": "red"}', "[]", '{"room": -1}', '{"length": "; drop"}', '{"response_format": 3}'):
-        with transaction(database_url) as connection:
+        with transaction(warehouse) as connection:
             connection.execute(
                 text(
                     "insert into endpoint_dialects values (:place, 'u', 'm', cast(:odd as jsonb))"
@@ -223,6 +224,6 @@ def test_what_is_kept_of_an_odd_row_is_not_believed(
                 ),
                 {"place": place, "odd": odd},
             )
-        assert dialects.recall(endpoint, database_url) is None
-    (outcome,) = fanout.answer(endpoint, questions(1), database_url)
+        assert dialects.recall(endpoint, warehouse) is None
+    (outcome,) = fanout.answer(endpoint, questions(1), warehouse)
     assert not isinstance(outcome, Failure)

@@ -13,6 +13,7 @@ import pytest
 from filled_warehouse import BROKEN, DATASET, FINISHED, HOSTILE, STUCK, USERS
 from served_page import ROLES, Page
 
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.warehouse.tables import acceptance
 
 RUN, SHOP = quote(FINISHED, safe=""), quote(DATASET, safe="")
@@ -67,7 +68,7 @@ def test_only_who_may_clear_tasks_may_rerun(page: Page, role: str | None, expect
     ("role", "expected"), [(None, 401), ("viewer", 403), ("user", 200), ("op", 200), ("admin", 200)]
 )
 def test_only_who_may_clear_tasks_may_accept_and_exactly_what_they_list(
-    page: Page, filled: str, role: str | None, expected: int
+    page: Page, filled: Warehouse, role: str | None, expected: int
 ) -> None:
     acceptance.revoke(filled, BROKEN)
     with page.client(role) as client:
@@ -80,7 +81,7 @@ def test_only_who_may_clear_tasks_may_accept_and_exactly_what_they_list(
     acceptance.revoke(filled, BROKEN)
 
 
-def test_who_accepted_what_stands_in_airflows_audit_log(page: Page, filled: str) -> None:
+def test_who_accepted_what_stands_in_airflows_audit_log(page: Page, filled: Warehouse) -> None:
     with page.client("op") as client:
         client.post(ACCEPT, json={"run": BROKEN, "batches": [["snf", 1]]}).raise_for_status()
         noted = client.get("/api/v2/eventLogs", params={"event": "llmser_accept", "order_by": "-when"}).json()
@@ -99,14 +100,14 @@ FROM_ELSEWHERE = [
 
 
 @pytest.mark.parametrize("headers", FROM_ELSEWHERE, ids=str)
-def test_pages_of_other_sites_accept_nothing(page: Page, filled: str, headers: dict[str, str]) -> None:
+def test_pages_of_other_sites_accept_nothing(page: Page, filled: Warehouse, headers: dict[str, str]) -> None:
     with page.client("admin") as client:
         answer = client.post(ACCEPT, json={"run": BROKEN, "batches": [["snf", 3]]}, headers=headers)
     assert answer.status_code == 403 and answer.json() == {"detail": "Only LLMSeR's own page may ask for this."}
     assert not acceptance.any_accepted(filled, BROKEN)
 
 
-def test_a_page_of_this_origin_may_accept(page: Page, filled: str) -> None:
+def test_a_page_of_this_origin_may_accept(page: Page, filled: Warehouse) -> None:
     for headers in ({"Sec-Fetch-Site": "same-origin", "Origin": page.url}, {"Origin": page.url}):
         with page.client("user") as client:
             answer = client.post(ACCEPT, json={"run": BROKEN, "batches": [["snf", 3]]}, headers=headers)
@@ -115,7 +116,7 @@ def test_a_page_of_this_origin_may_accept(page: Page, filled: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"])
-def test_what_a_form_could_send_accepts_nothing(page: Page, filled: str, kind: str) -> None:
+def test_what_a_form_could_send_accepts_nothing(page: Page, filled: Warehouse, kind: str) -> None:
     body = json.dumps({"run": BROKEN, "batches": [["snf", 3]]})
     with page.client("admin") as client:
         assert client.post(ACCEPT, content=body, headers={"Content-Type": kind}).status_code == 422
@@ -134,7 +135,7 @@ def test_what_a_form_could_send_accepts_nothing(page: Page, filled: str, kind: s
     ],
 )
 def test_what_has_not_failed_is_not_accepted(
-    page: Page, filled: str, run: str, batches: list[object], status: int
+    page: Page, filled: Warehouse, run: str, batches: list[object], status: int
 ) -> None:
     with page.client("admin") as client:
         answer = client.post(ACCEPT, json={"run": run, "batches": batches})

@@ -15,6 +15,7 @@ from playwright.sync_api import Page as Tab
 from served_page import Page
 from sqlalchemy import text
 
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.core.names import CONDITIONAL, INTERVALS, ONE_SEED
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.tables import acceptance
@@ -106,7 +107,7 @@ def test_figures_are_those_of_the_warehouse(viewer: Tab, page: Page) -> None:
 
 @pytest.mark.parametrize(("seeds", "word"), [(2, "not significant"), (1, "one seed")])
 def test_a_gain_that_is_not_significant_is_not_green_and_says_so(
-    viewer: Tab, page: Page, filled: str, seeds: int, word: str
+    viewer: Tab, page: Page, filled: Warehouse, seeds: int, word: str
 ) -> None:
     with transaction(filled) as connection:
         before = connection.execute(text("select user_group, metric, seeds, stars, p_holm from comparisons")).all()
@@ -137,7 +138,7 @@ def chooser(tab: Tab) -> Locator:
 
 
 @pytest.fixture
-def several(filled: str) -> Iterator[None]:
+def several(filled: Warehouse) -> Iterator[None]:
     """Another dataset, whose runs have several methods."""
     fill_several(filled)
     yield
@@ -299,7 +300,7 @@ def test_it_looks_again_as_long_as_a_run_goes_on_and_reruns_exactly_what_failed(
 
 
 def test_going_on_without_users_says_for_whom_and_clears_exactly_these_batches(
-    chromium: Browser, page: Page, filled: str
+    chromium: Browser, page: Page, filled: Warehouse
 ) -> None:
     context = as_somebody(chromium, page, "user")
     tab = context.new_page()

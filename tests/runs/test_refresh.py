@@ -22,6 +22,7 @@ from tiny_dumps import DAY, ITEMS, SMALL, FakeEncoder, careers, write_dumps
 from tiny_world import read
 
 from llmser_tasks.core.errors import InputError
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.core.workspace import Artefact, Workspace
 from llmser_tasks.runs import arrivals, pipeline
 from llmser_tasks.texts.encoder import Encoder
@@ -52,12 +53,12 @@ Go = Callable[..., str]
 
 
 @pytest.fixture
-def go(tmp_path: Path, values: dict[str, Any], database_url: str, llm: Double) -> Go:
+def go(tmp_path: Path, values: dict[str, Any], warehouse: Warehouse, llm: Double) -> Go:
     """Run the pipeline to its end, with these settings over the usual ones."""
 
     def run(run_id: str, **knobs: Any) -> str:
         llm.reset()
-        where = {"workspace": Workspace(tmp_path / "artefacts"), "database_url": database_url}
+        where = {"workspace": Workspace(tmp_path / "artefacts"), "warehouse": warehouse}
         return pipeline.run_all(values | knobs, endpoint=llm.endpoint, run_id=run_id, **where)
 
     return run
@@ -78,27 +79,27 @@ def arrive(folder: Path, name: str, interactions: list[tuple[str, int, int]], se
     return path
 
 
-def rows(url: str, query: str, **given: Any) -> list[dict[str, Any]]:
-    with transaction(url) as connection:
+def rows(warehouse: Warehouse, query: str, **given: Any) -> list[dict[str, Any]]:
+    with transaction(warehouse) as connection:
         return [dict(row) for row in connection.execute(text(query), given).mappings()]
 
 
-def asked(url: str, run_id: str) -> dict[str, tuple[int, int]]:
+def asked(warehouse: Warehouse, run_id: str) -> dict[str, tuple[int, int]]:
     """Users and calls by step."""
-    found = rows(url, "select step, users, calls from run_costs where run_id = :r", r=run_id)
+    found = rows(warehouse, "select step, users, calls from run_costs where run_id = :r", r=run_id)
     return {row["step"]: (row["users"], row["calls"]) for row in found}
 
 
-def seen(url: str) -> list[Any]:
+def seen(warehouse: Warehouse) -> list[Any]:
     """Everything that readers are given, all tables as of one moment."""
-    with transaction(url) as connection:
+    with transaction(warehouse) as connection:
         connection.execute(text("set transaction isolation level repeatable read"))
         return [connection.execute(text(f"select * from {view} order by 1, 2, 3, 4, 5, 6")).all() for view in CURRENT]
 
 
-def again(go: Go, url: str, run_id: str, **knobs: Any) -> str:
+def again(go: Go, warehouse: Warehouse, run_id: str, **knobs: Any) -> str:
     """A refresh, with the settings that it has by itself."""
-    return go(run_id, **arrivals.values(url, "tiny") | knobs)
+    return go(run_id, **arrivals.values(warehouse, "tiny") | knobs)
 
 
 # Who is asked, and what is kept --------------------------------------------------------------------------------------
@@ -120,125 +121,125 @@ def four_users_come(folder: Path) -> None:
 
 
 def test_only_who_changed_is_asked_and_the_others_keep_what_they_had(
-    go: Go, tmp_path: Path, database_url: str, llm: Double
+    go: Go, tmp_path: Path, warehouse: Warehouse, llm: Double
 ) -> None:
     go("full")
     four_users_come(tmp_path)
-    again(go, database_url, "refresh")
+    again(go, warehouse, "refresh")
 
-    bill = asked(database_url, "refresh")
+    bill = asked(warehouse, "refresh")
     assert {users for users, _ in bill.values()} == {len(CHANGED)} and set(bill) == {"snf", "reason"}
     assert 0 < sum(calls for _, calls in bill.values()) == len(llm.asked) <= 2 * len(CHANGED)
     picked = "select user_id, step, item_ids, sources, reason, question_key from picks where run_id = :r order by 1, 2"
-    before = {(row["user_id"], row["step"]): row for row in rows(database_url, picked, r="full")}
-    after = {(row["user_id"], row["step"]): row for row in rows(database_url, picked, r="refresh")}
+    before = {(row["user_id"], row["step"]): row for row in rows(warehouse, picked, r="full")}
+    after = {(row["user_id"], row["step"]): row for row in rows(warehouse, picked, r="refresh")}
     assert set(after) == set(before) | {("U999", "snf"), ("U999", "reason")}
     assert all(after[key] == row for key, row in before.items() if key[0] not in CHANGED)
     kept = "select user_id, item_ids, titles from pseudo_items where run_id = :r and user_id <> all(:c) order by 1"
-    assert rows(database_url, kept, r="full", c=list(CHANGED)) == rows(database_url, kept, r="refresh", c=list(CHANGED))
-    (compared,) = rows(database_url, "select summary from steps where run_id = 'refresh' and step = 'changes'")
+    assert rows(warehouse, kept, r="full", c=list(CHANGED)) == rows(warehouse, kept, r="refresh", c=list(CHANGED))
+    (compared,) = rows(warehouse, "select summary from steps where run_id = 'refresh' and step = 'changes'")
     assert compared["summary"] == {"kept": USERS - 3, "changed": 3, "new": 1, "new_items": 1, "obstacle": None}
 
 
-def test_models_go_on_and_items_that_are_new_have_their_rows(go: Go, tmp_path: Path, database_url: str) -> None:
+def test_models_go_on_and_items_that_are_new_have_their_rows(go: Go, tmp_path: Path, warehouse: Warehouse) -> None:
     go("full")
     four_users_come(tmp_path)
-    again(go, database_url, "refresh", warm_epochs=1)
+    again(go, warehouse, "refresh", warm_epochs=1)
     summaries = {
         row["step"]: row["summary"]
-        for row in rows(database_url, "select step, summary from steps where run_id = 'refresh'")
+        for row in rows(warehouse, "select step, summary from steps where run_id = 'refresh'")
     }
     for step in ("reverse", "forward", "base", "llmser"):
         assert summaries[step]["epochs"] == 1, f"{step} did not go on from the earlier model"
     assert summaries["ccg"]["taken_over"] == USERS - 3
     offered = "select count(*) as n from recommended_items where run_id = 'refresh' and item_id = 'A000'"
-    assert rows(database_url, "select count(*) as n from recommendations where run_id = 'refresh'")[0]["n"] == USERS + 1
-    assert rows(database_url, offered)[0]["n"] > 0, "nobody is offered the new item"
+    assert rows(warehouse, "select count(*) as n from recommendations where run_id = 'refresh'")[0]["n"] == USERS + 1
+    assert rows(warehouse, offered)[0]["n"] > 0, "nobody is offered the new item"
 
 
-def test_a_refresh_of_a_refresh_keeps_on(go: Go, tmp_path: Path, database_url: str) -> None:
+def test_a_refresh_of_a_refresh_keeps_on(go: Go, tmp_path: Path, warehouse: Warehouse) -> None:
     go("full")
     arrive(tmp_path, "1.json", [("U001", NEW_ITEM, LATER)])
-    again(go, database_url, "first")
+    again(go, warehouse, "first")
     arrive(tmp_path, "2.json", [("U004", 1, LATER)])
-    again(go, database_url, "second")
-    assert runs.load(database_url, "second").refreshes == "first"
-    assert {users for users, _ in asked(database_url, "second").values()} == {1}
+    again(go, warehouse, "second")
+    assert runs.load(warehouse, "second").refreshes == "first"
+    assert {users for users, _ in asked(warehouse, "second").values()} == {1}
 
 
-def test_nothing_new_asks_and_trains_nothing(go: Go, database_url: str, llm: Double) -> None:
+def test_nothing_new_asks_and_trains_nothing(go: Go, warehouse: Warehouse, llm: Double) -> None:
     go("full")
-    again(go, database_url, "refresh")
-    assert llm.asked == [] and asked(database_url, "refresh") == {}
-    steps = rows(database_url, "select step, state from steps where run_id = 'refresh'")
+    again(go, warehouse, "refresh")
+    assert llm.asked == [] and asked(warehouse, "refresh") == {}
+    steps = rows(warehouse, "select step, state from steps where run_id = 'refresh'")
     states = {row["step"]: row["state"] for row in steps}
     for step in ("ingest", "reverse", "forward", "base", "llmser", "evaluation"):
         assert states[step] == "unchanged", step
 
 
-def test_who_got_no_answer_is_asked_now(go: Go, database_url: str, llm: Double) -> None:
+def test_who_got_no_answer_is_asked_now(go: Go, warehouse: Warehouse, llm: Double) -> None:
     go("full")
-    with transaction(database_url) as connection:
+    with transaction(warehouse) as connection:
         connection.execute(text("delete from picks where user_id = 'U005' and step = 'reason'"))
         connection.execute(
             text("update picks set reason = 'unanswered: timeout', item_ids = '{}' where user_id = 'U006'")
         )
-    again(go, database_url, "refresh")
-    assert {users for users, _ in asked(database_url, "refresh").values()} == {2}
+    again(go, warehouse, "refresh")
+    assert {users for users, _ in asked(warehouse, "refresh").values()} == {2}
 
 
 @pytest.mark.parametrize("parts", [["ccg"], ["snf"], ["arv"], ["rcs"], ["reason"], ["wd"]])
-def test_every_ablation_can_be_refreshed(go: Go, tmp_path: Path, database_url: str, parts: list[str]) -> None:
+def test_every_ablation_can_be_refreshed(go: Go, tmp_path: Path, warehouse: Warehouse, parts: list[str]) -> None:
     go("full", without=parts)
-    publications.publish(database_url, "full")
+    publications.publish(warehouse, "full")
     arrive(tmp_path, "1.json", [("U001", NEW_ITEM, LATER)])
-    again(go, database_url, "refresh")
-    assert runs.load(database_url, "refresh").state == "succeeded"
-    assert {users for users, _ in asked(database_url, "refresh").values()} <= {1}
+    again(go, warehouse, "refresh")
+    assert runs.load(warehouse, "refresh").state == "succeeded"
+    assert {users for users, _ in asked(warehouse, "refresh").values()} <= {1}
 
 
 @pytest.mark.parametrize(
     ("knobs", "why"), [({"pool": 5}, r"other settings \(pool\)"), ({"seeds": [7]}, r"other settings \(seeds\)")]
 )
 def test_with_other_settings_everything_is_made_anew_and_says_so(
-    go: Go, database_url: str, knobs: dict[str, Any], why: str
+    go: Go, warehouse: Warehouse, knobs: dict[str, Any], why: str
 ) -> None:
     go("full")
-    go("other", **arrivals.values(database_url, "tiny") | knobs)
-    (row,) = rows(database_url, "select summary from steps where run_id = 'other' and step = 'changes'")
+    go("other", **arrivals.values(warehouse, "tiny") | knobs)
+    (row,) = rows(warehouse, "select summary from steps where run_id = 'other' and step = 'changes'")
     assert re.search(why, row["summary"]["full"])
 
 
-def test_a_refresh_of_a_run_from_before_ties_were_a_setting_keeps_the_files_order(go: Go, database_url: str) -> None:
+def test_a_refresh_of_a_run_from_before_ties_were_a_setting_keeps_the_files_order(go: Go, warehouse: Warehouse) -> None:
     go("first", ties="file")
-    with transaction(database_url) as connection:
+    with transaction(warehouse) as connection:
         connection.execute(text("update runs set config = config - 'ties'"))
-    values = arrivals.values(database_url, "tiny")
+    values = arrivals.values(warehouse, "tiny")
     assert values["ties"] == "file"
     go("second", **values)
-    (row,) = rows(database_url, "select summary from steps where run_id = 'second' and step = 'changes'")
+    (row,) = rows(warehouse, "select summary from steps where run_id = 'second' and step = 'changes'")
     assert "full" not in row["summary"]
 
 
 def test_where_interactions_are_taken_away_nothing_is_kept(
-    go: Go, tmp_path: Path, database_url: str, values: dict[str, Any]
+    go: Go, tmp_path: Path, warehouse: Warehouse, values: dict[str, Any]
 ) -> None:
     path = arrive(tmp_path, "1.json", [("U001", 1, LATER), ("U001", 2, LATER + 1)])
     go("full")
     path.unlink()
-    again(go, database_url, "refresh")
-    (row,) = rows(database_url, "select summary from steps where run_id = 'refresh' and step = 'changes'")
+    again(go, warehouse, "refresh")
+    (row,) = rows(warehouse, "select summary from steps where run_id = 'refresh' and step = 'changes'")
     assert "are gone" in row["summary"]["full"]
 
 
-def test_a_dataset_that_nobody_knows_is_refused_in_a_sentence(go: Go, database_url: str) -> None:
+def test_a_dataset_that_nobody_knows_is_refused_in_a_sentence(go: Go, warehouse: Warehouse) -> None:
     with pytest.raises(InputError, match=r"no dataset '\.\./\.\./etc' to refresh; there are: .*beauty"):
-        arrivals.values(database_url, "../../etc\n")
-    assert arrivals.values(database_url, "beauty") == {"dataset": "beauty", "incremental": True}
+        arrivals.values(warehouse, "../../etc\n")
+    assert arrivals.values(warehouse, "beauty") == {"dataset": "beauty", "incremental": True}
 
 
 def test_a_refresh_knows_nothing_of_held_out_items(
-    tmp_path: Path, database_url: str, llm: Double, values: dict[str, Any], go: Go
+    tmp_path: Path, warehouse: Warehouse, llm: Double, values: dict[str, Any], go: Go
 ) -> None:
     """Two worlds with the same past, to which interactions come that differ in what is held out alone."""
     go("full")
@@ -250,9 +251,9 @@ def test_a_refresh_knows_nothing_of_held_out_items(
         arrive(tmp_path, "2.json", later)
         run = pipeline.start(
             name,
-            arrivals.values(database_url, "tiny"),
+            arrivals.values(warehouse, "tiny"),
             workspace=Workspace(tmp_path / "artefacts"),
-            database_url=database_url,
+            warehouse=warehouse,
         )
         made.append((run, pipeline.augment(run, llm.endpoint)))
     (run, ours), (_, theirs) = made
@@ -265,12 +266,12 @@ def test_a_refresh_knows_nothing_of_held_out_items(
 
 
 def test_duplicate_late_and_unfinished_files_are_harmless(
-    tmp_path: Path, values: dict[str, Any], database_url: str
+    tmp_path: Path, values: dict[str, Any], warehouse: Warehouse
 ) -> None:
     workspace = Workspace(tmp_path / "artefacts")
 
     def content(run_id: str) -> Any:
-        run = pipeline.start(run_id, values, workspace=workspace, database_url=database_url)
+        run = pipeline.start(run_id, values, workspace=workspace, warehouse=warehouse)
         made = Artefact(**pipeline.ingest(run)["ingest"])
         table = read(workspace, made, "interactions.parquet").drop_columns(["line"])
         return table.to_pylist(), workspace.summary(made)["inbox"]
@@ -297,30 +298,30 @@ def test_duplicate_late_and_unfinished_files_are_harmless(
 
 
 def test_readers_see_the_old_results_until_the_switch_and_after_a_rollback(
-    go: Go, tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+    go: Go, tmp_path: Path, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     go("full")
-    old = seen(database_url)
+    old = seen(warehouse)
     assert all(old)
     four_users_come(tmp_path)
     meanwhile: list[bool] = []
     step = pipeline._step
 
     def watched(*of: Any) -> Any:
-        meanwhile.append(seen(database_url) == old)
+        meanwhile.append(seen(warehouse) == old)
         return step(*of)
 
     monkeypatch.setattr(pipeline, "_step", watched)
-    again(go, database_url, "refresh")
-    new = seen(database_url)
+    again(go, warehouse, "refresh")
+    new = seen(warehouse)
     assert len(meanwhile) > 12 and all(meanwhile)
     assert new != old and {row.run_id for table in new for row in table} == {"refresh"}
 
-    assert publications.rollback(database_url, "tiny").run_id == "full"
-    assert [[row[2:] for row in table] for table in seen(database_url)] == [[row[2:] for row in table] for table in old]
+    assert publications.rollback(warehouse, "tiny").run_id == "full"
+    assert [[row[2:] for row in table] for table in seen(warehouse)] == [[row[2:] for row in table] for table in old]
     with pytest.raises(InputError, match="Nothing of dataset tiny was published before run full"):
-        publications.rollback(database_url, "tiny")
-    assert publications.rollback(database_url, "tiny", "refresh").version == 4
+        publications.rollback(warehouse, "tiny")
+    assert publications.rollback(warehouse, "tiny", "refresh").version == 4
 
 
 STEPS = (
@@ -330,13 +331,13 @@ STEPS = (
 
 
 @contextmanager
-def looked_at(url: str) -> Iterator[Counter[str]]:
+def looked_at(warehouse: Warehouse) -> Iterator[Counter[str]]:
     """Counts which run readers were given, look after look, until the block ends."""
     over, given = threading.Event(), Counter[str]()
 
     def look() -> None:
         while not over.is_set():
-            given["|".join(sorted({row.run_id for table in seen(url) for row in table}))] += 1
+            given["|".join(sorted({row.run_id for table in seen(warehouse) for row in table}))] += 1
 
     reader = threading.Thread(target=look, daemon=True)
     reader.start()
@@ -358,15 +359,15 @@ def killed(refresh: Callable[[], str], patched: pytest.MonkeyPatch, module: Any,
 
 
 def test_killed_in_every_step_readers_never_see_a_mixture(
-    go: Go, tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+    go: Go, tmp_path: Path, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     go("full")
-    old = seen(database_url)
+    old = seen(warehouse)
     four_users_come(tmp_path)
     step, switch = pipeline._step, publications._switch
 
     def refresh() -> str:
-        return again(go, database_url, "refresh")
+        return again(go, warehouse, "refresh")
 
     def dying_in(fatal: str) -> Any:
         @contextmanager
@@ -382,38 +383,38 @@ def test_killed_in_every_step_readers_never_see_a_mixture(
         switch(*given)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    with looked_at(database_url) as given:
+    with looked_at(warehouse) as given:
         for name in STEPS:
             killed(refresh, monkeypatch, pipeline, "_step", dying_in(name))
-            steps = rows(database_url, "select step, state from steps where run_id = 'refresh'")
+            steps = rows(warehouse, "select step, state from steps where run_id = 'refresh'")
             assert {row["state"] for row in steps if row["step"] == name} == {"running"}, name
-            assert seen(database_url) == old, name
+            assert seen(warehouse) == old, name
         killed(refresh, monkeypatch, publications, "_switch", switch_and_die)
-        assert seen(database_url) == old, "a switch that was not committed"
+        assert seen(warehouse) == old, "a switch that was not committed"
         refresh()
     assert set(given) <= {"full", "refresh"} and given["full"] > len(STEPS)
-    assert {row.run_id for table in seen(database_url) for row in table} == {"refresh"}
+    assert {row.run_id for table in seen(warehouse) for row in table} == {"refresh"}
 
 
 # The gate ------------------------------------------------------------------------------------------------------------
 
 
 def test_a_refresh_that_is_much_worse_is_kept_from_readers_until_somebody_says_so(
-    go: Go, tmp_path: Path, database_url: str
+    go: Go, tmp_path: Path, warehouse: Warehouse
 ) -> None:
     go("full")
-    with transaction(database_url) as connection:
+    with transaction(warehouse) as connection:
         connection.execute(text("update validations set ndcg = 2.0 where run_id = 'full'"))
-    old = seen(database_url)
+    old = seen(warehouse)
     arrive(tmp_path, "1.json", [("U001", 1, LATER)])
-    go("worse", **arrivals.values(database_url, "tiny") | {"gate": 0.05})
-    row = runs.load(database_url, "worse")
+    go("worse", **arrivals.values(warehouse, "tiny") | {"gate": 0.05})
+    row = runs.load(warehouse, "worse")
     assert row.state == "succeeded"
     assert "is not published: its validation NDCG@10 of" in str(row.unpublished)
     assert "below the 2.0000 of run full" in str(row.unpublished)
-    assert seen(database_url) == old
-    assert rows(database_url, "select count(*) as n from recommendations where run_id = 'worse'")[0]["n"] == USERS
+    assert seen(warehouse) == old
+    assert rows(warehouse, "select count(*) as n from recommendations where run_id = 'worse'")[0]["n"] == USERS
 
-    assert publications.publish(database_url, "worse").version == 2
-    assert runs.load(database_url, "worse").unpublished is None
-    assert {row.run_id for table in seen(database_url) for row in table} == {"worse"}
+    assert publications.publish(warehouse, "worse").version == 2
+    assert runs.load(warehouse, "worse").unpublished is None
+    assert {row.run_id for table in seen(warehouse) for row in table} == {"worse"}

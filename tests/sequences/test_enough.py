@@ -10,6 +10,7 @@ from small_dumps import Line, full, review, titles, write
 
 from llmser_tasks.core.config import RunConfig
 from llmser_tasks.core.errors import InputError
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.core.run import Run
 from llmser_tasks.core.workspace import Workspace
 from llmser_tasks.ingest import ingest
@@ -23,7 +24,7 @@ CORE = {"user_core": 1, "item_core": 1}
 def checked(workspace: Workspace, folder: Path, reviews: list[Line], **more: Any) -> None:
     dataset = write(folder, reviews, titles(9), **CORE)
     made = sequences(workspace, dataset, ingest(workspace, dataset))
-    run = Run("r", RunConfig.model_validate({"dataset": dataset.model_dump()} | more), workspace, "")
+    run = Run("r", RunConfig.model_validate({"dataset": dataset.model_dump()} | more), workspace, Warehouse(""))
     refs = {name: artefact.reference() for name, artefact in made.items()}
     check_enough(run, refs)
     if not forward.left_out(run.config):

@@ -19,6 +19,7 @@ import pytest
 from patience import PATIENCE_S, until
 from sqlalchemy import text
 
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.core.kinds import COUNTERS, TRAINED, USUAL, chain
 from llmser_tasks.sample import write_sample
 from llmser_tasks.services import airflow_api, local, stack
@@ -92,7 +93,7 @@ def llmser(home: Path, *arguments: str) -> str:
 def test_failed_batches_ask_only_for_what_is_missing_or_for_nothing(home: Path, told: list[dict[str, Any]]) -> None:
     here = stack.attached(home)
     assert here is not None
-    ranker, url = here.addresses.ranker.removesuffix("/v1"), here.addresses.warehouse
+    ranker, warehouse = here.addresses.ranker.removesuffix("/v1"), here.warehouse
     files = write_sample(home / "sample", users=150, items=60, seed=3)
     values = SMALL | {"reviews": str(files.reviews), "items": str(files.items)}
     key = {"authorization": f"Bearer {here.ranker_key}"}
@@ -119,7 +120,7 @@ def test_failed_batches_ask_only_for_what_is_missing_or_for_nothing(home: Path, 
 
         run_id, failed = fail()
         before = answered()
-        assert ledger(url) == before["answered"] > 0 and before["arrears"] > 0
+        assert ledger(warehouse) == before["answered"] > 0 and before["arrears"] > 0
         until(lambda: bool(told), lambda: (home / "out").read_text())
         assert [(t["event"], t["run"], t["dataset"]) for t in told] == [("run failed", run_id, "rerun")]
         assert "no quota left" in told[0]["sentence"] and f"llmser rerun-failed {run_id}" in told[0]["then"]
@@ -127,7 +128,7 @@ def test_failed_batches_ask_only_for_what_is_missing_or_for_nothing(home: Path, 
         said = llmser(home, "rerun-failed", run_id, "--wait")
         assert said.startswith(f"Cleared of run {run_id}: {len(failed)} batch") and "of snf (users" in said
         assert {state for task, _, state in tasks(run_id) if task not in UNUSUAL} == {"success"}
-        assert answered()["answered"] == ledger(url)  # no question was paid for twice
+        assert answered()["answered"] == ledger(warehouse)  # no question was paid for twice
 
         events = client.get("/api/v2/assets/events", params={"limit": 100, "source_run_id": run_id}).json()
         made = {event["name"].rsplit("/", 1)[-1]: event["extra"] for event in events["asset_events"]}
@@ -137,10 +138,10 @@ def test_failed_batches_ask_only_for_what_is_missing_or_for_nothing(home: Path, 
 
         run_id, failed = fail(noun="thing that is let go")
         until(lambda: len(told) == 2, lambda: (home / "out").read_text())
-        known = ledger(url, "snf")
+        known = ledger(warehouse, "snf")
         said = llmser(home, "accept", run_id, "--wait")
         assert {state for task, _, state in tasks(run_id) if task not in UNUSUAL} == {"success"}
-        with engine(url).connect() as connection:
+        with engine(warehouse).connect() as connection:
             rows = connection.execute(
                 text("select step, batch, state, failed, accepted from batches where run_id = :run"), {"run": run_id}
             ).all()
@@ -148,10 +149,10 @@ def test_failed_batches_ask_only_for_what_is_missing_or_for_nothing(home: Path, 
         assert set(without) <= set(failed) and {row.state for row in rows} == {"done"}
         most = int(said.split("at most ")[1].split()[0])
         assert most >= sum(without.values()) > 0, "another batch may have got an answer that two share"
-        assert ledger(url, "snf") == known, "nothing more was asked"
+        assert ledger(warehouse, "snf") == known, "nothing more was asked"
         assert [t["event"] for t in told] == ["run failed", "run failed"]
 
 
-def ledger(database_url: str, step: str = "%") -> int:
-    with engine(database_url).connect() as connection:
+def ledger(warehouse: Warehouse, step: str = "%") -> int:
+    with engine(warehouse).connect() as connection:
         return connection.scalar(text("select count(*) from answers where step like :step"), {"step": step}) or 0

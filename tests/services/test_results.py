@@ -11,31 +11,32 @@ from rich.console import Console
 from sqlalchemy import text
 
 from llmser_tasks.cli import cli
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.core.names import CONDITIONAL, INTERVALS, ONE_SEED
 from llmser_tasks.services import results
 from llmser_tasks.warehouse.engine import transaction
 
 
 @pytest.fixture
-def url(database_url: str) -> str:
-    fill(database_url)
-    return database_url
+def warehouse(warehouse: Warehouse) -> Warehouse:
+    fill(warehouse)
+    return warehouse
 
 
-def shown(url: str) -> str:
+def shown(warehouse: Warehouse) -> str:
     console = Console(file=io.StringIO(), width=300)
-    results.show(url, FINISHED, console)
+    results.show(warehouse, FINISHED, console)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
 
-def test_stars_stand_beside_differences_and_what_they_are_conditional_on_below(url: str) -> None:
-    told = shown(url)
+def test_stars_stand_beside_differences_and_what_they_are_conditional_on_below(warehouse: Warehouse) -> None:
+    told = shown(warehouse)
     assert "+87.0 % ***" in told and CONDITIONAL in told and ONE_SEED not in told
 
 
-def test_one_compared_method_stands_in_a_column_of_its_own(url: str) -> None:
-    told = shown(url)
+def test_one_compared_method_stands_in_a_column_of_its_own(warehouse: Warehouse) -> None:
+    told = shown(warehouse)
     assert "Base against LLMSeR, NDCG@10, full ranking, hostile <b>shop</b>" in told
     (head,) = (line for line in told.splitlines() if "p (Holm)" in line)
     assert [cell.strip() for cell in head.split("┃")[1:-1]] == [
@@ -43,8 +44,8 @@ def test_one_compared_method_stands_in_a_column_of_its_own(url: str) -> None:
     ]
 
 
-def test_every_compared_method_stands_beside_the_reference_in_each_group(url: str) -> None:
-    with transaction(url) as connection:
+def test_every_compared_method_stands_beside_the_reference_in_each_group(warehouse: Warehouse) -> None:
+    with transaction(warehouse) as connection:
         connection.execute(
             text(
                 "insert into comparisons (run_id, method, reference, protocol, user_group, metric, reference_mean,"
@@ -55,7 +56,7 @@ def test_every_compared_method_stands_beside_the_reference_in_each_group(url: st
             ),
             {"run": FINISHED},
         )
-    told = shown(url)
+    told = shown(warehouse)
     assert "Base against the others, NDCG@10, full ranking" in told
     cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in told.splitlines() if "│" in line]
     against = [row for row in cells if len(row) == 7]
@@ -64,10 +65,10 @@ def test_every_compared_method_stands_beside_the_reference_in_each_group(url: st
     assert len(against) == 2 * len(GROUPS)
 
 
-def test_a_method_that_is_declared_no_more_is_shown_by_its_name(url: str) -> None:
-    fill_several(url)
+def test_a_method_that_is_declared_no_more_is_shown_by_its_name(warehouse: Warehouse) -> None:
+    fill_several(warehouse)
     console = Console(file=io.StringIO(), width=300)
-    results.show(url, SEVERAL, console)
+    results.show(warehouse, SEVERAL, console)
     told = console.file.getvalue()  # type: ignore[attr-defined]
     assert f"Recommendations are those of {GONE}, the best on validation items (N@10: base .1200, LLMSeR .1100," in told
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in told.splitlines() if "│" in line]
@@ -75,28 +76,28 @@ def test_a_method_that_is_declared_no_more_is_shown_by_its_name(url: str) -> Non
     assert [row[3] for row in rows if len(row) == 7] == ["LLMSeR", GONE] * len(GROUPS)
 
 
-def test_the_terminal_says_whose_recommendations_there_are_and_why(url: str) -> None:
+def test_the_terminal_says_whose_recommendations_there_are_and_why(warehouse: Warehouse) -> None:
     best = "Recommendations are those of LLMSeR, the best on validation items (N@10: base .0900, LLMSeR .1000)."
-    assert best in shown(url)
-    with transaction(url) as connection:
+    assert best in shown(warehouse)
+    with transaction(warehouse) as connection:
         connection.execute(text("update runs set chosen = 'base', chosen_by = 'name'"))
-    assert "Recommendations are those of base, as the settings say." in shown(url)
-    with transaction(url) as connection:  # a run from before this was noted
+    assert "Recommendations are those of base, as the settings say." in shown(warehouse)
+    with transaction(warehouse) as connection:  # a run from before this was noted
         connection.execute(text("update runs set chosen = null, chosen_by = null"))
-    assert "Recommendations" not in shown(url)
+    assert "Recommendations" not in shown(warehouse)
 
 
-def test_a_run_of_the_reference_alone_has_no_table_of_differences_and_keeps_its_warning(url: str) -> None:
-    with transaction(url) as connection:
+def test_a_run_of_the_reference_alone_has_no_table_of_differences_and_keeps_its_warning(warehouse: Warehouse) -> None:
+    with transaction(warehouse) as connection:
         connection.execute(text("delete from comparisons"))
-    told = shown(url)
+    told = shown(warehouse)
     assert "against" not in told and "SYNTHETIC sample data" in told and "co-occurrence" in told
 
 
-def test_with_one_seed_there_are_no_stars_and_the_terminal_says_why(url: str) -> None:
-    with transaction(url) as connection:
+def test_with_one_seed_there_are_no_stars_and_the_terminal_says_why(warehouse: Warehouse) -> None:
+    with transaction(warehouse) as connection:
         connection.execute(text("update comparisons set seeds = 1, stars = ''"))
-    told = shown(url)
+    told = shown(warehouse)
     assert "*" not in told and ONE_SEED in told and CONDITIONAL in told
 
 
@@ -104,9 +105,9 @@ def test_with_one_seed_there_are_no_stars_and_the_terminal_says_why(url: str) ->
     ("what", "beside"), [("tail-report", [CONDITIONAL]), ("comparisons", [INTERVALS, CONDITIONAL]), ("metrics", [])]
 )
 def test_show_says_beside_each_p_what_it_is_conditional_on(
-    url: str, what: str, beside: list[str], monkeypatch: pytest.MonkeyPatch
+    warehouse: Warehouse, what: str, beside: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("LLMSER_DATABASE_URL", url)
+    monkeypatch.setenv("LLMSER_DATABASE_URL", warehouse.url)
     result = CliRunner().invoke(cli, ["show", FINISHED, what])
     assert result.exit_code == 0, result.stderr
     for sentence in (CONDITIONAL, INTERVALS):

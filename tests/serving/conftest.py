@@ -8,15 +8,17 @@ import pytest
 from evaluated_world import Trained, trained
 from noted_run import note_run
 
+from llmser_tasks.core.handle import Warehouse
+
 __all__ = ["noted", "trained"]
 
 
 @pytest.fixture
-def noted(trained: Trained, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """URL of a warehouse with the run `first`; the command line finds its artefacts."""
+def noted(trained: Trained, warehouse: Warehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Warehouse:
+    """A warehouse with the run `first`; the command line finds its artefacts."""
     monkeypatch.setenv("LLMSER_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("LLMSER_DATABASE_URL", database_url)
+    monkeypatch.setenv("LLMSER_DATABASE_URL", warehouse.url)
     monkeypatch.setenv("LLMSER_ARTEFACTS", str(trained.workspace.root))
     monkeypatch.setenv("LLMSER_THREADS", "1")
-    note_run(database_url, trained, "first")
-    return database_url
+    note_run(warehouse, trained, "first")
+    return warehouse

@@ -16,6 +16,7 @@ from noted_run import changed, note_run
 
 from llmser_tasks import recommenders
 from llmser_tasks.cli import cli
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.core.names import CONDITIONAL
 from llmser_tasks.evaluation.metrics import METRICS
 from llmser_tasks.sequences.histories import Histories
@@ -28,7 +29,7 @@ def invoke(*arguments: str) -> Result:
 # recommend
 
 
-def test_new_users_get_what_the_model_would_give_them(noted: str, trained: Trained) -> None:
+def test_new_users_get_what_the_model_would_give_them(noted: Warehouse, trained: Trained) -> None:
     result = invoke("recommend", "first", "--history", "i004, i005", "--history", "i020", "-k", "3", "--format", "csv")
     assert result.exit_code == 0, result.stderr
     rows = list(csv.DictReader(io.StringIO(result.stdout)))
@@ -42,14 +43,14 @@ def test_new_users_get_what_the_model_would_give_them(noted: str, trained: Train
     assert base.stdout not in result.stdout
 
 
-def test_everything_that_is_left_and_nothing_twice(noted: str) -> None:
+def test_everything_that_is_left_and_nothing_twice(noted: Warehouse) -> None:
     rows = json.loads(invoke("recommend", "latest", "--history", "i004,i005", "-k", "99", "--format", "json").stdout)
     assert [row["rank"] for row in rows] == list(range(1, ITEMS - 1))
     assert {row["item_id"] for row in rows} == {f"i{n:03d}" for n in range(1, ITEMS + 1)} - {"i004", "i005"}
     assert {row["item_id"]: row["title"] for row in rows}["i001"] == HOSTILE
 
 
-def test_titles_say_what_was_taken_and_harm_no_terminal(noted: str) -> None:
+def test_titles_say_what_was_taken_and_harm_no_terminal(noted: Warehouse) -> None:
     result = invoke("recommend", "first", "--titles", "ITEM 9", "--titles", "the item: 12\x1b[0m", "-k", "2")
     assert result.exit_code == 0, result.stderr
     _, _, said = result.stderr.splitlines()
@@ -57,7 +58,7 @@ def test_titles_say_what_was_taken_and_harm_no_terminal(noted: str) -> None:
     assert "\x1b" not in result.output
 
 
-def test_files_and_options_together(noted: str, tmp_path: Path) -> None:
+def test_files_and_options_together(noted: Warehouse, tmp_path: Path) -> None:
     (tmp_path / "h.jsonl").write_text('{"user_id": "ann", "item_ids": ["i007"]}\n')
     result = invoke(
         "recommend", "first", "--history", "i004", "--file", str(tmp_path / "h.jsonl"), "-k", "1", "--format", "json"
@@ -68,7 +69,9 @@ def test_files_and_options_together(noted: str, tmp_path: Path) -> None:
 BARE = "; histories are scored as they are, without what the run made for its own users."
 
 
-def test_the_method_of_the_runs_recommendations_recommends_and_is_told_with_why(noted: str, trained: Trained) -> None:
+def test_the_method_of_the_runs_recommendations_recommends_and_is_told_with_why(
+    noted: Warehouse, trained: Trained
+) -> None:
     def told(run: str, *arguments: str) -> tuple[str, str]:
         result = invoke("recommend", run, "--history", "i004,i005", "--format", "csv", *arguments)
         assert result.exit_code == 0, result.stderr
@@ -85,7 +88,7 @@ def test_the_method_of_the_runs_recommendations_recommends_and_is_told_with_why(
     assert told("named", "--method", "llmser") == (f"Recommending by LLMSeR{BARE}", told("first")[1])
 
 
-def test_a_method_that_a_run_did_not_train_is_one_sentence(noted: str, trained: Trained, tmp_path: Path) -> None:
+def test_a_method_that_a_run_did_not_train_is_one_sentence(noted: Warehouse, trained: Trained, tmp_path: Path) -> None:
     note_run(noted, trained, "alone", changed(trained, "evaluation", methods=("base",), publish="best"))
     assert invoke("recommend", "alone", "--history", "i004").exit_code == 0
     assert invoke("compare", "alone").exit_code == 0
@@ -110,7 +113,9 @@ def test_a_method_that_a_run_did_not_train_is_one_sentence(noted: str, trained: 
         (("first",), 2, "Whom for? Give --history, --titles or --file."),
     ],
 )
-def test_what_cannot_be_used_is_one_sentence(noted: str, arguments: tuple[str, ...], code: int, sentence: str) -> None:
+def test_what_cannot_be_used_is_one_sentence(
+    noted: Warehouse, arguments: tuple[str, ...], code: int, sentence: str
+) -> None:
     result = invoke("recommend", *arguments)
     assert (result.exit_code, result.stdout) == (code, "")
     assert sentence in result.stderr
@@ -120,12 +125,12 @@ def test_what_cannot_be_used_is_one_sentence(noted: str, arguments: tuple[str, .
 
 
 @pytest.fixture
-def two(noted: str, trained: Trained) -> str:
+def two(noted: Warehouse, trained: Trained) -> Warehouse:
     note_run(noted, trained, "second", changed(trained, "reliability", enhance_inference=False))
     return noted
 
 
-def test_a_table_as_papers_print_it(two: str) -> None:
+def test_a_table_as_papers_print_it(two: Warehouse) -> None:
     result = invoke("compare", "first", "second", "first", "--group", "tail users", "--reference", "popularity")
     assert result.exit_code == 0, result.stderr
     head, _, *lines = result.stdout.splitlines()
@@ -149,7 +154,7 @@ def test_a_table_as_papers_print_it(two: str) -> None:
     assert told.startswith("full; against popularity of first: * p < .05") and conditional == CONDITIONAL
 
 
-def test_everything_exact_in_every_form(two: str, tmp_path: Path) -> None:
+def test_everything_exact_in_every_form(two: Warehouse, tmp_path: Path) -> None:
     rows = json.loads(invoke("compare", "first", "second", "--protocol", "uniform-5", "--format", "json").stdout)
     assert {row["protocol"] for row in rows} == {"uniform-5"}
     assert {row["user_group"] for row in rows} == {"all", "tail users", "head users"}
@@ -171,13 +176,13 @@ def test_everything_exact_in_every_form(two: str, tmp_path: Path) -> None:
         (("first", "--protocol", "uniform-100"), "was not evaluated by uniform-100; it has full and uniform-5"),
     ],
 )
-def test_what_cannot_be_compared_is_one_sentence(noted: str, arguments: tuple[str, ...], sentence: str) -> None:
+def test_what_cannot_be_compared_is_one_sentence(noted: Warehouse, arguments: tuple[str, ...], sentence: str) -> None:
     result = invoke("compare", *arguments)
     assert (result.exit_code, result.stdout) == (1, "")
     assert sentence in result.stderr.splitlines()[-1]
 
 
-def test_artefacts_that_are_gone(noted: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_artefacts_that_are_gone(noted: Warehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LLMSER_ARTEFACTS", str(tmp_path))
     for arguments in (("compare", "first"), ("recommend", "first", "--history", "i004"), ("export", "first", "model")):
         result = invoke(*arguments)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tiny_dumps import FakeEncoder
-from tiny_world import DATASET, make_world
+from tiny_world import DATASET, NOWHERE, make_world
 
 from llmser_tasks.core import config
 from llmser_tasks.core.errors import InputError
@@ -33,7 +33,7 @@ def embedded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def run(workspace: Workspace, **settings: object) -> Run:
-    return Run("one", config.from_flat({"dataset": DATASET, **settings}), workspace, "")
+    return Run("one", config.from_flat({"dataset": DATASET, **settings}), workspace, NOWHERE)
 
 
 def test_a_row_an_item_zeros_without_a_title(workspace: Workspace, embedded: list[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, text
 
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.tables import runs
 
@@ -23,10 +24,10 @@ def fill(connection: Connection, run_id: str, users: int) -> None:
         connection.execute(text(statement), {"run": run_id, "users": users})
 
 
-def test_no_pick_is_compared_with_every_score(database_url: str) -> None:
+def test_no_pick_is_compared_with_every_score(warehouse: Warehouse) -> None:
     for run_id in ("earlier", "new"):
-        runs.create(database_url, run_id, "tiny", {})
-    with transaction(database_url) as connection:
+        runs.create(warehouse, run_id, "tiny", {})
+    with transaction(warehouse) as connection:
         fill(connection, "earlier", 500)
         connection.execute(text("analyze"))
         fill(connection, "new", 2000)

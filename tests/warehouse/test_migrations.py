@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from llmser_tasks.core.errors import StorageError
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.postgres import embedded
 from llmser_tasks.postgres.home import ADMIN
 from llmser_tasks.warehouse import queries
@@ -22,8 +23,8 @@ LATEST = max(path.name[:4] for path in (SCRIPTS / "versions").glob("[0-9]*_*.py"
 LATER, AFTER = (f"{int(LATEST) + further:04}" for further in (1, 2))
 
 
-def test_everything_lies_in_one_schema(database_url: str) -> None:
-    with transaction(database_url) as connection:
+def test_everything_lies_in_one_schema(warehouse: Warehouse) -> None:
+    with transaction(warehouse) as connection:
         schemas = connection.execute(
             text("select table_schema, count(*) from information_schema.tables"
                  " where table_schema not in ('pg_catalog', 'information_schema') group by 1")
@@ -33,16 +34,16 @@ def test_everything_lies_in_one_schema(database_url: str) -> None:
             connection.execute(text(f"select * from llmser.{view}"))
 
 
-def test_again_changes_nothing(database_url: str) -> None:
-    runs.create(database_url, "r", "sample", {"a": 1})
-    migrate(database_url)
-    assert runs.load(database_url, "r").config == {"a": 1}
+def test_again_changes_nothing(warehouse: Warehouse) -> None:
+    runs.create(warehouse, "r", "sample", {"a": 1})
+    migrate(warehouse)
+    assert runs.load(warehouse, "r").config == {"a": 1}
 
 
-def test_concurrent_callers_do_not_collide(empty_database_url: str) -> None:
+def test_concurrent_callers_do_not_collide(empty_warehouse: Warehouse) -> None:
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(migrate, [empty_database_url] * 4))
-    assert version(empty_database_url) == LATEST
+        list(pool.map(migrate, [empty_warehouse] * 4))
+    assert version(empty_warehouse) == LATEST
 
 
 @pytest.fixture
@@ -57,30 +58,30 @@ def newer(tmp_path: Path) -> Path:
     return scripts
 
 
-def test_an_upgrade_keeps_data(database_url: str, newer: Path) -> None:
-    runs.create(database_url, "r", "sample", {"a": 1})
-    migrate(database_url, newer)
-    assert version(database_url) == LATER
-    with transaction(database_url) as connection:
+def test_an_upgrade_keeps_data(warehouse: Warehouse, newer: Path) -> None:
+    runs.create(warehouse, "r", "sample", {"a": 1})
+    migrate(warehouse, newer)
+    assert version(warehouse) == LATER
+    with transaction(warehouse) as connection:
         assert connection.execute(text("select run_id, colour from runs")).one() == ("r", "blue")
 
 
-def test_a_failing_upgrade_leaves_the_old_schema(database_url: str, newer: Path) -> None:
+def test_a_failing_upgrade_leaves_the_old_schema(warehouse: Warehouse, newer: Path) -> None:
     (newer / "versions" / f"{AFTER}_broken.py").write_text(
         f"from alembic import op\nrevision, down_revision = '{AFTER}', '{LATER}'\n"
         "def upgrade():\n    op.execute('select 1 / 0')\n"
     )
     with pytest.raises(Exception, match="division by zero"):
-        migrate(database_url, newer)
-    assert version(database_url) == LATEST
+        migrate(warehouse, newer)
+    assert version(warehouse) == LATEST
 
 
-def test_a_newer_schema_is_refused(database_url: str, newer: Path) -> None:
-    migrate(database_url, newer)
+def test_a_newer_schema_is_refused(warehouse: Warehouse, newer: Path) -> None:
+    migrate(warehouse, newer)
     sentence = rf"has schema {LATER}, newer than this LLMSeR knows \({LATEST}\); upgrade LLMSeR"
     with pytest.raises(StorageError, match=sentence):
-        migrate(database_url)
-    assert version(database_url) == LATER
+        migrate(warehouse)
+    assert version(warehouse) == LATER
 
 
 def test_a_role_without_rights_is_told_so(empty_database_url: str, postgres: embedded.Server) -> None:
@@ -91,7 +92,7 @@ def test_a_role_without_rights_is_told_so(empty_database_url: str, postgres: emb
         connection.execute(text(f"grant connect on database {name} to airflow"))
     admin.dispose()
     with pytest.raises(StorageError, match="permission denied for database") as caught:
-        migrate(url)
+        migrate(Warehouse(url))
     assert postgres.passwords["airflow"] not in str(caught.value)
 
 
@@ -126,18 +127,18 @@ BEFORE_METHODS = [  # revision 0014: two finished runs, the first from before ru
 
 
 @pytest.fixture
-def upgraded(empty_database_url: str) -> str:
+def upgraded(empty_warehouse: Warehouse) -> Warehouse:
     """A warehouse that was filled before figures were rows of any method, and then upgraded."""
-    with transaction(empty_database_url) as connection:
+    with transaction(empty_warehouse) as connection:
         connection.execute(text(f"create schema {SCHEMA}"))
         upgrade(connection, SCHEMA, "0014")
         for statement in BEFORE_METHODS:
             connection.exec_driver_sql(statement)
-    migrate(empty_database_url)
-    return empty_database_url
+    migrate(empty_warehouse)
+    return empty_warehouse
 
 
-def test_figures_from_before_there_were_methods_are_those_of_llmser_against_the_base(upgraded: str) -> None:
+def test_figures_from_before_there_were_methods_are_those_of_llmser_against_the_base(upgraded: Warehouse) -> None:
     (dataset,) = overview.datasets(upgraded)
     assert (dataset["run_id"], dataset["succeeded"], dataset["chosen"], dataset["method"]) == (
         "going", "old", "llmser", "llmser",
@@ -161,7 +162,7 @@ def test_figures_from_before_there_were_methods_are_those_of_llmser_against_the_
     ] * 2
 
 
-def test_models_from_before_there_were_methods_are_found_by_their_methods_name(upgraded: str) -> None:
+def test_models_from_before_there_were_methods_are_found_by_their_methods_name(upgraded: Warehouse) -> None:
     assert set(artefacts.of_run(upgraded, "old")) == {"base/42", "llmser/42"}
     assert publications.current(upgraded, "shop") is not None
     for run in ("old", "going"):
@@ -170,7 +171,7 @@ def test_models_from_before_there_were_methods_are_found_by_their_methods_name(u
 
 
 @pytest.mark.parametrize("run", ["ancient", "old", "going"])
-def test_everything_can_be_read_of_a_run_from_before_there_were_methods(upgraded: str, run: str) -> None:
+def test_everything_can_be_read_of_a_run_from_before_there_were_methods(upgraded: Warehouse, run: str) -> None:
     progress.run(upgraded, run), costs.costs(upgraded, run), users.users(upgraded, run)
     read = {}
     for name in queries.QUERIES:
@@ -185,6 +186,6 @@ def test_everything_can_be_read_of_a_run_from_before_there_were_methods(upgraded
     assert {row[4:] for row in read["recommendations"]} == ({("llmser", 42)} if evaluated else set())
 
 
-def version(url: str) -> object:
-    with transaction(url) as connection:
+def version(warehouse: Warehouse) -> object:
+    with transaction(warehouse) as connection:
         return connection.scalar(text("select version_num from llmser.alembic_version"))

@@ -22,6 +22,7 @@ from filled_warehouse import (
 from sqlalchemy import text
 
 from llmser_tasks.core.errors import InputError
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.core.kinds import METHODS, QUESTION_STEPS, USUAL
 from llmser_tasks.core.names import steps as steps_of
 from llmser_tasks.warehouse import pages
@@ -31,44 +32,44 @@ from llmser_tasks.warehouse.tables import batches, publications, runs
 
 
 @pytest.fixture
-def url(database_url: str) -> str:
-    fill(database_url)
-    return database_url
+def warehouse(warehouse: Warehouse) -> Warehouse:
+    fill(warehouse)
+    return warehouse
 
 
-def execute(url: str, statement: str) -> None:
-    with transaction(url) as connection:
+def execute(warehouse: Warehouse, statement: str) -> None:
+    with transaction(warehouse) as connection:
         connection.execute(text(statement))
 
 
-def steps(url: str, run_id: str) -> dict[str, dict[str, object]]:
-    return {row["step"]: row for row in progress.run(url, run_id)["steps"]}
+def steps(warehouse: Warehouse, run_id: str) -> dict[str, dict[str, object]]:
+    return {row["step"]: row for row in progress.run(warehouse, run_id)["steps"]}
 
 
-def test_steps_stand_in_order_also_those_to_come(url: str) -> None:
-    found = progress.run(url, BROKEN)
+def test_steps_stand_in_order_also_those_to_come(warehouse: Warehouse) -> None:
+    found = progress.run(warehouse, BROKEN)
     assert [row["step"] for row in found["steps"]] == list(steps_of(USUAL))
     states = {row["step"]: row["state"] for row in found["steps"]}
     assert (states["ingest"], states["pseudo"], states["publish"]) == ("done", "waiting", "waiting")
 
 
-def test_a_running_step_says_how_fast_it_is_and_how_long_it_takes_still(url: str) -> None:
+def test_a_running_step_says_how_fast_it_is_and_how_long_it_takes_still(warehouse: Warehouse) -> None:
     execute(
-        url,
+        warehouse,
         "insert into steps (run_id, step, state, done, total, unit, started_at, updated_at)"
         f" values ('{BROKEN}', 'llmser', 'running', 30, 90, 'epochs', now() - interval '20 seconds',"
         " now() - interval '10 seconds')",
     )
-    step = steps(url, BROKEN)["llmser"]
+    step = steps(warehouse, BROKEN)["llmser"]
     assert step["state"] == "running"
     assert step["rate"] == pytest.approx(3.0) and step["seconds_left"] == pytest.approx(20.0)
     assert step["seconds"] == pytest.approx(20.0, abs=5)
 
 
-def test_batches_that_have_not_begun_are_planned_and_count(url: str) -> None:
-    runs.create(url, "half", DATASET, {})
+def test_batches_that_have_not_begun_are_planned_and_count(warehouse: Warehouse) -> None:
+    runs.create(warehouse, "half", DATASET, {})
     execute(
-        url,
+        warehouse,
         "insert into steps (run_id, step, state, summary)"
         """ values ('half', 'sequences', 'done', '{"training": {"users": 47}}');"""
         "insert into steps (run_id, step, part, state, done, total, unit, started_at)"
@@ -77,66 +78,70 @@ def test_batches_that_have_not_begun_are_planned_and_count(url: str) -> None:
     )
     for batch in (0, 1):
         batches.record(
-            url, batches.Account("half", "snf", batch), f"users {batch}", 10, batches.Standing("done", answered=10)
+            warehouse,
+            batches.Account("half", "snf", batch),
+            f"users {batch}",
+            10,
+            batches.Standing("done", answered=10),
         )
-    assert progress.run(url, "half")["planned"] == {"snf": 5}
-    step = steps(url, "half")["snf"]
+    assert progress.run(warehouse, "half")["planned"] == {"snf": 5}
+    step = steps(warehouse, "half")["snf"]
     assert (step["state"], step["done"], step["total"]) == ("running", 20, 50)
     assert step["seconds_left"] == pytest.approx(15, rel=0.2)
 
 
-def test_a_step_that_had_nothing_to_do_is_not_waited_for(url: str) -> None:
-    runs.create(url, "unchanged", DATASET, {})
+def test_a_step_that_had_nothing_to_do_is_not_waited_for(warehouse: Warehouse) -> None:
+    runs.create(warehouse, "unchanged", DATASET, {})
     for step in ("ingest", "sequences", "reverse", "ccg", "pseudo"):  # nobody had changed, so that nobody was asked
-        execute(url, f"insert into steps (run_id, step, state) values ('unchanged', '{step}', 'done')")
-    found = {name: row["state"] for name, row in steps(url, "unchanged").items()}
+        execute(warehouse, f"insert into steps (run_id, step, state) values ('unchanged', '{step}', 'done')")
+    found = {name: row["state"] for name, row in steps(warehouse, "unchanged").items()}
     assert {name for name, state in found.items() if state == "skipped"} == {"estimate", "snf"}
     assert found["reason"] == found["llmser"] == found["publish"] == "waiting"
-    execute(url, "update runs set state = 'succeeded' where run_id = 'unchanged'")
-    assert {row["state"] for row in steps(url, "unchanged").values()} == {"done", "skipped"}
+    execute(warehouse, "update runs set state = 'succeeded' where run_id = 'unchanged'")
+    assert {row["state"] for row in steps(warehouse, "unchanged").values()} == {"done", "skipped"}
 
 
-def test_only_the_steps_of_the_runs_own_methods_are_shown(url: str) -> None:
-    runs.create(url, "plain", DATASET, {"methods": ["base", GONE]})
-    assert list(steps(url, "plain")) == list(steps_of(["base"]))
-    execute(url, f"insert into steps (run_id, step, state) values ('plain', '{GONE}', 'done')")
-    assert steps(url, "plain")[GONE]["title"] == GONE
+def test_only_the_steps_of_the_runs_own_methods_are_shown(warehouse: Warehouse) -> None:
+    runs.create(warehouse, "plain", DATASET, {"methods": ["base", GONE]})
+    assert list(steps(warehouse, "plain")) == list(steps_of(["base"]))
+    execute(warehouse, f"insert into steps (run_id, step, state) values ('plain', '{GONE}', 'done')")
+    assert steps(warehouse, "plain")[GONE]["title"] == GONE
 
 
-def test_there_is_no_such_run(url: str) -> None:
+def test_there_is_no_such_run(warehouse: Warehouse) -> None:
     with pytest.raises(InputError, match="There is no run 'none' in the warehouse"):
-        progress.run(url, "none")
+        progress.run(warehouse, "none")
 
 
-def test_datasets_show_their_latest_run_and_the_figures_of_the_last_that_succeeded(url: str) -> None:
-    runs.create(url, "elsewhere", "another", {})
-    found = {row["dataset"]: row for row in overview.datasets(url)}
+def test_datasets_show_their_latest_run_and_the_figures_of_the_last_that_succeeded(warehouse: Warehouse) -> None:
+    runs.create(warehouse, "elsewhere", "another", {})
+    found = {row["dataset"]: row for row in overview.datasets(warehouse)}
     assert set(found) == {DATASET, "another"}
     assert found[DATASET]["run_id"] == BROKEN and found[DATASET]["succeeded"] == FINISHED
     assert found[DATASET]["mean"] == pytest.approx(0.215) and found[DATASET]["p_holm"] == 0.0004
     assert found["another"]["mean"] is None
-    assert [row["run_id"] for row in overview.runs(url, dataset=DATASET)] == [BROKEN, STUCK, FINISHED, "earlier"]
+    assert [row["run_id"] for row in overview.runs(warehouse, dataset=DATASET)] == [BROKEN, STUCK, FINISHED, "earlier"]
 
 
-def test_runs_come_a_page_at_a_time_each_once(url: str) -> None:
+def test_runs_come_a_page_at_a_time_each_once(warehouse: Warehouse) -> None:
     for number in range(60):
-        runs.create(url, f"r{number:02d}", "many", {})
+        runs.create(warehouse, f"r{number:02d}", "many", {})
     execute(
-        url,
+        warehouse,
         "update runs set started_at = '2031-01-01'::timestamptz + (right(run_id, 2)::int / 2) * interval '1 h'"
         " where dataset = 'many'",
     )  # fmt: skip - two start at the same moment
     found: list[str] = []
     before = None
-    while page := overview.runs(url, dataset="many", before=before):
+    while page := overview.runs(warehouse, dataset="many", before=before):
         found += [row["run_id"] for row in page]
         before = (page[-1]["started_at"], page[-1]["run_id"])
     assert found == [f"r{number:02d}" for number in reversed(range(60))]
 
 
-def test_drift_is_the_change_from_the_run_before(url: str) -> None:
-    execute(url, f"update metrics set value = value + .1 where run_id = '{FINISHED}' and method = 'llmser'")
-    first, second = drift.drift(url, DATASET)
+def test_drift_is_the_change_from_the_run_before(warehouse: Warehouse) -> None:
+    execute(warehouse, f"update metrics set value = value + .1 where run_id = '{FINISHED}' and method = 'llmser'")
+    first, second = drift.drift(warehouse, DATASET)
     assert (first["run_id"], second["run_id"]) == ("earlier", FINISHED)
     assert first["N@10 change"] is None
     assert second["N@10 change"] == pytest.approx(0.1) and second["reference N@10 change"] == pytest.approx(0)
@@ -144,12 +149,12 @@ def test_drift_is_the_change_from_the_run_before(url: str) -> None:
     assert second["omega"] == pytest.approx((USERS - 1) / 2 / USERS)
 
 
-def test_costs_and_rates_are_those_of_the_views(url: str) -> None:
-    found = costs.costs(url, FINISHED)
+def test_costs_and_rates_are_those_of_the_views(warehouse: Warehouse) -> None:
+    found = costs.costs(warehouse, FINISHED)
     assert found["costs"][0]["cost"] == pytest.approx(5 * 0.25)
     quality = found["answer-quality"][0]
     assert (quality["users"], quality["hallucination_rate"], quality["repair_rate"]) == (USERS, 0.5, 0.0)
-    with transaction(url) as connection:
+    with transaction(warehouse) as connection:
         view = connection.execute(text("select * from answer_quality where run_id = :run"), {"run": FINISHED}).one()
         kept = connection.execute(
             text("select * from counted_answer_quality where run_id = :run"), {"run": FINISHED}
@@ -157,8 +162,8 @@ def test_costs_and_rates_are_those_of_the_views(url: str) -> None:
     assert view == kept
 
 
-def test_omega_and_means_add_up(url: str) -> None:
-    found = results.results(url, FINISHED)
+def test_omega_and_means_add_up(warehouse: Warehouse) -> None:
+    found = results.results(warehouse, FINISHED)
     assert sum(row["users"] for row in found["omega"]) == USERS
     everyone = [row for row in found["metrics"] if (row["method"], row["user_group"]) == ("llmser", "all")]
     assert len(everyone) == 10 and {row["seeds"] for row in everyone} == {2}
@@ -166,58 +171,58 @@ def test_omega_and_means_add_up(url: str) -> None:
 
 
 @pytest.mark.parametrize("name", [*tables.OF_RUN, *tables.OF_DATASET, *tables.OF_ALL])
-def test_every_table_can_be_read(url: str, name: str) -> None:
-    with tables.read(url, name, run_id=FINISHED, dataset=DATASET) as found:
+def test_every_table_can_be_read(warehouse: Warehouse, name: str) -> None:
+    with tables.read(warehouse, name, run_id=FINISHED, dataset=DATASET) as found:
         rows = list(found.rows)
     assert found.columns and (rows or name == "recommendations")
 
 
-def test_what_readers_have_is_told_with_every_switch_and_who_was_kept_back(url: str) -> None:
-    publications.rollback(url, DATASET)
-    found = published.published(url, DATASET)
+def test_what_readers_have_is_told_with_every_switch_and_who_was_kept_back(warehouse: Warehouse) -> None:
+    publications.rollback(warehouse, DATASET)
+    found = published.published(warehouse, DATASET)
     assert [(row["version"], row["run_id"], row["how"], row["current"]) for row in found["versions"]] == [
         (3, "earlier", "rollback", True), (2, FINISHED, "run", False), (1, "earlier", "run", False),
     ]  # fmt: skip
     assert [row["run_id"] for row in found["kept_back"]] == [STUCK]
     assert "the gate allows 5.0%" in found["kept_back"][0]["unpublished"]
-    assert published.published(url, "another") == {"versions": [], "kept_back": []}
-    (dataset,) = overview.datasets(url)
+    assert published.published(warehouse, "another") == {"versions": [], "kept_back": []}
+    (dataset,) = overview.datasets(warehouse)
     assert (dataset["published_run"], dataset["published_version"]) == ("earlier", 3)
-    assert {row["run_id"]: (row["published_version"], row["kept_back"]) for row in overview.runs(url)} == {
+    assert {row["run_id"]: (row["published_version"], row["kept_back"]) for row in overview.runs(warehouse)} == {
         BROKEN: (None, False), STUCK: (None, True), FINISHED: (None, False), "earlier": (3, False),
     }  # fmt: skip
-    run = progress.run(url, STUCK)
+    run = progress.run(warehouse, STUCK)
     assert (run["published_run"], run["published_version"]) == ("earlier", 3)
     assert run["unpublished"] == found["kept_back"][0]["unpublished"]
 
 
-def test_of_how_many_users_anything_can_be_asked_is_known_from_the_histories(url: str) -> None:
-    runs.create(url, "mute", DATASET, {})
-    assert progress.run(url, "mute")["askable"] is None and runs.askable(url, "mute") is None
+def test_of_how_many_users_anything_can_be_asked_is_known_from_the_histories(warehouse: Warehouse) -> None:
+    runs.create(warehouse, "mute", DATASET, {})
+    assert progress.run(warehouse, "mute")["askable"] is None and runs.askable(warehouse, "mute") is None
     execute(
-        url,
+        warehouse,
         "insert into steps (run_id, step, state, summary) values ('mute', 'sequences', 'done',"
         """ '{"askable": {"users": 9, "steps": {"snf": 0}, "gaining": 0, "titled": 1, "items": 7}}')""",
     )
-    assert progress.run(url, "mute")["askable"] == runs.askable(url, "mute")
-    assert runs.askable(url, "mute") == {"users": 9, "steps": {"snf": 0}, "gaining": 0, "titled": 1, "items": 7}
+    assert progress.run(warehouse, "mute")["askable"] == runs.askable(warehouse, "mute")
+    assert runs.askable(warehouse, "mute") == {"users": 9, "steps": {"snf": 0}, "gaining": 0, "titled": 1, "items": 7}
 
 
-def test_accepted_users_are_counted_by_step_and_stand_in_their_batch(url: str) -> None:
-    found = progress.run(url, STUCK)
-    assert found["accepted"] == {"snf": 2} and progress.run(url, BROKEN)["accepted"] == {}
+def test_accepted_users_are_counted_by_step_and_stand_in_their_batch(warehouse: Warehouse) -> None:
+    found = progress.run(warehouse, STUCK)
+    assert found["accepted"] == {"snf": 2} and progress.run(warehouse, BROKEN)["accepted"] == {}
     assert [(row["batch"], row["accepted"], row["accepted_at"] is not None) for row in found["batches"][:2]] == [
         (0, 2, True), (1, 0, False),
     ]  # fmt: skip
 
 
 @pytest.fixture
-def several(url: str) -> str:
-    fill_several(url)
-    return url
+def several(warehouse: Warehouse) -> Warehouse:
+    fill_several(warehouse)
+    return warehouse
 
 
-def test_beside_the_reference_stands_what_the_run_recommends_or_else_the_best_of_the_others(several: str) -> None:
+def test_beside_the_reference_stands_what_the_run_recommends_or_else_the_best_of_the_others(several: Warehouse) -> None:
     now = {row["dataset"]: row for row in overview.datasets(several)}[OTHER]
     assert (now["run_id"], now["chosen"], now["method"]) == (SEVERAL, GONE, GONE)
     assert (now["reference_mean"], now["mean"]) == (pytest.approx(0.115), pytest.approx(0.315))
@@ -229,13 +234,13 @@ def test_beside_the_reference_stands_what_the_run_recommends_or_else_the_best_of
     assert rows[BEFORE_IT]["mean"] == pytest.approx(0.095)
 
 
-def test_a_run_of_the_reference_alone_has_none_beside_it(several: str) -> None:
+def test_a_run_of_the_reference_alone_has_none_beside_it(several: Warehouse) -> None:
     execute(several, f"delete from validations where run_id = '{BEFORE_IT}' and method <> 'base'")
     (row,) = [row for row in overview.runs(several, dataset=OTHER) if row["run_id"] == BEFORE_IT]
     assert (row["method"], row["mean"], row["reference_mean"]) == (None, None, pytest.approx(0.115))
 
 
-def test_drift_follows_what_runs_recommend_and_charts_every_method_that_they_trained(several: str) -> None:
+def test_drift_follows_what_runs_recommend_and_charts_every_method_that_they_trained(several: Warehouse) -> None:
     first, second = drift.drift(several, OTHER)
     assert [(row["run_id"], row["method"]) for row in (first, second)] == [(BEFORE_IT, "base"), (SEVERAL, GONE)]
     assert second["N@10 change"] == pytest.approx(0.2) and second["reference N@10 change"] == pytest.approx(0)
@@ -243,7 +248,7 @@ def test_drift_follows_what_runs_recommend_and_charts_every_method_that_they_tra
     assert set(second["methods"]) == {"base", "llmser", GONE}
 
 
-def test_results_say_which_method_is_published_and_why(several: str) -> None:
+def test_results_say_which_method_is_published_and_why(several: Warehouse) -> None:
     found = results.results(several, SEVERAL)
     assert (found["chosen"], found["chosen_by"], found["method"]) == (GONE, "validation", GONE)
     assert found["validation"] == {"base": 0.12, "llmser": 0.11, GONE: 0.25}
@@ -253,9 +258,9 @@ def test_results_say_which_method_is_published_and_why(several: str) -> None:
     assert [row["method"] for row in published.published(several, OTHER)["versions"]] == [GONE, "base"]
 
 
-def test_an_earlier_comparison_says_both_methods(url: str) -> None:
-    execute(url, "update runs set chosen = 'base' where run_id = 'earlier'")
-    (row,) = results.results(url, FINISHED)["earlier"]
+def test_an_earlier_comparison_says_both_methods(warehouse: Warehouse) -> None:
+    execute(warehouse, "update runs set chosen = 'base' where run_id = 'earlier'")
+    (row,) = results.results(warehouse, FINISHED)["earlier"]
     assert (row["earlier_method"], row["method"]) == ("base", "llmser")
 
 
@@ -274,10 +279,14 @@ def test_every_methods_colour_is_one_of_the_pages_light_and_dark() -> None:
     assert {name: style.count(f" --{one.colour}: ") for name, one in METHODS.items()} == dict.fromkeys(METHODS, 2)
 
 
-def test_question_steps_stand_in_the_order_in_which_they_are_asked(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_question_steps_stand_in_the_order_in_which_they_are_asked(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for step in QUESTION_STEPS:
-        batches.record(url, batches.Account(BROKEN, step, 9), "users 90–99", 10, batches.Standing("done", answered=10))
+        batches.record(
+            warehouse, batches.Account(BROKEN, step, 9), "users 90–99", 10, batches.Standing("done", answered=10)
+        )
     for order in ([*QUESTION_STEPS], [*QUESTION_STEPS][::-1]):
         monkeypatch.setitem(reading.GIVEN, "asking", order)
-        for rows in (progress.run(url, BROKEN)["batches"], costs.costs(url, BROKEN)["costs"]):
+        for rows in (progress.run(warehouse, BROKEN)["batches"], costs.costs(warehouse, BROKEN)["costs"]):
             assert list(dict.fromkeys(row["step"] for row in rows)) == order

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import text
 
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.warehouse import ledger, retention
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.ledger import Entry
@@ -11,16 +12,16 @@ from llmser_tasks.warehouse.retention import Selection
 from llmser_tasks.warehouse.tables import runs
 
 
-def test_what_was_unusable_is_selected_alone(database_url: str) -> None:
+def test_what_was_unusable_is_selected_alone(warehouse: Warehouse) -> None:
     def entry(key: str, content: str | None, failure: str | None = None) -> Entry:
         return Entry(key, "snf", "1", "m", 1, content=content, failure=failure, cost=1.0)
 
-    runs.create(database_url, "r", "beauty", {})
+    runs.create(warehouse, "r", "beauty", {})
     good = [entry(f"good {number}", '{"picks": ["c01"]}') for number in range(20)]
     bad = [entry(f"prose {number}", "I cannot say.") for number in range(8)]
     silent = [entry("empty", " \n"), entry("never", None, "no answer"), entry("filtered", None, "content-filter")]
-    ledger.insert(database_url, [*good, *bad, *silent])
-    with transaction(database_url) as connection:
+    ledger.insert(warehouse, [*good, *bad, *silent])
+    with transaction(warehouse) as connection:
         for one in (*good, *bad, *silent):
             reason = "no usable answer" if one in bad else None
             connection.execute(
@@ -30,7 +31,7 @@ def test_what_was_unusable_is_selected_alone(database_url: str) -> None:
                 ),
                 {"key": one.question_key, "reason": reason},
             )
-    assert retention.count(database_url, Selection(unusable=True)) == (10, 10.0)
-    assert retention.prune(database_url, Selection(unusable=True, model="m")) == 10
-    left = ledger.known(database_url, [one.question_key for one in (*good, *bad, *silent)])
+    assert retention.count(warehouse, Selection(unusable=True)) == (10, 10.0)
+    assert retention.prune(warehouse, Selection(unusable=True, model="m")) == 10
+    left = ledger.known(warehouse, [one.question_key for one in (*good, *bad, *silent)])
     assert left.keys() == {one.question_key for one in good} | {"filtered"}

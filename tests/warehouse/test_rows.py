@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.rows import copy_rows, replace_rows, storable
 
@@ -33,8 +34,8 @@ HOSTILE = [
 ]
 
 
-def test_hostile_text_arrives_unchanged_in_texts_and_arrays(database_url: str) -> None:
-    with transaction(database_url) as connection:
+def test_hostile_text_arrives_unchanged_in_texts_and_arrays(warehouse: Warehouse) -> None:
+    with transaction(warehouse) as connection:
         connection.execute(text("create temp table t (n int, x text, many text[])"))
         rows = [(n, value, [value, None, value]) for n, value in enumerate(HOSTILE)]
         assert copy_rows(connection, "t", ["n", "x", "many"], iter(rows)) == len(HOSTILE)
@@ -45,9 +46,9 @@ def test_hostile_text_arrives_unchanged_in_texts_and_arrays(database_url: str) -
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.text(), max_size=5))
-def test_any_text_arrives(database_url: str, values: list[str]) -> None:
+def test_any_text_arrives(warehouse: Warehouse, values: list[str]) -> None:
     kept = [storable(value) for value in values]
-    with transaction(database_url) as connection:
+    with transaction(warehouse) as connection:
         connection.execute(text("create temp table any_text (x text, many text[])"))
         copy_rows(connection, "any_text", ["x", "many"], [(" ".join(values), values)])
         row = connection.execute(text("select x, many from any_text")).one()
@@ -60,9 +61,9 @@ def test_what_postgres_cannot_hold_is_marked() -> None:
     assert storable("💣") == "💣"
 
 
-def test_every_kind_of_value(database_url: str) -> None:
+def test_every_kind_of_value(warehouse: Warehouse) -> None:
     moment = datetime(2024, 2, 29, 12, tzinfo=UTC)
-    with transaction(database_url) as connection:
+    with transaction(warehouse) as connection:
         connection.execute(
             text("create temp table k (i int, f float8, g float8, b boolean, j jsonb, t timestamptz, r real[], n text)")
         )
@@ -84,16 +85,16 @@ def test_every_kind_of_value(database_url: str) -> None:
     )
 
 
-def test_many_rows_stream(database_url: str) -> None:
-    with transaction(database_url) as connection:
+def test_many_rows_stream(warehouse: Warehouse) -> None:
+    with transaction(warehouse) as connection:
         connection.execute(text("create temp table many (n int, x text)"))
         assert copy_rows(connection, "many", ["n", "x"], ((n, "x" * 50) for n in range(20_000))) == 20_000
         assert connection.scalar(text("select sum(n) from many where length(x) = 50")) == 199_990_000
         assert copy_rows(connection, "many", ["n", "x"], []) == 0
 
 
-def test_replacing_touches_only_what_is_named(database_url: str) -> None:
-    with transaction(database_url) as connection:
+def test_replacing_touches_only_what_is_named(warehouse: Warehouse) -> None:
+    with transaction(warehouse) as connection:
         connection.execute(text("create temp table p (run text, who text, x int)"))
         copy_rows(connection, "p", ["run", "who", "x"], [("r", "a", 1), ("r", "b", 1), ("s", "a", 1)])
         for _ in range(2):
@@ -103,13 +104,13 @@ def test_replacing_touches_only_what_is_named(database_url: str) -> None:
         ]  # fmt: skip
 
 
-def test_a_bad_row_leaves_nothing(database_url: str) -> None:
-    with pytest.raises(Exception, match="invalid input syntax"), transaction(database_url) as connection:
+def test_a_bad_row_leaves_nothing(warehouse: Warehouse) -> None:
+    with pytest.raises(Exception, match="invalid input syntax"), transaction(warehouse) as connection:
         copy_rows(
             connection,
             "runs",
             ["run_id", "dataset", "config", "code_version"],
             [("r", "d", {}, "1"), ("s", "d", "{", "1")],
         )
-    with transaction(database_url) as connection:
+    with transaction(warehouse) as connection:
         assert connection.scalar(text("select count(*) from runs")) == 0

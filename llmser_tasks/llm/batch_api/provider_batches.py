@@ -19,6 +19,7 @@ from typing import Any
 import orjson
 
 from llmser_tasks.core.errors import InputError, Waiting
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.core.progress import Progress, silent
 from llmser_tasks.llm.answers import Answer
 from llmser_tasks.llm.batch_api.lines import InVain, dumped, read_line, weigh
@@ -48,7 +49,7 @@ SOONEST_S, LATEST_S = 5.0, 600.0  # between two looks: a quarter of the batch's 
 def answer(
     endpoint: Endpoint,
     questions: Sequence[Question],
-    database_url: str,
+    warehouse: Warehouse,
     progress: Progress = silent,
     *,
     account: Account,
@@ -67,56 +68,56 @@ def answer(
         StorageError: Postgres is down.
     """
     distinct = {question.key(endpoint.model, endpoint.parameters): question for question in questions}
-    missing = _missing(database_url, distinct)
-    open_ = table.ours(database_url, account)
+    missing = _missing(warehouse, distinct)
+    open_ = table.ours(warehouse, account)
     failures: dict[str, Failure] = {}
     with BatchApi(endpoint) as api:
         if missing and not open_:
-            _learn_dialect(endpoint, next(iter(missing.values())), database_url, account)
-            _collect_others(api, endpoint, database_url, missing)
-            missing = _missing(database_url, missing)
-            open_ = _prepare(endpoint, missing, database_url, account) if missing else []
+            _learn_dialect(endpoint, next(iter(missing.values())), warehouse, account)
+            _collect_others(api, endpoint, warehouse, missing)
+            missing = _missing(warehouse, missing)
+            open_ = _prepare(endpoint, missing, warehouse, account) if missing else []
         waiting: list[Submitted] = []
         for row in open_:
-            sent = row if row.provider_id else _submit(api, endpoint, row, missing, database_url)
+            sent = row if row.provider_id else _submit(api, endpoint, row, missing, warehouse)
             if sent is None:
                 continue
             facts = api.get(str(sent.provider_id))
             progress(0, sent.questions, "questions", f"batch {sent.provider_id}: {facts.get('status')}")
             if facts.get("status") in OVER:
-                failures |= _collect(api, endpoint, sent, facts, database_url, distinct)
+                failures |= _collect(api, endpoint, sent, facts, warehouse, distinct)
             else:
                 waiting.append(sent)
-    missing = _missing(database_url, missing)
+    missing = _missing(warehouse, missing)
     if waiting or missing.keys() - failures.keys():
         done = f"{len(distinct) - len(missing):,} of {len(distinct):,} questions are answered"
         ids = [str(row.provider_id) for row in waiting]
         age = min((row.age for row in waiting), default=0.0)
         seconds = min(LATEST_S, max(SOONEST_S, age / 4))
         raise Waiting(f"{done}; batch {', '.join(ids) or 'of another task'} is at work.", ids, seconds)
-    return _outcomes(endpoint, questions, database_url, failures, check)
+    return _outcomes(endpoint, questions, warehouse, failures, check)
 
 
-def _learn_dialect(endpoint: Endpoint, question: Question, database_url: str, account: Account) -> None:
+def _learn_dialect(endpoint: Endpoint, question: Question, warehouse: Warehouse, account: Account) -> None:
     """Ask one question the ordinary way, where nobody has asked the endpoint yet: a refused key, an unknown model or a
     response format that it does not take shows now, and not a day later in an error file.
 
     Raises:
         EndpointFatal: as it says.
     """
-    if recall(endpoint, database_url) is None:
-        outcomes = fanout.answer(endpoint, [question], database_url, account=account)
+    if recall(endpoint, warehouse) is None:
+        outcomes = fanout.answer(endpoint, [question], warehouse, account=account)
         if outcomes.fatal is not None:
             raise outcomes.fatal
 
 
 def _prepare(
-    endpoint: Endpoint, missing: Mapping[str, Question], database_url: str, account: Account
+    endpoint: Endpoint, missing: Mapping[str, Question], warehouse: Warehouse, account: Account
 ) -> list[Submitted]:
     """Claim the questions that no other open batch has, hold the money for them, and note the batch to come."""
     mark = f"llmser-{secrets.token_hex(16)}"
     versions = {key: question.prompt_version for key, question in missing.items()}
-    with transaction(database_url) as connection:
+    with transaction(warehouse) as connection:
         mine = table.begin(connection, account, endpoint=endpoint.url, mark=mark, versions=versions)
         if not mine:  # others are asking all of them
             return []
@@ -126,7 +127,7 @@ def _prepare(
         if most > left:
             raise budget.too_little(account.run_id, limit, spent)  # and nothing of this is kept
         table.prepared(connection, mark, questions=len(mine), held=most)
-    return table.ours(database_url, account)
+    return table.ours(warehouse, account)
 
 
 def _most(endpoint: Endpoint, question: Question, dialect: Dialect) -> float:
@@ -136,28 +137,28 @@ def _most(endpoint: Endpoint, question: Question, dialect: Dialect) -> float:
 
 
 def _submit(
-    api: BatchApi, endpoint: Endpoint, row: Submitted, missing: Mapping[str, Question], database_url: str
+    api: BatchApi, endpoint: Endpoint, row: Submitted, missing: Mapping[str, Question], warehouse: Warehouse
 ) -> Submitted | None:
     """Upload and create the batch, unless an earlier attempt got that far; None where nothing is left to ask."""
     found = None
     if row.input_file is None:
-        lines = list(_lines(api, endpoint, table.claimed(database_url, row.mark), missing))
+        lines = list(_lines(api, endpoint, table.claimed(warehouse, row.mark), missing))
         if not lines:
-            _end(database_url, row, "answered elsewhere")
+            _end(warehouse, row, "answered elsewhere")
             return None
         size = sum(map(len, lines))
         if len(lines) > MOST_QUESTIONS or size > MOST_BYTES:
-            _end(database_url, row, "too large")
+            _end(warehouse, row, "too large")
             raise InputError(
                 f"A batch of {len(lines):,} questions ({size >> 20} MiB) is more than providers take; lower "
                 "users_per_batch."
             )
         row = replace(row, input_file=api.upload(b"".join(lines)))
-        table.uploaded(database_url, row.mark, str(row.input_file))
+        table.uploaded(warehouse, row.mark, str(row.input_file))
     else:
         found = api.find(row.input_file, row.mark)  # the attempt that uploaded it may have created the batch, too
     provider_id = found or api.create(str(row.input_file), row.mark)
-    table.submitted(database_url, row.mark, provider_id)
+    table.submitted(warehouse, row.mark, provider_id)
     log.info("Batch %s holds %d questions of %s, %s", provider_id, row.questions, row.step, row.run_id)
     return replace(row, provider_id=provider_id, state="submitted")
 
@@ -175,7 +176,7 @@ def _collect(
     endpoint: Endpoint,
     row: Submitted,
     facts: Mapping[str, Any],
-    database_url: str,
+    warehouse: Warehouse,
     questions: Mapping[str, Question],
 ) -> dict[str, Failure]:
     """Bring what a batch that is over holds into the ledger; why its other questions have no answer.
@@ -183,7 +184,7 @@ def _collect(
     Raises:
         EndpointUnsupported: the provider refused the file.
     """
-    claimed = table.claimed(database_url, row.mark)
+    claimed = table.claimed(warehouse, row.mark)
     meter = Meter(row.account)
     entries: dict[str, Entry] = {}
     called: set[str] = set()
@@ -202,7 +203,7 @@ def _collect(
             else:
                 failures[key] = found
     meter.calls = len(called)
-    with transaction(database_url) as connection:
+    with transaction(warehouse) as connection:
         meter.lost += weigh(connection, endpoint, entries, failures, row.mark)
         written = list(entries.values())
         ledger.write(connection, written)
@@ -214,22 +215,22 @@ def _collect(
     return {key: failure for key, failure in failures.items() if key not in entries}
 
 
-def _collect_others(api: BatchApi, endpoint: Endpoint, database_url: str, missing: Mapping[str, Question]) -> None:
+def _collect_others(api: BatchApi, endpoint: Endpoint, warehouse: Warehouse, missing: Mapping[str, Question]) -> None:
     """Collect batches of other tasks that hold questions of ours and are over, should their own tasks never come back;
     and give up what one of them meant to ask and never did."""
-    for row in table.others(database_url, endpoint.url, missing.keys()):
+    for row in table.others(warehouse, endpoint.url, missing.keys()):
         provider_id = row.provider_id or api.find(row.input_file or "", row.mark)
         if provider_id is None:
-            _end(database_url, row, "abandoned")
+            _end(warehouse, row, "abandoned")
         elif (facts := api.get(provider_id)).get("status") in OVER:
             with suppress(EndpointUnsupported):  # its own task is told
-                _collect(api, endpoint, row, facts, database_url, missing)
+                _collect(api, endpoint, row, facts, warehouse, missing)
 
 
 def _outcomes(
     endpoint: Endpoint,
     questions: Sequence[Question],
-    database_url: str,
+    warehouse: Warehouse,
     failures: Mapping[str, Failure],
     check: Check,
 ) -> Outcomes:
@@ -239,7 +240,7 @@ def _outcomes(
     results: dict[str, Answer | Failure] = dict(failures)
     errors = (failure.error for failure in failures.values() if isinstance(failure, InVain))
     fatal = next((error for error in errors if isinstance(error, EndpointFatal)), None)
-    for key, entry in ledger.known(database_url, list(distinct)).items():
+    for key, entry in ledger.known(warehouse, list(distinct)).items():
         result = results[key] = read(entry, distinct[key])
         if isinstance(result, Answer):
             check(result)
@@ -254,13 +255,13 @@ def _outcomes(
     )
 
 
-def _missing(database_url: str, questions: Mapping[str, Question]) -> dict[str, Question]:
+def _missing(warehouse: Warehouse, questions: Mapping[str, Question]) -> dict[str, Question]:
     """Those that the ledger does not hold."""
-    settled = ledger.known(database_url, list(questions))
+    settled = ledger.known(warehouse, list(questions))
     return {key: question for key, question in questions.items() if key not in settled}
 
 
-def _end(database_url: str, row: Submitted, why: str) -> None:
+def _end(warehouse: Warehouse, row: Submitted, why: str) -> None:
     """Note that a batch is over that was never submitted."""
-    with transaction(database_url) as connection:
+    with transaction(warehouse) as connection:
         table.ended(connection, row.mark, why)

@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import Self
 
 from llmser_tasks.core.errors import InputError, StorageError
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.errors import EndpointFatal
 from llmser_tasks.llm.fleet.breaker import Breaker
@@ -68,14 +69,14 @@ class Budget:
     """Pays for one batch's requests. Without a meter, or without a budget, it only counts."""
 
     def __init__(
-        self, endpoint: Endpoint, database_url: str, meter: Meter | None, owner: int, breaker: Breaker
+        self, endpoint: Endpoint, warehouse: Warehouse, meter: Meter | None, owner: int, breaker: Breaker
     ) -> None:
         """
         Args:
             owner: number of the advisory lock that lives as long as this batch.
         """
         self._endpoint = endpoint
-        self._url = database_url
+        self._warehouse = warehouse
         self._meter = meter
         self._owner = owner
         self._breaker = breaker
@@ -86,7 +87,7 @@ class Budget:
 
     async def __aenter__(self) -> Self:
         if self._meter is not None:
-            limit = await asyncio.to_thread(_limit, self._url, self._meter.account.run_id)
+            limit = await asyncio.to_thread(_limit, self._warehouse, self._meter.account.run_id)
             if limit is not None and self._endpoint.cost(1, 1) is None:
                 raise InputError(
                     f"Run {self._meter.account.run_id} has a budget of {limit:g}, but nobody knows what the model "
@@ -156,7 +157,7 @@ class Budget:
         """Hold what is missing to `most` and more; where the rest is too little, give back what is unused."""
         assert self._meter is not None
         account = self._meter.account
-        with transaction(self._url) as connection:
+        with transaction(self._warehouse) as connection:
             budget, spent, left, others = what_is_left(connection, account.run_id, self._owner)
             missing = most - unused
             if budget == math.inf:  # taken away meanwhile
@@ -169,7 +170,7 @@ class Budget:
             return _Held(budget, spent, left, 0.0, others)
 
     def _return(self, unused: float) -> None:
-        with transaction(self._url) as connection:
+        with transaction(self._warehouse) as connection:
             self._give_back(connection, unused)
 
     def _give_back(self, connection: Connection, unused: float) -> None:
@@ -212,6 +213,6 @@ def too_little(run_id: str, budget: float, spent: float) -> BudgetSpent:
     )
 
 
-def _limit(database_url: str, run_id: str) -> float | None:
-    with transaction(database_url) as connection:
+def _limit(warehouse: Warehouse, run_id: str) -> float | None:
+    with transaction(warehouse) as connection:
         return budgets.budget(connection, run_id)

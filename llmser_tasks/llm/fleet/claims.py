@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from llmser_tasks.core.errors import StorageError
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.llm.fleet.breaker import Breaker, Stopped
 from llmser_tasks.warehouse import ledger
 from llmser_tasks.warehouse.engine import Connection
@@ -35,14 +36,14 @@ class Claims:
     """Hands out the questions of one batch: first what nobody else is asking, then what others left unanswered."""
 
     def __init__(
-        self, database_url: str, keys: Iterable[str], breaker: Breaker, found: Callable[[Collection[Entry]], None]
+        self, warehouse: Warehouse, keys: Iterable[str], breaker: Breaker, found: Callable[[Collection[Entry]], None]
     ) -> None:
         """
         Args:
             keys: distinct questions that the ledger does not hold.
             found: called with those that others have settled in the meantime.
         """
-        self._url = database_url
+        self._warehouse = warehouse
         self._breaker = breaker
         self._found = found
         self._open = deque(keys)
@@ -50,7 +51,7 @@ class Claims:
         self._others: dict[str, None] = {}  # which others are asking, in order
         self._turn = asyncio.Lock()
         self.owner = secrets.randbits(31)
-        self._session = Session(database_url, "llm-claims", partial(question_claims.live, owner=self.owner))
+        self._session = Session(warehouse, "llm-claims", partial(question_claims.live, owner=self.owner))
 
     async def __aenter__(self) -> Self:
         await self._patiently(lambda _: None)  # from now on we are seen to live
@@ -96,7 +97,7 @@ class Claims:
     async def _claim(self, keys: list[str]) -> None:
         """Claim what is free of these, then see which of them were answered just before."""
         mine = await self._patiently(partial(question_claims.take, owner=self.owner, keys=keys))
-        settled = await self._patiently(lambda _: ledger.known(self._url, keys))
+        settled = await self._patiently(lambda _: ledger.known(self._warehouse, keys))
         for key in keys:
             if key not in mine and key not in settled:
                 self._others[key] = None

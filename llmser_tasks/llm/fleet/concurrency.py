@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import Self
 
 from llmser_tasks.core.errors import StorageError
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.fleet.breaker import Breaker, happens
 from llmser_tasks.warehouse.engine import transaction
@@ -36,7 +37,7 @@ class Gate:
     """Lets a request pass while this process has fewer in flight than it may."""
 
     def __init__(
-        self, endpoint: Endpoint, database_url: str, owner: int, breaker: Breaker, open_questions: Callable[[], int]
+        self, endpoint: Endpoint, warehouse: Warehouse, owner: int, breaker: Breaker, open_questions: Callable[[], int]
     ) -> None:
         """
         Args:
@@ -46,7 +47,7 @@ class Gate:
         self._most = endpoint.max_concurrency
         self._owner = owner
         self._endpoint = endpoint.url
-        self._url = database_url
+        self._warehouse = warehouse
         self._breaker = breaker
         self._open_questions = open_questions
         self._granted = 0
@@ -125,7 +126,7 @@ class Gate:
 
     def _lease(self) -> int:
         wanted = min(self._most, max(0, self._open_questions()), math.ceil(self._window) + 1)
-        with transaction(self._url) as connection:
+        with transaction(self._warehouse) as connection:
             others = endpoint_workers.others(connection, self._endpoint, self._owner)
             share = fair_share(self._most, {o.owner: o.wanted for o in others} | {self._owner: wanted})
             free = self._most - sum(other.granted for other in others)
@@ -135,7 +136,7 @@ class Gate:
         return may
 
     def _leave(self) -> None:
-        with transaction(self._url) as connection:
+        with transaction(self._warehouse) as connection:
             endpoint_workers.leave(connection, self._endpoint, self._owner)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from llmser_tasks.core.errors import StorageError
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.core.progress import Progress, silent
 from llmser_tasks.llm.answers import Answer
 from llmser_tasks.llm.client import Client
@@ -66,7 +67,7 @@ class _Tally:
 def answer(
     endpoint: Endpoint,
     questions: Sequence[Question],
-    database_url: str,
+    warehouse: Warehouse,
     progress: Progress = silent,
     account: Account | None = None,
     check: Check = lambda _: None,
@@ -87,7 +88,7 @@ def answer(
     """
     keys = [question.key(endpoint.model, endpoint.parameters) for question in questions]
     distinct = dict(zip(keys, questions, strict=True))
-    settled = ledger.known(database_url, list(distinct))
+    settled = ledger.known(warehouse, list(distinct))
     missing = {key: question for key, question in distinct.items() if key not in settled}
     results = {key: read(entry, distinct[key]) for key, entry in settled.items()}
     for result in results.values():
@@ -96,11 +97,11 @@ def answer(
     tally = _Tally(total=len(distinct), done=len(settled))
     progress(tally.done, tally.total, "questions", "from the ledger" if settled else "")
     meter = Meter(account) if account else None
-    writer = ledger.Writer(database_url, meter)
+    writer = ledger.Writer(warehouse, meter)
     cause: Exception | None = None
     if missing:
-        recall(endpoint, database_url)
-        batch = _Batch(endpoint, missing, database_url, meter, writer, results, tally, progress, check)
+        recall(endpoint, warehouse)
+        batch = _Batch(endpoint, missing, warehouse, meter, writer, results, tally, progress, check)
         gc.freeze()  # questions and modules outlive this: walking them again and again took a fifth of its CPU time
         try:
             cause = asyncio.run(_ask_all(batch))
@@ -108,7 +109,7 @@ def answer(
             gc.unfreeze()
             writer.flush()
     if writer.answered_first:
-        for key, entry in ledger.known(database_url, list(writer.answered_first)).items():
+        for key, entry in ledger.known(warehouse, list(writer.answered_first)).items():
             results[key] = read(entry, distinct[key])
     for key in missing:
         results.setdefault(key, Failure(Stopped.kind, True, str(cause)))
@@ -128,7 +129,7 @@ def answer(
     )
 
 
-def known(endpoint: Endpoint, questions: Sequence[Question], database_url: str) -> Outcomes:
+def known(endpoint: Endpoint, questions: Sequence[Question], warehouse: Warehouse) -> Outcomes:
     """What the ledger holds of these questions; nothing is asked, and what it does not hold stays open.
 
     Raises:
@@ -136,7 +137,7 @@ def known(endpoint: Endpoint, questions: Sequence[Question], database_url: str) 
     """
     keys = [question.key(endpoint.model, endpoint.parameters) for question in questions]
     distinct = dict(zip(keys, questions, strict=True))
-    settled = ledger.known(database_url, list(distinct))
+    settled = ledger.known(warehouse, list(distinct))
     answers = {key: read(entry, distinct[key]) for key, entry in settled.items()}
     accepted = Failure(ACCEPTED, True, "The run goes on without it.")
     return Outcomes(
@@ -153,7 +154,7 @@ class _Batch:
 
     endpoint: Endpoint
     missing: Mapping[str, Question]
-    database_url: str
+    warehouse: Warehouse
     meter: Meter | None
     writer: ledger.Writer
     results: dict[str, Answer | Failure]
@@ -183,7 +184,7 @@ async def _ask_all(batch: _Batch) -> Exception | None:
     Returns:
         Why the batch was stopped early, where it was.
     """
-    endpoint, url, meter, writer = batch.endpoint, batch.database_url, batch.meter, batch.writer
+    endpoint, warehouse, meter, writer = batch.endpoint, batch.warehouse, batch.meter, batch.writer
     breaker = Breaker(endpoint)
     run_id = meter.account.run_id if meter else None
 
@@ -219,11 +220,11 @@ async def _ask_all(batch: _Batch) -> Exception | None:
             await budget.rest()
 
     async with (
-        Claims(url, batch.missing, breaker, batch.found) as claims,
-        Gate(endpoint, url, claims.owner, breaker, lambda: batch.open - claims.waiting) as gate,
-        Limiter(endpoint, url, breaker) as limiter,
-        Budget(endpoint, url, meter, claims.owner, breaker) as budget,
-        Client(endpoint, gate, limiter, budget, breaker, url) as client,
+        Claims(warehouse, batch.missing, breaker, batch.found) as claims,
+        Gate(endpoint, warehouse, claims.owner, breaker, lambda: batch.open - claims.waiting) as gate,
+        Limiter(endpoint, warehouse, breaker) as limiter,
+        Budget(endpoint, warehouse, meter, claims.owner, breaker) as budget,
+        Client(endpoint, gate, limiter, budget, breaker, warehouse) as client,
     ):
         clocks = [asyncio.create_task(write_in_time()), asyncio.create_task(keep_others_going(claims, budget))]
         in_flight = min(endpoint.max_concurrency, len(batch.missing))

@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Self
 
 from llmser_tasks.core.errors import StorageError
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.fleet.breaker import Breaker, Stopped
 from llmser_tasks.warehouse.engine import Connection
@@ -50,11 +51,11 @@ class _Waiter:
 class Limiter:
     """Lets one question through at a time, as fast as the endpoint's limits and pauses allow."""
 
-    def __init__(self, endpoint: Endpoint, database_url: str, breaker: Breaker) -> None:
+    def __init__(self, endpoint: Endpoint, warehouse: Warehouse, breaker: Breaker) -> None:
         self._named = endpoint.name
         self._row = f"{endpoint.name} {endpoint.url}"
         self._called = hashlib.sha256(self._row.encode()).hexdigest()  # short, whatever the URL
-        self._database_url = database_url
+        self._warehouse = warehouse
         self._breaker = breaker
         self._per_request = WINDOW_S / endpoint.requests_per_minute if endpoint.requests_per_minute else 0.0
         self._per_token = WINDOW_S / endpoint.tokens_per_minute if endpoint.tokens_per_minute else 0.0
@@ -63,7 +64,7 @@ class Limiter:
         self._waiting: deque[_Waiter] = deque()
         self._pump: asyncio.Task[None] | None = None
         self._clocks: list[asyncio.Task[None]] = []
-        self._session = Session(database_url, "llm-limits")
+        self._session = Session(warehouse, "llm-limits")
         self._had_row = False
         self._owed_tokens = 0  # used beyond (or short of) what was reserved
         self._bytes_per_token = BYTES_PER_TOKEN
@@ -72,7 +73,7 @@ class Limiter:
         if not self.limited:
             self._look(await self._session.run(self._read_pause))
             self._clocks.append(asyncio.create_task(self._keep_looking()))
-        self._clocks.append(asyncio.create_task(listen(self._database_url, PAUSES, self._hear)))
+        self._clocks.append(asyncio.create_task(listen(self._warehouse, PAUSES, self._hear)))
         return self
 
     async def __aexit__(

@@ -47,7 +47,7 @@ def record(run: Run, refs: Refs, reliability: Artefact) -> int:
         strict=True,
     )
     augmented.replace(
-        run.database_url,
+        run.warehouse,
         run_id,
         histories=_histories(run_id, histories, known),
         titles=_titles(run_id, known),

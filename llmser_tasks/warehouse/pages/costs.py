@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.warehouse.pages.reading import Row, as_asked, of_run
 
 STATEMENTS = {
@@ -26,6 +27,6 @@ STATEMENTS = {
 }
 
 
-def costs(url: str, run_id: str) -> dict[str, list[Row]]:
+def costs(warehouse: Warehouse, run_id: str) -> dict[str, list[Row]]:
     """All of STATEMENTS by name; the last two are counted once the run's reliability is known."""
-    return of_run(url, run_id, STATEMENTS)
+    return of_run(warehouse, run_id, STATEMENTS)

@@ -5,6 +5,7 @@ What is followed is what a run recommends, by whichever method (`method`), besid
 
 from __future__ import annotations
 
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.pages.reading import Row, rows
 from llmser_tasks.warehouse.rows import storable
@@ -63,9 +64,9 @@ METHODS = """
 """
 
 
-def drift(url: str, dataset: str) -> list[Row]:
+def drift(warehouse: Warehouse, dataset: str) -> list[Row]:
     """One row a run that succeeded, oldest first; `methods` is the N@10 of each method that it trained."""
-    with transaction(url) as connection:
+    with transaction(warehouse) as connection:
         found = rows(connection, DRIFT, dataset=storable(dataset))
         means = rows(connection, METHODS, runs=[row["run_id"] for row in found])
     of_run: dict[str, dict[str, float]] = {row["run_id"]: {} for row in found}

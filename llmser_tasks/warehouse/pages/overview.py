@@ -8,6 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.pages.compared import compared
 from llmser_tasks.warehouse.pages.reading import Row, rows
@@ -82,13 +83,13 @@ RUNS = f"""
 BEFORE = "(r.started_at, r.run_id) < (cast(:moment as timestamptz), cast(:run as text))"
 
 
-def datasets(url: str) -> list[Row]:
+def datasets(warehouse: Warehouse) -> list[Row]:
     """One row a dataset: its latest run, and the figures of its latest run that succeeded."""
-    with transaction(url) as connection:
+    with transaction(warehouse) as connection:
         return rows(connection, DATASETS)
 
 
-def runs(url: str, *, dataset: str | None = None, before: tuple[datetime, str] | None = None) -> list[Row]:
+def runs(warehouse: Warehouse, *, dataset: str | None = None, before: tuple[datetime, str] | None = None) -> list[Row]:
     """The next RUNS_AT_ONCE runs, newest first, of all datasets or of one.
 
     Args:
@@ -101,5 +102,5 @@ def runs(url: str, *, dataset: str | None = None, before: tuple[datetime, str] |
         conditions[BEFORE] = {"moment": before[0], "run": storable(before[1])}
     where = "where " + " and ".join(conditions) if conditions else ""
     values = {name: value for given in conditions.values() for name, value in given.items()}
-    with transaction(url) as connection:
+    with transaction(warehouse) as connection:
         return rows(connection, RUNS.format(where=where), **values, most=RUNS_AT_ONCE)

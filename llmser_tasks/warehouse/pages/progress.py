@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from llmser_tasks.core.errors import InputError
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.core.kinds import METHODS, QUESTION_STEPS, STEPS, USUAL
 from llmser_tasks.core.names import ESTIMATE, LAST
 from llmser_tasks.core.names import steps as steps_of
@@ -55,20 +56,20 @@ BATCHES = f"""
 """  # noqa: S608, ours
 
 
-def run(url: str, run_id: str) -> Row:
+def run(warehouse: Warehouse, run_id: str) -> Row:
     """The run's row, its steps in order (also those to come), its batches, and the users it went on without.
 
     Raises:
         InputError: there is no such run.
     """
-    with transaction(url) as connection:
+    with transaction(warehouse) as connection:
         found = first(connection, RUN, run=storable(run_id))
         if found is None:
             raise InputError(f"There is no run {run_id!r} in the warehouse; a run is noted when its first task starts.")
         noted = {row["step"]: row for row in rows(connection, STEP_ROWS, run=run_id)}
         batches = rows(connection, BATCHES, run=run_id)
         trained = first(connection, TRAINING_USERS, run=run_id)
-    accepted = acceptance.users(url, run_id)
+    accepted = acceptance.users(warehouse, run_id)
     planned = _planned(batches, trained["users"] if trained else None)
     titles = steps_of([method for method in found["methods"] or USUAL if method in METHODS])
     passed = set(titles) if found["state"] == "succeeded" else _passed(titles, noted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.pages.reading import Row, rows
 from llmser_tasks.warehouse.rows import storable
@@ -19,9 +20,9 @@ KEPT_BACK = """
 """
 
 
-def published(url: str, dataset: str) -> dict[str, list[Row]]:
+def published(warehouse: Warehouse, dataset: str) -> dict[str, list[Row]]:
     """The newest AT_ONCE versions of a dataset, and the newest AT_ONCE runs that were kept back."""
-    with transaction(url) as connection:
+    with transaction(warehouse) as connection:
         return {
             name: rows(connection, f"{statement} limit {AT_ONCE}", dataset=storable(dataset))
             for name, statement in (("versions", VERSIONS), ("kept_back", KEPT_BACK))

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.core.kinds import QUESTION_STEPS, REFERENCE, TRAINED
 from llmser_tasks.warehouse.engine import transaction
 
@@ -31,9 +32,9 @@ def rows(connection: Connection, statement: str, **values: Any) -> list[Row]:
     return [dict(row) for row in connection.execute(text(statement), given(statement) | values).mappings()]
 
 
-def of_run(url: str, run_id: str, statements: Mapping[str, str]) -> dict[str, list[Row]]:
+def of_run(warehouse: Warehouse, run_id: str, statements: Mapping[str, str]) -> dict[str, list[Row]]:
     """Rows of each statement about a run (`:run`), by its name."""
-    with transaction(url) as connection:
+    with transaction(warehouse) as connection:
         return {name: rows(connection, statement, run=run_id) for name, statement in statements.items()}
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.pages.compared import compared
 from llmser_tasks.warehouse.pages.reading import first, rows
@@ -40,12 +41,12 @@ CHOSEN = f"select chosen, chosen_by, {compared('r')} as method from runs r where
 VALIDATIONS = "select method, ndcg from validations where run_id = :run"
 
 
-def results(url: str, run_id: str) -> dict[str, Any]:
+def results(warehouse: Warehouse, run_id: str) -> dict[str, Any]:
     """All of STATEMENTS by name, empty lists where the run has not come so far; the method whose recommendations the
     run has (`chosen`), why (`chosen_by`, `validation`: method → N@10), and the one to show beside the reference
     (`method`).
     """
-    with transaction(url) as connection:
+    with transaction(warehouse) as connection:
         found = {name: rows(connection, statement, run=run_id) for name, statement in STATEMENTS.items()}
         chosen = first(connection, CHOSEN, run=run_id) or {"chosen": None, "chosen_by": None, "method": None}
         validation = {row["method"]: row["ndcg"] for row in rows(connection, VALIDATIONS, run=run_id)}

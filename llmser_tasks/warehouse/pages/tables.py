@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from sqlalchemy import text
 
 from llmser_tasks.core.errors import InputError
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.warehouse import queries
 from llmser_tasks.warehouse.pages import costs, drift, overview, published, results
 from llmser_tasks.warehouse.pages.reading import given
@@ -34,7 +35,7 @@ OF_RUN = {
 
 
 @contextmanager
-def read(url: str, name: str, *, run_id: str | None, dataset: str | None) -> Iterator[queries.Rows]:
+def read(warehouse: Warehouse, name: str, *, run_id: str | None, dataset: str | None) -> Iterator[queries.Rows]:
     """A table by its name, with the dump's own ids.
 
     Raises:
@@ -49,7 +50,7 @@ def read(url: str, name: str, *, run_id: str | None, dataset: str | None) -> Ite
         raise InputError(f"The table {name} is of one {missing[0]}; say which.")
     told = {key: storable(value or "") for key, value in values.items()}
     bound = text(statement).bindparams(**told, **given(statement))
-    with queries.stream(url, bound) as rows:
+    with queries.stream(warehouse, bound) as rows:
         yield rows
 
 

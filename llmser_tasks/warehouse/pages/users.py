@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection
 
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.pages.reading import Row, as_asked, rows
 from llmser_tasks.warehouse.rows import storable
@@ -39,7 +40,7 @@ ANSWERS = f"""
 
 
 def users(
-    url: str,
+    warehouse: Warehouse,
     run_id: str,
     *,
     order: Order = "user",
@@ -60,7 +61,7 @@ def users(
     elif search:
         where, values = "user_id >= :user", {"user": storable(search)}
     run_id = storable(run_id)
-    with transaction(url) as connection:
+    with transaction(warehouse) as connection:
         found = rows(
             connection,
             SCORES.format(where=where, order=columns),

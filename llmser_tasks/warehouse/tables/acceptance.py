@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import TextClause, text
 
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.core.kinds import QUESTION_STEPS
 from llmser_tasks.warehouse.engine import transaction
 
@@ -49,47 +50,47 @@ class Part:
     missing: int
 
 
-def failed(database_url: str, run_id: str, listed: Collection[tuple[str, int]] | None = None) -> list[Part]:
+def failed(warehouse: Warehouse, run_id: str, listed: Collection[tuple[str, int]] | None = None) -> list[Part]:
     """A run's failed batches.
 
     Args:
         listed: step and number of those that whoever orders the tasks calls failed, which may have been killed without
             a word; None: those that are noted as failed.
     """
-    return _parts(database_url, _FIND, _which(run_id, listed))
+    return _parts(warehouse, _FIND, _which(run_id, listed))
 
 
-def accept(database_url: str, run_id: str, listed: Collection[tuple[str, int]] | None = None) -> list[Part]:
+def accept(warehouse: Warehouse, run_id: str, listed: Collection[tuple[str, int]] | None = None) -> list[Part]:
     """From now on nothing is asked for the run's failed batches; returns them. They still have to be run again.
 
     Args:
         listed: as in `failed`.
     """
-    return _parts(database_url, _ACCEPT, _which(run_id, listed))
+    return _parts(warehouse, _ACCEPT, _which(run_id, listed))
 
 
-def revoke(database_url: str, run_id: str) -> list[Part]:
+def revoke(warehouse: Warehouse, run_id: str) -> list[Part]:
     """Take back every acceptance of a run; returns the batches. Run again, they ask for what is missing."""
-    return _parts(database_url, _REVOKE, {"run": run_id})
+    return _parts(warehouse, _REVOKE, {"run": run_id})
 
 
-def is_accepted(database_url: str, run_id: str, step: str, batch: int) -> bool:
+def is_accepted(warehouse: Warehouse, run_id: str, step: str, batch: int) -> bool:
     """Whether the run goes on without what this batch has no answer to."""
     query = text("select accepted_at is not null from batches where run_id = :run and step = :step and batch = :batch")
-    with transaction(database_url) as connection:
+    with transaction(warehouse) as connection:
         return bool(connection.scalar(query, {"run": run_id, "step": step, "batch": batch}))
 
 
-def any_accepted(database_url: str, run_id: str) -> bool:
+def any_accepted(warehouse: Warehouse, run_id: str) -> bool:
     """Whether the run goes on without something."""
     query = text("select exists (select from batches where run_id = :run and accepted_at is not null)")
-    with transaction(database_url) as connection:
+    with transaction(warehouse) as connection:
         return bool(connection.scalar(query, {"run": run_id}))
 
 
-def users(database_url: str, run_id: str) -> dict[str, int]:
+def users(warehouse: Warehouse, run_id: str) -> dict[str, int]:
     """Step → users that the run went on without; empty where nobody is missing."""
-    with transaction(database_url) as connection:
+    with transaction(warehouse) as connection:
         return {step: int(number) for step, number in connection.execute(_ACCEPTED_USERS, {"run": run_id})}
 
 
@@ -103,8 +104,8 @@ def told(parts: Sequence[Part]) -> str:
     return f"{', '.join(steps)}, at most {sum(p.missing for p in parts):,} users without an answer"
 
 
-def _parts(database_url: str, statement: TextClause, values: dict[str, object]) -> list[Part]:
-    with transaction(database_url) as connection:
+def _parts(warehouse: Warehouse, statement: TextClause, values: dict[str, object]) -> list[Part]:
+    with transaction(warehouse) as connection:
         found = [Part(*row) for row in connection.execute(statement, values)]
     return sorted(found, key=lambda part: (list(QUESTION_STEPS).index(part.step), part.batch))
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import text
 
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.warehouse.engine import transaction
 
 RECENT = 10_000  # answers of a model that tell its bytes per token
@@ -35,7 +36,7 @@ class Lengths:
     of_any_step: float | None
 
 
-def lengths(url: str, model: str, step: str) -> Lengths:
+def lengths(warehouse: Warehouse, model: str, step: str) -> Lengths:
     """Of the newest RECENT answers of a model."""
-    with transaction(url) as connection:
+    with transaction(warehouse) as connection:
         return Lengths(*connection.execute(_LENGTHS, {"model": model, "step": step, "recent": RECENT}).one())

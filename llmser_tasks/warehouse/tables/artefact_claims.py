@@ -20,6 +20,7 @@ from sqlalchemy import Connection, text
 
 from llmser_tasks.core.attempts import Claim
 from llmser_tasks.core.errors import StorageError
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.warehouse.engine import engine, translated
 
 log = logging.getLogger(__name__)
@@ -46,7 +47,7 @@ _GONE = text("select pg_try_advisory_xact_lock(:locks, :owner)")
 class Claims:
     """The register in one warehouse, as `workspace` takes it."""
 
-    database_url: str
+    warehouse: Warehouse
 
     @contextmanager
     def claim(self, what: str) -> Iterator[Claim]:
@@ -57,10 +58,10 @@ class Claims:
         """
         number = secrets.randbits(31)
         claimed = {"path": what, "owner": number}
-        with translated(self.database_url):
-            connection = _connected(self.database_url, number)
+        with translated(self.warehouse.url):
+            connection = _connected(self.warehouse, number)
         try:
-            with translated(self.database_url):
+            with translated(self.warehouse.url):
                 register = hashlib.sha256(str(connection.scalar(_REGISTER)).encode()).hexdigest()[:8]
                 told = False
                 while connection.scalar(_TAKE, claimed | {"locks": LOCKS}) is None:
@@ -68,17 +69,17 @@ class Claims:
                         log.info("Another process makes %s: waiting for it", what)
                     told = True
                     time.sleep(POLL_S)
-            yield _Claim(self.database_url, connection, register, number)
+            yield _Claim(self.warehouse, connection, register, number)
         finally:
-            with suppress(StorageError), translated(self.database_url):  # it ends with the connection in any case
+            with suppress(StorageError), translated(self.warehouse.url):  # it ends with the connection in any case
                 connection.execute(_GIVE_UP, claimed)
-            with suppress(StorageError), translated(self.database_url):
+            with suppress(StorageError), translated(self.warehouse.url):
                 connection.close()
 
 
 @dataclass(frozen=True)
 class _Claim:
-    database_url: str
+    warehouse: Warehouse
     connection: Connection
     register: str  # of this warehouse alone: elsewhere the same number may live
     number: int
@@ -91,13 +92,13 @@ class _Claim:
         register, _, number = owner.partition(".")
         if register != self.register or not number.isdecimal():
             return None
-        with translated(self.database_url):
+        with translated(self.warehouse.url):
             return not self.connection.scalar(_GONE, {"locks": LOCKS, "owner": int(number)})
 
 
-def _connected(url: str, owner: int) -> Connection:
+def _connected(warehouse: Warehouse, owner: int) -> Connection:
     """A connection that is not of the pool, so that the owner's lock ends with it."""
-    connection = engine(url).connect().execution_options(isolation_level="AUTOCOMMIT")
+    connection = engine(warehouse).connect().execution_options(isolation_level="AUTOCOMMIT")
     connection.detach()
     connection.execute(_PATIENT)
     connection.execute(_LIVE, {"locks": LOCKS, "owner": owner})

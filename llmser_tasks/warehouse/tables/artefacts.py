@@ -10,15 +10,16 @@ from typing import Any
 from sqlalchemy import text
 
 from llmser_tasks.core.errors import InputError, StorageError
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.core.workspace import MANIFEST, Artefact, Workspace
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.tables.runs import RunRow
 
 
-def of_run(url: str, run_id: str) -> dict[str, Artefact]:
+def of_run(warehouse: Warehouse, run_id: str) -> dict[str, Artefact]:
     """Name → artefact of everything that finished steps of a run made or found there."""
     statement = text("select artefacts from steps where run_id = :run and artefacts is not null")
-    with transaction(url) as connection:
+    with transaction(warehouse) as connection:
         noted = connection.scalars(statement, {"run": run_id}).all()
     return {name: Artefact(**reference) for made in noted for name, reference in made.items()}
 
@@ -32,8 +33,8 @@ class Kept:
     workspace: Workspace
 
     @classmethod
-    def of(cls, url: str, row: RunRow, workspace: Workspace) -> Kept:
-        return cls(row, of_run(url, row.run_id), workspace)
+    def of(cls, warehouse: Warehouse, row: RunRow, workspace: Workspace) -> Kept:
+        return cls(row, of_run(warehouse, row.run_id), workspace)
 
     @property
     def chosen(self) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import text
 
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.rows import replace_rows
 
@@ -21,7 +22,9 @@ RELIABILITY_COLUMNS = (
 )  # fmt: skip
 
 
-def replace(url: str, run_id: str, *, histories: Rows, titles: Rows, pseudo_items: Rows, reliability: Rows) -> None:
+def replace(
+    warehouse: Warehouse, run_id: str, *, histories: Rows, titles: Rows, pseudo_items: Rows, reliability: Rows
+) -> None:
     """Replace what the run has of these, and what is counted from it, in one transaction.
 
     Raises:
@@ -33,7 +36,7 @@ def replace(url: str, run_id: str, *, histories: Rows, titles: Rows, pseudo_item
         "pseudo_items": (PSEUDO_COLUMNS, pseudo_items),
         "reliability": (RELIABILITY_COLUMNS, reliability),
     }
-    with transaction(url) as connection:
+    with transaction(warehouse) as connection:
         for table, (columns, rows) in tables.items():
             replace_rows(connection, table, columns, rows, run_id=run_id)
         connection.execute(text("select count_answers(:run)"), {"run": run_id})

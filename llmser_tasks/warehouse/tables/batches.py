@@ -8,6 +8,7 @@ from typing import Literal, Protocol
 
 from sqlalchemy import Connection, text
 
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.rows import storable
 
@@ -129,14 +130,14 @@ class Meter:
         self._written = now
 
 
-def record(url: str, account: Account, label: str, users: int, standing: Standing) -> None:
+def record(warehouse: Warehouse, account: Account, label: str, users: int, standing: Standing) -> None:
     """Write how an attempt of a batch stands; what it spends is added by its `Meter`, with the answers.
 
     Args:
         label: what people call the batch.
         users: how many it has.
     """
-    with transaction(url) as connection:
+    with transaction(warehouse) as connection:
         connection.execute(
             text(
                 """
@@ -164,9 +165,9 @@ def record(url: str, account: Account, label: str, users: int, standing: Standin
         )
 
 
-def record_unasked(url: str, run_id: str, step: str, batch: int, label: str, users: int) -> None:
+def record_unasked(warehouse: Warehouse, run_id: str, step: str, batch: int, label: str, users: int) -> None:
     """Write that a batch failed because one before it did; what is known of an earlier attempt stays."""
-    with transaction(url) as connection:
+    with transaction(warehouse) as connection:
         connection.execute(
             text(
                 """
@@ -179,12 +180,12 @@ def record_unasked(url: str, run_id: str, step: str, batch: int, label: str, use
         )
 
 
-def bill(url: str, account: Account) -> Bill:
+def bill(warehouse: Warehouse, account: Account) -> Bill:
     """What a batch has cost; nothing where it never ran."""
     query = text(
         "select calls, prompt_tokens, completion_tokens, coalesce(cost, 0), failed, accepted from batches"
         " where (run_id, step, batch) = (:run_id, :step, :batch)"
     )
-    with transaction(url) as connection:
+    with transaction(warehouse) as connection:
         row = connection.execute(query, asdict(account)).one_or_none()
     return Bill(*row) if row else Bill()

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.rows import storable
 from llmser_tasks.warehouse.tables import failures, notices
@@ -46,21 +47,29 @@ _UNTOLD = text("""
 
 
 def fail(
-    url: str, run_id: str, message: str, failure: str | None = None, *, task: str = failures.RUN, part: int = -1
+    warehouse: Warehouse,
+    run_id: str,
+    message: str,
+    failure: str | None = None,
+    *,
+    task: str = failures.RUN,
+    part: int = -1,
 ) -> None:
     """Mark the run as failed: `failed`, of which a sentence and its kind are known."""
-    failed(url, run_id, Failure(task, part, failure, message))
+    failed(warehouse, run_id, Failure(task, part, failure, message))
 
 
-def failed(url: str, run_id: str, failure: Failure, dataset: str | None = None) -> None:
+def failed(warehouse: Warehouse, run_id: str, failure: Failure, dataset: str | None = None) -> None:
     """Mark the run as failed, and let its message sum up all that has failed of it."""
-    with transaction(url) as connection:
+    with transaction(warehouse) as connection:
         _lock(connection, run_id)
         failures.note(connection, run_id, failure, dataset)
         _sum_up(connection, run_id, failures.of_run(connection, run_id))
 
 
-def ended_badly(url: str, run_id: str, *, dataset: str = "", ended: datetime | None = None, word: str = "") -> None:
+def ended_badly(
+    warehouse: Warehouse, run_id: str, *, dataset: str = "", ended: datetime | None = None, word: str = ""
+) -> None:
     """Note that a run has failed and nothing of it goes on, and have people told, once each time.
 
     Args:
@@ -68,7 +77,7 @@ def ended_badly(url: str, run_id: str, *, dataset: str = "", ended: datetime | N
         ended: when Airflow saw it end; a run that was taken up since is left alone.
         word: what is said where no task said why.
     """
-    with transaction(url) as connection:
+    with transaction(warehouse) as connection:
         row = _lock(connection, run_id)
         if row is not None and (row.state == "succeeded" or (ended and row.taken_up_at and row.taken_up_at > ended)):
             return
@@ -95,15 +104,15 @@ def ended_badly(url: str, run_id: str, *, dataset: str = "", ended: datetime | N
         )
 
 
-def untold(url: str) -> list[Open]:
+def untold(warehouse: Warehouse) -> list[Open]:
     """Airflow's runs that go on, or that failed without a notice of it as yet."""
-    with transaction(url) as connection:
+    with transaction(warehouse) as connection:
         return [Open(*row) for row in connection.execute(_UNTOLD)]
 
 
-def take_up(url: str, run_id: str, since: datetime) -> None:
+def take_up(warehouse: Warehouse, run_id: str, since: datetime) -> None:
     """Mark the run as running again, if it failed before it was taken up at this time; a later failure stays."""
-    with transaction(url) as connection:
+    with transaction(warehouse) as connection:
         connection.execute(
             text(
                 "update runs set state = 'running', message = null, failure = null, finished_at = null,"

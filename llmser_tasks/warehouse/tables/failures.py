@@ -15,6 +15,7 @@ from datetime import datetime
 from sqlalchemy import Connection, text
 
 from llmser_tasks.core.errors import InputError, LlmserError, StorageError
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.core.kinds import QUESTION_STEPS
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.rows import storable, storable_json
@@ -101,9 +102,9 @@ def note(connection: Connection, run_id: str, failure: Failure, dataset: str | N
     )
 
 
-def forget(url: str, run_id: str, task: str, part: int = -1) -> None:
+def forget(warehouse: Warehouse, run_id: str, task: str, part: int = -1) -> None:
     """The task begins anew."""
-    with transaction(url) as connection:
+    with transaction(warehouse) as connection:
         connection.execute(
             text("delete from failures where run_id = :run and task = :task and part = :part"),
             {"run": storable(run_id), "task": task, "part": part},

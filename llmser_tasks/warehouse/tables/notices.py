@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
 
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.liveness import LOCKS, living
 from llmser_tasks.warehouse.rows import storable
@@ -81,28 +82,30 @@ def add(connection: Connection, notice: Notice) -> None:
     )
 
 
-def deliver(url: str, receivers: Callable[[], Sequence[str]], tell: Callable[[str, Notice, bool], bool]) -> int:
+def deliver(
+    warehouse: Warehouse, receivers: Callable[[], Sequence[str]], tell: Callable[[str, Notice, bool], bool]
+) -> int:
     """Tell all that is open and that nobody else is telling; returns how many notices are over now.
 
     Args:
         receivers: names of those who are to be told; asked only where there is something.
         tell: tells one of them, given whether it may have been told before; returns whether that went well.
     """
-    with transaction(url) as connection:
+    with transaction(warehouse) as connection:
         if not connection.scalar(_PENDING, {"locks": LOCKS}):
             return 0
     over = 0
-    with living(url) as owner:
-        for notice in _taken(url, owner):
-            over += _tell(url, notice, receivers(), tell)
+    with living(warehouse) as owner:
+        for notice in _taken(warehouse, owner):
+            over += _tell(warehouse, notice, receivers(), tell)
     return over
 
 
-def _taken(url: str, owner: int) -> Iterator[Notice]:
+def _taken(warehouse: Warehouse, owner: int) -> Iterator[Notice]:
     """One open notice after the other, each once."""
     seen: list[Notice] = []
     while True:
-        with transaction(url) as connection:
+        with transaction(warehouse) as connection:
             row = connection.execute(
                 _TAKE,
                 {
@@ -119,26 +122,28 @@ def _taken(url: str, owner: int) -> Iterator[Notice]:
         yield seen[-1]
 
 
-def _tell(url: str, notice: Notice, receivers: Sequence[str], tell: Callable[[str, Notice, bool], bool]) -> bool:
+def _tell(
+    warehouse: Warehouse, notice: Notice, receivers: Sequence[str], tell: Callable[[str, Notice, bool], bool]
+) -> bool:
     whole = True
     for receiver in receivers:
         if receiver in notice.told:
             continue
-        _note(url, notice, "telling = :receiver", receiver)
+        _note(warehouse, notice, "telling = :receiver", receiver)
         if tell(receiver, notice, receiver == notice.telling):
-            _note(url, notice, "telling = null, told = told || cast(:receiver as text)", receiver)
+            _note(warehouse, notice, "telling = null, told = told || cast(:receiver as text)", receiver)
         else:
-            _note(url, notice, "telling = null", receiver)
+            _note(warehouse, notice, "telling = null", receiver)
             whole = False
     if not whole and notice.tries < MOST_TRIES:
-        _note(url, notice, "owner = null", "")
+        _note(warehouse, notice, "owner = null", "")
         return False
-    _note(url, notice, "owner = null, sent_at = now()", "")
+    _note(warehouse, notice, "owner = null, sent_at = now()", "")
     return True
 
 
-def _note(url: str, notice: Notice, change: str, receiver: str) -> None:
-    with transaction(url) as connection:
+def _note(warehouse: Warehouse, notice: Notice, change: str, receiver: str) -> None:
+    with transaction(warehouse) as connection:
         connection.execute(
             text(f"update notices set {change} where (run_id, event, occasion) = (:run, :event, :occasion)"),  # noqa: S608
             {"run": notice.run_id, "event": notice.event, "occasion": notice.occasion}

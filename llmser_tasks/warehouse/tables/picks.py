@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
 
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.rows import replace_rows
 
@@ -70,9 +71,9 @@ def write(connection: Connection, run_id: str, step: str, picks: Iterable[NewPic
     replace_rows(connection, "picks", _COLUMNS, rows, run_id=run_id, step=step, user_id=users)
 
 
-def read(url: str, run_id: str, step: str) -> list[PickRow]:
+def read(warehouse: Warehouse, run_id: str, step: str) -> list[PickRow]:
     """All rows of a run's step, in no order."""
-    with transaction(url) as connection:
+    with transaction(warehouse) as connection:
         return [PickRow(*row) for row in connection.execute(_READ, {"run_id": run_id, "step": step})]
 
 

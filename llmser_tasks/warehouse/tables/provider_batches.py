@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 
 from sqlalchemy import Connection, text
 
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.tables.batches import Account
 
@@ -78,16 +79,16 @@ class Submitted:
         return Account(self.run_id, self.step, self.batch)
 
 
-def ours(url: str, account: Account) -> list[Submitted]:
+def ours(warehouse: Warehouse, account: Account) -> list[Submitted]:
     """The account's batches that have not ended, the oldest first."""
-    with transaction(url) as connection:
+    with transaction(warehouse) as connection:
         return [Submitted(*row) for row in connection.execute(_OURS, asdict(account))]
 
 
-def others(url: str, endpoint: str, keys: Collection[str]) -> list[Submitted]:
+def others(warehouse: Warehouse, endpoint: str, keys: Collection[str]) -> list[Submitted]:
     """Batches at this endpoint (a URL) that hold any of these questions, and were submitted or ABANDONED before."""
     values = {"keys": list(keys), "endpoint": endpoint, "abandoned": ABANDONED}
-    with transaction(url) as connection:
+    with transaction(warehouse) as connection:
         return [Submitted(*row) for row in connection.execute(_OTHERS, values)]
 
 
@@ -117,21 +118,21 @@ def prepared(connection: Connection, mark: str, *, questions: int, held: float) 
     connection.execute(_PREPARED, {"number": questions, "most": held, "mark": mark})
 
 
-def uploaded(url: str, mark: str, file: str) -> None:
+def uploaded(warehouse: Warehouse, mark: str, file: str) -> None:
     """Note the provider's name of the file that holds the questions."""
-    with transaction(url) as connection:
+    with transaction(warehouse) as connection:
         connection.execute(_UPLOADED, {"mark": mark, "file": file})
 
 
-def submitted(url: str, mark: str, provider_id: str) -> None:
+def submitted(warehouse: Warehouse, mark: str, provider_id: str) -> None:
     """Note the provider's id of the batch."""
-    with transaction(url) as connection:
+    with transaction(warehouse) as connection:
         connection.execute(_SUBMITTED, {"mark": mark, "id": provider_id})
 
 
-def claimed(url: str, mark: str) -> dict[str, str]:
+def claimed(warehouse: Warehouse, mark: str) -> dict[str, str]:
     """Questions of a batch, and the versions of their prompts."""
-    with transaction(url) as connection:
+    with transaction(warehouse) as connection:
         return {row[0]: row[1] for row in connection.execute(_CLAIMED, {"mark": mark})}
 
 

@@ -17,6 +17,7 @@ from typing import Literal
 from sqlalchemy import Connection, text
 
 from llmser_tasks.core.errors import InputError
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.core.kinds import METHODS
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.queries import Rows, stream
@@ -76,15 +77,15 @@ class KeptBack:
         return f"{self.why} {self.then}"
 
 
-def current(url: str, dataset: str) -> Publication | None:
+def current(warehouse: Warehouse, dataset: str) -> Publication | None:
     """What readers of a dataset are given now; None: nothing was ever published."""
-    with transaction(url) as connection:
+    with transaction(warehouse) as connection:
         return _current(connection, dataset)
 
 
-def datasets(url: str) -> set[str]:
+def datasets(warehouse: Warehouse) -> set[str]:
     """Those that have a published run."""
-    with transaction(url) as connection:
+    with transaction(warehouse) as connection:
         return set(connection.scalars(text("select dataset from current_runs")))
 
 
@@ -126,18 +127,18 @@ def conclude(
     return kept_back
 
 
-def publish(url: str, run_id: str) -> Publication:
+def publish(warehouse: Warehouse, run_id: str) -> Publication:
     """Give a run to the readers by hand, whatever the gate said.
 
     Raises:
         InputError: there is no such run, or it has no results.
     """
-    row = load(url, run_id)
+    row = load(warehouse, run_id)
     _has_results(row)
-    return _give(url, row.dataset, row.run_id, "hand")
+    return _give(warehouse, row.dataset, row.run_id, "hand")
 
 
-def rollback(url: str, dataset: str, to: str | None = None) -> Publication:
+def rollback(warehouse: Warehouse, dataset: str, to: str | None = None) -> Publication:
     """Give readers a run again that they had before.
 
     Args:
@@ -147,7 +148,7 @@ def rollback(url: str, dataset: str, to: str | None = None) -> Publication:
     Raises:
         InputError: nothing is published, there was nothing before, or `to` was never published.
     """
-    with transaction(url) as connection:
+    with transaction(warehouse) as connection:
         _only_one(connection, dataset)
         now = _current(connection, dataset)
         if now is None:
@@ -178,7 +179,7 @@ def rollback(url: str, dataset: str, to: str | None = None) -> Publication:
 
 
 @contextmanager
-def listed(url: str, dataset: str | None = None) -> Iterator[Rows]:
+def listed(warehouse: Warehouse, dataset: str | None = None) -> Iterator[Rows]:
     """The switches of a dataset, or of all, newest first."""
     statement = text(
         "select p.dataset, p.version, case when c.version = p.version then '*' else '' end as now, p.run_id, p.how,"
@@ -186,12 +187,12 @@ def listed(url: str, dataset: str | None = None) -> Iterator[Rows]:
         " join current_runs c on c.dataset = p.dataset where p.dataset = coalesce(cast(:dataset as text), p.dataset)"
         " order by p.dataset, p.version desc"
     )
-    with stream(url, statement.bindparams(dataset=dataset and storable(dataset))) as rows:
+    with stream(warehouse, statement.bindparams(dataset=dataset and storable(dataset))) as rows:
         yield rows
 
 
-def _give(url: str, dataset: str, run_id: str, how: str) -> Publication:
-    with transaction(url) as connection:
+def _give(warehouse: Warehouse, dataset: str, run_id: str, how: str) -> Publication:
+    with transaction(warehouse) as connection:
         _only_one(connection, dataset)
         now = _current(connection, dataset)
         if now is None or now.run_id != run_id:

@@ -7,14 +7,15 @@ from collections.abc import Callable
 
 from sqlalchemy import text
 
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.warehouse.engine import transaction
 
 Busy = Callable[[str], bool]  # whether a run of this id waits or runs
 
 
-def want(url: str, dataset: str) -> None:
+def want(warehouse: Warehouse, dataset: str) -> None:
     """Note that a refresh is wanted, once the present one is over."""
-    with transaction(url) as connection:
+    with transaction(warehouse) as connection:
         connection.execute(
             text(
                 "insert into refreshes (dataset, wanted_at) values (:dataset, now())"
@@ -24,13 +25,13 @@ def want(url: str, dataset: str) -> None:
         )
 
 
-def due(url: str, dataset: str, signature: str | None, busy: Busy) -> bool:
+def due(warehouse: Warehouse, dataset: str, signature: str | None, busy: Busy) -> bool:
     """Whether a refresh can begin and has a reason to: somebody wants it, or the inbox is not what it was.
 
     Args:
         signature: of what is in the inbox; None: nothing.
     """
-    with transaction(url) as connection:
+    with transaction(warehouse) as connection:
         row = connection.execute(
             text("select seen, run_id, wanted_at from refreshes where dataset = :dataset"), {"dataset": dataset}
         ).one_or_none()
@@ -40,14 +41,14 @@ def due(url: str, dataset: str, signature: str | None, busy: Busy) -> bool:
     return reason and not (row.run_id is not None and busy(row.run_id))
 
 
-def take(url: str, dataset: str, run_id: str, signature: str | None, busy: Busy) -> bool:
+def take(warehouse: Warehouse, dataset: str, run_id: str, signature: str | None, busy: Busy) -> bool:
     """Begin a refresh under this run id, unless one waits or runs: then another one is noted as wanted after it.
 
     Returns:
         Whether the run is to be started. Of several callers at the same time one is told so.
     """
     given = {"dataset": dataset, "run": run_id, "seen": signature}
-    with transaction(url) as connection:
+    with transaction(warehouse) as connection:
         connection.execute(
             text("insert into refreshes (dataset) values (:dataset) on conflict (dataset) do nothing"), given
         )
@@ -62,9 +63,9 @@ def take(url: str, dataset: str, run_id: str, signature: str | None, busy: Busy)
     return True
 
 
-def taken_in(url: str, dataset: str, run_id: str, signature: str | None) -> None:
+def taken_in(warehouse: Warehouse, dataset: str, run_id: str, signature: str | None) -> None:
     """Note what the inbox held when the refresh read it: what came since it was started needs no other one."""
-    with transaction(url) as connection:
+    with transaction(warehouse) as connection:
         connection.execute(
             text("update refreshes set seen = :seen where dataset = :dataset and run_id = :run"),
             {"dataset": dataset, "run": run_id, "seen": signature},

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from llmser_tasks.core.errors import InputError
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.warehouse.engine import transaction
 
 
@@ -43,11 +44,11 @@ def costs(connection: Connection, run_id: str) -> list[dict[str, Any]]:
     return [dict(row) for row in connection.execute(statement, {"run": run_id}).mappings()]
 
 
-def earlier_runs(url: str, run_id: str, most: int) -> list[str]:
+def earlier_runs(warehouse: Warehouse, run_id: str, most: int) -> list[str]:
     """The last runs of the same dataset that were started before this one and succeeded, newest first."""
     statement = text(
         "select e.run_id from runs r join runs e on e.dataset = r.dataset and e.started_at < r.started_at"
         " where r.run_id = :run and e.state = 'succeeded' order by e.started_at desc limit :most"
     )
-    with transaction(url) as connection:
+    with transaction(warehouse) as connection:
         return list(connection.scalars(statement, {"run": run_id, "most": most}))

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, text
 from llmser_tasks import __version__
 from llmser_tasks.core.config import BEFORE_THERE_WAS
 from llmser_tasks.core.errors import InputError
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.liveness import LOCKS
 from llmser_tasks.warehouse.rows import storable, storable_json
@@ -51,7 +52,7 @@ class RunRow:
         return {**BEFORE_THERE_WAS, **self.config}
 
 
-def usable(url: str, run_id: str) -> None:
+def usable(warehouse: Warehouse, run_id: str) -> None:
     """
     Raises:
         InputError: no run may be called this, and none is, from before names were checked.
@@ -59,7 +60,7 @@ def usable(url: str, run_id: str) -> None:
     try:
         check_id(run_id)
     except InputError:
-        with transaction(url) as connection:
+        with transaction(warehouse) as connection:
             there = text("select exists (select from runs where run_id = :run)")
             if not connection.scalar(there, {"run": storable(run_id)}):
                 raise
@@ -80,7 +81,7 @@ def check_id(run_id: str) -> None:
 
 
 def create(
-    url: str,
+    warehouse: Warehouse,
     run_id: str,
     dataset: str,
     config: Mapping[str, Any],
@@ -100,7 +101,7 @@ def create(
         InputError: it is there with other settings, or somebody else is at work on it.
     """
     given = {"run": run_id, "dataset": dataset, "config": storable_json(config), "synthetic": synthetic}
-    with transaction(url) as connection:
+    with transaction(warehouse) as connection:
         same = connection.scalar(
             text(
                 "insert into runs (run_id, dataset, config, synthetic, budget, code_version, refreshes, owner)"
@@ -149,13 +150,13 @@ def _refuse_shared(connection: Connection, run_id: str, owner: int | None) -> No
         )
 
 
-def load(url: str, run_id: str) -> RunRow:
+def load(warehouse: Warehouse, run_id: str) -> RunRow:
     """The run of this id.
 
     Raises:
         InputError: there is none.
     """
-    with transaction(url) as connection:
+    with transaction(warehouse) as connection:
         row = connection.execute(
             text(
                 "select run_id, dataset, config, run_state(state, owner), synthetic,"
@@ -169,13 +170,13 @@ def load(url: str, run_id: str) -> RunRow:
     return RunRow(*row)
 
 
-def latest(url: str, dataset: str | None = None) -> RunRow:
+def latest(warehouse: Warehouse, dataset: str | None = None) -> RunRow:
     """The run started last, of all or of one dataset.
 
     Raises:
         InputError: there is none yet.
     """
-    with transaction(url) as connection:
+    with transaction(warehouse) as connection:
         run_id = connection.scalar(
             text(
                 "select run_id from runs where dataset = coalesce(cast(:dataset as text), dataset)"
@@ -185,7 +186,7 @@ def latest(url: str, dataset: str | None = None) -> RunRow:
         )
     if run_id is None:
         raise InputError("There is no run yet; start one with `llmser run` or `llmser trigger`.")
-    return load(url, run_id)
+    return load(warehouse, run_id)
 
 
 def mark_synthetic(connection: Connection, run_id: str) -> None:
@@ -193,17 +194,17 @@ def mark_synthetic(connection: Connection, run_id: str) -> None:
     connection.execute(text("update runs set synthetic = true where run_id = :run"), {"run": run_id})
 
 
-def set_budget(url: str, run_id: str, budget: float | None) -> None:
+def set_budget(warehouse: Warehouse, run_id: str, budget: float | None) -> None:
     """What the run may spend in all from now on; None: as much as it takes."""
-    with transaction(url) as connection:
+    with transaction(warehouse) as connection:
         connection.execute(
             text("update runs set budget = :budget where run_id = :run"), {"run": run_id, "budget": budget}
         )
 
 
-def spending(url: str, run_id: str) -> tuple[float, float | None]:
+def spending(warehouse: Warehouse, run_id: str) -> tuple[float, float | None]:
     """What the run has spent on questions, as far as prices are known, and its budget."""
-    with transaction(url) as connection:
+    with transaction(warehouse) as connection:
         row = connection.execute(
             text(
                 "select (select coalesce(sum(coalesce(cost, 0) + lost), 0) from batches b where b.run_id = r.run_id),"
@@ -214,17 +215,17 @@ def spending(url: str, run_id: str) -> tuple[float, float | None]:
     return float(row[0]), row[1]
 
 
-def askable(url: str, run_id: str) -> dict[str, Any] | None:
+def askable(warehouse: Warehouse, run_id: str) -> dict[str, Any] | None:
     """Of how many users the run's steps can ask (see `asking.askable`), as its step `sequences` found."""
     statement = text("select summary -> 'askable' from steps where run_id = :run and step = 'sequences'")
-    with transaction(url) as connection:
+    with transaction(warehouse) as connection:
         found: dict[str, Any] | None = connection.scalar(statement, {"run": storable(run_id)})
     return found
 
 
-def note_tail_threshold(url: str, run_id: str, threshold: int) -> None:
+def note_tail_threshold(warehouse: Warehouse, run_id: str, threshold: int) -> None:
     """T: costs are reported apart for users above it and below."""
-    with transaction(url) as connection:
+    with transaction(warehouse) as connection:
         statement = text("update runs set tail_threshold = :threshold where run_id = :run")
         connection.execute(statement, {"run": run_id, "threshold": threshold})
 

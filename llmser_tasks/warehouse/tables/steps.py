@@ -14,6 +14,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from llmser_tasks.core.errors import LlmserError, StorageError, Waiting
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.core.printable import printable
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.rows import storable, storable_json
@@ -40,8 +41,8 @@ NOTHING = dict.fromkeys(("state", "done", "total", "unit", "note", "summary", "a
 class Recorder:
     """The Progress of one step: into Postgres at most every two seconds, into the log at a human rhythm."""
 
-    def __init__(self, url: str, run_id: str, step: str, part: str) -> None:
-        self.url = url
+    def __init__(self, warehouse: Warehouse, run_id: str, step: str, part: str) -> None:
+        self.warehouse = warehouse
         self.key = {"run": run_id, "step": step, "part": part}
         self.name = f"{step} {part}".strip()
         self.started = time.monotonic()
@@ -89,7 +90,7 @@ class Recorder:
         return LOG_AFTER_S[-1] + (self.logged - len(LOG_AFTER_S) + 1) * LOG_EVERY_S
 
     def begin(self) -> None:
-        with transaction(self.url) as connection:
+        with transaction(self.warehouse) as connection:
             connection.execute(
                 text(
                     "insert into steps (run_id, step, part, state) values (:run, :step, :part, 'running')"
@@ -115,7 +116,7 @@ class Recorder:
     def _write(self, values: Mapping[str, Any]) -> bool:
         """Update the row. A database that is away for a moment must not cost hours of training."""
         try:
-            with transaction(self.url) as connection:
+            with transaction(self.warehouse) as connection:
                 connection.execute(text(UPDATE), {**NOTHING, **self.key, **values, "peak": peak_mib()})
         except (StorageError, DBAPIError) as error:
             log.warning("Progress of %s is not recorded for now: %s", self.name, str(error).splitlines()[0])
@@ -124,13 +125,13 @@ class Recorder:
 
 
 @contextmanager
-def recorded(url: str, run_id: str, step: str, part: str = "") -> Iterator[Recorder]:
+def recorded(warehouse: Warehouse, run_id: str, step: str, part: str = "") -> Iterator[Recorder]:
     """Keep the row of a step while it runs: running, then done, unchanged or failed.
 
     Raises:
         StorageError: Postgres is down at the start. Later failures to write progress are only logged.
     """
-    recorder = Recorder(url, run_id, step, part)
+    recorder = Recorder(warehouse, run_id, step, part)
     recorder.begin()
     try:
         yield recorder

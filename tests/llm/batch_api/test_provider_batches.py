@@ -13,6 +13,7 @@ from served_ranker import ranker
 from sqlalchemy import text
 
 from llmser_tasks.core.errors import InputError, Waiting
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.llm import dialects
 from llmser_tasks.llm.answers import Answer
 from llmser_tasks.llm.batch_api import provider_batches
@@ -48,15 +49,17 @@ def endpoint(provider: httpx.Client) -> Endpoint:
 
 
 @pytest.fixture
-def url(database_url: str) -> str:
-    runs.create(database_url, "r", "beauty", {})
+def warehouse(warehouse: Warehouse) -> Warehouse:
+    runs.create(warehouse, "r", "beauty", {})
     for batch in (0, 1):
-        batches.record(database_url, batches.Account("r", "snf", batch), "users", 10, batches.Standing("running"))
-    return database_url
+        batches.record(warehouse, batches.Account("r", "snf", batch), "users", 10, batches.Standing("running"))
+    return warehouse
 
 
-def finish(endpoint: Endpoint, questions: list[Question], url: str, account: batches.Account = ONE) -> Outcomes:
-    return provider_batch.finish(endpoint, questions, url, account)
+def finish(
+    endpoint: Endpoint, questions: list[Question], warehouse: Warehouse, account: batches.Account = ONE
+) -> Outcomes:
+    return provider_batch.finish(endpoint, questions, warehouse, account)
 
 
 def listed(provider: httpx.Client) -> list[dict[str, Any]]:
@@ -64,63 +67,63 @@ def listed(provider: httpx.Client) -> list[dict[str, Any]]:
     return found
 
 
-def rows(url: str, query: str) -> list[dict[str, Any]]:
-    with transaction(url) as connection:
+def rows(warehouse: Warehouse, query: str) -> list[dict[str, Any]]:
+    with transaction(warehouse) as connection:
         return [dict(row) for row in connection.execute(text(query)).mappings()]
 
 
 def test_questions_go_out_once_and_answers_come_into_the_ledger(
-    endpoint: Endpoint, provider: httpx.Client, questions: Make, url: str
+    endpoint: Endpoint, provider: httpx.Client, questions: Make, warehouse: Warehouse
 ) -> None:
     asked = questions(40)
     with pytest.raises(Waiting, match=r"1 of 40 questions are answered; batch batch_\w+ is at work") as waiting:
-        provider_batches.answer(endpoint, asked, url, account=ONE)
+        provider_batches.answer(endpoint, asked, warehouse, account=ONE)
     for _ in range(3):  # a retry, a cleared task: they find the batch
         with pytest.raises(Waiting) as again:
-            provider_batches.answer(endpoint, asked, url, account=ONE)
+            provider_batches.answer(endpoint, asked, warehouse, account=ONE)
         assert again.value.on == waiting.value.on == (listed(provider)[0]["id"],)
-    outcomes = finish(endpoint, asked, url)
+    outcomes = finish(endpoint, asked, warehouse)
     assert all(isinstance(outcome, Answer) for outcome in outcomes) and outcomes.unanswered == 0
     assert len(listed(provider)) == 1 and listed(provider)[0]["request_counts"]["total"] == 39  # one told the dialect
     assert provider.get("/stats").json()["calls"] == 40
-    (bill,) = rows(url, "select calls, cost, held from batches where batch = 0")
+    (bill,) = rows(warehouse, "select calls, cost, held from batches where batch = 0")
     prompt, completion, cost = (
-        rows(url, "select sum(prompt_tokens) p, sum(completion_tokens) c, sum(cost) s from answers")[0][name]
+        rows(warehouse, "select sum(prompt_tokens) p, sum(completion_tokens) c, sum(cost) s from answers")[0][name]
         for name in "pcs"
     )
     assert bill["calls"] == 40 and bill["cost"] == pytest.approx(cost)
     assert 0.5 * (prompt + completion) / 1e6 < cost < 0.55 * (prompt + completion) / 1e6  # half price but for one
-    assert {row["run_id"] for row in rows(url, "select run_id from answers")} == {"r"}
-    assert rows(url, "select state, outcome, held from provider_batches") == [
+    assert {row["run_id"] for row in rows(warehouse, "select run_id from answers")} == {"r"}
+    assert rows(warehouse, "select state, outcome, held from provider_batches") == [
         {"state": "ended", "outcome": "completed", "held": 0}
     ]
-    assert rows(url, "select * from provider_questions") == []
-    assert provider_batches.answer(endpoint, asked, url, account=TWO).unanswered == 0
+    assert rows(warehouse, "select * from provider_questions") == []
+    assert provider_batches.answer(endpoint, asked, warehouse, account=TWO).unanswered == 0
     assert len(listed(provider)) == 1
 
 
 def test_the_answers_are_those_of_single_calls(
-    endpoint: Endpoint, provider: httpx.Client, questions: Make, url: str
+    endpoint: Endpoint, provider: httpx.Client, questions: Make, warehouse: Warehouse
 ) -> None:
     from llmser_tasks.llm.fleet import fanout
 
     asked = questions(12)
-    first = [answer.content for answer in finish(endpoint, asked, url) if isinstance(answer, Answer)]
+    first = [answer.content for answer in finish(endpoint, asked, warehouse) if isinstance(answer, Answer)]
     other = replace(endpoint, model="embedding-ranker-again")  # another key in the ledger
-    second = [answer.content for answer in fanout.answer(other, asked, url) if isinstance(answer, Answer)]
+    second = [answer.content for answer in fanout.answer(other, asked, warehouse) if isinstance(answer, Answer)]
     assert first == second and len(first) == 12
 
 
 def test_tasks_that_share_questions_submit_them_once(
-    endpoint: Endpoint, provider: httpx.Client, questions: Make, url: str
+    endpoint: Endpoint, provider: httpx.Client, questions: Make, warehouse: Warehouse
 ) -> None:
     with pytest.raises(Waiting):
-        provider_batches.answer(endpoint, questions(30), url, account=ONE)
+        provider_batches.answer(endpoint, questions(30), warehouse, account=ONE)
     with pytest.raises(Waiting):
-        provider_batches.answer(endpoint, questions(30, first=10), url, account=TWO)
+        provider_batches.answer(endpoint, questions(30, first=10), warehouse, account=TWO)
     with pytest.raises(Waiting, match="of another task"):
-        provider_batches.answer(endpoint, questions(10, first=15), url, account=replace(TWO, step="reason"))
-    outcomes = finish(endpoint, questions(30, first=10), url, TWO)  # the first never comes back for its own
+        provider_batches.answer(endpoint, questions(10, first=15), warehouse, account=replace(TWO, step="reason"))
+    outcomes = finish(endpoint, questions(30, first=10), warehouse, TWO)  # the first never comes back for its own
     assert outcomes.unanswered == 0
     assert sum(batch["request_counts"]["total"] for batch in listed(provider)) == 39
     assert provider.get("/stats").json()["calls"] == 40
@@ -135,7 +138,7 @@ def test_broken_off_anywhere_it_is_submitted_once(
     endpoint: Endpoint,
     provider: httpx.Client,
     questions: Make,
-    url: str,
+    warehouse: Warehouse,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     class Killed(BaseException):
@@ -165,29 +168,29 @@ def test_broken_off_anywhere_it_is_submitted_once(
             patch.setattr(provider_batches.ledger, "write", dies)
             patch.setattr(provider_batches, "_learn_dialect", lambda *_: None)
         with pytest.raises(Killed):
-            finish(endpoint, questions(20), url)
-    assert finish(endpoint, questions(20), url).unanswered == 0
+            finish(endpoint, questions(20), warehouse)
+    assert finish(endpoint, questions(20), warehouse).unanswered == 0
     assert len(listed(provider)) == 1
-    assert rows(url, "select count(*) as n from answers") == [{"n": 20}]
+    assert rows(warehouse, "select count(*) as n from answers") == [{"n": 20}]
 
 
 def test_what_a_batch_leaves_open_is_asked_by_the_next(
-    endpoint: Endpoint, provider: httpx.Client, questions: Make, url: str
+    endpoint: Endpoint, provider: httpx.Client, questions: Make, warehouse: Warehouse
 ) -> None:
     assert provider.post("/faults", json={"spec": "batch_seconds=0,batch_expired=0.3,429=0.2,filtered=0.2"}).is_success
-    first = finish(endpoint, questions(60), url)
+    first = finish(endpoint, questions(60), warehouse)
     kinds = {outcome.kind for outcome in first if isinstance(outcome, Failure)}
     assert {"expired", "rate limit", "content-filter"} <= kinds
     assert 5 < first.unanswered < 50 and "a rerun asks only for these" in str(first.complaint())
     assert provider.post("/faults", json={"spec": "batch_seconds=0"}).is_success
-    second = finish(endpoint, questions(60), url)
+    second = finish(endpoint, questions(60), warehouse)
     assert second.unanswered == 0
     total = [batch["request_counts"]["total"] for batch in listed(provider)]
     assert total[0] == first.unanswered and len(total) == 2
 
 
 def test_lines_that_come_twice_or_are_not_ours_change_nothing(
-    endpoint: Endpoint, provider: httpx.Client, questions: Make, url: str, monkeypatch: pytest.MonkeyPatch
+    endpoint: Endpoint, provider: httpx.Client, questions: Make, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines = BatchApi.lines
 
@@ -201,13 +204,13 @@ def test_lines_that_come_twice_or_are_not_ours_change_nothing(
             yield line | {"response": line["response"] | {"body": {"choices": []}}}
 
     monkeypatch.setattr(BatchApi, "lines", twisted)
-    assert finish(endpoint, questions(20), url).unanswered == 0
-    assert rows(url, "select calls from batches where batch = 0") == [{"calls": 20}]
-    assert rows(url, "select count(*) as n from answers") == [{"n": 20}]
+    assert finish(endpoint, questions(20), warehouse).unanswered == 0
+    assert rows(warehouse, "select calls from batches where batch = 0") == [{"calls": 20}]
+    assert rows(warehouse, "select count(*) as n from answers") == [{"n": 20}]
 
 
 def test_a_line_that_nests_deeper_than_json_is_written_is_one_question_without_answer(
-    endpoint: Endpoint, provider: httpx.Client, questions: Make, url: str, monkeypatch: pytest.MonkeyPatch
+    endpoint: Endpoint, provider: httpx.Client, questions: Make, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines = BatchApi.lines
     deep: Any = []
@@ -219,19 +222,19 @@ def test_a_line_that_nests_deeper_than_json_is_written_is_one_question_without_a
             yield line if number else line | {"response": {"status_code": 200, "body": deep}}
 
     monkeypatch.setattr(BatchApi, "lines", first_is_deep)
-    outcomes = finish(endpoint, questions(20), url)
+    outcomes = finish(endpoint, questions(20), warehouse)
     assert outcomes.unanswered == 1 and {one.kind for one in outcomes if isinstance(one, Failure)} == {"server error"}
 
 
 def test_a_refused_file_is_told_and_can_be_tried_again(
-    endpoint: Endpoint, provider: httpx.Client, questions: Make, url: str, monkeypatch: pytest.MonkeyPatch
+    endpoint: Endpoint, provider: httpx.Client, questions: Make, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(BatchApi, "chat_path", "/v1/elsewhere")
         patch.setattr(BatchApi, "create", lambda api, file, mark: _create_as_chat(api, file, mark))
         with pytest.raises(EndpointFatal, match="method, url or custom_id"):
-            finish(endpoint, questions(5), url)
-    assert finish(endpoint, questions(5), url).unanswered == 0
+            finish(endpoint, questions(5), warehouse)
+    assert finish(endpoint, questions(5), warehouse).unanswered == 0
 
 
 def _create_as_chat(api: BatchApi, file: str, mark: str) -> str:
@@ -240,37 +243,37 @@ def _create_as_chat(api: BatchApi, file: str, mark: str) -> str:
 
 
 def test_a_budget_is_held_for_the_whole_batch_before_it_goes_out(
-    endpoint: Endpoint, provider: httpx.Client, questions: Make, url: str
+    endpoint: Endpoint, provider: httpx.Client, questions: Make, warehouse: Warehouse
 ) -> None:
-    runs.set_budget(url, "r", 0.0005)
+    runs.set_budget(warehouse, "r", 0.0005)
     with pytest.raises(BudgetSpent, match="llmser budget r AMOUNT"):
-        finish(endpoint, questions(50), url)
-    assert listed(provider) == [] and rows(url, "select * from provider_batches") == []
-    runs.set_budget(url, "r", 1.0)
+        finish(endpoint, questions(50), warehouse)
+    assert listed(provider) == [] and rows(warehouse, "select * from provider_batches") == []
+    runs.set_budget(warehouse, "r", 1.0)
     with pytest.raises(Waiting):
-        provider_batches.answer(endpoint, questions(50), url, account=ONE)
-    (held,) = rows(url, "select held from provider_batches")
+        provider_batches.answer(endpoint, questions(50), warehouse, account=ONE)
+    (held,) = rows(warehouse, "select held from provider_batches")
     assert 0 < held["held"] < 0.1
-    runs.set_budget(url, "r", held["held"] * 1.1)
+    runs.set_budget(warehouse, "r", held["held"] * 1.1)
     with pytest.raises(BudgetSpent):  # what is under way counts
-        provider_batches.answer(endpoint, questions(50, first=100), url, account=TWO)
-    assert finish(endpoint, questions(50), url).unanswered == 0
+        provider_batches.answer(endpoint, questions(50, first=100), warehouse, account=TWO)
+    assert finish(endpoint, questions(50), warehouse).unanswered == 0
 
 
-def test_a_key_that_is_refused_is_told_before_anything_is_uploaded(questions: Make, url: str) -> None:
+def test_a_key_that_is_refused_is_told_before_anything_is_uploaded(questions: Make, warehouse: Warehouse) -> None:
     dialects.known.clear()
     with ranker(key="right") as served:
         endpoint = Endpoint("provider", f"{str(served.base_url).rstrip('/')}/v1", "m", key="wrong-key")
         with pytest.raises(KeyRefused) as refused:
-            provider_batches.answer(endpoint, questions(5), url, account=ONE)
+            provider_batches.answer(endpoint, questions(5), warehouse, account=ONE)
         assert "wrong-key" not in str(refused.value)
-    assert rows(url, "select * from provider_batches") == []
+    assert rows(warehouse, "select * from provider_batches") == []
 
 
 def test_more_than_providers_take_is_refused(
-    endpoint: Endpoint, questions: Make, url: str, monkeypatch: pytest.MonkeyPatch
+    endpoint: Endpoint, questions: Make, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(provider_batches, "MOST_QUESTIONS", 10)
     with pytest.raises(InputError, match="lower users_per_batch"):
-        finish(endpoint, questions(20), url)
-    assert rows(url, "select * from provider_questions") == []
+        finish(endpoint, questions(20), warehouse)
+    assert rows(warehouse, "select * from provider_questions") == []

@@ -18,6 +18,7 @@ from patience import PATIENCE_S, until
 from sqlalchemy import Connection, text
 
 from llmser_tasks.core.errors import InputError
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.llm import client
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.fleet import budget, fanout
@@ -42,15 +43,15 @@ def priced(endpoint: Endpoint) -> Endpoint:
 
 
 @pytest.fixture
-def run(database_url: str) -> str:
-    runs.create(database_url, "r", "beauty", {})
+def run(warehouse: Warehouse) -> Warehouse:
+    runs.create(warehouse, "r", "beauty", {})
     for batch in (0, 1, 2):
-        batches.record(database_url, batches.Account("r", "snf", batch), "users", 10, batches.Standing("running"))
-    return database_url
+        batches.record(warehouse, batches.Account("r", "snf", batch), "users", 10, batches.Standing("running"))
+    return warehouse
 
 
 @pytest.fixture
-def other(run: str) -> Iterator[Connection]:
+def other(run: Warehouse) -> Iterator[Connection]:
     """Another process' connection; what is owned by 7 counts as a living batch's."""
     with engine(run).connect() as connection:
         connection.execution_options(isolation_level="AUTOCOMMIT")
@@ -59,15 +60,15 @@ def other(run: str) -> Iterator[Connection]:
         connection.execute(text("select pg_advisory_unlock_all()"))
 
 
-def bill(url: str, batch: int = 0) -> tuple[int, int, float, float, float]:
-    with transaction(url) as connection:
+def bill(warehouse: Warehouse, batch: int = 0) -> tuple[int, int, float, float, float]:
+    with transaction(warehouse) as connection:
         statement = text("select calls, prompt_tokens, coalesce(cost, 0), lost, held from batches where batch = :batch")
         row = connection.execute(statement, {"batch": batch}).one()
     return (row[0], row[1], row[2], row[3], row[4])
 
 
 def test_the_bill_counts_every_call_and_names_who_paid(
-    priced: Endpoint, double: Double, questions: Make, run: str, hasty: None, monkeypatch: pytest.MonkeyPatch
+    priced: Endpoint, double: Double, questions: Make, run: Warehouse, hasty: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client, "ATTEMPTS", 2)
     late = replace(first_choices({"messages": [{"content": '{"candidates": []}'}]}), delay=FOR_EVER)
@@ -84,7 +85,7 @@ def test_the_bill_counts_every_call_and_names_who_paid(
 
 
 def test_a_budget_stops_the_batch_and_keeps_its_answers(
-    priced: Endpoint, double: Double, questions: Make, run: str
+    priced: Endpoint, double: Double, questions: Make, run: Warehouse
 ) -> None:
     runs.set_budget(run, "r", 20 * PRICE)
     outcomes = answer(priced, questions(100), run, account=ACCOUNT)
@@ -102,7 +103,7 @@ def test_a_budget_stops_the_batch_and_keeps_its_answers(
 
 
 def test_a_budget_without_a_price_is_refused_before_anything_is_sent(
-    endpoint: Endpoint, double: Double, questions: Make, run: str
+    endpoint: Endpoint, double: Double, questions: Make, run: Warehouse
 ) -> None:
     runs.set_budget(run, "r", 1.0)
     with pytest.raises(InputError, match="nobody knows what the model m costs"):
@@ -111,7 +112,7 @@ def test_a_budget_without_a_price_is_refused_before_anything_is_sent(
 
 
 def test_a_model_that_is_free_never_ends_a_budget(
-    endpoint: Endpoint, double: Double, questions: Make, run: str
+    endpoint: Endpoint, double: Double, questions: Make, run: Warehouse
 ) -> None:
     runs.set_budget(run, "r", 0.0)
     free = replace(endpoint, price_per_million_prompt=0.0, price_per_million_completion=0.0)
@@ -120,6 +121,7 @@ def test_a_model_that_is_free_never_ends_a_budget(
 
 _BATCH = """
 import sys
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.fleet.fanout import answer
 from llmser_tasks.llm.prompts import build_question
@@ -133,17 +135,17 @@ questions = [
                    candidates=["blue socks", "red hat", "green scarf"], picks=2, seed=number)
     for number in range(200)
 ]
-answer(endpoint, questions, database, account=Account("r", "snf", batch))
+answer(endpoint, questions, Warehouse(database), account=Account("r", "snf", batch))
 """
 
 
-def start(double: Double, url: str, batch: int) -> subprocess.Popen[bytes]:
+def start(double: Double, warehouse: Warehouse, batch: int) -> subprocess.Popen[bytes]:
     root = str(Path(fanout.__file__).parents[3])
-    command = [sys.executable, "-c", _BATCH, double.url, url, str(batch)]
+    command = [sys.executable, "-c", _BATCH, double.url, warehouse.url, str(batch)]
     return subprocess.Popen(command, env=os.environ | {"PYTHONPATH": root})
 
 
-def test_batches_side_by_side_keep_one_budget(double: Double, run: str) -> None:
+def test_batches_side_by_side_keep_one_budget(double: Double, run: Warehouse) -> None:
     runs.set_budget(run, "r", 300 * PRICE)
     double.script = lambda _, body: replace(first_choices(body), delay=0.01)
     for process in [start(double, run, batch) for batch in range(3)]:
@@ -153,7 +155,9 @@ def test_batches_side_by_side_keep_one_budget(double: Double, run: str) -> None:
     assert spent == pytest.approx(len(double.times) * PRICE)
 
 
-def test_what_a_killed_batch_held_is_free_again(priced: Endpoint, double: Double, questions: Make, run: str) -> None:
+def test_what_a_killed_batch_held_is_free_again(
+    priced: Endpoint, double: Double, questions: Make, run: Warehouse
+) -> None:
     runs.set_budget(run, "r", 50 * PRICE)
     double.script = lambda _, body: replace(first_choices(body), delay=FOR_EVER if len(double.times) <= 8 else 0)
     stuck = start(double, run, 1)
@@ -166,7 +170,7 @@ def test_what_a_killed_batch_held_is_free_again(priced: Endpoint, double: Double
 
 
 def test_a_batch_that_waits_for_another_leaves_it_its_share_and_its_money(
-    priced: Endpoint, questions: Make, run: str, other: Connection
+    priced: Endpoint, questions: Make, run: Warehouse, other: Connection
 ) -> None:
     runs.set_budget(run, "r", 50 * PRICE)
     one_at_a_time = replace(priced, max_concurrency=1)
@@ -184,7 +188,7 @@ def test_a_batch_that_waits_for_another_leaves_it_its_share_and_its_money(
 
 
 def test_batches_that_share_one_place_do_not_wait_for_each_others_money(
-    priced: Endpoint, double: Double, questions: Make, run: str, monkeypatch: pytest.MonkeyPatch
+    priced: Endpoint, double: Double, questions: Make, run: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs.set_budget(run, "r", 30 * PRICE)
     double.script = lambda _, body: replace(first_choices(body), delay=0.03)
@@ -203,7 +207,7 @@ def test_batches_that_share_one_place_do_not_wait_for_each_others_money(
 
 
 def test_money_that_another_gives_back_while_a_batch_looks_is_not_taken_for_spent(
-    priced: Endpoint, questions: Make, run: str, other: Connection, monkeypatch: pytest.MonkeyPatch
+    priced: Endpoint, questions: Make, run: Warehouse, other: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs.set_budget(run, "r", 50 * PRICE)
     look = budget.what_is_left
@@ -219,7 +223,7 @@ def test_money_that_another_gives_back_while_a_batch_looks_is_not_taken_for_spen
 
 
 def test_a_guess_made_before_a_wait_does_not_stop_the_batch(
-    priced: Endpoint, questions: Make, run: str, other: Connection
+    priced: Endpoint, questions: Make, run: Warehouse, other: Connection
 ) -> None:
     most = 1.6 * PRICE  # that a request can cost, by what many answers say; before the first it is 2.8
     runs.set_budget(run, "r", 101.5 * PRICE)
@@ -230,7 +234,7 @@ def test_a_guess_made_before_a_wait_does_not_stop_the_batch(
     assert 101.5 * PRICE - most < bill(run)[2] <= 101.5 * PRICE
 
 
-def test_what_an_answer_cost_is_held_until_it_is_written(priced: Endpoint, run: str) -> None:
+def test_what_an_answer_cost_is_held_until_it_is_written(priced: Endpoint, run: Warehouse) -> None:
     runs.set_budget(run, "r", 50 * PRICE)
     meter = batches.Meter(ACCOUNT)
 

@@ -18,6 +18,7 @@ from llm_double import FOR_EVER, Act, Double, fails, first_choices
 from patience import PATIENCE_S, until
 from sqlalchemy import text
 
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.llm import client
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.fleet import concurrency, fanout
@@ -32,6 +33,7 @@ Make = Callable[..., list[Question]]
 
 _BATCH = """
 import sys
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.fleet.fanout import answer
 from llmser_tasks.llm.prompts import build_question
@@ -44,13 +46,14 @@ questions = [
 ]
 print("ready", flush=True)
 sys.stdin.readline()
-print(answer(Endpoint("double", url, "m", max_concurrency=12, timeout_s=3600), questions, database).unanswered)
+endpoint = Endpoint("double", url, "m", max_concurrency=12, timeout_s=3600)
+print(answer(endpoint, questions, Warehouse(database)).unanswered)
 """
 
 
-def start(double: Double, url: str, name: str, count: int) -> subprocess.Popen[bytes]:
+def start(double: Double, warehouse: Warehouse, name: str, count: int) -> subprocess.Popen[bytes]:
     root = str(Path(fanout.__file__).parents[3])
-    command = [sys.executable, "-c", _BATCH, double.url, url, name, str(count)]
+    command = [sys.executable, "-c", _BATCH, double.url, warehouse.url, name, str(count)]
     process = subprocess.Popen(
         command, env=os.environ | {"PYTHONPATH": root}, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
@@ -66,9 +69,9 @@ def go(*processes: subprocess.Popen[bytes]) -> None:
         process.stdin.flush()
 
 
-def shares(database_url: str) -> list[tuple[int, int]]:
+def shares(warehouse: Warehouse) -> list[tuple[int, int]]:
     """What each batch that lives wants and is granted."""
-    with transaction(database_url) as connection:
+    with transaction(warehouse) as connection:
         found = connection.execute(text("select wanted, granted from endpoint_workers order by granted")).all()
     return [(row[0], row[1]) for row in found]
 
@@ -88,33 +91,33 @@ def test_shares_are_fair(most: int, wanted: dict[int, int]) -> None:
             assert all(shares[one] >= shares[other] - 1 for other in wanted)
 
 
-def test_processes_share_the_limit(double: Double, database_url: str) -> None:
+def test_processes_share_the_limit(double: Double, warehouse: Warehouse) -> None:
     together = threading.Event()
     double.script = lambda _, body: replace(first_choices(body), delay=0.1 if together.is_set() else 0.5)
-    both = [start(double, database_url, name, 300) for name in ("one", "two")]
+    both = [start(double, warehouse, name, 300) for name in ("one", "two")]
     go(*both)
 
     def they_share() -> bool:
-        return [granted for _, granted in shares(database_url)] == [6, 6] and {"one", "two"} == set(names(double))
+        return [granted for _, granted in shares(warehouse)] == [6, 6] and {"one", "two"} == set(names(double))
 
     until(lambda: they_share() or any(process.poll() is not None for process in both))
     assert all(process.poll() is None for process in both)
     together.set()
     assert [process.communicate(timeout=PATIENCE_S)[0] for process in both] == [b"0\n", b"0\n"]
     assert double.most_in_flight == 12
-    assert shares(database_url) == []
+    assert shares(warehouse) == []
 
 
 def test_a_lease_under_way_does_not_outlive_its_batch(
-    endpoint: Endpoint, database_url: str, monkeypatch: pytest.MonkeyPatch
+    endpoint: Endpoint, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(concurrency, "LEASE_S", 0.01)
     alone = {"locks": LOCKS + 1, "endpoint": endpoint.url}
 
     async def leave_during_a_lease() -> None:
-        gate = Gate(endpoint, database_url, 1, Breaker(endpoint), lambda: 5)
+        gate = Gate(endpoint, warehouse, 1, Breaker(endpoint), lambda: 5)
         await gate.__aenter__()
-        with transaction(database_url) as connection:
+        with transaction(warehouse) as connection:
             connection.execute(text("select pg_advisory_xact_lock(:locks, hashtext(:endpoint))"), alone)
             while not connection.scalar(text("select count(*) from pg_locks where not granted")):
                 await asyncio.sleep(0.01)
@@ -123,21 +126,21 @@ def test_a_lease_under_way_does_not_outlive_its_batch(
         await leaving
 
     asyncio.run(leave_during_a_lease())
-    with transaction(database_url) as connection:
+    with transaction(warehouse) as connection:
         assert connection.scalar(text("select count(*) from endpoint_workers")) == 0
 
 
-def test_a_killed_process_leaves_its_share(double: Double, database_url: str) -> None:
+def test_a_killed_process_leaves_its_share(double: Double, warehouse: Warehouse) -> None:
     def script(_: int, body: dict) -> Act:
         return replace(first_choices(body), delay=FOR_EVER if "stuck" in body["messages"][-1]["content"] else 0.2)
 
     double.script = script
-    stuck = start(double, database_url, "stuck", 50)
+    stuck = start(double, warehouse, "stuck", 50)
     go(stuck)
     until(lambda: len(double.times) >= 12 or stuck.poll() is not None)
-    other = start(double, database_url, "other", 60)
+    other = start(double, warehouse, "other", 60)
     go(other)
-    until(lambda: len(shares(database_url)) == 2 or other.poll() is not None)
+    until(lambda: len(shares(warehouse)) == 2 or other.poll() is not None)
     assert double.in_flight == 12 and "other" not in names(double)  # all twelve are in flight
     stuck.kill()
     stuck.communicate()
@@ -146,7 +149,7 @@ def test_a_killed_process_leaves_its_share(double: Double, database_url: str) ->
 
 
 def test_it_backs_off_while_the_endpoint_complains_and_recovers(
-    endpoint: Endpoint, double: Double, questions: Make, database_url: str, monkeypatch: pytest.MonkeyPatch
+    endpoint: Endpoint, double: Double, questions: Make, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client, "RATE_BACKOFF_S", 0.05)
     monkeypatch.setattr(client, "ATTEMPTS", 10)  # backing off so much faster, a question may be unlucky more often
@@ -161,7 +164,7 @@ def test_it_backs_off_while_the_endpoint_complains_and_recovers(
         return replace(act, delay=0.01 if number < 600 else 0.05)  # so slow that many have to be in flight
 
     double.script = script
-    outcomes = answer(replace(endpoint, max_concurrency=32), questions(1500), database_url)
+    outcomes = answer(replace(endpoint, max_concurrency=32), questions(1500), warehouse)
     assert outcomes.unanswered == 0
     refused = outcomes.calls - 1500
     assert refused < 0.35 * 600, "a client that does not adapt is refused seven times of eight"

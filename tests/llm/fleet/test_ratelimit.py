@@ -13,6 +13,7 @@ from llm_double import Double, fails, first_choices
 from patience import PATIENCE_S, Stalls
 from sqlalchemy import text
 
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.fleet import ratelimit
 from llmser_tasks.llm.fleet.breaker import Breaker, Stopped
@@ -28,6 +29,7 @@ Make = Callable[..., list[Question]]
 _BATCH = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.fleet.fanout import answer
 from llmser_tasks.llm.prompts import build_question
@@ -37,11 +39,11 @@ questions = [build_question(step="snf", prompt_version="t1", instructions="Pick.
 endpoint = Endpoint("double", sys.argv[2], "m", max_concurrency=16, **json.loads(sys.argv[6]))
 print("ready", flush=True)
 sys.stdin.readline()
-print(answer(endpoint, questions, sys.argv[3]).unanswered)
+print(answer(endpoint, questions, Warehouse(sys.argv[3])).unanswered)
 """
 
 
-def _workers(endpoint: Endpoint, database_url: str, number: int, count: int, limits: dict) -> list[subprocess.Popen]:
+def _workers(endpoint: Endpoint, warehouse: Warehouse, number: int, count: int, limits: dict) -> list[subprocess.Popen]:
     """Processes that each ask `count` questions of their own, started together."""
     root = str(Path(ratelimit.__file__).parents[3])
     started = [
@@ -52,7 +54,7 @@ def _workers(endpoint: Endpoint, database_url: str, number: int, count: int, lim
                 _BATCH,
                 root,
                 endpoint.url,
-                database_url,
+                warehouse.url,
                 str(n * count),
                 str(count),
                 json.dumps(limits),
@@ -72,9 +74,9 @@ def _workers(endpoint: Endpoint, database_url: str, number: int, count: int, lim
     return started
 
 
-def _known(endpoint: Endpoint, database_url: str) -> None:
+def _known(endpoint: Endpoint, warehouse: Warehouse) -> None:
     """As if the endpoint had been asked before; a fresh server would make limited endpoints wait."""
-    with transaction(database_url) as connection:
+    with transaction(warehouse) as connection:
         connection.execute(
             text("insert into endpoint_limits (endpoint) values (:e)"), {"e": f"{endpoint.name} {endpoint.url}"}
         )
@@ -85,10 +87,10 @@ def _worst(moments: list[float], window: float) -> int:
     return max(sum(first <= m < first + window for m in ordered) for first in ordered)
 
 
-def test_two_processes_share_requests_per_minute(endpoint: Endpoint, double: Double, database_url: str) -> None:
-    _known(endpoint, database_url)
+def test_two_processes_share_requests_per_minute(endpoint: Endpoint, double: Double, warehouse: Warehouse) -> None:
+    _known(endpoint, warehouse)
     with Stalls() as late:
-        for process in _workers(endpoint, database_url, 2, 40, {"requests_per_minute": 1800}):
+        for process in _workers(endpoint, warehouse, 2, 40, {"requests_per_minute": 1800}):
             assert process.communicate(timeout=PATIENCE_S)[0] == "0\n"
     moments = sorted(double.times)
     assert len(moments) == 80
@@ -98,27 +100,27 @@ def test_two_processes_share_requests_per_minute(endpoint: Endpoint, double: Dou
 
 
 def test_tokens_are_limited_and_estimates_corrected(
-    endpoint: Endpoint, double: Double, questions: Make, database_url: str
+    endpoint: Endpoint, double: Double, questions: Make, warehouse: Warehouse
 ) -> None:
     """110 tokens a call are reported; whatever was estimated, 66,000 a minute allow 10 calls a second."""
-    _known(endpoint, database_url)
+    _known(endpoint, warehouse)
     with Stalls() as late:
-        answer(replace(endpoint, tokens_per_minute=66_000), questions(45), database_url)
+        answer(replace(endpoint, tokens_per_minute=66_000), questions(45), warehouse)
     moments = sorted(double.times)
     later = moments[20:]  # by then the estimate is corrected
     assert (len(later) - 1) / (later[-1] - later[0] + late.allowed) <= 11.5
-    with transaction(database_url) as connection:  # slots beyond the last answer: none was taken for guesses
+    with transaction(warehouse) as connection:  # slots beyond the last answer: none was taken for guesses
         ahead = connection.scalar(text("select tokens_at from endpoint_limits")) - moments[0]
     assert ahead <= 45 / 7 + late.total
 
 
-def test_another_process_pause_is_seen(endpoint: Endpoint, double: Double, database_url: str) -> None:
+def test_another_process_pause_is_seen(endpoint: Endpoint, double: Double, warehouse: Warehouse) -> None:
     """One worker is told to wait; it calls the others, and nobody asks until the time is over."""
     double.script = lambda number, body: (
         fails(429, headers={"retry-after": "3"}) if number == 40 else replace(first_choices(body), delay=0.2)
     )
     with Stalls() as late:
-        for process in _workers(endpoint, database_url, 2, 120, {}):
+        for process in _workers(endpoint, warehouse, 2, 120, {}):
             assert process.communicate(timeout=PATIENCE_S)[0] == "0\n"
     told = double.times[40]
     seen = told + ratelimit.POLL_S + 0.5 + late.allowed
@@ -126,12 +128,12 @@ def test_another_process_pause_is_seen(endpoint: Endpoint, double: Double, datab
     assert [m for m in double.times if m > told + 2.99]
 
 
-def test_a_pause_is_called_out(endpoint: Endpoint, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pause_is_called_out(endpoint: Endpoint, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ratelimit, "POLL_S", 3600.0)
 
     async def run() -> None:
         breaker = Breaker(endpoint)
-        async with Limiter(endpoint, database_url, breaker) as told, Limiter(endpoint, database_url, breaker) as other:
+        async with Limiter(endpoint, warehouse, breaker) as told, Limiter(endpoint, warehouse, breaker) as other:
             waited = 0.0
             while waited < 0.1:  # until the other one listens, and hears
                 await told.block(0.2)
@@ -142,15 +144,15 @@ def test_a_pause_is_called_out(endpoint: Endpoint, database_url: str, monkeypatc
     asyncio.run(asyncio.wait_for(run(), PATIENCE_S))
 
 
-def test_slots_that_fall_into_a_pause_are_taken_anew(endpoint: Endpoint, database_url: str) -> None:
+def test_slots_that_fall_into_a_pause_are_taken_anew(endpoint: Endpoint, warehouse: Warehouse) -> None:
     """Who held a slot when the pause began does not start at its end beside those whose turn it is."""
-    _known(endpoint, database_url)
+    _known(endpoint, warehouse)
     endpoint = replace(endpoint, requests_per_minute=60 * 40)
     started: list[float] = []
 
     async def run() -> None:
         breaker = Breaker(endpoint)
-        async with Limiter(endpoint, database_url, breaker) as told, Limiter(endpoint, database_url, breaker) as other:
+        async with Limiter(endpoint, warehouse, breaker) as told, Limiter(endpoint, warehouse, breaker) as other:
 
             async def ask() -> None:
                 await other.wait(0)
@@ -172,17 +174,17 @@ def test_slots_that_fall_into_a_pause_are_taken_anew(endpoint: Endpoint, databas
     asyncio.run(run())
 
 
-def test_a_call_is_heard_after_postgres_was_away(database_url: str) -> None:
+def test_a_call_is_heard_after_postgres_was_away(warehouse: Warehouse) -> None:
     heard: list[str] = []
 
     async def run() -> None:
-        listening = asyncio.create_task(listen(database_url, "llmser_test", heard.append))
+        listening = asyncio.create_task(listen(warehouse, "llmser_test", heard.append))
         for said in ("first", "second"):
             while said not in heard:
-                with transaction(database_url) as connection:
+                with transaction(warehouse) as connection:
                     connection.execute(text("select pg_notify('llmser_test', :said)"), {"said": said})
                 await asyncio.sleep(0.05)
-            with transaction(database_url) as connection:
+            with transaction(warehouse) as connection:
                 connection.execute(
                     text("select pg_terminate_backend(pid) from pg_stat_activity where query = 'listen llmser_test'")
                 )
@@ -192,21 +194,21 @@ def test_a_call_is_heard_after_postgres_was_away(database_url: str) -> None:
 
 
 def test_a_pause_outlives_the_process_that_was_told(
-    endpoint: Endpoint, double: Double, questions: Make, database_url: str
+    endpoint: Endpoint, double: Double, questions: Make, warehouse: Warehouse
 ) -> None:
-    with transaction(database_url) as connection:
+    with transaction(warehouse) as connection:
         connection.execute(
             text("insert into endpoint_limits values (:e, 0, 0, extract(epoch from now()) + 1)"),
             {"e": f"{endpoint.name} {endpoint.url}"},
         )
     started = time.time()
-    answer(endpoint, questions(1), database_url)
+    answer(endpoint, questions(1), warehouse)
     assert double.times[0] - started >= 0.9
 
 
-def test_no_limits_cost_no_statement_per_question(endpoint: Endpoint, database_url: str) -> None:
+def test_no_limits_cost_no_statement_per_question(endpoint: Endpoint, warehouse: Warehouse) -> None:
     async def many() -> None:
-        async with Limiter(endpoint, database_url, Breaker(endpoint)) as limiter:
+        async with Limiter(endpoint, warehouse, Breaker(endpoint)) as limiter:
             for clock in limiter._clocks:  # these look now and then, whatever is asked
                 clock.cancel()
             with mock.patch.object(Session, "run", side_effect=AssertionError("a statement")):
@@ -216,17 +218,17 @@ def test_no_limits_cost_no_statement_per_question(endpoint: Endpoint, database_u
     asyncio.run(many())
 
 
-def test_a_lost_row_blocks_one_window(endpoint: Endpoint, database_url: str) -> None:
+def test_a_lost_row_blocks_one_window(endpoint: Endpoint, warehouse: Warehouse) -> None:
     """Unlogged tables are empty after a crash, and nobody knows what was sent in the minute before."""
-    _known(endpoint, database_url)
+    _known(endpoint, warehouse)
     endpoint = replace(endpoint, requests_per_minute=6000)
     breaker = Breaker(endpoint)
     lost = 0.0
 
     async def run() -> None:
-        async with Limiter(endpoint, database_url, breaker) as limiter:
+        async with Limiter(endpoint, warehouse, breaker) as limiter:
             await limiter.wait(10)
-            with transaction(database_url) as connection:
+            with transaction(warehouse) as connection:
                 connection.execute(text("truncate endpoint_limits"))
             nonlocal lost
             lost = time.time()
@@ -235,7 +237,7 @@ def test_a_lost_row_blocks_one_window(endpoint: Endpoint, database_url: str) -> 
 
     with pytest.raises(Stopped):
         asyncio.run(run())
-    with transaction(database_url) as connection:
+    with transaction(warehouse) as connection:
         until = connection.scalar(text("select blocked_until from endpoint_limits"))
     assert lost + 60 <= until <= time.time() + 60
 
@@ -246,7 +248,8 @@ def test_waiting_ends_when_postgres_does(endpoint: Endpoint, double: Double, que
 
     async def run() -> None:
         limited = replace(endpoint, requests_per_minute=60)
-        async with Limiter(limited, "postgresql+psycopg2://u:pw@127.0.0.1:1/x", Breaker(limited)) as limiter:
+        away = Warehouse("postgresql+psycopg2://u:pw@127.0.0.1:1/x")
+        async with Limiter(limited, away, Breaker(limited)) as limiter:
             await asyncio.gather(*(limiter.wait(1) for _ in range(3)))
 
     with pytest.raises(StorageError):

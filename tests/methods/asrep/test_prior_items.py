@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from asrep_world import ITEMS, VALUES, looking_back, made, walking
-from tiny_world import World
+from tiny_world import NOWHERE, World
 
 from llmser_tasks import recommenders
 from llmser_tasks.core import config
@@ -49,10 +49,10 @@ def test_nobody_is_short(world: World) -> None:
 
 
 def test_without_the_model_that_looks_back_the_run_is_refused(workspace: Workspace) -> None:
-    run = Run("one", config.from_flat(VALUES | {"without": ["ccg"]}), workspace, "")
+    run = Run("one", config.from_flat(VALUES | {"without": ["ccg"]}), workspace, NOWHERE)
     with pytest.raises(InputError, match="a run without CCG does not have"):
         prior_items.check(run, {})
-    prior_items.check(Run("two", config.from_flat(VALUES), workspace, ""), {})
+    prior_items.check(Run("two", config.from_flat(VALUES), workspace, NOWHERE), {})
 
 
 def test_the_file_is_what_histories_are(world: World) -> None:

@@ -14,6 +14,7 @@ from llmser_tasks.asking.ask import Batch, ask_batch
 from llmser_tasks.asking.picks import Picks
 from llmser_tasks.asking.questions import Inquiry
 from llmser_tasks.core import config
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.core.run import Run
 from llmser_tasks.core.workspace import Workspace
 from llmser_tasks.methods.llmser import reason
@@ -69,7 +70,7 @@ def test_nothing_is_asked_that_could_not_be_scored(
     assert (inquiry.question, inquiry.reason) == (None, why)
 
 
-def test_a_batch_names_one_item_a_user(world: World, llm: Double, database_url: str, run_id: str) -> None:
+def test_a_batch_names_one_item_a_user(world: World, llm: Double, warehouse: Warehouse, run_id: str) -> None:
     llm.script = lambda block, _: json.dumps({"item": max(block["candidates"], key=lambda c: c["title"])["id"]})
     workspace = world.workspace
     made = {
@@ -79,9 +80,9 @@ def test_a_batch_names_one_item_a_user(world: World, llm: Double, database_url: 
         "rcs": make_lists(workspace, "rcs", "pools.parquet", {0: [3, 4], 1: [5, 4, 3], 2: [1]}),
     }
     refs = {name: artefact.reference() for name, artefact in made.items()}
-    run = Run(run_id, configured(), workspace, database_url)
+    run = Run(run_id, configured(), workspace, warehouse)
     counts = ask_batch(run, refs, reason.STEP, Batch(0, 0, 2, "users 0–2"), llm.endpoint)
-    picks = Picks.read(database_url, run_id, "reason", world.known)
+    picks = Picks.read(warehouse, run_id, "reason", world.known)
     assert picks.of(0) == ([4], ["strict"], None)
     assert picks.of(1) == ([5], ["strict"], None)
     assert picks.of(2) == ([], [], reason.MASKED_UNTITLED)

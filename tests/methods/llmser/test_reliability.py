@@ -13,6 +13,7 @@ from tiny_world import World, make_lists, make_world, read
 
 from llmser_tasks.asking.picks import Picks
 from llmser_tasks.core.errors import InputError
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.core.progress import Progress, silent
 from llmser_tasks.core.workspace import Artefact, Workspace
 from llmser_tasks.methods.llmser import record, reliability
@@ -132,13 +133,13 @@ def test_users_that_were_not_asked_are_an_error(make: Callable[..., Artefact]) -
 
 
 def test_rows_in_postgres_speak_the_dumps_ids_and_a_rerun_doubles_nothing(
-    make: Callable[..., Artefact], world: World, pseudo: Artefact, database_url: str, run_id: str
+    make: Callable[..., Artefact], world: World, pseudo: Artefact, warehouse: Warehouse, run_id: str
 ) -> None:
     made = make(named(**ALL))
     for _ in range(2):
-        users = record.record(world.run(database_url, run_id), world.refs(pseudo=pseudo), made)
+        users = record.record(world.run(warehouse, run_id), world.refs(pseudo=pseudo), made)
     assert users == 7
-    with transaction(database_url) as connection:
+    with transaction(warehouse) as connection:
         scores = connection.execute(text("select * from reliability order by user_id")).mappings().all()
         items = connection.execute(text("select * from pseudo_items order by user_id")).mappings().all()
     assert len(scores) == len(items) == 7
@@ -157,10 +158,10 @@ def test_rows_in_postgres_speak_the_dumps_ids_and_a_rerun_doubles_nothing(
 
 
 def test_the_page_finds_histories_titles_and_the_histogram_of_omega(
-    make: Callable[..., Artefact], world: World, pseudo: Artefact, database_url: str, run_id: str
+    make: Callable[..., Artefact], world: World, pseudo: Artefact, warehouse: Warehouse, run_id: str
 ) -> None:
-    record.record(world.run(database_url, run_id), world.refs(pseudo=pseudo), make(named(**ALL)))
-    with transaction(database_url) as connection:
+    record.record(world.run(warehouse, run_id), world.refs(pseudo=pseudo), make(named(**ALL)))
+    with transaction(warehouse) as connection:
         histories = connection.execute(text("select user_id, item_ids from histories order by user_id")).all()
         titles = {row.item_id: row.title for row in connection.execute(text("select item_id, title from item_titles"))}
         histogram = connection.execute(

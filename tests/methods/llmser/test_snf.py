@@ -20,6 +20,7 @@ from llmser_tasks.asking.picks import Picks
 from llmser_tasks.asking.questions import Inquiry
 from llmser_tasks.core import config
 from llmser_tasks.core.errors import InputError
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.core.run import Run
 from llmser_tasks.core.workspace import Workspace
 from llmser_tasks.llm import answers
@@ -43,21 +44,21 @@ def world(workspace: Workspace) -> World:
 
 
 @pytest.fixture
-def ask(world: World, llm: Double, database_url: str, run_id: str) -> Ask:
+def ask(world: World, llm: Double, warehouse: Warehouse, run_id: str) -> Ask:
     """Ask about all five users in one batch."""
     ccg = make_lists(world.workspace, "ccg", "pools.parquet", POOLS)
     made = {"training": world.training, "catalogue": world.catalogue, "ccg": ccg}
     refs = {name: artefact.reference() for name, artefact in made.items()}
 
     def run(llm_config: config.Llm | None = None, batch: Batch | None = None) -> dict[str, Any]:
-        run = Run(run_id, configured(llm_config or config.Llm()), world.workspace, database_url)
+        run = Run(run_id, configured(llm_config or config.Llm()), world.workspace, warehouse)
         return asking.ask_batch(run, refs, snf.STEP, batch or Batch(0, 0, 4, "users 0–4"), llm.endpoint)
 
     return run
 
 
-def batch_row(database_url: str) -> dict[str, Any]:
-    with transaction(database_url) as connection:
+def batch_row(warehouse: Warehouse) -> dict[str, Any]:
+    with transaction(warehouse) as connection:
         return dict(connection.execute(text("select * from batches")).mappings().one())
 
 
@@ -99,7 +100,7 @@ def test_nothing_is_asked_where_nothing_has_a_title(
 
 
 def test_picks_are_the_answers_items_likeliest_first(
-    ask: Ask, llm: Double, world: World, database_url: str, run_id: str
+    ask: Ask, llm: Double, world: World, warehouse: Warehouse, run_id: str
 ) -> None:
     def highest(block: Block, _: Any) -> str:
         ids = [c["id"] for c in sorted(block["candidates"], key=lambda c: c["title"], reverse=True)]
@@ -107,35 +108,35 @@ def test_picks_are_the_answers_items_likeliest_first(
 
     llm.script = highest
     counts = ask()
-    picks = Picks.read(database_url, run_id, "snf", world.known)
+    picks = Picks.read(warehouse, run_id, "snf", world.known)
     assert picks.of(0) == ([7, 6], ["strict", "strict"], None)
     assert picks.of(2) == picks.of(5) == ([2, 1], ["strict", "strict"], None)
     assert picks.of(3) == ([], [], snf.NO_HISTORY)
     assert picks.of(7) == ([], [], snf.NO_CANDIDATE)
     assert counts["calls"] == len(llm.asked) == 2, "users 2 and 5 have one question between them"
     assert counts["answered"] == counts["users"] == 5
-    row = batch_row(database_url)
+    row = batch_row(warehouse)
     assert (row["state"], row["answered"], row["calls"], row["prompt_tokens"]) == ("done", 5, 2, 200)
-    with transaction(database_url) as connection:
+    with transaction(warehouse) as connection:
         seeds = connection.execute(text("select shuffle_seed from picks where question_key is not null")).scalars()
         assert None not in list(seeds)
 
 
 def test_a_rerun_asks_nothing_and_says_the_same(
-    ask: Ask, llm: Double, world: World, database_url: str, run_id: str
+    ask: Ask, llm: Double, world: World, warehouse: Warehouse, run_id: str
 ) -> None:
     ask()
-    before = Picks.read(database_url, run_id, "snf", world.known).content()
+    before = Picks.read(warehouse, run_id, "snf", world.known).content()
     llm.reset()
     counts = ask()
     assert llm.asked == []
     assert (counts["calls"], counts["from_ledger"]) == (0, 2)
-    assert Picks.read(database_url, run_id, "snf", world.known).content() == before
-    assert batch_row(database_url)["calls"] == 2
+    assert Picks.read(warehouse, run_id, "snf", world.known).content() == before
+    assert batch_row(warehouse)["calls"] == 2
 
 
 def test_a_batch_that_fails_half_way_keeps_what_was_answered_and_asks_only_for_the_rest(
-    ask: Ask, llm: Double, world: World, database_url: str, run_id: str
+    ask: Ask, llm: Double, world: World, warehouse: Warehouse, run_id: str
 ) -> None:
     def moody(block: Block, schema: dict[str, Any]) -> Any:
         if len(block["history"]) > 1:
@@ -146,10 +147,10 @@ def test_a_batch_that_fails_half_way_keeps_what_was_answered_and_asks_only_for_t
     with pytest.raises(Unanswered, match=r"^1 of 3 unanswered: 1 × rate limit; a rerun asks only for these") as caught:
         ask()
     assert caught.value.users_without_answer == {"rate limit": 1}
-    row = batch_row(database_url)
+    row = batch_row(warehouse)
     assert (row["state"], row["answered"], row["failed"]) == ("failed", 4, 1)
     assert "unanswered" in row["message"]
-    picks = Picks.read(database_url, run_id, "snf", world.known)
+    picks = Picks.read(warehouse, run_id, "snf", world.known)
     assert len(picks.of(2)[0]) == 2
     with pytest.raises(InputError, match="1 of 5 users of run r1 have not been through snf"):
         picks.require(world.histories.users)
@@ -158,67 +159,67 @@ def test_a_batch_that_fails_half_way_keeps_what_was_answered_and_asks_only_for_t
     counts = ask()
     assert [block["history"] for block in llm.asked] == [["thing 3", "thing 2", "thing 1"]]
     assert (counts["calls"], counts["from_ledger"]) == (1, 1)
-    assert batch_row(database_url)["state"] == "done"
-    Picks.read(database_url, run_id, "snf", world.known).require(world.histories.users)
+    assert batch_row(warehouse)["state"] == "done"
+    Picks.read(warehouse, run_id, "snf", world.known).require(world.histories.users)
 
 
 def test_tolerated_failures_are_noted_and_asked_again_by_a_rerun(
-    ask: Ask, llm: Double, world: World, database_url: str, run_id: str
+    ask: Ask, llm: Double, world: World, warehouse: Warehouse, run_id: str
 ) -> None:
     llm.script = lambda block, schema: (
         (500, {"error": {"message": "broken"}}) if len(block["history"]) > 1 else by_title(block, schema)
     )
     counts = ask(config.Llm(tolerated_failures=0.2))
     assert (counts["failed"], counts["answered"]) == (1, 4)
-    picks = Picks.read(database_url, run_id, "snf", world.known)
+    picks = Picks.read(warehouse, run_id, "snf", world.known)
     assert picks.of(0) == ([], [], "unanswered: server error")
     llm.reset()
     ask(config.Llm(tolerated_failures=0.2))
     assert len(llm.asked) == 1
-    assert Picks.read(database_url, run_id, "snf", world.known).of(0)[2] is None
+    assert Picks.read(warehouse, run_id, "snf", world.known).of(0)[2] is None
 
 
-def test_a_refused_key_fails_the_batch_with_its_sentence(ask: Ask, llm: Double, database_url: str) -> None:
+def test_a_refused_key_fails_the_batch_with_its_sentence(ask: Ask, llm: Double, warehouse: Warehouse) -> None:
     llm.script = lambda *_: (401, {"error": {"code": "invalid_api_key", "message": "no"}})
     with pytest.raises(EndpointFatal, match="refuses its key") as caught:
         ask()
-    row = batch_row(database_url)
+    row = batch_row(warehouse)
     assert caught.value.users_without_answer == {"key refused": row["failed"]}, "also those whose turn never came"
     assert row["state"] == "failed" and "refuses its key" in row["message"]
     assert row["calls"] == len(llm.asked) > 0  # what was sent before the end counts too
 
 
 def test_a_filtered_prompt_is_settled_for_good(
-    ask: Ask, llm: Double, world: World, database_url: str, run_id: str
+    ask: Ask, llm: Double, world: World, warehouse: Warehouse, run_id: str
 ) -> None:
     llm.script = lambda *_: (400, {"error": {"code": "content_filter", "message": "no"}})
     ask()
-    assert Picks.read(database_url, run_id, "snf", world.known).of(0) == ([], [], "content-filter")
+    assert Picks.read(warehouse, run_id, "snf", world.known).of(0) == ([], [], "content-filter")
     llm.reset()
     ask()
     assert llm.asked == []
 
 
-def test_an_unusable_answer_is_no_pick(ask: Ask, llm: Double, world: World, database_url: str, run_id: str) -> None:
+def test_an_unusable_answer_is_no_pick(ask: Ask, llm: Double, world: World, warehouse: Warehouse, run_id: str) -> None:
     llm.script = lambda *_: "I would rather not say."
     ask()
-    assert Picks.read(database_url, run_id, "snf", world.known).of(0) == ([], [], asking.NO_USABLE_ANSWER)
+    assert Picks.read(warehouse, run_id, "snf", world.known).of(0) == ([], [], asking.NO_USABLE_ANSWER)
 
 
 def test_an_endpoint_that_talks_nonsense_is_stopped_early_and_again_by_a_rerun(
-    ask: Ask, llm: Double, database_url: str, monkeypatch: pytest.MonkeyPatch
+    ask: Ask, llm: Double, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(asking, "JUDGED_FROM", 2)
     llm.endpoint = replace(llm.endpoint, max_concurrency=1)
     llm.script = lambda block, schema: "What a <b>lovely</b> day!"
     with pytest.raises(Nonsense, match=r"Only 0 of 2 answers of LLM endpoint double .* “What a lovely day!”"):
         ask()
-    assert len(llm.asked) == 2 and batch_row(database_url)["state"] == "failed"
+    assert len(llm.asked) == 2 and batch_row(warehouse)["state"] == "failed"
     with pytest.raises(Nonsense, match="Only 0 of 2"):
         ask()
     assert len(llm.asked) == 2  # what was said before is judged before more is paid for
     ask(config.Llm(least_usable=0))
-    assert batch_row(database_url)["state"] == "done"
+    assert batch_row(warehouse)["state"] == "done"
 
 
 def test_an_answer_is_read_once_whoever_shares_it(ask: Ask, llm: Double, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,10 +237,10 @@ def test_an_answer_is_read_once_whoever_shares_it(ask: Ask, llm: Double, monkeyp
     assert len(read) == 2, "as the ledger has them"
 
 
-def test_what_an_answer_invents_is_counted(ask: Ask, llm: Double, database_url: str) -> None:
+def test_what_an_answer_invents_is_counted(ask: Ask, llm: Double, warehouse: Warehouse) -> None:
     llm.script = lambda block, schema: json.dumps({"picks": ["c01", "c77", "a thing that is not there"]})
     ask()
-    with transaction(database_url) as connection:
+    with transaction(warehouse) as connection:
         rows = connection.execute(text("select invented, item_ids from picks where question_key is not null")).all()
         quality = connection.execute(text("select * from answer_quality")).mappings().one()
     assert {row.invented for row in rows} == {2} and all(len(row.item_ids) == 1 for row in rows)
@@ -249,7 +250,7 @@ def test_what_an_answer_invents_is_counted(ask: Ask, llm: Double, database_url: 
 
 @pytest.mark.parametrize("at_once", [1, 4])
 def test_batches_run_side_by_side_touch_only_their_users(
-    ask: Ask, llm: Double, world: World, database_url: str, run_id: str, at_once: int
+    ask: Ask, llm: Double, world: World, warehouse: Warehouse, run_id: str, at_once: int
 ) -> None:
     llm.endpoint = replace(llm.endpoint, max_concurrency=at_once)
     batches = plan(5, 2)
@@ -258,7 +259,7 @@ def test_batches_run_side_by_side_touch_only_their_users(
         thread.start()
     for thread in threads:
         thread.join()
-    Picks.read(database_url, run_id, "snf", world.known).require(world.histories.users)
+    Picks.read(warehouse, run_id, "snf", world.known).require(world.histories.users)
 
 
 def test_plan_covers_every_row_once_and_makes_at_most_300_batches() -> None:
@@ -287,39 +288,39 @@ def refusing(*_: Any) -> Any:
 
 @pytest.mark.parametrize(("script", "error"), [(limited, Unanswered), (refusing, EndpointFatal)])
 def test_an_accepted_batch_asks_nothing_and_goes_on_without_who_has_no_answer(
-    ask: Ask, llm: Double, world: World, database_url: str, run_id: str, script: Any, error: type[Exception]
+    ask: Ask, llm: Double, world: World, warehouse: Warehouse, run_id: str, script: Any, error: type[Exception]
 ) -> None:
     llm.script = script
     with pytest.raises(error):
         ask()
-    open_ = batch_row(database_url)["failed"]
-    assert [p.missing for p in acceptance.accept(database_url, run_id)] == [open_] and open_ > 0
+    open_ = batch_row(warehouse)["failed"]
+    assert [p.missing for p in acceptance.accept(warehouse, run_id)] == [open_] and open_ > 0
     llm.asked.clear()
 
     counts = ask()
     assert llm.asked == [] and counts["calls"] == 0
     assert (counts["failed"], counts["accepted"]) == (open_, open_)
-    row = batch_row(database_url)
+    row = batch_row(warehouse)
     assert (row["state"], row["answered"], row["failed"], row["accepted"]) == ("done", 5 - open_, open_, open_)
     assert row["message"] == f"{open_} users accepted without an answer."
-    picks = Picks.read(database_url, run_id, "snf", world.known)
+    picks = Picks.read(warehouse, run_id, "snf", world.known)
     picks.require(world.histories.users)
     assert picks.of(0) == ([], [], "unanswered: accepted")
     assert bool(picks.of(2)[0]) == (script is limited), "answers that are there count"
 
 
 def test_taken_back_it_asks_for_who_is_missing(
-    ask: Ask, llm: Double, world: World, database_url: str, run_id: str
+    ask: Ask, llm: Double, world: World, warehouse: Warehouse, run_id: str
 ) -> None:
     llm.script = limited
     with pytest.raises(Unanswered):
         ask()
-    acceptance.accept(database_url, run_id)
+    acceptance.accept(warehouse, run_id)
     ask()
-    assert [(p.step, p.batch, p.missing) for p in acceptance.revoke(database_url, run_id)] == [("snf", 0, 1)]
-    assert (batch_row(database_url)["state"], batch_row(database_url)["accepted"]) == ("failed", 0)
+    assert [(p.step, p.batch, p.missing) for p in acceptance.revoke(warehouse, run_id)] == [("snf", 0, 1)]
+    assert (batch_row(warehouse)["state"], batch_row(warehouse)["accepted"]) == ("failed", 0)
     llm.reset()
     ask()
     assert [len(block["history"]) for block in llm.asked] == [3]
-    assert Picks.read(database_url, run_id, "snf", world.known).of(0)[0]
-    assert (batch_row(database_url)["state"], batch_row(database_url)["failed"]) == ("done", 0)
+    assert Picks.read(warehouse, run_id, "snf", world.known).of(0)[0]
+    assert (batch_row(warehouse)["state"], batch_row(warehouse)["failed"]) == ("done", 0)

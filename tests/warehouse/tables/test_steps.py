@@ -8,15 +8,16 @@ import pytest
 from sqlalchemy import text
 
 from llmser_tasks.core.errors import InputError, StorageError
+from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.core.workspace import Artefact
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.tables import artefacts, runs, steps
 
 
 @pytest.fixture
-def url(database_url: str) -> str:
-    runs.create(database_url, "r", "sample", {})
-    return database_url
+def warehouse(warehouse: Warehouse) -> Warehouse:
+    runs.create(warehouse, "r", "sample", {})
+    return warehouse
 
 
 class Clock:
@@ -32,18 +33,18 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return Clock(monkeypatch)
 
 
-def row(url: str) -> dict[str, object]:
-    with transaction(url) as connection:
+def row(warehouse: Warehouse) -> dict[str, object]:
+    with transaction(warehouse) as connection:
         return dict(connection.execute(text("select * from steps where run_id = 'r'")).mappings().one())
 
 
-def test_a_step_runs_and_is_done(url: str) -> None:
-    with steps.recorded(url, "r", "ingest") as progress:
-        assert row(url)["state"] == "running"
+def test_a_step_runs_and_is_done(warehouse: Warehouse) -> None:
+    with steps.recorded(warehouse, "r", "ingest") as progress:
+        assert row(warehouse)["state"] == "running"
         progress(3, 4, "lines")
         progress(4, 4, "lines", "almost")
         progress.summary({"users": 7})
-    found = row(url)
+    found = row(warehouse)
     assert (found["state"], found["done"], found["total"], found["unit"], found["note"]) == (
         "done",
         4,
@@ -56,21 +57,21 @@ def test_a_step_runs_and_is_done(url: str) -> None:
     assert isinstance(found["peak_mib"], int) and 20 < found["peak_mib"] < 100_000
 
 
-def test_what_a_step_made_is_kept_until_it_starts_over(url: str) -> None:
+def test_what_a_step_made_is_kept_until_it_starts_over(warehouse: Warehouse) -> None:
     made = Artefact("base/42", "tiny/base/42/f", "c")
-    with steps.recorded(url, "r", "base", "seed 42") as progress:
+    with steps.recorded(warehouse, "r", "base", "seed 42") as progress:
         progress.artefacts({"base/42": made.reference()})
-        assert artefacts.of_run(url, "r") == {}
-    assert artefacts.of_run(url, "r") == {"base/42": made}
-    assert artefacts.of_run(url, "another") == {}
-    with steps.recorded(url, "r", "base", "seed 42"):
-        assert artefacts.of_run(url, "r") == {}
+        assert artefacts.of_run(warehouse, "r") == {}
+    assert artefacts.of_run(warehouse, "r") == {"base/42": made}
+    assert artefacts.of_run(warehouse, "another") == {}
+    with steps.recorded(warehouse, "r", "base", "seed 42"):
+        assert artefacts.of_run(warehouse, "r") == {}
 
 
-def test_unchanged_is_said(url: str) -> None:
-    with steps.recorded(url, "r", "base", "42") as progress:
+def test_unchanged_is_said(warehouse: Warehouse) -> None:
+    with steps.recorded(warehouse, "r", "base", "42") as progress:
         progress.unchanged()
-    assert (row(url)["state"], row(url)["part"]) == ("unchanged", "42")
+    assert (row(warehouse)["state"], row(warehouse)["part"]) == ("unchanged", "42")
 
 
 @pytest.mark.parametrize(
@@ -81,23 +82,23 @@ def test_unchanged_is_said(url: str) -> None:
         (KeyboardInterrupt(), "KeyboardInterrupt"),
     ],
 )
-def test_a_failure_is_recorded_and_goes_on(url: str, error: BaseException, note: str) -> None:
-    with pytest.raises(type(error)), steps.recorded(url, "r", "ingest"):
+def test_a_failure_is_recorded_and_goes_on(warehouse: Warehouse, error: BaseException, note: str) -> None:
+    with pytest.raises(type(error)), steps.recorded(warehouse, "r", "ingest"):
         raise error
-    assert (row(url)["state"], row(url)["note"]) == ("failed", note)
+    assert (row(warehouse)["state"], row(warehouse)["note"]) == ("failed", note)
 
 
-def test_a_rerun_starts_over(url: str) -> None:
-    with pytest.raises(InputError), steps.recorded(url, "r", "ingest") as progress:
+def test_a_rerun_starts_over(warehouse: Warehouse) -> None:
+    with pytest.raises(InputError), steps.recorded(warehouse, "r", "ingest") as progress:
         progress(1, 2, "lines")
         raise InputError("no")
-    with steps.recorded(url, "r", "ingest"):
-        found = row(url)
+    with steps.recorded(warehouse, "r", "ingest"):
+        found = row(warehouse)
         assert (found["state"], found["done"], found["note"], found["finished_at"]) == ("running", None, None, None)
 
 
-def test_at_most_one_write_in_two_seconds(url: str, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    with steps.recorded(url, "r", "train") as progress:
+def test_at_most_one_write_in_two_seconds(warehouse: Warehouse, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    with steps.recorded(warehouse, "r", "train") as progress:
         writes: list[int] = []
         real = progress._write
 
@@ -110,13 +111,13 @@ def test_at_most_one_write_in_two_seconds(url: str, clock: Clock, monkeypatch: p
             clock.now += 0.01
             progress(done, 1000, "batches")
     assert len(writes) in (4, 5, 6)  # ten seconds, and the end
-    assert row(url)["done"] == 999
+    assert row(warehouse)["done"] == 999
 
 
-def test_the_log_tells_rate_and_time_left(url: str, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_log_tells_rate_and_time_left(warehouse: Warehouse, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     with (
         caplog.at_level(logging.INFO, "llmser_tasks.warehouse.tables.steps"),
-        steps.recorded(url, "r", "snf", "users 0–511") as progress,
+        steps.recorded(warehouse, "r", "snf", "users 0–511") as progress,
     ):
         for done in range(100, 261):  # one a second; what an earlier attempt had done does not count as speed
             progress(done, 500, "users")
@@ -128,10 +129,10 @@ def test_the_log_tells_rate_and_time_left(url: str, clock: Clock, caplog: pytest
 
 
 def test_a_database_that_goes_away_does_not_stop_the_work(
-    url: str, clock: Clock, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    warehouse: Warehouse, clock: Clock, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with caplog.at_level(logging.WARNING), steps.recorded(url, "r", "train") as progress:
-        monkeypatch.setattr(progress, "url", "postgresql://llmser:planted@127.0.0.1:1/llmser")
+    with caplog.at_level(logging.WARNING), steps.recorded(warehouse, "r", "train") as progress:
+        monkeypatch.setattr(progress, "warehouse", Warehouse("postgresql://llmser:planted@127.0.0.1:1/llmser"))
         for done in range(60):
             clock.now += 1
             progress(done, 60, "epochs")
@@ -143,7 +144,7 @@ def test_a_database_that_goes_away_does_not_stop_the_work(
 def test_without_a_database_a_step_does_not_start() -> None:
     with (
         pytest.raises(StorageError, match=r"Postgres at 127\.0\.0\.1:1/llmser"),
-        steps.recorded("postgresql://llmser:planted@127.0.0.1:1/llmser", "r", "train"),
+        steps.recorded(Warehouse("postgresql://llmser:planted@127.0.0.1:1/llmser"), "r", "train"),
     ):
         raise AssertionError("must not be reached")
 
