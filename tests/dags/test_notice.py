@@ -316,7 +316,7 @@ def test_whoever_is_killed_on_the_way_it_is_told_once(
     until(lambda: llmser_notice.deliver(warehouse) or settled(warehouse))
     bodies = [body for _, _, body in webhook.received]
     assert len({body["id"] for body in bodies}) == 1
-    told_before = ["you may have it already" in body["text"] for body in bodies]
+    told_before = ["you may have had this already" in body["text"] for body in bodies]
     assert told_before == ([False, True] if moment == "while it was told" else [False])
 
 

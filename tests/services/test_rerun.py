@@ -132,7 +132,7 @@ def test_failed_batches_ask_only_for_what_is_missing_or_for_nothing(home: Path, 
 
         events = client.get("/api/v2/assets/events", params={"limit": 100, "source_run_id": run_id}).json()
         made = {event["name"].rsplit("/", 1)[-1]: event["extra"] for event in events["asset_events"]}
-        assert {"llmser_interactions", "llmser_candidates", "reliability", "recommendations"} <= set(made)
+        assert {"llmser_interactions", "llmser_ccg", "reliability", "recommendations"} <= set(made)
         assert {(extra["dataset"], extra["run_id"]) for extra in made.values()} == {("rerun", run_id)}
         assert made["llmser_interactions"]["artefact"]["step"] == "ingest"
 
