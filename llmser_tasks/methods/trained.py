@@ -98,11 +98,11 @@ def _earlier(run: Run, refs: Refs, name: str) -> Start | None:
     """The earlier run's model of this name, which must not have been chosen by present test items; None where there is
     none, or no refresh.
     """
-    former = former_of(run, refs)
-    if former is None or name not in former.made:
+    start = warm.start(run.workspace, former_of(run, refs), name)
+    if start is None:
         return None
     given = {part: artefact(refs, part) for part in ("catalogue", "training", "validation")}
-    return warm.start(run.workspace, former, name) if may_go_on(run.workspace, former, **given) else None
+    return start if may_go_on(run.workspace, start.former, **given) else None
 
 
 def _watch(run: Run, refs: Refs, shown: Histories, owned: Histories) -> Watch:
