@@ -1,9 +1,13 @@
-"""Scoring with a trained model: top-k items and ranks for all users, in chunks that bound memory."""
+"""Scoring with a trained model: top-k items and ranks for all users, in chunks that bound memory.
+
+Something may be added to the scores (`added`, by default nothing); its rows are those of the contexts.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,6 +16,7 @@ from torch import Tensor
 
 from llmser_tasks.core.progress import Progress, silent
 from llmser_tasks.recommenders import devices
+from llmser_tasks.recommenders.added import Added
 from llmser_tasks.recommenders.items.table import Gathered
 from llmser_tasks.recommenders.loop.minibatches import Sequences
 from llmser_tasks.recommenders.loop.threads import pinned_threads
@@ -30,7 +35,12 @@ Floats = NDArray[np.float32]
 
 @torch.inference_mode()
 def top_k(
-    model: Model, contexts: Histories, k: int, exclude: Histories, progress: Progress = silent
+    model: Model,
+    contexts: Histories,
+    k: int,
+    exclude: Histories,
+    progress: Progress = silent,
+    added: Added | None = None,
 ) -> tuple[Ints, Floats]:
     """The k likeliest next items of every context.
 
@@ -39,7 +49,7 @@ def top_k(
 
     Returns:
         items (U, k) likeliest first, equal scores by ascending id, and their scores (U, k). Where fewer than k items
-        are left, the rest is item 0 with score -inf. An empty context scores every item 0.
+        are left, the rest is item 0 with score -inf. The model scores every item 0 after an empty context.
     """
     items = np.zeros((len(contexts), k), np.int32)
     scores = np.full((len(contexts), k), -np.inf, np.float32)
@@ -52,7 +62,8 @@ def top_k(
             rows = np.arange(start, min(start + height, len(contexts)))
             best = torch.full((len(rows), k), -torch.inf, device=table.device)
             found = torch.zeros((len(rows), k), dtype=torch.long, device=table.device)
-            for first, tile in _tiles(states[start : start + height], table, *_pairs(barred.select(rows)), width):
+            scorer = _Scorer(states[start : start + height], table, rows, added)
+            for first, tile in scorer.tiles(*_pairs(barred.select(rows)), width):
                 better = torch.nonzero(tile.amax(1) > best[:, -1])[:, 0]  # few, once the likeliest have been seen
                 new, column = tile[better].topk(min(k, tile.shape[1]), dim=1)
                 best[better], found[better] = _likeliest(
@@ -73,7 +84,7 @@ def _likeliest(scores: Tensor, items: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 @torch.inference_mode()
-def ranks(model: Model, contexts: Histories, targets: Ints, exclude: Histories) -> Ints:
+def ranks(model: Model, contexts: Histories, targets: Ints, exclude: Histories, added: Added | None = None) -> Ints:
     """(U,) 1-based rank of each target among all items but the excluded. The target itself is never excluded.
 
     Every other item that scores the same as the target, or NaN, ranks before it.
@@ -87,28 +98,21 @@ def ranks(model: Model, contexts: Histories, targets: Ints, exclude: Histories) 
         states = encode(model, contexts, everything)
         for start in range(0, len(order), height):
             rows = np.sort(order[start : start + height])
-            block = states[torch.from_numpy(rows).to(table.device)]
-            wanted = _own_scores(block, table, column[rows], width)
+            scorer = _Scorer(states[torch.from_numpy(rows).to(table.device)], table, rows, added)
+            wanted = scorer.own(column[rows], width)
             owner, away = _pairs(barred.select(rows))
             owner, away = np.append(owner, np.arange(len(rows))), np.append(away, column[rows])
             below = torch.zeros(len(rows), dtype=torch.int32, device=table.device)
-            for _, tile in _tiles(block, table, owner, away, width):
+            for _, tile in scorer.tiles(owner, away, width):
                 below += (tile < wanted).view(torch.uint8).sum(1, dtype=torch.int32)  # 20 × faster than count_nonzero
             result[rows] = (model.items + 1 - below).clamp(max=model.items).cpu().numpy()
     return result
 
 
-def _own_scores(block: Tensor, table: Tensor, column: NDArray[np.int64], width: int) -> Tensor:
-    """(B, 1) score of one item per row, from the very products behind the others' scores, so that equals stay equal."""
-    scores = torch.empty(len(block), 1, device=block.device)
-    for first in np.unique(column // width) * width:
-        here = np.flatnonzero(column // width * width == first)
-        scores[here] = (block @ table[first : first + width].T)[here, column[here] - first][:, None]
-    return scores
-
-
 @torch.inference_mode()
-def sampled_ranks(model: Model, contexts: Histories, targets: Ints, negatives: Ints) -> Ints:
+def sampled_ranks(
+    model: Model, contexts: Histories, targets: Ints, negatives: Ints, added: Added | None = None
+) -> Ints:
     """(U,) 1-based rank of each target among itself and its row of `negatives` (U, n); ties count against the model.
 
     A negative that is 0 (there were too few) or the target itself is passed over.
@@ -123,6 +127,8 @@ def sampled_ranks(model: Model, contexts: Histories, targets: Ints, negatives: I
             others = torch.from_numpy(negatives[rows].astype(np.int64)).to(model.device)
             candidates = torch.cat([target, others], dim=1)
             scores = torch.bmm(everything.vectors[candidates], states[rows, :, None])[:, :, 0]
+            if added is not None:
+                scores += added.of(np.arange(start, start + len(target)), candidates)
             counts = (others != 0) & (others != target)
             result[rows] += (counts & ~(scores[:, 1:] < scores[:, :1])).sum(1).cpu().numpy().astype(np.int32)
     return result
@@ -158,21 +164,49 @@ def _scoring(model: Model) -> Iterator[Gathered]:
         model.train(was_training)
 
 
-def _tiles(
-    block: Tensor, table: Tensor, owner: NDArray[np.int64], away: NDArray[np.int64], width: int
-) -> Iterator[tuple[int, Tensor]]:
-    """Scores (B, ≤ width) of a block of states, one stretch of items after another, each with its first column.
+@dataclass(frozen=True)
+class _Scorer:
+    """Scores of a few contexts, a stretch of items after another: the last one may be narrower.
 
-    Row owner[i] scores -inf at column away[i].
+    Attributes:
+        block: (B, w) their states.
+        table: (I, w) vectors of the items.
+        rows: (B,) which contexts these are.
     """
-    by_item = np.argsort(away, kind="stable")
-    firsts = range(0, len(table), width)
-    ends = np.searchsorted(away[by_item], [*firsts, len(table)])
-    for first, since, until in zip(firsts, ends[:-1], ends[1:], strict=True):
-        tile = block @ table[first : first + width].T
-        here = by_item[since:until]
-        tile[owner[here], away[here] - first] = -torch.inf
-        yield first, tile
+
+    block: Tensor
+    table: Tensor
+    rows: NDArray[np.int64]
+    added: Added | None
+
+    def at(self, first: int, width: int) -> Tensor:
+        """(B, ≤ width) scores from column `first` on. Asked for twice, they are the same to the bit."""
+        scores = self.block @ self.table[first : first + width].T
+        return scores if self.added is None else scores.add_(self.added.tile(self.rows, first, first + scores.shape[1]))
+
+    def own(self, column: NDArray[np.int64], width: int) -> Tensor:
+        """(B, 1) score of one column per row, from the very products behind the others' scores, so that equals stay
+        equal.
+        """
+        scores = torch.empty(len(self.block), 1, device=self.block.device)
+        for first in np.unique(column // width) * width:
+            here = np.flatnonzero(column // width * width == first)
+            scores[here] = self.at(int(first), width)[here, column[here] - first][:, None]
+        return scores
+
+    def tiles(self, owner: NDArray[np.int64], away: NDArray[np.int64], width: int) -> Iterator[tuple[int, Tensor]]:
+        """All scores, one stretch of `width` columns after another, each with its first column.
+
+        Row owner[i] scores -inf at column away[i].
+        """
+        by_item = np.argsort(away, kind="stable")
+        firsts = range(0, len(self.table), width)
+        ends = np.searchsorted(away[by_item], [*firsts, len(self.table)])
+        for first, since, until in zip(firsts, ends[:-1], ends[1:], strict=True):
+            tile = self.at(first, width)
+            here = by_item[since:until]
+            tile[owner[here], away[here] - first] = -torch.inf
+            yield first, tile
 
 
 def _barred(contexts: Histories, exclude: Histories) -> Histories:

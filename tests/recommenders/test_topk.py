@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 import torch
@@ -34,6 +36,27 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("TILE", "TOP_TILE"):  # more than one block and more than one tile; items 4 and 9 in different ones
         monkeypatch.setattr(topk, name, (3, 8))
     monkeypatch.setattr(topk, "SCORES", 3 * ITEMS)
+
+
+@dataclass(frozen=True)
+class Given:
+    """Adds fixed numbers (U, I + 1)."""
+
+    numbers: torch.Tensor
+
+    def tile(self, rows: np.ndarray, first: int, last: int) -> torch.Tensor:
+        return self.numbers[rows, first + 1 : last + 1]
+
+    def of(self, rows: np.ndarray, candidates: torch.Tensor) -> torch.Tensor:
+        return self.numbers[rows].gather(1, candidates)
+
+
+@pytest.fixture
+def given(contexts: Histories) -> Given:
+    """Items 4 and 9 tie here, too; item 6 is ruled out for everybody."""
+    numbers = 3 * torch.randn(len(contexts), ITEMS + 1, generator=torch.Generator().manual_seed(3))
+    numbers[:, 9], numbers[:, 6] = numbers[:, 4], -torch.inf
+    return Given(numbers)
 
 
 def scores_of(model: Model, contexts: Histories) -> np.ndarray:
@@ -127,3 +150,59 @@ def test_scoring_leaves_no_trace_on_the_mode(model: Model, contexts: Histories) 
     first = ranks(model, contexts, np.array([4, 9, 20, 4], np.int32), contexts)
     assert model.training
     assert np.array_equal(first, ranks(model, contexts, np.array([4, 9, 20, 4], np.int32), contexts))
+
+
+EXCLUDED = ([2, 5, 8], [[1, 2, 3, 3], list(range(1, 21)), [4, 6]])
+
+
+def test_what_is_added_counts_in_top_k(model: Model, contexts: Histories, given: Given) -> None:
+    items, scores = top_k(model, contexts, 8, Histories.of(*EXCLUDED), added=given)
+    expected = scores_of(model, contexts) + given.numbers.numpy()
+    away = {user: {6, *known} for user, known in zip(*EXCLUDED, strict=True)}
+    for row, user in enumerate(contexts.users):
+        allowed = [item for item in range(1, ITEMS + 1) if item not in away.get(int(user), {6})]
+        best = sorted(allowed, key=lambda item: (-round(float(expected[row, item]), 5), item))[:8]
+        assert items[row, : len(best)].tolist() == best
+        np.testing.assert_allclose(scores[row, : len(best)], expected[row, best], rtol=1e-4, atol=1e-5)
+        assert not items[row, len(best) :].any() and np.isneginf(scores[row, len(best) :]).all()
+
+
+def test_what_is_added_counts_in_ranks(model: Model, contexts: Histories, given: Given) -> None:
+    targets = np.array([4, 9, 20, 4], np.int32)
+    found = ranks(model, contexts, targets, Histories.of(*EXCLUDED), given)
+    scores = scores_of(model, contexts) + given.numbers.numpy()
+    away = {user: set(known) for user, known in zip(*EXCLUDED, strict=True)}
+    for row, (user, target) in enumerate(zip(contexts.users, targets, strict=True)):
+        others = [i for i in range(1, ITEMS + 1) if i != target and i not in away.get(int(user), set())]
+        assert found[row] == 1 + sum(scores[row, item] >= scores[row, target] - 1e-6 for item in others)
+
+
+def test_what_is_added_counts_in_sampled_ranks(model: Model, contexts: Histories, given: Given) -> None:
+    targets = np.array([5, 4, 22, 24], np.int32)
+    negatives = np.array([[8, 10, 5, 6], [9, 0, 0, 0], [1, 2, 3, 4], [12, 13, 14, 15]], np.int32)
+    found = sampled_ranks(model, contexts, targets, negatives, given)
+    scores = scores_of(model, contexts) + given.numbers.numpy()
+    for row in range(4):
+        others = [item for item in negatives[row] if item not in (0, targets[row])]
+        assert found[row] == 1 + sum(scores[row, item] >= scores[row, targets[row]] - 1e-6 for item in others)
+
+
+def test_a_target_that_is_ruled_out_ranks_last(model: Model, contexts: Histories, given: Given) -> None:
+    assert ranks(model, contexts, np.full(4, 6, np.int32), Histories.of([], []), given).tolist() == [ITEMS] * 4
+
+
+def test_after_an_empty_history_what_is_added_decides_alone(model: Model) -> None:
+    numbers = torch.zeros(1, ITEMS + 1)
+    numbers[0, 7], numbers[0, 3] = 2, 1
+    nobody, nothing = Histories.of([0], [[]]), Histories.of([], [])
+    items, scores = top_k(model, nobody, 3, nothing, added=Given(numbers))
+    assert items[0, :2].tolist() == [7, 3] and scores.tolist() == [[2, 1, 0]]
+    assert ranks(model, nobody, np.array([3], np.int32), nothing, Given(numbers)).tolist() == [2]
+
+
+def test_adding_zeros_changes_no_bit(model: Model, contexts: Histories) -> None:
+    nothing, zeros = Histories.of([], []), Given(torch.zeros(len(contexts), ITEMS + 1))
+    for plain, added in zip(
+        top_k(model, contexts, 9, nothing), top_k(model, contexts, 9, nothing, added=zeros), strict=True
+    ):
+        np.testing.assert_array_equal(plain, added)
