@@ -27,7 +27,7 @@ import llmser_notice
 import llmser_retries
 import llmser_tasks
 from llmser_tasks.core import config
-from llmser_tasks.core.kinds import METHODS, QUESTION_STEPS, STEPS, TRAINED, chain
+from llmser_tasks.core.kinds import METHODS, QUESTION_STEPS, STEPS, TRAINED, WITH, chain
 from llmser_tasks.services import form
 
 if TYPE_CHECKING:
@@ -315,22 +315,36 @@ the mapped tasks by *failed*, tick them, *Clear*.
     return asked
 
 
+def plan_trainings(name: str) -> Any:
+    """The task that says which trainings of a method the run has."""
+
+    @step(task_id=f"plan_train_{name}", **SHORT)
+    def planned(seeds: Any) -> Any:
+        """The method with each of its item tables, a seed each; none if the run does not train it."""
+        models = [model for model in load().config.models if model.split(WITH)[0] == name]
+        return [
+            {"method": model, "seed": seed, "label": f"{METHODS[model].title}, seed {seed}"}
+            for model in models
+            for seed in seeds
+        ]
+
+    return planned
+
+
 def train(name: str) -> Any:
-    """The mapped task that trains a method, an instance a seed."""
+    """The mapped task that trains a method, an instance an item table and seed, and fits what is added to scores."""
 
     @step(
         task_id=f"train_{name}",
         doc_md=METHODS.about(name),
         trigger_rule=TriggerRule.NONE_FAILED,
-        map_index_template=METHODS[name].title + ", seed {{ task.op_kwargs['seed'] }}",
+        map_index_template="{{ task.op_kwargs['training']['label'] }}",
         **TRAINING,
     )
-    def trained(given: Any, seed: Any) -> Refs:
+    def trained(given: Any, training: Any) -> Refs:
         from llmser_tasks.runs import pipeline
 
-        run = load()
-        needed_by_none(run, METHODS[name].title, name in run.config.methods)
-        return pipeline.train(name, run, merged(given), seed)
+        return pipeline.train(training["method"], load(), merged(given), training["seed"])
 
     return trained
 
@@ -405,7 +419,7 @@ When a batch of LLM questions fails, clear just that mapped task; everything bel
     made: dict[str, Any] = {}
     unpaid: list[Any] = [sequenced]
     estimated: Any = None
-    for name, declared in chain().items():
+    for name, declared in chain(METHODS.every()).items():
         given = [sequenced, *(made[need] for need in declared.needs if need in STEPS)]
         asked_before = [made[need] for need in declared.needs if need in QUESTION_STEPS]
         if name in QUESTION_STEPS:
@@ -418,9 +432,11 @@ When a batch of LLM questions fails, clear just that mapped task; everything bel
         if estimated is None:
             unpaid.append(made[name])
 
-    models = {
-        name: train(name).partial(given=[sequenced, *(made[need] for need in METHODS[name].needs)]).expand(seed=seeds)
+    models = [
+        train(name)
+        .partial(given=[sequenced, *(made[need] for need in METHODS.needed_at_most(name))])
+        .expand(training=plan_trainings(name)(seeds=seeds))
         for name in TRAINED
-    }
+    ]
     outcomes = [made[name] for name in made if name in STEPS]
-    publish(refs=evaluate(given=[sequenced, *outcomes], models=list(models.values())))
+    publish(refs=evaluate(given=[sequenced, *outcomes], models=models))

@@ -54,7 +54,7 @@ def application() -> FastAPI:
     from llmser_tasks import page
     from llmser_tasks.commands.formats import comma_separated
     from llmser_tasks.core.errors import InputError, LlmserError
-    from llmser_tasks.core.kinds import BACKBONES, QUESTION_STEPS, REFERENCE, reported
+    from llmser_tasks.core.kinds import BACKBONES, METHODS, QUESTION_STEPS, REFERENCE, reported
     from llmser_tasks.core.names import CONDITIONAL, INTERVALS, ONE_SEED
     from llmser_tasks.warehouse import address, queries
     from llmser_tasks.warehouse.pages import costs, drift, overview, progress, published, results, tables, users
@@ -112,7 +112,7 @@ def application() -> FastAPI:
         """Titles of what runs name."""
         methods = {
             name: {what: getattr(method, what) for what in ("title", "heading", "colour", "charted")}
-            for name, method in reported().items()
+            for name, method in reported(METHODS.every()).items()
         }
         backbones = {name: backbone.title for name, backbone in BACKBONES.items()}
         steps = {name: {"short": step.short, "asks": step.asks} for name, step in QUESTION_STEPS.items()}

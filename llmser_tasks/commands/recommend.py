@@ -12,7 +12,7 @@ from llmser_tasks.commands.formats import FLOAT, TEXT, WHOLE, readable
 from llmser_tasks.commands.show import announced, format_option, refuse_unreadable, to_stdout
 from llmser_tasks.core import environment
 from llmser_tasks.core.console import echo
-from llmser_tasks.core.kinds import METHODS, TRAINED
+from llmser_tasks.core.kinds import METHODS
 from llmser_tasks.core.names import title_of
 from llmser_tasks.serving import artefact_name, chosen
 from llmser_tasks.warehouse import address
@@ -37,7 +37,7 @@ COLUMNS = {"user_id": TEXT, "rank": WHOLE, "item_id": TEXT, "title": TEXT, "scor
     help="JSON lines, one history each: a list of item ids, or an object with item_ids or titles, and user_id. Or CSV"
     " with a header and one interaction a line: user_id and item_id, or user_id and title.",
 )
-@click.option("--method", type=click.Choice(TRAINED), help="Whose model. Default: that of the run's recommendations.")
+@click.option("--method", metavar="METHOD", help="Whose model. Default: that of the run's recommendations.")
 @click.option("-k", "--top", "k", type=click.IntRange(1), default=10, show_default=True, help="Items for each history.")
 @format_option
 def recommend(

@@ -18,7 +18,6 @@ from llmser_tasks.core import environment
 from llmser_tasks.core.console import echo, rows_out
 from llmser_tasks.core.errors import InputError, StorageError
 from llmser_tasks.core.handle import Warehouse
-from llmser_tasks.core.kinds import TRAINED
 from llmser_tasks.core.names import CONDITIONAL, INTERVALS, title_of
 from llmser_tasks.core.private import handed_out
 from llmser_tasks.warehouse import address, queries
@@ -53,9 +52,7 @@ def show(run: str, what: str | None, form: str) -> None:
 @click.argument("run")
 @click.argument("what", type=click.Choice([*WHAT, "model"]))
 @click.option("--format", "form", type=click.Choice(list(FORMATS)), help="Default: as the file's suffix says, or csv.")
-@click.option(
-    "--method", type=click.Choice(TRAINED), help="Whose model to write. Default: that of the run's recommendations."
-)
+@click.option("--method", metavar="METHOD", help="Whose model to write. Default: that of the run's recommendations.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="File. Default: stdout; of a model, `model`.")
 @force_option
 def export(run: str, what: str, form: str | None, method: str | None, output: Path | None, force: bool) -> None:

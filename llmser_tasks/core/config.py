@@ -7,15 +7,16 @@ are all made from these models (`parameters`), so a knob is described once, here
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import Field, StringConstraints, ValidationError, create_model, model_validator
 
 from llmser_tasks.core.errors import InputError
 from llmser_tasks.core.kinds import (
@@ -23,6 +24,7 @@ from llmser_tasks.core.kinds import (
     BACKBONES,
     COUNTERS,
     DUMP_FORMATS,
+    HOUSE,
     LOSSES,
     METHODS,
     REFERENCE,
@@ -30,15 +32,20 @@ from llmser_tasks.core.kinds import (
     USUAL,
     DumpFormat,
     Kind,
+    MethodName,
     OneOf,
     Step,
+    behind,
     chain,
 )
+from llmser_tasks.core.reachable import PACKAGE
+from llmser_tasks.core.section import Section
+
+S = TypeVar("S", bound=Section)
 
 Ties = Literal["hash", "file"]
 NegativesFrom = Literal["uniform", "popularity", "batch"]
 Ablation = Annotated[str, OneOf(ABLATIONS)]
-Trained = Annotated[str, OneOf(TRAINED)]
 BEST = "best"
 LONGEST_NAME = 63
 Name = Annotated[str, StringConstraints(pattern=rf"^[a-z0-9][a-z0-9_-]{{0,{LONGEST_NAME - 1}}}$")]
@@ -50,28 +57,6 @@ SHOWN = 80  # characters of a refused value that the message repeats
 
 
 BEFORE_THERE_WAS: Mapping[str, Any] = {"ties": "file"}  # what runs did before the setting existed
-
-
-class Section(BaseModel):
-    """A group of knobs: unknown names are refused, values never change once checked."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    def resolved(self, reads: Set[str]) -> dict[str, Any]:
-        """The effective values of the knobs behind these attributes, JSON-ready: what a result of code that reads them
-        depends on.
-
-        A property that works a value out, from a default or from other knobs, belongs in `_resolved`.
-        """
-        dump = self.model_dump(mode="json")
-        return {
-            name: getattr(self, worked_out) if worked_out else dump[name]
-            for name in type(self).model_fields
-            if {name, worked_out := self._resolved.get(name, "")} & reads
-        }
-
-    heading: ClassVar[str] = ""  # as the form calls it
-    _resolved: ClassVar[Mapping[str, str]] = {}  # knob → the property that works out its value
 
 
 def _usual(kind: Kind[Any], what: str) -> str:
@@ -273,28 +258,6 @@ class Reliability(Section):
     )
 
 
-class Asrep(Section):
-    """The method asrep: short histories, extended at the front by a model that looks back."""
-
-    heading: ClassVar[str] = "ASReP: short histories extended by the model that looks back"
-
-    asrep_items: int = Field(
-        15,
-        ge=1,
-        le=1000,
-        description="Most items put before a short history. [released code: Beauty 15, Cell Phones 17]",
-    )
-    asrep_length: int = Field(
-        18,
-        ge=2,
-        le=1000,
-        description="Training histories shorter than this are extended, up to this length. [released code]",
-    )
-    asrep_reverse_start: bool = Field(
-        True, description="Training begins with the weights of the model that looks back. [ASReP]"
-    )
-
-
 class Llm(Section):
     """The endpoint and how it is asked. Its address and key come from the connection, never from here."""
 
@@ -342,13 +305,14 @@ class Evaluation(Section):
 
     heading: ClassVar[str] = "Evaluation"
 
-    methods: tuple[Trained, ...] = Field(
+    methods: tuple[Annotated[str, MethodName()], ...] = Field(
         USUAL,
         min_length=1,
-        description=f"Methods that are trained and compared: {', '.join(TRAINED)}. What only counts"
+        description=f"Methods that are trained and compared: {', '.join(TRAINED)}; each also with another item table or"
+        f" something added to its scores behind it ({', '.join(behind()) or 'there is none yet'}). What only counts"
         f" ({', '.join(METHODS[name].title for name in COUNTERS)}) is always measured beside them.",
     )
-    publish: Annotated[str, OneOf((BEST, *TRAINED))] = Field(
+    publish: Annotated[str, MethodName((BEST,))] = Field(
         BEST,
         description="The method whose recommendations readers are given: the best by validation NDCG@10, or a named one."
         " [design]",
@@ -388,14 +352,13 @@ class Refresh(Section):
     )
 
 
-class RunConfig(Section):
-    """One run: a dataset through the whole pipeline."""
+class Common(Section):
+    """What every run has, whatever methods there are."""
 
     dataset: Dataset = Dataset()
     recommender: Recommender = Recommender()
     augmentation: Augmentation = Augmentation()
     reliability: Reliability = Reliability()
-    asrep: Asrep = Asrep()
     llm: Llm = Llm()
     evaluation: Evaluation = Evaluation()
     refresh: Refresh = Refresh()
@@ -416,7 +379,12 @@ class RunConfig(Section):
     @property
     def methods(self) -> list[str]:
         """Those that are trained, each once, in the order in which tables list them."""
-        return [name for name in TRAINED if name in self.evaluation.methods]
+        return METHODS.sorted(self.evaluation.methods)
+
+    @property
+    def models(self) -> list[str]:
+        """The methods whose models are trained for these; what is added to scores needs no model of its own."""
+        return list(dict.fromkeys(METHODS.model_of(name) for name in self.methods))
 
     @property
     def chain(self) -> dict[str, Step]:
@@ -430,6 +398,40 @@ class RunConfig(Section):
 
     def without(self, part: Ablation) -> bool:
         return part in self.augmentation.without
+
+    def of(self, section: type[S]) -> S:
+        """The settings of one method, which its folder declares."""
+        return next(value for _, value in self if type(value) is section)
+
+
+def of_methods() -> dict[str, Any]:
+    """The settings that methods have to themselves, by the name of the section.
+
+    A folder of a method, or a file's neighbour, has them in a file of its own: `methods/asrep/settings.py` makes the
+    section asrep of the one `Section` in it, `methods/x_settings.py` the section x.
+    """
+    found = {}
+    for path in sorted((HOUSE / "methods").rglob("*settings.py")):
+        parts = path.relative_to(HOUSE).with_suffix("").parts
+        name = parts[-1].removesuffix("settings").rstrip("_") or parts[-2]
+        module = importlib.import_module(".".join([PACKAGE, *parts]))
+        (section,) = (
+            value
+            for value in vars(module).values()
+            if isinstance(value, type) and issubclass(value, Section) and value is not Section
+        )
+        found[name] = (section, section())
+    return found
+
+
+if TYPE_CHECKING:
+
+    class RunConfig(Common):
+        """One run: a dataset through the whole pipeline."""
+else:
+    RunConfig = create_model(
+        "RunConfig", __base__=Common, __doc__="One run: a dataset through the whole pipeline.", **of_methods()
+    )
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,10 @@ Choices, defaults and titles come from here, and nothing else in the house needs
 from __future__ import annotations
 
 import ast
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
@@ -24,6 +25,7 @@ from llmser_tasks.core.reachable import DECLARED, PACKAGE, chosen
 
 HOUSE = Path(__file__).parents[1]
 MAIN = "method"  # in a folder of many files, the one that declares them, under the folder's name
+WITH = "+"  # between a method, its item table and what is added to its scores
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,9 +72,11 @@ class ItemTable(Declared):
 
     Attributes:
         features: names of the arrays that it is made from, each with a row for padding and for every item.
+        needs: steps whose files give these (`methods.making.StepModule`).
     """
 
     features: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +88,17 @@ class Term(Declared):
     """
 
     features: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Addition(Declared):
+    """Something added to a finished model's scores; its file has what `methods.adding.AdditionModule` names.
+
+    Attributes:
+        needs: steps whose artefacts it is made of, beside histories and catalogue.
+    """
+
+    needs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +123,7 @@ class Method(Declared):
         usual: a run trains it unless `methods` says otherwise.
         needs: steps whose artefacts it is made of, beside histories and catalogue.
         item_table: what items are to its models; empty: the usual one.
+        addition: what is added to its scores; empty: nothing.
         terms: what its trainings minimise beside next items.
         ablations: parts of it that a run may leave out (`without`).
         charted: shown in charts by group, beside the tables.
@@ -119,6 +135,7 @@ class Method(Declared):
     usual: bool = False
     needs: tuple[str, ...] = ()
     item_table: str = ""
+    addition: str = ""
     terms: tuple[str, ...] = ()
     ablations: tuple[str, ...] = ()
     charted: bool = True
@@ -216,6 +233,66 @@ class Kind(Mapping[str, D]):
         return dict(sorted(found.items(), key=lambda item: (item[1][0].place, item[0])))
 
 
+class Methods(Kind[Method]):
+    """The methods, each also with another item table and with something added to its scores, where a name says so:
+    `base+text-start+content`. Those that files declare are listed.
+    """
+
+    def __getitem__(self, name: str) -> Method:
+        """
+        Raises:
+            KeyError: there is no such method, or it does not go together with these parts.
+        """
+        own, *parts = name.split(WITH)
+        declared = super().__getitem__(own)
+        if not parts:
+            return declared
+        tables, additions = _kinds_of(parts)
+        fixed = bool(declared.item_table) or ITEM_TABLES.default in tables
+        if [*tables, *additions] != parts or not declared.trained or len(additions) > 1 or len(tables) > (not fixed):
+            raise KeyError(name)
+        of_tables, added = [ITEM_TABLES[table] for table in tables], [ADDITIONS[addition] for addition in additions]
+        needs = [declared.needs, *(table.needs for table in of_tables), *(addition.needs for addition in added)]
+        return replace(
+            declared,
+            title=f" {WITH} ".join([declared.title, *(part.title for part in (*of_tables, *added))]),
+            reference=False,
+            usual=False,
+            needs=tuple(dict.fromkeys(need for of_part in needs for need in of_part)),
+            item_table="".join(tables) or declared.item_table,
+            addition="".join(additions),
+        )
+
+    def module_of(self, name: str) -> str:
+        return super().module_of(name.split(WITH)[0])
+
+    def model_of(self, name: str) -> str:
+        """The method that trains this one's models: the same without what is added to its scores."""
+        own, *parts = name.split(WITH)
+        return WITH.join([own, *_kinds_of(parts)[0]])
+
+    def needed_at_most(self, own: str) -> list[str]:
+        """Steps that a declared method needs, with whatever parts."""
+        names = (name for name in self.every() if name.split(WITH)[0] == own)
+        return list(dict.fromkeys(need for name in names for need in self[name].needs))
+
+    def sorted(self, names: Iterable[str]) -> list[str]:
+        """Each once, as tables list them: a method, then the same with parts."""
+        order = [*self, *ITEM_TABLES, *ADDITIONS]
+        return sorted(set(names), key=lambda name: [order.index(part) for part in name.split(WITH)])
+
+    def every(self) -> list[str]:
+        """All names that there are."""
+        parts = (("", *(WITH + name for name in kind)) for kind in (ITEM_TABLES, ADDITIONS))
+        names = ("".join(name) for name in product(self, *parts))
+        return [name for name in names if name in self]
+
+
+def _kinds_of(parts: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The item tables and the additions among the parts of a method's name."""
+    return [part for part in parts if part in ITEM_TABLES], [part for part in parts if part in ADDITIONS]
+
+
 def _declaration(path: Path, of: str) -> dict[str, Any] | None:
     """What a file declares itself to be; None: nothing of this kind."""
     text = path.read_text(encoding="utf-8")
@@ -226,6 +303,37 @@ def _declaration(path: Path, of: str) -> dict[str, Any] | None:
             case ast.Assign(targets=[ast.Name(id=name)], value=ast.Call(keywords=keywords)) if name == DECLARED:
                 return {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in keywords}
     return None
+
+
+@dataclass(frozen=True)
+class MethodName:
+    """A setting's type: the name of a method that is trained, or one of a few other words; with its parts in order.
+
+    Attributes:
+        words: those others.
+    """
+
+    words: tuple[str, ...] = ()
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._check, core_schema.str_schema())
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        trained = [name for name in METHODS.every() if METHODS[name].trained]
+        return {"type": "string", "format": "method", "examples": [*self.words, *trained]}
+
+    def _check(self, name: str) -> str:
+        if name in self.words:
+            return name
+        own, *parts = name.split(WITH)
+        tables, additions = _kinds_of(parts)
+        ordered = WITH.join([own, *tables, *additions])
+        if len(tables) + len(additions) == len(parts) and ordered in METHODS and METHODS[ordered].trained:
+            return ordered
+        expected = f"name {', '.join([*self.words, *TRAINED][:-1])} or {TRAINED[-1]}"
+        if more := behind():
+            expected += f", or one of them with an item table or an addition behind it ({', '.join(more)})"
+        raise PydanticCustomError("method_name", "{expected}", {"expected": expected})
 
 
 @dataclass(frozen=True)
@@ -253,7 +361,8 @@ LOSSES = Kind(Loss, "recommenders/losses")
 ITEM_TABLES: Kind[ItemTable] = Kind(ItemTable, "recommenders/items")
 TERMS: Kind[Term] = Kind(Term, "recommenders/terms")
 DUMP_FORMATS = Kind(DumpFormat, "ingest/formats")
-METHODS = Kind(Method, "methods")
+METHODS = Methods(Method, "methods")
+ADDITIONS: Kind[Addition] = Kind(Addition, "methods/additions")
 STEPS = Kind(Step, "methods", "texts")
 QUESTION_STEPS = Kind(QuestionStep, "methods")
 
@@ -264,11 +373,16 @@ REFERENCE = next(name for name, method in METHODS.items() if method.reference)
 ABLATIONS = tuple(part for method in METHODS.values() for part in method.ablations)
 
 
+def behind() -> list[str]:
+    """What may stand behind a method's name."""
+    return [WITH + name for name in (*ITEM_TABLES, *ADDITIONS) if name != ITEM_TABLES.default]
+
+
 def reported(methods: Iterable[str] = METHODS) -> dict[str, Method]:
-    """Methods as tables list them: the trained ones, then the counters from the strongest on."""
-    wanted = set(methods)
-    order = [*TRAINED, *reversed(COUNTERS)]
-    return {name: METHODS[name] for name in order if name in wanted}
+    """Methods as tables list them: the trained ones, then the counters from the strongest on; no name that is none."""
+    wanted = {name for name in methods if name in METHODS}
+    trained = METHODS.sorted(wanted.difference(COUNTERS))
+    return {name: METHODS[name] for name in [*trained, *(name for name in reversed(COUNTERS) if name in wanted)]}
 
 
 def chain(methods: Iterable[str] = METHODS) -> dict[str, Step]:

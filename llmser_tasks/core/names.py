@@ -1,6 +1,6 @@
 """What people call the steps, and what must be said beside figures."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from llmser_tasks.core.kinds import COUNTERS, METHODS, QUESTION_STEPS, TRAINED, chain
 
@@ -19,8 +19,14 @@ def steps(methods: Collection[str] = TRAINED) -> dict[str, str]:
         if name in QUESTION_STEPS:
             of_methods.setdefault(ESTIMATE, "Estimate calls and price")
         of_methods[name] = step.title
-    trained = {name: f"Train {METHODS[name].title}" for name in TRAINED if name in methods}
-    return FIRST | of_methods | trained | LAST
+    return FIRST | of_methods | dict(_made_for(methods)) | LAST
+
+
+def _made_for(methods: Collection[str]) -> Iterator[tuple[str, str]]:
+    """What is made per seed: the model of every method, and what is added to its scores."""
+    for name in METHODS.sorted({*methods, *map(METHODS.model_of, methods)}):
+        addition = METHODS[name].addition
+        yield name, f"Fit {METHODS[name].title}" if addition else f"Train {METHODS[name].title}"
 
 
 def title_of(method: str) -> str:

@@ -29,6 +29,7 @@ LEFT_OUT = {  # modules, with all below them, that cannot change a result, and w
     "core.errors": "what people are told when there is no result",
     "core.kinds": "what is chosen counts: by its module, and by what comes of the defaults that it declares",
     "core.progress": "what people are told while they wait",
+    "core.section": "as core.config",
     "core.reachable": "it says what is reached",
     "warehouse": "what a step is given of its rows counts by content",
     "core.workspace": "it keeps what steps write, and does not write it",
@@ -146,6 +147,8 @@ def left_out(name: str) -> bool:
     """Whether a module cannot change a result. (The package's own file holds the version, which is no reason to train
     anew.)"""
     path = name.removeprefix(f"{PACKAGE}.")
+    if path.startswith("methods.") and path.endswith("settings"):  # as core.config
+        return True
     return name == PACKAGE or any(path == part or path.startswith(f"{part}.") for part in LEFT_OUT)
 
 

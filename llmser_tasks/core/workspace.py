@@ -26,11 +26,12 @@ from typing import Any
 from llmser_tasks import __version__
 from llmser_tasks.core import attempts, manifest, reachable
 from llmser_tasks.core.attempts import Claims, Unclaimed
-from llmser_tasks.core.config import Section, digest
+from llmser_tasks.core.config import digest
 from llmser_tasks.core.errors import LlmserError, StorageError
 from llmser_tasks.core.manifest import DATA_SUFFIXES, MANIFEST, file_digest, write_json
 from llmser_tasks.core.reachable import Reach
 from llmser_tasks.core.refused_writes import refusal
+from llmser_tasks.core.section import Section
 
 __all__ = ["DATA_SUFFIXES", "MANIFEST", "Artefact", "Workspace", "file_digest", "write_json"]
 

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from llmser_tasks import recommenders
 from llmser_tasks.core.config import BEST
 from llmser_tasks.core.errors import InputError
-from llmser_tasks.core.kinds import COUNTERS, METHODS, REFERENCE
+from llmser_tasks.core.kinds import ADDITIONS, COUNTERS, METHODS, REFERENCE
 from llmser_tasks.core.progress import Progress, silent
 from llmser_tasks.core.run import Refs, Run, artefact, model_name
 from llmser_tasks.core.workspace import Artefact, write_json
@@ -32,8 +32,11 @@ from llmser_tasks.evaluation.groups import Mask, groups
 from llmser_tasks.evaluation.metrics import METRICS, Floats, Ranks, means, per_user
 from llmser_tasks.evaluation.protocols import FULL, Cases, append, cases, draw_negatives, uniform
 from llmser_tasks.evaluation.significance import PairedTest, judged
+from llmser_tasks.methods.adding import AdditionModule
 from llmser_tasks.methods.counting import Counted, Test
 from llmser_tasks.methods.trained import TrainedModule
+from llmser_tasks.recommenders import Model
+from llmser_tasks.recommenders.added import Added
 from llmser_tasks.recommenders.load import modules_in
 from llmser_tasks.sequences.artefacts import threshold_of
 from llmser_tasks.sequences.catalogue import catalogue_size
@@ -98,11 +101,26 @@ class Sums:
 
 
 @dataclass(frozen=True)
-class Shown:
-    """A trained model, and what comes before a user's own items when it is shown them."""
+class Measured:
+    """A method's model of one seed, as it recommends.
+
+    Attributes:
+        folder: of the trained model.
+        prior: what comes before a user's own items when it is shown them.
+        addition, fitted: what is added to its scores, and the folder that says how much; None: nothing is.
+    """
 
     folder: Path
     prior: Histories
+    addition: str = ""
+    fitted: Path | None = None
+
+    def added(self, owned: Histories, model: Model) -> Added | None:
+        """What is added for users who own these items."""
+        if self.fitted is None:
+            return None
+        module: AdditionModule = ADDITIONS.load(self.addition)
+        return module.added(self.fitted, owned, model.device)
 
 
 def evaluate(run: Run, refs: Refs, progress: Progress = silent) -> Artefact:
@@ -114,7 +132,7 @@ def evaluate(run: Run, refs: Refs, progress: Progress = silent) -> Artefact:
         InputError: a seed's model is missing, or the split left no test user.
     """
     config, seeds, tail_threshold = run.config, run.config.evaluation.seeds, threshold_of(run, refs)
-    names = [model_name(method, seed) for seed in seeds for method in config.methods]
+    names = [model_name(method, seed) for seed in seeds for method in [*config.models, *config.methods]]
     if missing := [name for name in names if name not in refs]:
         raise InputError(f"Evaluation lacks the trained models {', '.join(missing)}; train them for every seed first.")
     models = {name: artefact(refs, name) for name in names}
@@ -123,9 +141,9 @@ def evaluate(run: Run, refs: Refs, progress: Progress = silent) -> Artefact:
     modules: dict[str, TrainedModule] = {method: METHODS.load(method) for method in config.methods}
     priors = {method: module.prior(run, refs) for method, module in modules.items()}
     counted = {need for counter in COUNTERS for need in METHODS[counter].needs}
-    measured = config.evaluation.model_dump(include={"seeds", "recommendations", "sampled_negatives"}, mode="json")
+    evaluated = config.evaluation.model_dump(include={"seeds", "recommendations", "sampled_negatives"}, mode="json")
     settings: dict[str, Any] = {
-        "evaluation": measured,
+        "evaluation": evaluated,
         "methods": config.methods,
         "chosen": [chosen, config.evaluation.publish],
         "tail_threshold": tail_threshold,
@@ -140,13 +158,13 @@ def evaluate(run: Run, refs: Refs, progress: Progress = silent) -> Artefact:
                 "No user has a test item that is new to them; the dataset is too small for this split: "
                 "lower the filters."
             )
-        shown = {
-            (method, seed): Shown(run.workspace.folder(models[model_name(method, seed)]), priors[method])
+        measured = {
+            (method, seed): _measured(run, models, method, seed, priors[method])
             for seed in seeds
             for method in config.methods
         }
         masks = groups(asked.n, asked.targets, histories.counts(catalogue_size(run, refs)), tail_threshold)
-        rankings = rank_all(run, refs, asked, shown, progress)
+        rankings = rank_all(run, refs, asked, measured, progress)
         metrics, sums = measure(rankings, asked, masks, folder / "ranks.parquet")
         pq.write_table(pa.Table.from_pylist(metrics, METRIC_ROWS), folder / "metrics.parquet")
         comparisons = compare(sums, masks, len(seeds))
@@ -154,10 +172,10 @@ def evaluate(run: Run, refs: Refs, progress: Progress = silent) -> Artefact:
 
         validated = read_targets(run.folder(refs, "validation") / "targets.parquet")
         known = known_items(histories, validated, held_out)
-        served = shown[chosen, config.seed]
-        given = known.after(served.prior)
+        served = measured[chosen, config.seed]
+        model, count = recommenders.load(served.folder), config.evaluation.recommendations
         best, scores = recommenders.top_k(
-            recommenders.load(served.folder), given, config.evaluation.recommendations, known, progress
+            model, known.after(served.prior), count, known, progress, added=served.added(known, model)
         )
         recommended = write_recommendations(folder / "recommendations.parquet", known.users, best, scores)
 
@@ -193,9 +211,27 @@ def evaluate(run: Run, refs: Refs, progress: Progress = silent) -> Artefact:
         write,
         inputs={**given_, **models, **shown_before},
         config=settings,
-        chosen=sorted({name for model in models.values() for name in modules_in(run.workspace.folder(model))})
-        + [METHODS.module_of(name) for name in [*config.methods, *COUNTERS]],
+        chosen=sorted(_modules(run, models)) + [METHODS.module_of(name) for name in COUNTERS],
         seed=config.seed,
+    )
+
+
+def _measured(run: Run, models: Mapping[str, Artefact], method: str, seed: int, prior: Histories) -> Measured:
+    folder = run.workspace.folder(models[model_name(METHODS.model_of(method), seed)])
+    if not (addition := METHODS[method].addition):
+        return Measured(folder, prior)
+    return Measured(folder, prior, addition, run.workspace.folder(models[model_name(method, seed)]))
+
+
+def _modules(run: Run, models: Mapping[str, Artefact]) -> set[str]:
+    """The modules that the methods' files, models and additions are chosen by."""
+    methods, seeds = run.config.methods, run.config.evaluation.seeds
+    folders = [run.workspace.folder(models[model_name(name, seed)]) for name in run.config.models for seed in seeds]
+    additions = {METHODS[name].addition for name in methods} - {""}
+    return (
+        {METHODS.module_of(name) for name in methods}
+        | {ADDITIONS.module_of(name) for name in additions}
+        | {name for folder in folders for name in modules_in(folder)}
     )
 
 
@@ -211,7 +247,7 @@ def best_of(validation: Mapping[str, float]) -> str:
 
 
 def rank_all(
-    run: Run, refs: Refs, asked: Cases, shown: Mapping[tuple[str, int], Shown], progress: Progress
+    run: Run, refs: Refs, asked: Cases, measured: Mapping[tuple[str, int], Measured], progress: Progress
 ) -> Iterator[Ranking]:
     """Ranks of every method, seed and protocol, one at a time, so that memory holds few of them.
 
@@ -230,14 +266,15 @@ def rank_all(
             yield Ranking(name, seed, FULL, counted.full)
             yield Ranking(name, seed, legacy, counted.sampled[seed])
 
-    for done, ((name, seed), model) in enumerate(shown.items()):
-        progress(done, len(shown), "models", f"{METHODS[name].title}, seed {seed}")
-        trained = recommenders.load(model.folder)
-        seen = asked.contexts.after(model.prior)
-        full = recommenders.ranks(trained, seen, asked.targets, asked.contexts)
+    for done, ((name, seed), one) in enumerate(measured.items()):
+        progress(done, len(measured), "models", f"{METHODS[name].title}, seed {seed}")
+        model = recommenders.load(one.folder)
+        seen, added = asked.contexts.after(one.prior), one.added(asked.contexts, model)
+        full = recommenders.ranks(model, seen, asked.targets, asked.contexts, added)
         yield Ranking(name, seed, FULL, full)
-        yield Ranking(name, seed, legacy, recommenders.sampled_ranks(trained, seen, asked.targets, negatives[seed]))
-    progress(len(shown), len(shown), "models")
+        sampled = recommenders.sampled_ranks(model, seen, asked.targets, negatives[seed], added)
+        yield Ranking(name, seed, legacy, sampled)
+    progress(len(measured), len(measured), "models")
 
 
 def measure(

@@ -147,7 +147,7 @@ def compare_runs(
 
 
 def _rows(run: Kept, kept: Sequence[Kept], protocol: str, asked: Asked) -> list[Row]:
-    """A run's methods, in the order of METHODS."""
+    """A run's methods, in the order of tables."""
     file = run.folder("evaluation") / "ranks.parquet"
     table = _named(pq.read_table(file, filters=[("protocol", "=", protocol)]))
     if not table.num_rows:
@@ -161,8 +161,7 @@ def _rows(run: Kept, kept: Sequence[Kept], protocol: str, asked: Asked) -> list[
     run_id, backbone = run.row.run_id, str(run.row.config["backbone"])
     return [
         Row(run_id, backbone, method, _settings(run, kept, method), of_methods[method])
-        for method in METHODS
-        if method in of_methods
+        for method in METHODS.sorted(name for name in of_methods if name in METHODS)
     ]
 
 

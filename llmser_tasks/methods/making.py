@@ -14,7 +14,8 @@ class StepModule(Protocol):
     """A step's file. Its artefact has the step's name.
 
     It may also have `check(run, refs)`, which refuses data that the step could not work with, and `prepare(run)`, which
-    fetches what it must not lack later; both run before anything is trained or paid for.
+    fetches what it must not lack later; both run before anything is trained or paid for. `features(folder)` gives the
+    arrays of its artefact that item tables and terms take by name (`recommenders.features`).
     """
 
     def left_out(self, config: RunConfig) -> str | None:

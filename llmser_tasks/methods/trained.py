@@ -7,9 +7,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from llmser_tasks import recommenders
 from llmser_tasks.core.config import RunConfig
-from llmser_tasks.core.kinds import ITEM_TABLES, METHODS
+from llmser_tasks.core.kinds import ITEM_TABLES, METHODS, STEPS, ItemTable, Method
 from llmser_tasks.core.progress import Progress, silent
 from llmser_tasks.core.run import Refs, Run, artefact, model_name
 from llmser_tasks.core.workspace import Artefact
@@ -76,7 +79,7 @@ def train(run: Run, refs: Refs, method: str, seed: int, progress: Progress = sil
             folder,
             watch=_watch(run, refs, histories.after(module.prior(run, refs)), histories),
             item_table=declared.item_table or ITEM_TABLES.default,
-            features=taught.features,
+            features={**taught.features, **_features(run, refs, declared)},
             progress=progress,
             **begins,
         )
@@ -88,10 +91,23 @@ def train(run: Run, refs: Refs, method: str, seed: int, progress: Progress = sil
         write,
         inputs={"training": artefact(refs, "training"), "validation": validation} | needed | warm.inputs(start),
         config={"recommender": recommender, "items": items} | module.settings(run.config),
-        chosen=[METHODS.module_of(method), *warm.modules(recommender, start, declared.terms, declared.item_table)],
+        chosen=[METHODS.module_of(method), *warm.modules(recommender, start, declared.terms, declared.item_table)]
+        + [STEPS.module_of(step) for step in _table(declared).needs],
         seed=seed,
         resumable=True,
     )
+
+
+def _table(declared: Method) -> ItemTable:
+    return ITEM_TABLES[declared.item_table or ITEM_TABLES.default]
+
+
+def _features(run: Run, refs: Refs, declared: Method) -> dict[str, NDArray[np.generic]]:
+    """What the method's item table is made from, as the steps' files give it."""
+    table, given = _table(declared), dict[str, NDArray[np.generic]]()
+    for step in table.needs:
+        given |= STEPS.load(step).features(run.folder(refs, step))
+    return {name: values for name, values in given.items() if name in table.features}
 
 
 def _earlier(run: Run, refs: Refs, name: str) -> Start | None:

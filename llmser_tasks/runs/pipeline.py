@@ -25,7 +25,7 @@ from llmser_tasks.core.config import RunConfig
 from llmser_tasks.core.errors import InputError, LlmserError, StorageError, Waiting
 from llmser_tasks.core.files import EMBEDDINGS
 from llmser_tasks.core.handle import Warehouse
-from llmser_tasks.core.kinds import QUESTION_STEPS, STEPS
+from llmser_tasks.core.kinds import METHODS, QUESTION_STEPS, STEPS
 from llmser_tasks.core.run import Made, Refs, Run, artefact, model_name
 from llmser_tasks.core.workspace import Artefact, Workspace
 from llmser_tasks.evaluation import evaluate as evaluation
@@ -34,7 +34,7 @@ from llmser_tasks.ingest import report as ingest_report
 from llmser_tasks.ingest.inbox import signature
 from llmser_tasks.llm.endpoint import RANKER, Endpoint
 from llmser_tasks.llm.prices import priced
-from llmser_tasks.methods import trained
+from llmser_tasks.methods import adding, trained
 from llmser_tasks.methods.making import StepModule
 from llmser_tasks.ranker import child as embedded_ranker
 from llmser_tasks.runs import refresh
@@ -214,10 +214,16 @@ def ask(step: str, run: Run, refs: Refs, batch: Mapping[str, Any], endpoint: End
 
 
 def train(method: str, run: Run, refs: Refs, seed: int) -> Made:
-    """A method's model."""
+    """A method's model, and what the run's methods add to its scores."""
     with _step(run, method, f"seed {seed}") as recorder:
-        made = trained.train(run, refs, method, seed, recorder)
-        return _made(run, recorder, {model_name(method, seed): made})
+        name = model_name(method, seed)
+        made = _made(run, recorder, {name: trained.train(run, refs, method, seed, recorder)})
+    for other in run.config.methods:
+        if other != method and METHODS.model_of(other) == method:
+            with _step(run, other, f"seed {seed}") as recorder:
+                fitted = adding.fit(run, {**refs, **made}, other, seed, recorder)
+                made |= _made(run, recorder, {model_name(other, seed): fitted})
+    return made
 
 
 def evaluate(run: Run, refs: Refs) -> Made:
@@ -335,7 +341,7 @@ def _note_unasked(run: Run, step: str, batches: Sequence[Mapping[str, Any]]) -> 
 def compare(run: Run, refs: Made) -> None:
     """The models of every method and seed, their figures, and the end of the run."""
     for seed in run.config.evaluation.seeds:
-        for method in run.config.methods:
+        for method in run.config.models:
             refs = refs | train(method, run, refs, seed)
     publish(run, refs | evaluate(run, refs))
 

@@ -16,7 +16,7 @@ from llmser_tasks.core import config
 from llmser_tasks.core.config import RunConfig
 from llmser_tasks.core.errors import LlmserError, StorageError
 from llmser_tasks.core.handle import Warehouse
-from llmser_tasks.core.kinds import STEPS, TRAINED
+from llmser_tasks.core.kinds import METHODS, STEPS
 from llmser_tasks.core.progress import Progress, silent
 from llmser_tasks.core.run import Refs, Run, artefact
 from llmser_tasks.core.workspace import Artefact, Workspace
@@ -68,7 +68,7 @@ def earlier(warehouse: Warehouse, workspace: Workspace, run_id: str | None, now:
     noted = artefacts.of_run(warehouse, run_id)
     pools = {name for name, step in now.chain.items() if step.kept and not STEPS.load(name).left_out(now)}
     needed = {"training", "validation", "catalogue"} | pools
-    models = {name for name in noted if name.split("/")[0] in TRAINED}
+    models = {name for name in noted if (method := name.split("/")[0]) in METHODS and not METHODS[method].addition}
     steps = {
         name for name in STEPS if not STEPS[name].trains or (name in noted and _tells_apart(workspace, noted[name]))
     }

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from llmser_tasks.core.errors import StorageError
 from llmser_tasks.core.handle import Warehouse
-from llmser_tasks.core.kinds import QUESTION_STEPS, TRAINED
+from llmser_tasks.core.kinds import METHODS, QUESTION_STEPS, TRAINED, WITH
 from llmser_tasks.core.names import steps
 from llmser_tasks.services import airflow_api
 from llmser_tasks.warehouse import queries
@@ -27,11 +27,18 @@ from llmser_tasks.warehouse.tables.steps import describe, duration
 STEPS = {  # steps of the warehouse that a task does, where they are called otherwise
     "sequences": ("sequences", "changes"),
     "evaluate": ("evaluation",),
-    **{f"train_{name}": (name,) for name in TRAINED},
 }
-TASKS = {step: task for task, done in STEPS.items() for step in done}
-TITLES = {"start": "Check the settings"} | {TASKS.get(step, step): title for step, title in steps().items()}
-HIDDEN = {f"plan_{name}" for name in QUESTION_STEPS}
+
+
+def task_of(step: str) -> str:
+    """The task that does a step of the warehouse."""
+    if step in METHODS:
+        return f"train_{step.split(WITH)[0]}"
+    return next((task for task, done in STEPS.items() if step in done), step)
+
+
+TITLES = {"start": "Check the settings"} | {task_of(step): title for step, title in steps().items()}
+HIDDEN = {f"plan_{name}" for name in QUESTION_STEPS} | {f"plan_train_{name}" for name in TRAINED}
 OVER = {"success", "failed"}
 ENDED = OVER | {"upstream_failed", "skipped"}
 LOOK_EVERY_S = 1.0
@@ -111,7 +118,7 @@ def lines(tasks: Sequence[Mapping[str, Any]], noted: Sequence[Mapping[str, Any]]
                 known = getattr(line, attribute)
                 setattr(line, attribute, at if known is None else better(known, at))
     for task, line in found.items():
-        rows = [row for row in noted if row["step"] in STEPS.get(task, (task,))]
+        rows = [row for row in noted if task_of(row["step"]) == task]
         line.unchanged = bool(rows) and all(row["state"] == "unchanged" for row in rows)
         counted = [row for row in rows if row["unit"]]
         if counted:  # of the step that runs now, all parts together

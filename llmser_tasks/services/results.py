@@ -35,7 +35,7 @@ def show(warehouse: Warehouse, run_id: str, console: Console) -> None:
         console.print(table)
     validated = _frame(warehouse, "validations", run_id).set_index("method")
     figures = validated["N@10"].to_dict()
-    in_order = {method: figures[method] for method in _in_order(map(str, figures), reported())}
+    in_order = {method: figures[method] for method in _in_order(map(str, figures))}
     for method, by in validated["by"].dropna().items():
         why = why_chosen(by, in_order)
         console.print(f"Recommendations are those of {title_of(str(method))}, {why}.", markup=False, highlight=False)
@@ -61,7 +61,7 @@ def _frame(warehouse: Warehouse, what: str, run_id: str) -> DataFrame:
 def _overall(of_methods: DataFrame) -> Table:
     table = _table("All users, full ranking", "method", *METRICS)
     by_method = of_methods.set_index("method")
-    for name in _in_order(by_method.index, METHODS):
+    for name in _in_order(by_method.index):
         figures = ["" if value is None else f"{value:.4f}" for value in by_method.loc[name, list(METRICS)]]
         table.add_row(title_of(name), *figures)
     return table
@@ -69,7 +69,7 @@ def _overall(of_methods: DataFrame) -> Table:
 
 def _against_reference(compared: DataFrame, dataset: str) -> Table:
     """A line per group and compared method; the one method of a usual run has its title above its column."""
-    methods = _in_order(compared["method"], reported())
+    methods = _in_order(compared["method"])
     reference = METHODS[REFERENCE]
     only = title_of(methods[0]) if len(methods) == 1 else ""
     title = f"{reference.heading} against {only or 'the others'}, NDCG@10, full ranking, {dataset}"
@@ -91,10 +91,10 @@ def _against_reference(compared: DataFrame, dataset: str) -> Table:
     return table
 
 
-def _in_order(methods: Iterable[str], order: Iterable[str]) -> list[str]:
+def _in_order(methods: Iterable[str]) -> list[str]:
     """Each method once; those that are declared no more come last."""
     found = dict.fromkeys(methods)
-    known = [name for name in order if name in found]
+    known = list(reported(found))
     return known + [name for name in found if name not in known]
 
 

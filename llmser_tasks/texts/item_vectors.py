@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from llmser_tasks.core.config import RunConfig
 from llmser_tasks.core.files import EMBEDDINGS
@@ -62,3 +63,8 @@ def make(run: Run, refs: Refs, progress: Progress = silent) -> Artefact:
         inputs={"catalogue": artefact(refs, "catalogue")},
         config={"encoder": encoder_hash},
     )
+
+
+def features(folder: Path) -> dict[str, NDArray[np.float32]]:
+    """(I + 1, d) `item_vectors`, unit rows; zeros for padding and for items without a title."""
+    return {"item_vectors": ItemVectors.read(folder).vectors}

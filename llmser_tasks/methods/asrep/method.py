@@ -12,6 +12,7 @@ from llmser_tasks.core.config import RunConfig
 from llmser_tasks.core.kinds import Method
 from llmser_tasks.core.run import Refs, Run
 from llmser_tasks.methods.asrep.prior_items import FILE
+from llmser_tasks.methods.asrep.settings import Asrep
 from llmser_tasks.methods.trained import Lessons
 from llmser_tasks.recommenders import WeightedTerm
 from llmser_tasks.sequences.histories import Histories
@@ -20,12 +21,12 @@ DECLARED = Method(title="ASReP", place=4, colour="third", trained=True, needs=("
 
 
 def settings(config: RunConfig) -> dict[str, Any]:
-    return {"asrep_reverse_start": config.asrep.asrep_reverse_start}
+    return {"asrep_reverse_start": config.of(Asrep).asrep_reverse_start}
 
 
 def lessons(run: Run, refs: Refs, histories: Histories) -> Lessons:
     """The extended sequence in place of each short S_u; the others as they are."""
-    start = run.folder(refs, "reverse") if run.config.asrep.asrep_reverse_start else None
+    start = run.folder(refs, "reverse") if run.config.of(Asrep).asrep_reverse_start else None
     return Lessons([WeightedTerm(histories.after(prior(run, refs)))], start_from=start)
 
 

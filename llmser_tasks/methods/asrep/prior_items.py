@@ -20,6 +20,7 @@ from llmser_tasks.core.kinds import Step
 from llmser_tasks.core.progress import Progress, silent
 from llmser_tasks.core.run import Refs, Run, artefact
 from llmser_tasks.core.workspace import Artefact
+from llmser_tasks.methods.asrep.settings import Asrep
 from llmser_tasks.methods.llmser import parts
 from llmser_tasks.recommenders import Model
 from llmser_tasks.recommenders.load import modules_in
@@ -54,7 +55,8 @@ def make(run: Run, refs: Refs, progress: Progress = silent) -> Artefact:
 
     `prior_items.parquet`: user, items in sequence order (the first generated one last, before v_1).
     """
-    most, length = run.config.asrep.asrep_items, run.config.asrep.asrep_length
+    settings = run.config.of(Asrep)
+    most, length = settings.asrep_items, settings.asrep_length
     reverse = artefact(refs, parts.REVERSE)
 
     def write(folder: Path) -> dict[str, Any]:

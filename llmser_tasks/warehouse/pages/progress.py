@@ -93,7 +93,7 @@ def _passed(steps: Collection[str], begun: Collection[str]) -> set[str]:
         if name in LAST:
             passed.update(order[: order.index(name)])
         elif name in METHODS:
-            passed.update(METHODS[name].needs)
+            passed.update({METHODS.model_of(name), *METHODS[name].needs})
         elif name in QUESTION_STEPS:
             passed.update({ESTIMATE, *QUESTION_STEPS[name].needs})
         elif name in STEPS:
