@@ -22,6 +22,7 @@ PACKAGE = Path(reachable.__file__).parents[1]
 EXAMPLE = re.compile(r"```python\n# llmser_tasks/(\S+)\n(.*?)```", re.DOTALL)
 FILES = dict(EXAMPLE.findall((PACKAGE.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")))
 FILES["methods/fond/__init__.py"] = ""
+WITH_PARTS = "base+ids-and-titles+even-numbers"
 SCRIPT = """
 import json, os, sys
 from click.testing import CliRunner
@@ -67,7 +68,7 @@ def house(tmp_path: Path) -> Path:
     """The package with the files of this test in it."""
     shutil.copytree(PACKAGE, tmp_path / "llmser_tasks", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "sql").symlink_to(PACKAGE.parent / "sql")
-    assert len(FILES) == 8, "an example is missing in CONTRIBUTING"
+    assert len(FILES) == 10, "an example is missing in CONTRIBUTING"
     for name, text in FILES.items():
         path = tmp_path / "llmser_tasks" / name
         assert not path.exists()
@@ -91,7 +92,7 @@ def write_diaries(folder: Path) -> dict[str, str]:
 
 def test_one_file_is_enough(house: Path, database_url: str, llm: Double) -> None:
     chosen = {"dataset": "toys", "source": "diary", "backbone": "mean-of-items", "loss": "hinge", "negatives": None}
-    chosen |= {"methods": ["base", "llmser", "fond"], "publish": "fond"}
+    chosen |= {"methods": ["base", "llmser", "fond", WITH_PARTS], "publish": "fond"}
     values = SMALL | chosen | write_diaries(house)
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join([str(house), str(Path(__file__).parent)]),
@@ -104,11 +105,15 @@ def test_one_file_is_enough(house: Path, database_url: str, llm: Double) -> None
     assert ran.returncode == 0, ran.stderr[-3000:]
     told = json.loads(ran.stdout.splitlines()[-1])
     assert set(told["methods"]) >= {"base", "by-number", "cooccurrence", "fond", "llmser", "popularity"}
-    assert {"taste", "liked", "fond"} <= set(told["steps"])
-    assert {row["method"] for row in told["page"]["results"]} == {"llmser", "fond"}
-    assert {"Ask what was liked", "Note what was liked", "Train Fond Memories"} <= {
-        step["title"] for step in told["page"]["steps"]
-    }
+    assert {"taste", "liked", "fond", "base+ids-and-titles", WITH_PARTS} <= set(told["steps"])
+    assert {row["method"] for row in told["page"]["results"]} == {"llmser", "fond", WITH_PARTS}
+    assert WITH_PARTS in told["methods"] and "base+ids-and-titles" not in told["methods"]
+    assert {
+        "Ask what was liked",
+        "Note what was liked",
+        "Train Fond Memories",
+        "Fit base + ids and titles + Even Numbers",
+    } <= {step["title"] for step in told["page"]["steps"]}
     assert "Fond Memories" in json.dumps(told["page"]["datasets"]) or "fond" in json.dumps(told["page"]["datasets"])
     assert "fond" in json.dumps(told["page"]["drift"])
     assert "Fond Memories" in told["recommended"]
@@ -116,7 +121,7 @@ def test_one_file_is_enough(house: Path, database_url: str, llm: Double) -> None
     assert told["choices"]["backbone"][-1] == "mean-of-items"
     assert told["choices"]["loss"][-1] == "hinge"
     assert told["choices"]["source"][-1] == "diary"
-    for title in ("Mean of Items", "By Number", "Fond Memories"):
+    for title in ("Mean of Items", "By Number", "Fond Memories", "Base + ids and titles + Even Numbers"):
         assert title in told["report"]
     for title in ("Mean of Items", "by Number"):
         assert title in told["compare"]
@@ -146,4 +151,5 @@ def test_the_dag_has_its_tasks(house: Path) -> None:
     assert ran.returncode == 0, ran.stderr[-3000:]
     upstream = json.loads(ran.stdout.splitlines()[-1])
     assert upstream["liked"] == ["sequences", "taste"] and "plan_taste" in upstream["taste"]
-    assert set(upstream["train_fond"]) == {"liked", "sequences", "start"} and "train_fond" in upstream["evaluate"]
+    assert set(upstream["train_fond"]) == {"liked", "item-vectors", "sequences", "plan_train_fond"}
+    assert upstream["plan_train_fond"] == ["start"] and "train_fond" in upstream["evaluate"]

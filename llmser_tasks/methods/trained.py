@@ -77,7 +77,7 @@ def train(run: Run, refs: Refs, method: str, seed: int, progress: Progress = sil
             items,
             seed,
             folder,
-            watch=_watch(run, refs, histories.after(module.prior(run, refs)), histories),
+            watch=watch(run, refs, histories, module.prior(run, refs)),
             item_table=declared.item_table or ITEM_TABLES.default,
             features={**taught.features, **_features(run, refs, declared)},
             progress=progress,
@@ -121,7 +121,10 @@ def _earlier(run: Run, refs: Refs, name: str) -> Start | None:
     return start if may_go_on(run.workspace, start.former, **given) else None
 
 
-def _watch(run: Run, refs: Refs, shown: Histories, owned: Histories) -> Watch:
-    """Validation targets after the sequences that are shown; only what a user really owned is excluded."""
+def watch(run: Run, refs: Refs, histories: Histories, prior: Histories) -> Watch:
+    """Validation targets after the histories of training, with what a method shows before them; only what a user really
+    owned is excluded.
+    """
     targets = read_targets(run.folder(refs, "validation") / "targets.parquet")
-    return Watch.of(targets.inputs(shown), targets.items, exclude=targets.inputs(owned))
+    shown, owned = targets.inputs(histories.after(prior)), targets.inputs(histories)
+    return Watch.of(shown, targets.items, exclude=owned)

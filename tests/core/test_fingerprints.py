@@ -6,7 +6,8 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,11 @@ print(json.dumps(found))
 """
 
 
+def packages_of(name: str) -> Iterable[str]:
+    """`a`, `a.b` of `a.b.c`, which python loads with it."""
+    return accumulate(name.split(".")[:-1], "{}.{}".format)
+
+
 def test_whatever_python_loads_for_a_step_is_reached_or_left_out_for_a_reason(calls: dict[str, Call]) -> None:
     roots = {step: [call.write.__module__, *call.chosen] for step, call in calls.items()}
     told = subprocess.run(
@@ -81,6 +87,7 @@ def test_whatever_python_loads_for_a_step_is_reached_or_left_out_for_a_reason(ca
         forgotten = {name for name in loaded if name not in reached and not left_out(name)}
         below_what_is_left_out |= forgotten
     imported_there = {name for name in modules() if left_out(name)}
+    imported_there |= {package for name in imported_there for package in packages_of(name)}
     while more := {i for name in imported_there for i in reachable.sources().code(name).imports} - imported_there:
         imported_there |= more
     assert below_what_is_left_out <= imported_there

@@ -1,0 +1,1 @@
+"""What may be added to a model's scores, one file each (`methods.adding`)."""
