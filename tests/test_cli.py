@@ -25,6 +25,7 @@ from llmser_tasks.core import config
 from llmser_tasks.core import environment as settings
 from llmser_tasks.core.errors import InputError
 from llmser_tasks.core.handle import Warehouse
+from llmser_tasks.core.kinds import TRAINED, behind
 from llmser_tasks.postgres import embedded
 from llmser_tasks.postgres.launching import free_port
 from llmser_tasks.warehouse.engine import transaction
@@ -33,6 +34,9 @@ from llmser_tasks.warehouse.tables import acceptance, batches, runs
 
 HOSTILE = '=1+1,"x"\n\x1b[31m<script>漢\\'
 SECRET = "planted-key-93"
+LISTED = f"{', '.join(TRAINED[:-1])} or {TRAINED[-1]}" + (
+    f", or one of them with an item table or an addition behind it ({', '.join(behind())})" if behind() else ""
+)
 WHAT = [
     "tail-report", "comparisons", "validations", "reliability", "steps", "batches", "runs", "costs", "group-costs",
     "answer-quality",
@@ -393,7 +397,7 @@ def test_a_setting_that_does_not_fit_is_told_before_anything_starts(triggered: d
 
 def test_methods_are_named_as_a_list_and_one_of_them_published(triggered: dict[str, Any]) -> None:
     said = " ".join(invoke("trigger", "--help").stdout.split())
-    assert "--methods [base|asrep|llmser][,…]" in said and "--publish [best|base|asrep|llmser]" in said
+    assert "--methods METHOD[,…]" in said and "--publish METHOD" in said
     assert invoke("trigger", "--methods", "base,llmser", "--publish", "base").exit_code == 0
     assert triggered["values"] == {"methods": ["base", "llmser"], "publish": "base"}
     assert as_arguments(config.to_flat(settings.configuration(triggered["values"])))[2:] == ["--publish", "base"]
@@ -405,8 +409,9 @@ def test_methods_are_named_as_a_list_and_one_of_them_published(triggered: dict[s
         (("--methods", "llmser"), 1, "methods must hold base, which the others are compared with."),
         (("--methods", "base", "--publish", "llmser"), 1, "publish names llmser, which is not among the methods."),
         (("--methods", ""), 1, "Setting methods (--methods) cannot be []: name at least one."),
-        (("--methods", "base,popularity"), 2, "'popularity' is not one of 'base', 'asrep', 'llmser'."),
-        (("--publish", "worst"), 2, "'worst' is not one of 'best', 'base', 'asrep', 'llmser'."),
+        (("--methods", "base,popularity"), 1, f"cannot be 'popularity': name {LISTED}."),
+        (("--methods", "base,base+ids"), 1, f"cannot be 'base+ids': name {LISTED}."),
+        (("--publish", "worst"), 1, f"cannot be 'worst': name best, {LISTED}."),
     ],
 )
 def test_methods_that_cannot_be_run_start_nothing(

@@ -31,6 +31,13 @@ class Several(click.ParamType[Any]):
         return [self.one.convert(part.strip(), param, ctx) for part in str(value).split(",") if part.strip()]
 
 
+class Named(click.types.StringParamType):
+    """Text that names something; `METHOD`."""
+
+    def __init__(self, what: str) -> None:
+        self.name = what
+
+
 class OrEmpty(click.ParamType[Any]):
     """A value, or nothing at all (`--tail-threshold ''`)."""
 
@@ -138,4 +145,4 @@ def _type(schema: Mapping[str, Any]) -> click.ParamType[Any]:
             "max_open": high is not None,
         }
         return click.IntRange(**bounds) if schema["type"] == "integer" else click.FloatRange(**bounds)
-    return click.STRING
+    return Named(schema["format"]) if "format" in schema else click.STRING

@@ -29,7 +29,7 @@ LEFT_OUT = {  # modules, with all below them, that cannot change a result, and w
     "core.errors": "what people are told when there is no result",
     "core.kinds": "what is chosen counts: by its module, and by what comes of the defaults that it declares",
     "core.progress": "what people are told while they wait",
-    "core.section": "as core.config",
+    "core.section": "a group of settings, as core.config",
     "core.reachable": "it says what is reached",
     "warehouse": "what a step is given of its rows counts by content",
     "core.workspace": "it keeps what steps write, and does not write it",

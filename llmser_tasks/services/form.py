@@ -79,8 +79,9 @@ def _flat(schema: Mapping[str, Any]) -> Field:
             flat["type"] = [alternative["type"] for alternative in value]
         else:
             flat[key] = value
-    if flat.get("type") == "array" and "enum" in flat.get("items", {}):
-        flat["examples"] = list(flat["items"]["enum"])
+    one = flat.get("items", {})
+    if flat.get("type") == "array" and (choices := one.get("enum") or one.get("examples")):
+        flat["examples"] = list(choices)
     return flat
 
 

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,7 +22,7 @@ from llmser_tasks.core import config
 from llmser_tasks.core import environment as settings
 from llmser_tasks.core.errors import InputError, StorageError
 from llmser_tasks.core.handle import Warehouse
-from llmser_tasks.core.kinds import TRAINED
+from llmser_tasks.core.kinds import ADDITIONS, ITEM_TABLES, TRAINED
 from llmser_tasks.llm import errors as llm
 from llmser_tasks.llm.fleet.budget import BudgetSpent
 from llmser_tasks.warehouse import address
@@ -39,6 +39,9 @@ def dag() -> Any:
     assert bag.import_errors == {}
     assert set(bag.dags) == {"llmser", "llmser_inbox", "llmser_refresh"}
     return bag.dags["llmser"]
+
+
+PARTS = {need for kind in (ITEM_TABLES, ADDITIONS) for part in kind.values() for need in part.needs}
 
 
 @pytest.fixture
@@ -68,9 +71,11 @@ def test_order_is_the_fixed_one(dag: Any) -> None:
     unpaid = {"sequences", "item-vectors", "reverse", "ccg", "prior-items", "forward"}
     assert upstream["estimate"] == unpaid, "what needs no answers is made before"
     assert upstream["item-vectors"] == {"sequences"} and "item-vectors" in upstream["evaluate"]
-    assert upstream["train_asrep"] == {"start", "sequences", "reverse", "prior-items"}
+    assert upstream["train_asrep"] == {"plan_train_asrep", "sequences", "reverse", "prior-items", *PARTS}
     assert "estimate" in upstream["snf"] and "estimate" in upstream["reason"]
-    assert upstream["train_base"] == {"start", "sequences"}, "the base may train beside the LLM's answers"
+    base = {"plan_train_base", "sequences", *PARTS}
+    assert upstream["train_base"] == base, "the base may train beside the LLM's answers"
+    assert all(upstream[f"plan_train_{name}"] == {"start"} for name in TRAINED)
     assert {f"train_{name}" for name in TRAINED} <= upstream["evaluate"]
     assert set(upstream) >= {*chain, "forward", "train_base", "estimate"}
 
@@ -109,7 +114,20 @@ def test_a_skipped_empty_map_does_not_spread(dag: Any) -> None:
 def test_mapped_tasks_have_names_that_a_person_recognises(dag: Any) -> None:
     assert "label" in dag.get_task("snf").map_index_template
     assert "label" in dag.get_task("reason").map_index_template
-    assert dag.get_task("train_llmser").map_index_template.startswith("LLMSeR, seed ")
+    assert "label" in dag.get_task("train_llmser").map_index_template
+
+
+def test_a_training_has_a_name_that_a_person_recognises(
+    dag: Any, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(address, "warehouse", lambda: warehouse)
+    monkeypatch.setattr(
+        airflow.sdk, "get_current_context", lambda: {"run_id": "r", "dag_run": SimpleNamespace(start_date=None)}
+    )
+    runs.create(warehouse, "r", "sample", config.to_flat(settings.configuration({"seeds": [42, 43]})))
+    planned = dag.get_task("plan_train_llmser").python_callable([42, 43])
+    assert [one["label"] for one in planned] == ["LLMSeR, seed 42", "LLMSeR, seed 43"]
+    assert dag.get_task("plan_train_asrep").python_callable([42, 43]) == [], "the run does not train it"
 
 
 def test_every_task_and_the_dag_are_explained(dag: Any) -> None:
@@ -313,6 +331,8 @@ def test_the_callbacks_import_little(dag: Any, warehouse: Warehouse) -> None:
     heavy, rooms = done.stdout.strip().splitlines()[-2:]
     assert heavy == "[]"
     loaded = set(ast.literal_eval(rooms))
+    settings = {name for name in loaded if name.endswith("settings")}
+    loaded -= {package for name in settings for package in accumulate(name.split("."), "{}.{}".format)}
     pipeline = {"asking", "evaluation", "ingest", "methods", "recommenders", "sequences", "serving", "texts"}
     assert not pipeline & {name.split(".")[0] for name in loaded}
     assert "runs.pipeline" not in loaded
