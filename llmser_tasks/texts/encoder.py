@@ -116,7 +116,7 @@ class Encoder:
         unique = sorted({title for title in cleaned if title}, key=lambda title: (len(title), title))
         row = {title: number for number, title in enumerate(unique)}
         vectors = np.zeros((len(unique) + 1, self.dimension), np.float32)  # the last row stays zero
-        with _turn, _threads() as (pool, workers):
+        with _turn, _threads(self._device) as (pool, workers):
             for done, (rows, embedded) in self._batches(unique, pool, workers):
                 vectors[rows] = embedded
                 progress(done, len(unique), "titles")
@@ -173,19 +173,20 @@ _turn = threading.Lock()  # the number of threads that torch begins new threads 
 
 
 @contextmanager
-def _threads() -> Iterator[tuple[ThreadPoolExecutor, int]]:
-    """As many threads as torch may use here, each of which torch uses alone; and their number."""
+def _threads(device: torch.device) -> Iterator[tuple[ThreadPoolExecutor, int]]:
+    """As many threads as torch may use here, each of which torch uses alone, for a GPU one; and their number."""
     import torch
 
     count = torch.get_num_threads()
+    workers = count if device.type == "cpu" else 1
 
     def alone() -> None:
         torch.get_num_threads()  # asked for the first time in a thread, it sets the process's number
         torch.set_num_threads(1)
 
     try:
-        with ThreadPoolExecutor(count, "embed", alone) as pool:
-            yield pool, count
+        with ThreadPoolExecutor(workers, "embed", alone) as pool:
+            yield pool, workers
     finally:
         torch.set_num_threads(count)
 
