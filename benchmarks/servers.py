@@ -55,7 +55,7 @@ from llmser_tasks.llm.errors import LlmError
 from llmser_tasks.llm.fleet import fanout
 from llmser_tasks.llm.fleet.breaker import Breaker
 from llmser_tasks.llm.outcomes import Failure, Outcomes
-from llmser_tasks.llm.prompts import Question, build_question
+from llmser_tasks.llm.prompts import Question, QuestionFormat, build_question
 from llmser_tasks.methods.llmser import reason, snf
 from llmser_tasks.postgres import embedded
 from llmser_tasks.sequences.catalogue import Catalogue
@@ -248,8 +248,7 @@ def too_long() -> Question:
         candidates=words[:5],
         picks=2,
         seed=1,
-        title_length=2000,
-        history_length=60,
+        put=QuestionFormat(title_length=2000, history_length=60),
     )
 
 

@@ -15,7 +15,7 @@ from llmser_tasks.core.kinds import BACKBONES, METHODS, REFERENCE
 from llmser_tasks.core.names import CONDITIONAL, INTERVALS, ONE_SEED
 from llmser_tasks.warehouse import address
 from llmser_tasks.warehouse.queries import Rows
-from llmser_tasks.warehouse.tables.artefacts import Kept
+from llmser_tasks.warehouse.tables.artefacts import StoredRun
 
 if TYPE_CHECKING:
     from llmser_tasks.evaluation.side_by_side import Cell, Row
@@ -49,13 +49,13 @@ def compare(runs: Sequence[str], protocol: str, groups: Sequence[str], reference
     """
     refuse_unreadable(form)
     with address.kept_database() as warehouse:
-        kept = [
-            Kept.of(warehouse, row, environment.workspace())
+        stored = [
+            StoredRun.of(warehouse, row, environment.workspace())
             for row in {row.run_id: row for row in (announced(warehouse, run) for run in runs)}.values()
         ]
     from llmser_tasks.evaluation.side_by_side import compare_runs
 
-    cells, chosen = compare_runs(kept, protocol=protocol, names=groups, reference=reference)
+    cells, chosen = compare_runs(stored, protocol=protocol, names=groups, reference=reference)
     if form == "table":
         to_stdout(_printed(cells), form)
         echo(

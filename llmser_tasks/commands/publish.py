@@ -15,7 +15,10 @@ from llmser_tasks.warehouse.tables.publications import Publication
 @click.argument("dataset", required=False)
 @format_option
 def published(dataset: str | None, form: str) -> None:
-    """List what readers were given of DATASET, or of every dataset, newest first; * marks what they have now."""
+    """List what readers were given of DATASET, or of every dataset, newest first; * marks what they have now.
+
+    `method` is the one that a run recommends by, and `why` says why it is this one.
+    """
     from llmser_tasks.warehouse.tables import publications
 
     refuse_unreadable(form)

@@ -17,7 +17,7 @@ from llmser_tasks.core.names import title_of
 from llmser_tasks.serving import artefact_name, chosen
 from llmser_tasks.warehouse import address
 from llmser_tasks.warehouse.queries import Rows
-from llmser_tasks.warehouse.tables.artefacts import Kept
+from llmser_tasks.warehouse.tables.artefacts import StoredRun
 
 if TYPE_CHECKING:
     from llmser_tasks.sequences.catalogue import Catalogue
@@ -62,19 +62,19 @@ def recommend(
     refuse_unreadable(form)
     given = _given(histories, titles, file)
     with address.kept_database() as warehouse:
-        kept = Kept.of(warehouse, announced(warehouse, run), environment.workspace())
-    method = _announced_method(kept, method)
-    catalogue = Catalogue.read(kept.folder("catalogue"))
+        stored = StoredRun.of(warehouse, announced(warehouse, run), environment.workspace())
+    method = _announced_method(stored, method)
+    catalogue = Catalogue.read(stored.folder("catalogue"))
     wanted = resolve(given, catalogue, _say)
-    trained = recommenders.load(kept.folder(artefact_name(kept, method)))
+    trained = recommenders.load(stored.folder(artefact_name(stored, method)))
     items, scores = recommenders.top_k(trained, wanted, min(k, trained.items), wanted)
     rows = _rows(given, items, scores, catalogue)
     to_stdout(Rows(list(COLUMNS), list(COLUMNS.values()), rows), form)
 
 
-def _announced_method(kept: Kept, wanted: str | None) -> str:
+def _announced_method(run: StoredRun, wanted: str | None) -> str:
     """The method that recommends; what it is, why, and what it goes without, go to stderr."""
-    method, title = chosen(kept) if wanted is None else (wanted, title_of(wanted))
+    method, title = chosen(run) if wanted is None else (wanted, title_of(wanted))
     bare = "; histories are scored as they are, without what the run made for its own users"
     declared = METHODS.get(method)
     echo(f"Recommending by {title}{bare if declared is None or declared.needs else ''}.", err=True)

@@ -105,12 +105,12 @@ def _write(run: str, what: str, form: str, output: Path | None, force: bool = Fa
 def _write_model(run: str, method: str | None, folder: Path) -> None:
     from llmser_tasks.serving import chosen
     from llmser_tasks.serving.export import export_model
-    from llmser_tasks.warehouse.tables.artefacts import Kept
+    from llmser_tasks.warehouse.tables.artefacts import StoredRun
 
     with address.kept_database() as warehouse:
-        kept = Kept.of(warehouse, announced(warehouse, run), environment.workspace())
-    method, title = chosen(kept) if method is None else (method, title_of(method))
-    export_model(kept, method, folder)
+        stored = StoredRun.of(warehouse, announced(warehouse, run), environment.workspace())
+    method, title = chosen(stored) if method is None else (method, title_of(method))
+    export_model(stored, method, folder)
     echo(f"Wrote {folder}, a model of {title}; the README shows how to load it.", err=True)
 
 

@@ -39,3 +39,7 @@ class InputError(LlmserError):
 
 class StorageError(LlmserError):
     """The disk, the artefact folder or Postgres failed; the step can be rerun once it is back."""
+
+
+class DeclarationError(LlmserError):
+    """What modules declare of themselves does not fit together; whoever wrote the newest has to mend it."""

@@ -13,7 +13,7 @@ import ast
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
+from llmser_tasks.core.errors import DeclarationError
 from llmser_tasks.core.reachable import DECLARED, PACKAGE, chosen
 
 HOUSE = Path(__file__).parents[1]
@@ -386,15 +387,39 @@ def reported(methods: Iterable[str] = METHODS) -> dict[str, Method]:
 
 
 def chain(methods: Iterable[str] = METHODS) -> dict[str, Step]:
-    """The steps and question steps that these methods need, each after all that it needs."""
+    """The steps and question steps that these methods need, each after all that it needs.
+
+    Raises:
+        DeclarationError: something needs a step that there is not, or steps need each other in a circle.
+    """
     every: dict[str, Step] = {**STEPS, **QUESTION_STEPS}
-    open_ = {need for method in methods for need in METHODS[method].needs}
-    while more := {need for name in open_ for need in every[name].needs} - open_:
+    open_: set[str] = set()
+    asking: dict[str, tuple[str, ...]] = {method: METHODS[method].needs for method in methods}
+    while asking:
+        for name, needs in asking.items():
+            if unknown := [need for need in needs if need not in every]:
+                raise DeclarationError(
+                    f"{name} needs {unknown[0]}, which is no step; correct `needs` in its declaration, or declare the "
+                    "step in a file of that name."
+                )
+        more = {need for needs in asking.values() for need in needs} - open_
         open_ |= more
+        asking = {name: every[name].needs for name in more}
     ordered: dict[str, Step] = {}
     while open_:
         ready = [name for name in open_ if set(every[name].needs) <= set(ordered)]
+        if not ready:
+            raise DeclarationError(f"{_circle(open_, every)}; take one of these out of `needs` in its declaration.")
         first = min(ready, key=lambda name: (every[name].place, name))
         ordered[first] = every[first]
         open_.remove(first)
     return ordered
+
+
+def _circle(among: Collection[str], every: Mapping[str, Step]) -> str:
+    """Who needs whom, of steps each of which needs another of them: "a needs b, b needs a"."""
+    path = [min(among)]
+    while (need := next(need for need in every[path[-1]].needs if need in among)) not in path:
+        path.append(need)
+    round_ = [*path[path.index(need) :], need]
+    return ", ".join(f"{name} needs {need}" for name, need in pairwise(round_))

@@ -14,7 +14,7 @@ from llmser_tasks.evaluation.protocols import FULL
 from llmser_tasks.evaluation.side_by_side import compare_runs
 from llmser_tasks.evaluation.significance import PairedTest, judged
 from llmser_tasks.warehouse.tables import results, runs
-from llmser_tasks.warehouse.tables.artefacts import Kept
+from llmser_tasks.warehouse.tables.artefacts import StoredRun
 
 EARLIER_RUNS = 3
 COLUMNS = (
@@ -49,11 +49,11 @@ def against_earlier(warehouse: Warehouse, run_id: str, workspace: Workspace) -> 
     paired and is left out: the figures of both still stand side by side in `metrics`.
     """
     found: list[Difference] = []
-    kept = Kept.of(warehouse, runs.load(warehouse, run_id), workspace)
+    run = StoredRun.of(warehouse, runs.load(warehouse, run_id), workspace)
     for earlier in results.earlier_runs(warehouse, run_id, EARLIER_RUNS):
         try:
-            before = Kept.of(warehouse, runs.load(warehouse, earlier), workspace)
-            found += _differences(before, kept)
+            before = StoredRun.of(warehouse, runs.load(warehouse, earlier), workspace)
+            found += _differences(before, run)
         except LlmserError:
             continue
     if not found:
@@ -62,9 +62,9 @@ def against_earlier(warehouse: Warehouse, run_id: str, workspace: Workspace) -> 
     return [tuple((vars(one) | row)[name] for name in COLUMNS) for one, row in zip(found, said, strict=True)]
 
 
-def _differences(before: Kept, kept: Kept) -> list[Difference]:
-    now, then = kept.chosen, before.chosen
-    cells, reference = compare_runs([before, kept], protocol=FULL, names=(), reference=f"{before.row.run_id}:{then}")
+def _differences(before: StoredRun, run: StoredRun) -> list[Difference]:
+    now, then = run.chosen, before.chosen
+    cells, reference = compare_runs([before, run], protocol=FULL, names=(), reference=f"{before.row.run_id}:{then}")
     means = {(cell.group, cell.metric): cell.mean for cell in cells if cell.row is reference}
     return [
         Difference(
@@ -79,7 +79,7 @@ def _differences(before: Kept, kept: Kept) -> list[Difference]:
             cell.seeds,
         )
         for cell in cells
-        if (cell.row.run_id, cell.row.method) == (kept.row.run_id, now)
+        if (cell.row.run_id, cell.row.method) == (run.row.run_id, now)
         and cell.test is not None
         and cell.seeds is not None
     ]

@@ -25,7 +25,7 @@ from llmser_tasks.evaluation.significance import PairedTest, judged
 from llmser_tasks.sequences.catalogue import Catalogue
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.sequences.targets import read_targets
-from llmser_tasks.warehouse.tables.artefacts import Kept
+from llmser_tasks.warehouse.tables.artefacts import StoredRun
 
 SHOWN = ("all", "tail users", "head users")
 # Settings that change no figure, or have columns of their own.
@@ -93,10 +93,10 @@ class Asked:
     counts: Any  # (I + 1,) training interactions of every item
 
     @classmethod
-    def of(cls, kept: Kept) -> Asked:
-        training = Histories.read(kept.folder("training") / "histories.parquet")
-        item_ids = Catalogue.read(kept.folder("catalogue")).item_ids
-        test = read_targets(kept.folder("test") / "targets.parquet")
+    def of(cls, run: StoredRun) -> Asked:
+        training = Histories.read(run.folder("training") / "histories.parquet")
+        item_ids = Catalogue.read(run.folder("catalogue")).item_ids
+        test = read_targets(run.folder("test") / "targets.parquet")
         return cls(cases(training, test), item_ids, training.counts(len(item_ids)))
 
     def same_as(self, other: Asked) -> bool:
@@ -112,12 +112,12 @@ class Asked:
 
 
 def compare_runs(
-    kept: Sequence[Kept], *, protocol: str, names: Sequence[str], reference: str | None
+    runs: Sequence[StoredRun], *, protocol: str, names: Sequence[str], reference: str | None
 ) -> tuple[list[Cell], Row]:
     """Every method of every run; counters and references that are the same appear once.
 
     Args:
-        kept: the runs; the first one's tail threshold T makes the groups.
+        runs: the runs; the first one's tail threshold T makes the groups.
         protocol: "full" or "uniform-100".
         names: groups of users; empty: all, tail and head users.
         reference: "RUN:METHOD", or a method of the first run; None: the first run's reference.
@@ -129,16 +129,16 @@ def compare_runs(
         InputError: the runs were not tested on the same users and items, or a name is not there.
         StorageError: an artefact is gone.
     """
-    first = kept[0]
+    first = runs[0]
     asked = Asked.of(first)
-    for other in kept[1:]:
+    for other in runs[1:]:
         if not asked.same_as(Asked.of(other)):
             raise InputError(
                 f"Runs {first.row.run_id} and {other.row.run_id} were not tested on the same users, histories and "
                 f"items (datasets {first.row.dataset}, {other.row.dataset}); compare runs of the same dumps, filters "
                 "and split."
             )
-    rows = _once([row for run in kept for row in _rows(run, kept, protocol, asked)])
+    rows = _once([row for run in runs for row in _rows(run, runs, protocol, asked)])
     chosen = _reference(rows, first.row.run_id, reference)
     threshold = json.loads((first.folder("evaluation") / "facts.json").read_text(encoding="utf-8"))["tail_threshold"]
     masks = groups(asked.cases.n, asked.cases.targets, asked.counts, threshold)
@@ -146,7 +146,7 @@ def compare_runs(
     return _corrected(cells), chosen
 
 
-def _rows(run: Kept, kept: Sequence[Kept], protocol: str, asked: Asked) -> list[Row]:
+def _rows(run: StoredRun, runs: Sequence[StoredRun], protocol: str, asked: Asked) -> list[Row]:
     """A run's methods, in the order of tables."""
     file = run.folder("evaluation") / "ranks.parquet"
     table = _named(pq.read_table(file, filters=[("protocol", "=", protocol)]))
@@ -160,7 +160,7 @@ def _rows(run: Kept, kept: Sequence[Kept], protocol: str, asked: Asked) -> list[
         of_methods.setdefault(str(method), {})[int(seed)] = ranks
     run_id, backbone = run.row.run_id, str(run.row.config["backbone"])
     return [
-        Row(run_id, backbone, method, _settings(run, kept, method), of_methods[method])
+        Row(run_id, backbone, method, _settings(run, runs, method), of_methods[method])
         for method in METHODS.sorted(name for name in of_methods if name in METHODS)
     ]
 
@@ -170,18 +170,18 @@ def _named(ranks: pa.Table) -> pa.Table:
     return ranks.rename_columns(["method" if name == "model" else name for name in ranks.column_names])
 
 
-def _settings(run: Kept, kept: Sequence[Kept], method: str) -> dict[str, Any]:
+def _settings(run: StoredRun, runs: Sequence[StoredRun], method: str) -> dict[str, Any]:
     """What sets this run's method apart from the other runs' of the same backbone."""
     if not METHODS[method].trained:
         return {}
     needs = METHODS[method].needs  # what these were made with sets it apart, too
     every = {p.name: p for p in parameters() if p.name not in SILENT and (needs or p.section == "recommender")}
 
-    def value(of: Kept, name: str) -> Any:
+    def value(of: StoredRun, name: str) -> Any:
         default = every[name].default
         return of.row.config.get(name, list(default) if isinstance(default, tuple) else default)
 
-    return {name: value(run, name) for name in every if any(value(run, name) != value(other, name) for other in kept)}
+    return {name: value(run, name) for name in every if any(value(run, name) != value(other, name) for other in runs)}
 
 
 def _once(rows: Sequence[Row]) -> list[Row]:

@@ -68,6 +68,24 @@ class Question:
         return hashlib.sha256(orjson.dumps(basis, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
+@dataclass(frozen=True)
+class QuestionFormat:
+    """How questions are put, whatever they ask.
+
+    Attributes:
+        title_length: longer titles are cut to so many characters.
+        history_length: of a longer history the oldest titles are dropped.
+        newest_first: show the history in reverse.
+        max_tokens: of the answer; None: as many as its picks take.
+    """
+
+    temperature: float = 0.0
+    title_length: int = 160
+    history_length: int = 50
+    newest_first: bool = False
+    max_tokens: int | None = None
+
+
 def candidate_id(index: int) -> str:
     """Id of the candidate shown at this 0-based place: c01, c02, …"""
     return f"c{index + 1:02d}"
@@ -82,22 +100,16 @@ def build_question(
     candidates: Sequence[str | None],
     picks: int,
     seed: int | None,
-    temperature: float = 0.0,
-    title_length: int = 160,
-    history_length: int = 50,
-    newest_first: bool = False,
-    max_tokens: int | None = None,
+    put: QuestionFormat = QuestionFormat(),
 ) -> Question:
     """Put a history and its candidates into a question.
 
     Args:
         instructions: what to do with them, in our own words; how to write the answer is added here.
-        history: titles, oldest first; of more than `history_length` the oldest are dropped. None: no title.
+        history: titles, oldest first. None: no title.
         candidates: titles in the caller's order (rank order, say), at most 99; none of them is ever dropped.
         picks: how many candidates are wanted.
         seed: shuffles the candidates, because models prefer early ones; None leaves them.
-        title_length: longer titles are cut to so many characters.
-        newest_first: show the history in reverse.
 
     Raises:
         InputError: there are no candidates, too many, or more picks than candidates were asked for.
@@ -111,10 +123,10 @@ def build_question(
     order = list(range(len(candidates)))
     if seed is not None:
         order.sort(key=lambda i: hashlib.sha256(f"{seed} {i}".encode()).digest())  # the same in every version and place
-    titles = [_clean(candidates[i], title_length) or "" for i in order]
-    newest = list(history)[-history_length:]
-    shown = [_clean(title, title_length) or UNTITLED for title in newest]
-    if newest_first:
+    titles = [_clean(candidates[i], put.title_length) or "" for i in order]
+    newest = list(history)[-put.history_length :]
+    shown = [_clean(title, put.title_length) or UNTITLED for title in newest]
+    if put.newest_first:
         shown.reverse()
     block = {
         "history": shown,
@@ -129,8 +141,8 @@ def build_question(
         ),
         choices=tuple(titles),
         picks=picks,
-        max_tokens=max_tokens or TOKENS_AROUND + TOKENS_PER_PICK * picks,
-        temperature=temperature,
+        max_tokens=put.max_tokens or TOKENS_AROUND + TOKENS_PER_PICK * picks,
+        temperature=put.temperature,
         order=tuple(order),
         shuffle_seed=seed,
     )

@@ -21,7 +21,7 @@ from llmser_tasks.methods.warm import Start
 from llmser_tasks.recommenders import Watch, WeightedTerm
 from llmser_tasks.recommenders.features import Features
 from llmser_tasks.sequences.catalogue import catalogue_size
-from llmser_tasks.sequences.changes import former_of, may_go_on
+from llmser_tasks.sequences.changes import earlier_run, may_go_on
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.sequences.targets import read_targets
 
@@ -114,11 +114,11 @@ def _earlier(run: Run, refs: Refs, name: str) -> Start | None:
     """The earlier run's model of this name, which must not have been chosen by present test items; None where there is
     none, or no refresh.
     """
-    start = warm.start(run.workspace, former_of(run, refs), name)
+    start = warm.start(run.workspace, earlier_run(run, refs), name)
     if start is None:
         return None
     given = {part: artefact(refs, part) for part in ("catalogue", "training", "validation")}
-    return start if may_go_on(run.workspace, start.former, **given) else None
+    return start if may_go_on(run.workspace, start.earlier, **given) else None
 
 
 def watch(run: Run, refs: Refs, histories: Histories, prior: Histories) -> Watch:

@@ -18,7 +18,7 @@ from llmser_tasks.core.kinds import ITEM_TABLES, TERMS
 from llmser_tasks.core.workspace import Artefact, Workspace
 from llmser_tasks.methods.held_out import HELD, share_of_users, still_held
 from llmser_tasks.recommenders.load import modules_in, modules_of
-from llmser_tasks.sequences.changes import Changes, Former
+from llmser_tasks.sequences.changes import Changes, EarlierRun
 from llmser_tasks.sequences.histories import Histories
 
 
@@ -32,19 +32,19 @@ class Start:
 
     model: Artefact
     folder: Path
-    former: Former
+    earlier: EarlierRun
     changes: Changes
     nothing_new: bool
 
 
-def start(workspace: Workspace, former: Former | None, name: str) -> Start | None:
+def start(workspace: Workspace, earlier: EarlierRun | None, name: str) -> Start | None:
     """The earlier run's model of this name; None where there is none, or no refresh."""
-    if former is None or name not in former.made:
+    if earlier is None or name not in earlier.made:
         return None
-    made = former.made[name]
-    given = workspace.manifest(former.changes)["inputs"]
+    made = earlier.made[name]
+    given = workspace.manifest(earlier.changes)["inputs"]
     nothing_new = all(given[what] == given[f"former_{what}"] for what in ("training", "catalogue"))
-    return Start(made, workspace.folder(made), former, Changes.read(workspace.folder(former.changes)), nothing_new)
+    return Start(made, workspace.folder(made), earlier, Changes.read(workspace.folder(earlier.changes)), nothing_new)
 
 
 def as_it_was(start: Start | None, **present: Artefact) -> Artefact | None:
@@ -56,8 +56,8 @@ def as_it_was(start: Start | None, **present: Artefact) -> Artefact | None:
     """
     if start is None or not start.nothing_new:
         return None
-    former = start.former.made
-    same = all(name in former and former[name].content == artefact.content for name, artefact in present.items())
+    before = start.earlier.made
+    same = all(name in before and before[name].content == artefact.content for name, artefact in present.items())
     return replace(start.model, unchanged=True) if same else None
 
 
@@ -65,12 +65,12 @@ def shortened(recommender: config.Recommender, start: Start | None) -> config.Re
     """The settings of a training that goes on: fewer epochs are enough."""
     if start is None:
         return recommender
-    return recommender.model_copy(update={"epochs": min(recommender.epochs, start.former.warm_epochs)})
+    return recommender.model_copy(update={"epochs": min(recommender.epochs, start.earlier.warm_epochs)})
 
 
 def inputs(start: Start | None) -> dict[str, Artefact]:
     """What such a training depends on besides its data."""
-    return {"changes": start.former.changes, "start": start.model} if start else {}
+    return {"changes": start.earlier.changes, "start": start.model} if start else {}
 
 
 def modules(

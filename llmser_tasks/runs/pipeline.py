@@ -137,14 +137,14 @@ def changes(run: Run, refs: Refs) -> Made:
     """What changed since the run that this one refreshes; nothing where nothing may be kept of it, which it says."""
     with _step(run, "changes") as recorder:
         try:
-            former = refresh.earlier(run.warehouse, run.workspace, run.refreshes, run.config)
-            compared = refresh.compare(run, refs, former, recorder)
+            earlier = refresh.refreshable(run.warehouse, run.workspace, run.refreshes, run.config)
+            compared = refresh.compare(run, refs, earlier, recorder)
         except refresh.NothingKept as why:
             log.info("%s", why)
             recorder.summary({"full": str(why)})
             return {}
         references = _made(run, recorder, {"changes": compared})
-        return references | {FORMER + name: made.reference() for name, made in former.made.items()}
+        return references | {FORMER + name: made.reference() for name, made in earlier.made.items()}
 
 
 # What methods are made of --------------------------------------------------------------------------------------------

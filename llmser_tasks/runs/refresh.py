@@ -47,14 +47,14 @@ class NothingKept(LlmserError):
 
 
 @dataclass(frozen=True)
-class Earlier:
+class Refreshable:
     """A run that may be refreshed, and its artefacts."""
 
     run_id: str
     made: Mapping[str, Artefact]
 
 
-def earlier(warehouse: Warehouse, workspace: Workspace, run_id: str | None, now: RunConfig) -> Earlier:
+def refreshable(warehouse: Warehouse, workspace: Workspace, run_id: str | None, now: RunConfig) -> Refreshable:
     """The run that is refreshed.
 
     Raises:
@@ -80,10 +80,10 @@ def earlier(warehouse: Warehouse, workspace: Workspace, run_id: str | None, now:
         raise NothingKept(f"artefacts of run {run_id} are gone") from None
     if needed - set(made):
         raise NothingKept(f"run {run_id} has no artefact {', '.join(sorted(needed - set(made)))}")
-    return Earlier(run_id, made)
+    return Refreshable(run_id, made)
 
 
-def compare(run: Run, refs: Refs, former: Earlier, progress: Progress = silent) -> Artefact:
+def compare(run: Run, refs: Refs, earlier: Refreshable, progress: Progress = silent) -> Artefact:
     """What changed since (`changes.compare`).
 
     Raises:
@@ -93,15 +93,15 @@ def compare(run: Run, refs: Refs, former: Earlier, progress: Progress = silent) 
     settled = None
     if steps:
         with transaction(run.warehouse) as connection:
-            settled = picks.settled(connection, former.run_id, steps)
-        settled &= _users(run.workspace, former)
+            settled = picks.settled(connection, earlier.run_id, steps)
+        settled &= _users(run.workspace, earlier)
     compared = changes.compare(
         run.workspace,
         run.dataset,
         training=artefact(refs, "training"),
         catalogue=artefact(refs, "catalogue"),
-        former_training=former.made["training"],
-        former_catalogue=former.made["catalogue"],
+        former_training=earlier.made["training"],
+        former_catalogue=earlier.made["catalogue"],
         settled=settled,
         progress=progress,
     )
@@ -110,11 +110,11 @@ def compare(run: Run, refs: Refs, former: Earlier, progress: Progress = silent) 
     return compared
 
 
-def take_over(warehouse: Warehouse, run_id: str, former: str, changed: Changes, catalogue: Catalogue) -> None:
+def take_over(warehouse: Warehouse, run_id: str, earlier: str, changed: Changes, catalogue: Catalogue) -> None:
     """Give the run what the earlier one picked for the users who have not changed."""
     kept = catalogue.user_ids_of(changed.users[changed.kept])
     with transaction(warehouse) as connection:
-        picks.take_over(connection, run_id, former, kept)
+        picks.take_over(connection, run_id, earlier, kept)
 
 
 def _tells_apart(workspace: Workspace, model: Artefact) -> bool:
@@ -122,10 +122,10 @@ def _tells_apart(workspace: Workspace, model: Artefact) -> bool:
     return (workspace.root / model.path / HELD).is_file()
 
 
-def _users(workspace: Workspace, former: Earlier) -> set[str]:
+def _users(workspace: Workspace, earlier: Refreshable) -> set[str]:
     """Ids of the earlier run's training users."""
-    users = Histories.read(workspace.folder(former.made["training"]) / "histories.parquet").users
-    ids = pq.read_table(workspace.folder(former.made["catalogue"]) / "users.parquet", columns=["user_id"])["user_id"]
+    users = Histories.read(workspace.folder(earlier.made["training"]) / "histories.parquet").users
+    ids = pq.read_table(workspace.folder(earlier.made["catalogue"]) / "users.parquet", columns=["user_id"])["user_id"]
     return set(ids.take(users).to_pylist())
 
 

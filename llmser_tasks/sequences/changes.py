@@ -78,7 +78,7 @@ class Changes:
 
 
 @dataclass(frozen=True)
-class Former:
+class EarlierRun:
     """What a refresh starts from.
 
     Attributes:
@@ -92,12 +92,12 @@ class Former:
     warm_epochs: int
 
 
-def former_of(run: Run, refs: Refs) -> Former | None:
+def earlier_run(run: Run, refs: Refs) -> EarlierRun | None:
     """The run that this one refreshes, where something of it is kept."""
     if "changes" not in refs:
         return None
     made = {name.removeprefix(FORMER): artefact(refs, name) for name in refs if name.startswith(FORMER)}
-    return Former(artefact(refs, "changes"), made, run.config.refresh.warm_epochs)
+    return EarlierRun(artefact(refs, "changes"), made, run.config.refresh.warm_epochs)
 
 
 def open_rows(run: Run, refs: Refs) -> NDArray[np.int64] | None:
@@ -171,7 +171,7 @@ def compare(
 
 def may_go_on(
     workspace: Workspace,
-    former: Former,
+    earlier: EarlierRun,
     *,
     catalogue: Artefact,
     training: Artefact,
@@ -180,10 +180,10 @@ def may_go_on(
     """Whether a model that was chosen by the earlier run's validation items may be trained on: these and its training
     items are training and validation items now, none is a test item.
     """
-    known, before = workspace.folder(catalogue), workspace.folder(former.made["catalogue"])
+    known, before = workspace.folder(catalogue), workspace.folder(earlier.made["catalogue"])
     user_of, _ = _matched(before, known, "user")
     item_of, _ = _matched(before, known, "item")
-    then = _learned(workspace, former.made["training"], former.made["validation"])
+    then = _learned(workspace, earlier.made["training"], earlier.made["validation"])
     return contained(then, _learned(workspace, training, validation), user_of, item_of)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -16,12 +16,13 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from llmser_tasks.core.errors import StorageError
+from llmser_tasks.core.errors import InputError, StorageError
 from llmser_tasks.core.handle import Warehouse
-from llmser_tasks.core.kinds import METHODS, QUESTION_STEPS, TRAINED, WITH
+from llmser_tasks.core.kinds import METHODS, QUESTION_STEPS, TRAINED, USUAL, WITH
 from llmser_tasks.core.names import steps
 from llmser_tasks.services import airflow_api
 from llmser_tasks.warehouse import queries
+from llmser_tasks.warehouse.tables import runs
 from llmser_tasks.warehouse.tables.steps import describe, duration
 
 STEPS = {  # steps of the warehouse that a task does, where they are called otherwise
@@ -37,7 +38,16 @@ def task_of(step: str) -> str:
     return next((task for task, done in STEPS.items() if step in done), step)
 
 
-TITLES = {"start": "Check the settings"} | {task_of(step): title for step, title in steps().items()}
+def tasks_of(methods: Collection[str]) -> dict[str, str]:
+    """The tasks of a run with these methods, with their titles, in order."""
+    trained = {METHODS.model_of(name).split(WITH)[0] for name in methods}
+    named = {
+        name: title for name, title in steps([*methods, *trained]).items() if name not in METHODS or name in trained
+    }
+    return {"start": "Check the settings"} | {task_of(step): title for step, title in named.items()}
+
+
+TITLES = tasks_of(TRAINED)
 HIDDEN = {f"plan_{name}" for name in QUESTION_STEPS} | {f"plan_train_{name}" for name in TRAINED}
 OVER = {"success", "failed"}
 ENDED = OVER | {"upstream_failed", "skipped"}
@@ -105,10 +115,19 @@ class Line:
         return describe(self.done, self.total or None, self.unit, self.note, rate)
 
 
-def lines(tasks: Sequence[Mapping[str, Any]], noted: Sequence[Mapping[str, Any]]) -> list[Line]:
-    """Task instances of Airflow and step rows of the warehouse, put together, in the order of the DAG."""
-    found = {task: Line(task) for task in TITLES}
+def lines(
+    tasks: Sequence[Mapping[str, Any]], noted: Sequence[Mapping[str, Any]], methods: Collection[str] = USUAL
+) -> list[Line]:
+    """Task instances of Airflow and step rows of the warehouse, put together, in the order of the DAG.
+
+    Args:
+        methods: the run's; tasks that only others need, and which it therefore skips, are left out.
+    """
+    found = {task: Line(task) for task in tasks_of(methods)}
+    others = TITLES.keys() - found.keys()
     for instance in tasks:
+        if instance["task_id"] in others:
+            continue
         line = found.setdefault(instance["task_id"], Line(instance["task_id"]))
         line.states[instance["state"] or "waiting"] += 1
         for name, better in (("start_date", min), ("end_date", max)):
@@ -129,6 +148,15 @@ def lines(tasks: Sequence[Mapping[str, Any]], noted: Sequence[Mapping[str, Any]]
             line.total = sum(row["total"] or 0 for row in latest)
             line.moving_since = min(row["started_at"] for row in latest)
     return [line for task, line in found.items() if task not in HIDDEN]
+
+
+def methods_of(warehouse: Warehouse, run_id: str) -> list[str]:
+    """The run's methods; none until its first task has noted it."""
+    try:
+        named = runs.load(warehouse, run_id).config.get("methods", ())
+    except (InputError, StorageError):  # not there yet, or Postgres is away for a moment
+        return []
+    return [method for method in named if method in METHODS]
 
 
 def follow(
@@ -163,6 +191,7 @@ def _watch_run(
     watch: Callable[[], None],
     show: Callable[[list[Line]], None],
 ) -> bool:
+    methods: Collection[str] = USUAL
     while True:
         watch()
         try:
@@ -171,7 +200,8 @@ def _watch_run(
         except (httpx.TransportError, airflow_api.Unready):  # the API server or its database is being started again
             time.sleep(LOOK_EVERY_S)
             continue
-        show(lines(tasks, _steps(warehouse, run_id)))
+        methods = methods_of(warehouse, run_id) or methods
+        show(lines(tasks, _steps(warehouse, run_id), methods))
         if state in OVER:
             return bool(state == "success")
         time.sleep(LOOK_EVERY_S)

@@ -6,31 +6,31 @@ from llmser_tasks.core.config import BEST
 from llmser_tasks.core.errors import InputError
 from llmser_tasks.core.names import title_of, why_chosen
 from llmser_tasks.core.run import model_name
-from llmser_tasks.warehouse.tables.artefacts import Kept
+from llmser_tasks.warehouse.tables.artefacts import StoredRun
 
 
-def artefact_name(kept: Kept, method: str) -> str:
+def artefact_name(run: StoredRun, method: str) -> str:
     """Name of a method's model among a run's artefacts, that of the run's first seed.
 
     Raises:
         InputError: the run does not train this method.
     """
-    config = kept.row.config
+    config = run.row.config
     if method not in config["methods"]:
         raise InputError(
-            f"Run {kept.row.run_id} has no model of {title_of(method)}; name one of its own with --method: "
+            f"Run {run.row.run_id} has no model of {title_of(method)}; name one of its own with --method: "
             f"{', '.join(config['methods'])}."
         )
     return model_name(method, config["seeds"][0])
 
 
-def chosen(kept: Kept) -> tuple[str, str]:
+def chosen(run: StoredRun) -> tuple[str, str]:
     """The method whose recommendations a run has; and its title with why it is this one, for people.
 
     Raises:
         InputError, StorageError: it has not been evaluated, or that is gone.
     """
-    method = kept.chosen
-    by = "validation" if kept.row.config["publish"] == BEST else "name"
-    validation = kept.summary("evaluation").get("validation", {})
+    method = run.chosen
+    by = "validation" if run.row.config["publish"] == BEST else "name"
+    validation = run.summary("evaluation").get("validation", {})
     return method, f"{title_of(method)}, {why_chosen(by, validation)}"

@@ -13,10 +13,10 @@ from llmser_tasks.recommenders.load import DESCRIPTION
 from llmser_tasks.recommenders.loop.checkpoints import WEIGHTS
 from llmser_tasks.sequences.catalogue import Catalogue
 from llmser_tasks.serving import artefact_name
-from llmser_tasks.warehouse.tables.artefacts import Kept
+from llmser_tasks.warehouse.tables.artefacts import StoredRun
 
 
-def export_model(kept: Kept, method: str, folder: Path) -> None:
+def export_model(run: StoredRun, method: str, folder: Path) -> None:
     """Write model.safetensors and config.json; the folder appears when it is whole, and is never written over.
 
     config.json has what `recommenders.load` reads (`recommender`, `items`), and for whoever uses the model `item_ids`
@@ -29,18 +29,18 @@ def export_model(kept: Kept, method: str, folder: Path) -> None:
     """
     if folder.exists():
         raise InputError(f"{folder} is there already; name another folder with -o, or remove it.")
-    name = artefact_name(kept, method)
-    source = kept.folder(name)
-    catalogue = Catalogue.read(kept.folder("catalogue"))
+    name = artefact_name(run, method)
+    source = run.folder(name)
+    catalogue = Catalogue.read(run.folder("catalogue"))
     description = json.loads((source / DESCRIPTION).read_text(encoding="utf-8"))
     about = {
         "method": method,
         "backbone": description["recommender"]["backbone"],
         **description,
-        "dataset": kept.row.dataset,
-        "synthetic": kept.row.synthetic,
-        "run_id": kept.row.run_id,
-        "version": kept.workspace.manifest(kept.artefact(name))["version"],
+        "dataset": run.row.dataset,
+        "synthetic": run.row.synthetic,
+        "run_id": run.row.run_id,
+        "version": run.workspace.manifest(run.artefact(name))["version"],
         "item_ids": catalogue.item_ids.to_pylist(),
         "titles": catalogue.titles.to_pylist(),
     }

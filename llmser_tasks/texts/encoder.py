@@ -1,8 +1,10 @@
 """BERT sentence embeddings of titles: what ω is measured with (ARV) and what the embedding ranker ranks by.
 
 A title's vector depends on the title and the model alone, not on what it was embedded beside: titles are padded to a
-length that follows from their own number of tokens, and attention ignores the padding. (On a CPU that holds to the
-last bit.) So a cache can be shared, and an answer does not depend on who asked first.
+length that follows from their own number of tokens, and attention ignores the padding. So a cache can be shared, and an
+answer does not depend on who asked first. On a CPU that holds to the last bit, in every process of one machine: a
+library for matrices sums in another order when a matrix is small or shared by several threads, so every pass has
+enough tokens and one thread, and threads take a pass each. (Another kind of CPU, or a GPU, moves the last bits.)
 """
 
 from __future__ import annotations
@@ -11,8 +13,10 @@ import hashlib
 import importlib.util
 import os
 import sqlite3
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -32,6 +36,8 @@ MINILM = "minilm"  # the encoder that comes with the project, inside the package
 MAX_TOKENS = 128
 BATCH = 32  # titles a forward pass
 BUCKET = 4  # padded lengths are multiples of this
+LEAST_TOKENS = {"AVX512": 16}  # in a forward pass on such a CPU; with fewer, MKL sums in another order
+LEAST_TOKENS_ELSEWHERE = 64  # on AVX2, 56 are enough
 CHUNK = 512  # titles tokenised together; also what a kill can lose
 VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model")
 WEIGHTS = "model.safetensors"
@@ -86,6 +92,8 @@ class Encoder:
         self._max_tokens = min(MAX_TOKENS, int(getattr(self._model.config, "max_position_embeddings", MAX_TOKENS)))
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._model.to(self._device)
+        kind = torch.backends.cpu.get_cpu_capability()
+        self._least_tokens = LEAST_TOKENS.get(kind, LEAST_TOKENS_ELSEWHERE) if self._device.type == "cpu" else 1
 
     @classmethod
     def open(cls, name: str) -> Encoder:
@@ -108,12 +116,15 @@ class Encoder:
         unique = sorted({title for title in cleaned if title}, key=lambda title: (len(title), title))
         row = {title: number for number, title in enumerate(unique)}
         vectors = np.zeros((len(unique) + 1, self.dimension), np.float32)  # the last row stays zero
-        for done, (rows, embedded) in self._batches(unique):
-            vectors[rows] = embedded
-            progress(done, len(unique), "titles")
+        with _turn, _threads(self._device) as (pool, workers):
+            for done, (rows, embedded) in self._batches(unique, pool, workers):
+                vectors[rows] = embedded
+                progress(done, len(unique), "titles")
         return vectors[[row[title] if title else len(unique) for title in cleaned]]
 
-    def _batches(self, titles: list[str]) -> Iterator[tuple[int, tuple[list[int], Vectors]]]:
+    def _batches(
+        self, titles: list[str], pool: ThreadPoolExecutor, workers: int
+    ) -> Iterator[tuple[int, tuple[list[int], Vectors]]]:
         """Yields (titles done so far, (rows, their vectors)), titles of one length together.
 
         Titles should come sorted by length, so that a chunk of them fills whole batches.
@@ -125,18 +136,25 @@ class Encoder:
             buckets: dict[int, list[int]] = {}
             for position, ids in enumerate(tokens):
                 buckets.setdefault(min(-len(ids) // BUCKET * -BUCKET, self._max_tokens), []).append(position)
-            for length, members in sorted(buckets.items()):
-                for first in range(0, len(members), BATCH):
-                    batch = members[first : first + BATCH]
-                    done += len(batch)
-                    vectors = self._forward([tokens[position] for position in batch], length)
-                    yield done, ([start + position for position in batch], vectors)
+            size = min(BATCH, -(-len(chunk) // workers))
+            batches = [
+                (members[first : first + size], length)
+                for length, members in sorted(buckets.items())
+                for first in range(0, len(members), size)
+            ]
+            passes = ([tokens[position] for position in batch] for batch, _ in batches)
+            made = pool.map(self._forward, passes, (length for _, length in batches))
+            for (batch, _), vectors in zip(batches, made, strict=True):
+                done += len(batch)
+                yield done, ([start + position for position in batch], vectors)
 
     def _forward(self, tokens: list[list[int]], length: int) -> Vectors:
         import torch
 
-        ids = np.full((len(tokens), length), self._pad, np.int64)
-        real = np.zeros((len(tokens), length), np.int64)
+        rows = max(len(tokens), -(-self._least_tokens // length))
+        ids = np.full((rows, length), self._pad, np.int64)
+        real = np.zeros((rows, length), np.int64)
+        real[len(tokens) :, 0] = 1  # a row without any would be a division by zero
         for row, sequence in enumerate(tokens):
             ids[row, : len(sequence)] = sequence
             real[row, : len(sequence)] = 1
@@ -148,7 +166,29 @@ class Encoder:
             weights = mask.unsqueeze(-1).to(states.dtype)
             pooled = (states * weights).sum(dim=1) / weights.sum(dim=1)
             unit: Vectors = torch.nn.functional.normalize(pooled, dim=1).cpu().numpy()
-        return unit
+        return unit[: len(tokens)]
+
+
+_turn = threading.Lock()  # the number of threads that torch begins new threads with is the process's
+
+
+@contextmanager
+def _threads(device: torch.device) -> Iterator[tuple[ThreadPoolExecutor, int]]:
+    """As many threads as torch may use here, each of which torch uses alone, for a GPU one; and their number."""
+    import torch
+
+    count = torch.get_num_threads()
+    workers = count if device.type == "cpu" else 1
+
+    def alone() -> None:
+        torch.get_num_threads()  # asked for the first time in a thread, it sets the process's number
+        torch.set_num_threads(1)
+
+    try:
+        with ThreadPoolExecutor(workers, "embed", alone) as pool:
+            yield pool, workers
+    finally:
+        torch.set_num_threads(count)
 
 
 def embed_cached(encoder: Embedder, titles: Sequence[str], folder: Path, progress: Progress = silent) -> Vectors:

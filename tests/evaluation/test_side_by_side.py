@@ -22,18 +22,18 @@ from llmser_tasks.evaluation.metrics import METRICS
 from llmser_tasks.evaluation.side_by_side import Cell, compare_runs
 from llmser_tasks.evaluation.significance import holm
 from llmser_tasks.sequences.targets import Targets, read_targets, write_targets
-from llmser_tasks.warehouse.tables.artefacts import Kept
+from llmser_tasks.warehouse.tables.artefacts import StoredRun
 from llmser_tasks.warehouse.tables.runs import RunRow
 
 COUNTED = [f"first:{name}" for name in COUNTERS]
 
 
-def kept(trained: Trained, run_id: str = "first", config: RunConfig | None = None, **other: Any) -> Kept:
+def stored(trained: Trained, run_id: str = "first", config: RunConfig | None = None, **other: Any) -> StoredRun:
     row = RunRow(run_id, "tiny", to_flat(config or trained.config), "succeeded", False, None, datetime.now(UTC), None)
-    return Kept(row, artefacts(trained, config, **other), trained.workspace)
+    return StoredRun(row, artefacts(trained, config, **other), trained.workspace)
 
 
-def compare(*runs: Kept, **how: Any) -> list[Cell]:
+def compare(*runs: StoredRun, **how: Any) -> list[Cell]:
     return compare_runs(runs, **({"protocol": "full", "names": (), "reference": None} | how))[0]
 
 
@@ -42,7 +42,7 @@ def rows(cells: list[Cell]) -> list[str]:
 
 
 def test_means_are_the_published_ones_with_their_spread_over_seeds(trained: Trained) -> None:
-    run = kept(trained)
+    run = stored(trained)
     cells = compare(run)
     assert rows(cells) == [*COUNTED, "first:base", "first:llmser"]
     assert list(dict.fromkeys(cell.group for cell in cells)) == ["all", "tail users", "head users"]
@@ -62,7 +62,7 @@ def test_means_are_the_published_ones_with_their_spread_over_seeds(trained: Trai
 
 
 def test_each_user_is_compared_with_themselves_and_holm_counts_what_is_shown(trained: Trained) -> None:
-    run = kept(trained)
+    run = stored(trained)
     cells = compare(run, names=["all"])
     table = pq.read_table(run.folder("evaluation") / "ranks.parquet").to_pandas().query("protocol == 'full'")
     table["value"] = 1 / table["rank"]
@@ -81,8 +81,8 @@ def test_each_user_is_compared_with_themselves_and_holm_counts_what_is_shown(tra
 
 
 def test_counters_and_equal_bases_stand_once_and_settings_tell_variants_apart(trained: Trained) -> None:
-    other = kept(trained, "second", changed(trained, "reliability", enhance_inference=False))
-    cells = compare(kept(trained), other, names=["all"])
+    other = stored(trained, "second", changed(trained, "reliability", enhance_inference=False))
+    cells = compare(stored(trained), other, names=["all"])
     assert rows(cells) == [*COUNTED, "first:base", "first:llmser", "second:llmser"]
     settings = {cell.row.label: cell.row.settings for cell in cells}
     assert settings["second:llmser"] == {"enhance_inference": False}
@@ -92,7 +92,7 @@ def test_counters_and_equal_bases_stand_once_and_settings_tell_variants_apart(tr
 
 def test_another_base_has_a_row_of_its_own(trained: Trained) -> None:
     other = {f"base/{seed}": trained.made[f"llmser/{seed}"] for seed in (42, 43)}
-    cells = compare(kept(trained), kept(trained, "second", **other), names=["all"])
+    cells = compare(stored(trained), stored(trained, "second", **other), names=["all"])
     assert rows(cells)[len(COUNTED) :] == ["first:base", "first:llmser", "second:base", "second:llmser"]
 
 
@@ -101,8 +101,8 @@ def test_another_base_has_a_row_of_its_own(trained: Trained) -> None:
     [(None, "first:base"), ("popularity", "first:popularity"), ("manual__1T00:00:llmser", "manual__1T00:00:llmser")],
 )
 def test_the_reference_can_be_chosen(trained: Trained, reference: str | None, label: str) -> None:
-    other = kept(trained, "manual__1T00:00", changed(trained, "reliability", enhance_inference=False))
-    cells, chosen = compare_runs([kept(trained), other], protocol="uniform-5", names=["all"], reference=reference)
+    other = stored(trained, "manual__1T00:00", changed(trained, "reliability", enhance_inference=False))
+    cells, chosen = compare_runs([stored(trained), other], protocol="uniform-5", names=["all"], reference=reference)
     assert chosen.label == label
     assert {cell.row.label for cell in cells if cell.p is None} == {label}
 
@@ -117,11 +117,11 @@ def test_the_reference_can_be_chosen(trained: Trained, reference: str | None, la
 )
 def test_what_is_not_there_is_named(trained: Trained, how: dict[str, Any], sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):
-        compare(kept(trained), **how)
+        compare(stored(trained), **how)
 
 
 def test_a_run_that_also_ranked_what_users_had_before_is_compared_without(trained: Trained) -> None:
-    run = kept(trained)
+    run = stored(trained)
     file = run.folder("evaluation") / "ranks.parquet"
     ranks = pq.read_table(file)
     one = ranks.filter(pc.equal(ranks["user"], ranks["user"][0]))
@@ -133,7 +133,7 @@ def test_a_run_that_also_ranked_what_users_had_before_is_compared_without(traine
         return {}
 
     before = trained.workspace.produce("with_repeats", "tiny", write, inputs={}, config={})
-    found = compare(Kept(run.row, {**run.made, "evaluation": before}, run.workspace))
+    found = compare(StoredRun(run.row, {**run.made, "evaluation": before}, run.workspace))
     assert [(cell.row.label, cell.group, cell.metric, cell.mean) for cell in found] == [
         (cell.row.label, cell.group, cell.metric, cell.mean) for cell in compare(run)
     ]
@@ -150,11 +150,11 @@ def test_runs_tested_on_others_are_not_compared(trained: Trained) -> None:
 
     other = trained.workspace.produce("fewer", "tiny", write, inputs={}, config={})
     with pytest.raises(InputError, match="Runs first and second were not tested on the same users"):
-        compare(kept(trained), kept(trained, "second", test=other))
+        compare(stored(trained), stored(trained, "second", test=other))
 
 
 def test_artefacts_that_are_gone_or_were_never_noted_are_named(trained: Trained, tmp_path: Path) -> None:
-    run = kept(trained)
+    run = stored(trained)
     with pytest.raises(StorageError, match=r"Run first's training is gone from .*; start its settings again, or set"):
         compare(dataclasses.replace(run, workspace=Workspace(tmp_path)))
     with pytest.raises(InputError, match=r"Run first has no artefact training \(it was made before runs noted"):
@@ -162,14 +162,14 @@ def test_artefacts_that_are_gone_or_were_never_noted_are_named(trained: Trained,
 
 
 def test_intervals_agree_with_what_is_starred_and_one_seed_has_no_stars(trained: Trained) -> None:
-    cells = compare(kept(trained), reference="popularity")
+    cells = compare(stored(trained), reference="popularity")
     tested = [cell for cell in cells if cell.p is not None]
     assert len({cell.level for cell in tested}) == 1 and {cell.seeds for cell in tested} == {2}
     assert any(cell.stars for cell in tested)
     for cell in tested:
         assert (cell.low > 0 or cell.high < 0) == bool(cell.stars), cell
 
-    one = kept(trained, "one", from_flat(to_flat(trained.config) | {"seeds": [42]}))
-    for cells in (compare(one, reference="popularity"), compare(kept(trained), one, reference="one:popularity")):
+    one = stored(trained, "one", from_flat(to_flat(trained.config) | {"seeds": [42]}))
+    for cells in (compare(one, reference="popularity"), compare(stored(trained), one, reference="one:popularity")):
         assert {cell.seeds for cell in cells if cell.p is not None} == {1}
         assert not [cell for cell in cells if cell.stars]

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from llmser_tasks.core.errors import InputError
 from llmser_tasks.llm.endpoint import Endpoint
-from llmser_tasks.llm.prompts import Question, answer_schema, build_question, candidate_id
+from llmser_tasks.llm.prompts import Question, QuestionFormat, answer_schema, build_question, candidate_id
 
 
 def _build(**changes: object) -> Question:
@@ -28,9 +28,9 @@ def _block(question: Question) -> dict:
 
 
 def test_only_the_oldest_history_is_dropped() -> None:
-    question = _build(history=[str(n) for n in range(10)], history_length=3)
+    question = _build(history=[str(n) for n in range(10)], put=QuestionFormat(history_length=3))
     assert _block(question)["history"] == ["7", "8", "9"]
-    assert _block(_build(history=["1", "2"], newest_first=True))["history"] == ["2", "1"]
+    assert _block(_build(history=["1", "2"], put=QuestionFormat(newest_first=True)))["history"] == ["2", "1"]
     assert len(_block(question)["candidates"]) == 4
 
 
@@ -50,14 +50,14 @@ def test_the_key_covers_what_changes_the_answer() -> None:
     assert base.key("m") == _build(seed=None).key("m")
     different = [
         base.key("n"),
-        _build(seed=None, temperature=0.5).key("m"),
-        _build(seed=None, max_tokens=999).key("m"),
+        _build(seed=None, put=QuestionFormat(temperature=0.5)).key("m"),
+        _build(seed=None, put=QuestionFormat(max_tokens=999)).key("m"),
         _build(seed=None, prompt_version="2").key("m"),
         _build(seed=None, history=["a", "b", "d"]).key("m"),
         _build(seed=None, instructions="Choose.").key("m"),
     ]
     assert len({base.key("m"), *different}) == 7
-    assert _build(seed=None, temperature=0).key("m") == base.key("m")  # 0 and 0.0 are one number
+    assert _build(seed=None, put=QuestionFormat(temperature=0)).key("m") == base.key("m")  # 0 and 0.0 are one number
 
 
 def test_missing_titles_are_shown_as_such_and_match_nothing() -> None:
@@ -106,7 +106,7 @@ HOSTILE = [
 
 @pytest.mark.parametrize("title", HOSTILE)
 def test_a_hostile_title_stays_a_title(title: str) -> None:
-    question = _build(history=[title, "b"], candidates=["w", title, "y"], seed=None, title_length=160)
+    question = _build(history=[title, "b"], candidates=["w", title, "y"], seed=None)
     assert question.messages[0] == _build(seed=None).messages[0]  # nothing of it gets into the instructions
     block = _block(question)
     assert list(block) == ["history", "candidates"] and len(block["history"]) == 2

@@ -15,10 +15,11 @@ from playwright.sync_api import Page as Tab
 from served_page import Page
 from sqlalchemy import text
 
+from llmser_tasks.core.config import from_flat, to_flat
 from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.core.names import CONDITIONAL, INTERVALS, ONE_SEED
 from llmser_tasks.warehouse.engine import transaction
-from llmser_tasks.warehouse.tables import acceptance
+from llmser_tasks.warehouse.tables import acceptance, runs
 
 CHROMIUM = shutil.which("chromium")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on the PATH")
@@ -179,6 +180,20 @@ def test_a_dataset_shows_the_method_whose_recommendations_its_runs_have(viewer: 
     assert viewer.locator("canvas").count() == 2, "no course of ω, which these runs have not"
     published = viewer.locator("section").filter(has=viewer.get_by_role("heading", name="Published", exact=True))
     expect(published.locator("tbody tr")).to_contain_text([f"{GONE}.2500", "Base.1200"])
+
+
+def test_a_run_that_asks_nobody_says_so_and_shows_no_empty_views(viewer: Tab, page: Page, filled: Warehouse) -> None:
+    config = to_flat(from_flat({"dataset": OTHER, "methods": ["base"]}))
+    runs.create(filled, "silent", OTHER, config)
+    try:
+        shown(viewer, page, "/run?run=silent&view=costs")
+        expect(viewer.locator(".tabs button")).to_have_text(["Progress", "Results"])
+        expect(viewer.locator("main")).to_contain_text("No LLM is asked: base needs no answers.")
+        expect(viewer.locator(".tile")).to_have_count(1)
+        assert viewer.locator(".filters").count() == 0
+    finally:
+        with transaction(filled) as connection:
+            connection.execute(text("delete from runs where dataset = :dataset"), {"dataset": OTHER})
 
 
 def test_users_are_found_by_id_and_come_a_page_at_a_time(viewer: Tab, page: Page) -> None:

@@ -179,13 +179,13 @@ def exported(of: Path) -> bool:
     names = [f"i{n}" for n in range(1, ITEMS + 1)]
     pq.write_table(pa.table({"item": numbers, "item_id": names, "title": names}), catalogue / "items.parquet")
     pq.write_table(pa.table({"user": pa.array([0], pa.int32()), "user_id": ["u"]}), catalogue / "users.parquet")
-    kept: Any = SimpleNamespace(
+    run: Any = SimpleNamespace(
         folder=lambda name: catalogue if name == "catalogue" else of,
         row=SimpleNamespace(dataset="toys", synthetic=True, run_id="toys", config={"seeds": [1], "methods": ["base"]}),
         workspace=SimpleNamespace(manifest=lambda artefact: {"version": "0"}),
         artefact=lambda name: name,
     )
-    export_model(kept, "base", FOLDER / "exported")
+    export_model(run, "base", FOLDER / "exported")
     one, other = (load(each, "cpu") for each in (of, FOLDER / "exported"))
     asked = (WATCH.contexts, WATCH.targets, WATCH.exclude)
     return bool((ranks(one, *asked) == ranks(other, *asked)).all())

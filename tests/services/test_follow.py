@@ -8,7 +8,10 @@ from typing import Any
 
 from rich.console import Console
 
-from llmser_tasks.services.follow import Line, _Plain, _view, lines
+from llmser_tasks.core.config import from_flat, to_flat
+from llmser_tasks.core.handle import Warehouse
+from llmser_tasks.services.follow import Line, _Plain, _view, lines, methods_of
+from llmser_tasks.warehouse.tables import runs
 
 
 def instance(task: str, state: str | None, started: float | None = None, ended: float | None = None) -> dict[str, Any]:
@@ -44,6 +47,18 @@ def test_tasks_and_steps_are_put_together_in_the_order_of_the_dag() -> None:
     assert tasks["snf"].state == tasks["publish"].state == "waiting"
 
 
+def test_tasks_that_only_methods_of_other_runs_need_do_not_count(warehouse: Warehouse) -> None:
+    assert methods_of(warehouse, "r1") == [], "its first task has not noted it yet"
+    runs.create(warehouse, "r1", "shop", to_flat(from_flat({"dataset": "shop", "methods": ["base"]})))
+    every = [instance(task, None) for task in ("ingest", "snf", "plan_snf", "train_llmser", "train_base")]
+    found = lines([*every, instance("estimate", "skipped")], [], methods_of(warehouse, "r1"))
+    assert [line.task for line in found] == [
+        "start", "ingest", "sequences", "item-vectors", "train_base", "evaluate", "publish",
+    ]  # fmt: skip
+    usual = by_task(lines(every, []))
+    assert "snf" in usual and "prior-items" not in usual
+
+
 def test_mapped_tasks_count_together() -> None:
     tasks = by_task(
         lines(
@@ -72,8 +87,8 @@ def test_plain_output_says_each_change_once() -> None:
     plain.show(running)
     plain.show(lines([instance("ingest", "success", 3, 1)], []))
     assert out.getvalue().splitlines() == [
-        "[2/19] Read the dumps: running",
-        "[2/19] Read the dumps: success (2 s)",
+        "[2/17] Read the dumps: running",
+        "[2/17] Read the dumps: success (2 s)",
     ]
 
 
@@ -83,8 +98,8 @@ def test_plain_output_goes_on_telling_while_others_of_a_failed_batch_run() -> No
     for others in ("running", "running", "success"):
         plain.show(lines([instance("snf", "failed", 9, 4), *(instance("snf", others, 4) for _ in range(2))], []))
     assert out.getvalue().splitlines() == [
-        "[10/19] Ask which candidates fit (SNF): failed: 0 of 3 tasks, 1 failed",
-        "[10/19] Ask which candidates fit (SNF): failed: 2 of 3 tasks, 1 failed",
+        "[9/17] Ask which candidates fit (SNF): failed: 0 of 3 tasks, 1 failed",
+        "[9/17] Ask which candidates fit (SNF): failed: 2 of 3 tasks, 1 failed",
     ]
 
 

@@ -73,7 +73,22 @@ def test_a_vector_does_not_depend_on_what_is_embedded_beside_it(minilm: Encoder)
     random.Random(3).shuffle(shuffled)
     assert (minilm.embed([TITLES[i] for i in shuffled]) == together[shuffled]).all()
     alone = np.concatenate([minilm.embed([title]) for title in TITLES])
-    assert np.abs(alone - together).max() < 1e-6
+    assert (alone == together).all()
+
+
+def test_a_vector_is_the_same_whatever_the_threads_of_its_process(minilm: Encoder) -> None:
+    """A ranker has other threads than a step of Airflow's."""
+    import torch
+
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            found.append(minilm.embed([*TITLES, *"abcdefgh"]))  # short ones make small matrices
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert all((vectors == found[0]).all() for vectors in found)
 
 
 def test_agrees_with_an_unpadded_pass_of_the_model(minilm: Encoder) -> None:

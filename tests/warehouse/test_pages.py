@@ -104,6 +104,7 @@ def test_a_step_that_had_nothing_to_do_is_not_waited_for(warehouse: Warehouse) -
 def test_only_the_steps_of_the_runs_own_methods_are_shown(warehouse: Warehouse) -> None:
     runs.create(warehouse, "plain", DATASET, {"methods": ["base", GONE]})
     assert list(steps(warehouse, "plain")) == list(steps_of(["base"]))
+    assert progress.run(warehouse, "plain")["asks"] is False and progress.run(warehouse, FINISHED)["asks"] is True
     execute(warehouse, f"insert into steps (run_id, step, state) values ('plain', '{GONE}', 'done')")
     assert steps(warehouse, "plain")[GONE]["title"] == GONE
 

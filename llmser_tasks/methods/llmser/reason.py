@@ -11,7 +11,7 @@ from llmser_tasks.asking.questions import Inquiry, Need, shuffle_seed
 from llmser_tasks.core.config import RunConfig
 from llmser_tasks.core.files import PSEUDO
 from llmser_tasks.core.kinds import QuestionStep
-from llmser_tasks.llm.prompts import build_question
+from llmser_tasks.llm.prompts import QuestionFormat, build_question
 from llmser_tasks.methods.llmser import parts
 from llmser_tasks.methods.llmser.reasons import MASKED_UNTITLED, NO_CANDIDATE, NO_HISTORY, NO_PSEUDO_ITEMS
 from llmser_tasks.sequences.catalogue import Catalogue, Ints
@@ -78,8 +78,10 @@ def inquire(user: int, history: Ints, given: Mapping[str, Ints], catalogue: Cata
         candidates=catalogue.titles_of(candidates),
         picks=1,
         seed=shuffle_seed(config.seed, STEP, sequence, candidates),
-        temperature=llm.temperature,
-        title_length=llm.title_length,
-        history_length=llm.history_length,
+        put=QuestionFormat(
+            temperature=llm.temperature,
+            title_length=llm.title_length,
+            history_length=llm.history_length,
+        ),
     )
     return Inquiry(user, question, candidates.tolist())

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from llmser_tasks.asking.questions import Inquiry, Need, shuffle_seed
 from llmser_tasks.core.config import RunConfig
 from llmser_tasks.core.kinds import QuestionStep
-from llmser_tasks.llm.prompts import build_question
+from llmser_tasks.llm.prompts import QuestionFormat, build_question
 from llmser_tasks.methods.llmser import parts
 from llmser_tasks.sequences.catalogue import Catalogue, Ints
 from llmser_tasks.sequences.histories import Histories
@@ -76,9 +76,11 @@ def inquire(user: int, history: Ints, given: Mapping[str, Ints], catalogue: Cata
         candidates=catalogue.titles_of(candidates),
         picks=picks,
         seed=shuffle_seed(config.seed, STEP, shown, candidates),
-        temperature=llm.temperature,
-        title_length=llm.title_length,
-        history_length=llm.history_length,
-        newest_first=True,
+        put=QuestionFormat(
+            temperature=llm.temperature,
+            title_length=llm.title_length,
+            history_length=llm.history_length,
+            newest_first=True,
+        ),
     )
     return Inquiry(user, question, candidates.tolist())

@@ -1,8 +1,9 @@
 // How far a run is: its steps, its batches, and what can be done about batches that failed.
 import { csv } from "./api.js";
 import { batches } from "./batches.js";
-import { download, el } from "./dom.js";
+import { card, download, el, note } from "./dom.js";
 import { duration, money, rate, whole } from "./numbers.js";
+import { method } from "./titles.js";
 
 const OVER = ["done", "unchanged", "skipped"];
 
@@ -10,7 +11,7 @@ export async function progress(state, again) {
   const tiles = el("div", { class: "tiles" });
   const without = el("div");
   const steps = el("ol", { class: "steps" });
-  const grid = batches(state, again);
+  const grid = state.run.asks ? batches(state, again) : { element: card("LLM batches", nobody(state.run)), update: () => {} };
   const update = (now) => {
     tiles.replaceChildren(...summary(now.run));
     without.replaceChildren(...untitled(now.run), ...accepted(now.run));
@@ -20,6 +21,11 @@ export async function progress(state, again) {
   update(state);
   const head = el("div", { class: "spread" }, el("h2", {}, "Steps"), download(csv("steps", { run: state.run.run_id })));
   return [[tiles, without, grid.element, el("section", { class: "card" }, head, steps)], update];
+}
+
+function nobody(run) {
+  const titles = run.methods.map((name) => method(name).title);
+  return note(`No LLM is asked: ${titles.join(", ")} ${titles.length === 1 ? "needs" : "need"} no answers. So there are no batches, no users to go through and no cost.`);
 }
 
 function untitled(run) {
@@ -45,8 +51,10 @@ function summary(run) {
   const failed = run.batches.filter((batch) => batch.state === "failed").length;
   const tile = (title, value, more, kind = "") =>
     el("section", { class: "tile" }, el("div", { class: "kicker" }, title), el("div", { class: `big ${kind}` }, value), el("div", { class: "muted small" }, more));
+  const steps = tile("Steps", `${over} of ${run.steps.length}`, `${run.steps.filter((step) => step.state === "unchanged").length} unchanged, skipped`);
+  if (!run.asks) return [steps];
   return [
-    tile("Steps", `${over} of ${run.steps.length}`, `${run.steps.filter((step) => step.state === "unchanged").length} unchanged, skipped`),
+    steps,
     tile("Failed batches", whole(failed), `of ${whole(run.batches.length)} begun`, failed ? "down" : ""),
     tile("Answered", whole(sum("answered")), `${whole(sum("failed"))} users without an answer`),
     tile("Calls", whole(sum("calls")), `${whole(sum("prompt_tokens") + sum("completion_tokens"))} tokens`),

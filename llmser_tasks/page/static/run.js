@@ -12,12 +12,14 @@ import { backbone, method } from "./titles.js";
 const LOOK_EVERY_MS = 3000;
 const GOING_ON = ["running", "queued"];
 const VIEWS = { progress: ["Progress", progress], results: ["Results", results], users: ["Users", users], costs: ["Cost", costs] };
+const OF_ANSWERS = ["users", "costs"]; // empty where a run asks nobody; its progress says so
 let looking = null;
 
 export async function run({ run: id, view }) {
   clearTimeout(looking);
   let state = await look(id);
-  let chosen = VIEWS[view] ? view : state.going || !state.run.has_report ? "progress" : "results";
+  const views = Object.keys(VIEWS).filter((name) => state.run.asks || !OF_ANSWERS.includes(name));
+  let chosen = views.includes(view) ? view : state.going || !state.run.has_report ? "progress" : "results";
   const head = el("div");
   const body = el("div", { id: "view" });
   show(head, body);
@@ -27,8 +29,8 @@ export async function run({ run: id, view }) {
     head.replaceChildren(
       header(state),
       el("nav", { class: "tabs", "aria-label": "Views of the run" },
-        Object.entries(VIEWS).map(([name, [title]]) =>
-          el("button", { "aria-current": name === chosen ? "page" : null, onclick: () => open(name) }, title)),
+        views.map((name) =>
+          el("button", { "aria-current": name === chosen ? "page" : null, onclick: () => open(name) }, VIEWS[name][0])),
         state.run.has_report && el("a", { href: link(`report/${encodeURIComponent(id)}`), target: "_self" }, "Report"),
       ),
     );
@@ -80,7 +82,7 @@ function header({ run, shown, away }) {
     ["", backbone(run.backbone)],
     ["started", when(run.started_at)],
     [shown === "running" ? "for" : "took", duration(run.seconds)],
-    ["asks", bdi(run.endpoint ?? "–")],
+    ...(run.asks ? [["asks", bdi(run.endpoint ?? "–")]] : []),
     ...(run.chosen ? [["recommendations by", method(run.chosen).title]] : []),
     ...(run.published_run && run.published_run !== run.run_id
       ? [["readers have", el("a", { href: link("run", { run: run.published_run }) }, bdi(run.published_run))]]

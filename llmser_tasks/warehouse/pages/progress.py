@@ -57,7 +57,8 @@ BATCHES = f"""
 
 
 def run(warehouse: Warehouse, run_id: str) -> Row:
-    """The run's row, its steps in order (also those to come), its batches, and the users it went on without.
+    """The run's row, its steps in order (also those to come), whether any of them asks an LLM, its batches, and the
+    users it went on without.
 
     Raises:
         InputError: there is no such run.
@@ -80,7 +81,7 @@ def run(warehouse: Warehouse, run_id: str) -> Row:
     return (
         found
         | {"steps": steps, "batches": batches, "planned": planned, "accepted": accepted}
-        | {"askable": trained["askable"] if trained else None}
+        | {"askable": trained["askable"] if trained else None, "asks": any(step in QUESTION_STEPS for step in titles)}
     )
 
 

@@ -25,15 +25,15 @@ def of_run(warehouse: Warehouse, run_id: str) -> dict[str, Artefact]:
 
 
 @dataclass(frozen=True)
-class Kept:
-    """What is left of a run: its row and its artefacts."""
+class StoredRun:
+    """A run as it is stored: its row and its artefacts."""
 
     row: RunRow
     made: Mapping[str, Artefact]
     workspace: Workspace
 
     @classmethod
-    def of(cls, warehouse: Warehouse, row: RunRow, workspace: Workspace) -> Kept:
+    def of(cls, warehouse: Warehouse, row: RunRow, workspace: Workspace) -> StoredRun:
         return cls(row, of_run(warehouse, row.run_id), workspace)
 
     @property

@@ -8,7 +8,7 @@ that a run writes in the transaction that publishes it, and of nothing that it w
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,7 +18,8 @@ from sqlalchemy import Connection, text
 
 from llmser_tasks.core.errors import InputError
 from llmser_tasks.core.handle import Warehouse
-from llmser_tasks.core.kinds import METHODS
+from llmser_tasks.core.kinds import METHODS, reported
+from llmser_tasks.core.names import why_chosen
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.queries import Rows, stream
 from llmser_tasks.warehouse.rows import storable
@@ -180,15 +181,26 @@ def rollback(warehouse: Warehouse, dataset: str, to: str | None = None) -> Publi
 
 @contextmanager
 def listed(warehouse: Warehouse, dataset: str | None = None) -> Iterator[Rows]:
-    """The switches of a dataset, or of all, newest first."""
+    """The switches of a dataset, or of all, newest first, with the method that each run recommends by, and why."""
     statement = text(
         "select p.dataset, p.version, case when c.version = p.version then '*' else '' end as now, p.run_id, p.how,"
-        " p.published_at, r.validation from publications p join runs r using (run_id)"
+        " p.published_at, r.validation, r.chosen as method, r.chosen_by as why, (select jsonb_object_agg(v.method,"
+        " v.ndcg) from validations v where v.run_id = p.run_id) from publications p join runs r using (run_id)"
         " join current_runs c on c.dataset = p.dataset where p.dataset = coalesce(cast(:dataset as text), p.dataset)"
         " order by p.dataset, p.version desc"
     )
-    with stream(warehouse, statement.bindparams(dataset=dataset and storable(dataset))) as rows:
-        yield rows
+    with stream(warehouse, statement.bindparams(dataset=dataset and storable(dataset))) as found:
+        rows = ((*row[:-2], _why(*row[-2:])) for row in found.rows)
+        yield Rows(found.columns[:-1], found.types[:-1], rows)
+
+
+def _why(by: str | None, validation: Mapping[str, float] | None) -> str | None:
+    """Why a run recommends by its method; None: it is older than this record."""
+    if by is None:
+        return None
+    figures = validation or {}
+    in_order = [*(name for name in reported() if name in figures), *(name for name in figures if name not in METHODS)]
+    return why_chosen(by, {name: figures[name] for name in in_order})
 
 
 def _give(warehouse: Warehouse, dataset: str, run_id: str, how: str) -> Publication:

@@ -48,6 +48,26 @@ def test_every_good_run_takes_the_place_of_the_one_before(warehouse: Warehouse) 
         assert [(row[1], row[2], row[3]) for row in found.rows] == [(3, "*", "c"), (2, "", "b"), (1, "", "a")]
 
 
+def test_the_list_says_which_method_each_run_recommends_by_and_why(warehouse: Warehouse) -> None:
+    finished(warehouse, "a")
+    runs.create(warehouse, "b", "tiny", {})
+    with transaction(warehouse) as connection:
+        runs.finish(connection, "b")
+        insert = text("insert into validations (run_id, method, ndcg) values ('b', :method, :ndcg)")
+        connection.execute(insert, [{"method": "llmser", "ndcg": 0.08}, {"method": "base", "ndcg": 0.09}])
+        publications.conclude(connection, "b", Chosen("base", 0.09, "validation"), gate=None, ablation=False)
+    with publications.listed(warehouse) as found:
+        assert list(found.columns)[-2:] == ["method", "why"]
+        assert [tuple(row)[-2:] for row in found.rows] == [
+            ("base", "the best on validation items (N@10: base .0900, LLMSeR .0800)"),
+            ("llmser", "as the settings say"),
+        ]
+    with transaction(warehouse) as connection:
+        connection.execute(text("update runs set chosen_by = null"))
+    with publications.listed(warehouse) as found:
+        assert [row[-1] for row in found.rows] == [None, None], "runs from before this was noted"
+
+
 def test_rollbacks_go_further_and_further_back(warehouse: Warehouse) -> None:
     for run_id in ("a", "b", "c"):
         finished(warehouse, run_id)
