@@ -69,9 +69,11 @@ class ItemTable(Declared):
     """What an item is to a model; its file's `ITEM_TABLE` makes the table (`recommenders.items.table`).
 
     Attributes:
+        needs: steps whose artefacts its features come from.
         features: names of the arrays that it is made from, each with a row for padding and for every item.
     """
 
+    needs: tuple[str, ...] = ()
     features: tuple[str, ...] = ()
 
 
