@@ -11,7 +11,7 @@ from llmser_tasks.core.errors import InputError, StorageError
 from llmser_tasks.core.private import handed_out
 from llmser_tasks.recommenders.finished import finish
 from llmser_tasks.recommenders.load import DESCRIPTION
-from llmser_tasks.recommenders.loop.checkpoints import load, save_weights
+from llmser_tasks.recommenders.loop.checkpoints import WEIGHTS, load, save_weights
 from llmser_tasks.sequences.catalogue import Catalogue
 from llmser_tasks.serving import artefact_name
 from llmser_tasks.warehouse.tables.artefacts import Kept
@@ -54,6 +54,7 @@ def export_model(kept: Kept, method: str, folder: Path) -> None:
             temporary.mkdir(parents=True)
             save_weights(temporary, model)
             (temporary / DESCRIPTION).write_text(json.dumps(about, indent=1), "ascii")
+            shutil.copymode(temporary / DESCRIPTION, temporary / WEIGHTS)  # which safetensors makes for its user alone
         temporary.rename(folder)
     except OSError as error:
         raise StorageError(f"Cannot write {folder}: {error.strerror or error}.") from None

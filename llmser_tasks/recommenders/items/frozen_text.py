@@ -29,7 +29,8 @@ class FrozenText(Table):
         """Make room for so many components; `initialise` fits them."""
         self.projection = Projection(self.feature(VECTORS).shape[1], components)
         self.register_buffer("text", torch.zeros(self.size, components), persistent=False)
-        self.register_load_state_dict_post_hook(_project)
+        register: Any = self.register_load_state_dict_post_hook  # torch gives it no types
+        register(_project)
 
     def fit_texts(self, deviation: float, *, whiten: bool = False) -> None:
         """Fit the projection to these items (`Projection.fit`), and project them."""

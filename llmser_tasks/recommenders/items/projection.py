@@ -83,7 +83,7 @@ def _moments(vectors: Tensor) -> tuple[Tensor, Tensor]:
     count = max(1, len(vectors))
     mean = vectors.sum(0, dtype=torch.float64) / count
     covariance = torch.zeros(vectors.shape[1], vectors.shape[1], dtype=torch.float64)
-    for part in vectors.split(AT_ONCE):
+    for part in torch.split(vectors, AT_ONCE):
         centred = part.double() - mean
         covariance.addmm_(centred.T, centred)
     return mean, covariance / count

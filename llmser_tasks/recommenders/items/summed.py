@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from llmser_tasks.core.kinds import ItemTable
@@ -37,7 +38,7 @@ class Summed(FrozenText):
         self.ids.weight[: self.items + 1] = 0
 
     def rows(self, ids: Tensor) -> Tensor:
-        return self.ids.rows(ids) + self.adapter(self.text.index_select(0, ids))
+        return self.ids.rows(ids) + F.linear(self.text.index_select(0, ids), self.adapter.weight)
 
 
 ITEM_TABLE = Summed
