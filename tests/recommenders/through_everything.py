@@ -1,4 +1,4 @@
-"""A program: takes one of the toy item tables through all that a model meets, and says what it found as JSON.
+"""A program: takes an item table through all that a model meets, and says what it found as JSON.
 
 `… through_everything.py TABLE BACKBONE FOLDER`, with a package that has the toys on the path (`toys.house`).
 """
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from llmser_tasks.core.config import Recommender
 from llmser_tasks.core.errors import LlmserError
+from llmser_tasks.core.kinds import ITEM_TABLES
 from llmser_tasks.recommenders import Watch, WeightedTerm, load, ranks, sampled_ranks, top_k, train
 from llmser_tasks.recommenders.load import make_model
 from llmser_tasks.recommenders.loop.optimiser import Adam
@@ -40,6 +41,8 @@ RING = Histories.of(
 NEXT = (RING.last() % ITEMS + 1).astype(np.int32)
 WATCH = Watch(RING, NEXT, RING)
 TITLES = RANDOM.normal(size=(ITEMS + 1, 5)).astype(np.float32)
+TITLES[0] = 0
+NAMES = ITEM_TABLES[TABLE].features
 CONFIG = Recommender(
     backbone=BACKBONE,
     dimension=16,
@@ -60,18 +63,23 @@ class Interrupted(Exception):
     pass
 
 
+def given(titles: NDArray[np.float32] = TITLES) -> dict[str, NDArray[np.float32]]:
+    """Whatever the item table is made from."""
+    return dict.fromkeys(NAMES, titles)
+
+
 def folder(name: str) -> Path:
     (FOLDER / name).mkdir()
     return FOLDER / name
 
 
-def fit(name: str, config: Recommender = CONFIG, *, again: bool = False, **given: Any) -> Path:
+def fit(name: str, config: Recommender = CONFIG, *, again: bool = False, **more: Any) -> Path:
     target = FOLDER / name if again else folder(name)
-    terms = given.pop("terms", [WeightedTerm(RING)])
-    features = given.pop("features", {"titles": TITLES})
-    items = given.pop("items", ITEMS)
-    watch = given.pop("watch", WATCH)
-    train(config, terms, items, 1, target, watch=watch, item_table=TABLE, features=features, device="cpu", **given)
+    terms = more.pop("terms", [WeightedTerm(RING)])
+    features = more.pop("features", given())
+    items = more.pop("items", ITEMS)
+    watch = more.pop("watch", WATCH)
+    train(config, terms, items, 1, target, watch=watch, item_table=TABLE, features=features, device="cpu", **more)
     return target
 
 
@@ -95,7 +103,7 @@ def refused(call: Any) -> str:
 
 def a_step() -> dict[str, Any]:
     """Which rows a batch of two users moves."""
-    model = make_model(CONFIG, ITEMS, TABLE, {"titles": TITLES})
+    model = make_model(CONFIG, ITEMS, TABLE, given())
     before = {name: table.detach().clone() for name, table in model.item_table.per_item().items()}
     objective = Objective.of(CONFIG.model_copy(update={"negatives": 3}), [WeightedTerm(RING)], ITEMS, CPU)
     torch.autograd.backward(objective(model.train(), torch.arange(2), 1))
@@ -123,7 +131,7 @@ def scores(of: Path) -> dict[str, Any]:
         "sampled": float((sampled_ranks(model, RING, NEXT, drawn) == 1).mean()),
         "top": bool((order + 1).tolist() == items[0].tolist() and np.allclose(by_hand, best[0], atol=1e-5)),
         "width": states.shape[1],
-        "features": bool((model.item_table.features["titles"].numpy() == TITLES).all()),
+        "features": all(bool((values.numpy() == TITLES).all()) for values in model.item_table.features.values()),
     }
 
 
@@ -144,6 +152,7 @@ def warm(first: Path) -> dict[str, Any]:
     old_rows: NDArray[np.int64] = np.array([0, 0, *range(6, ITEMS + 1)])
     items = len(old_rows) - 1
     renamed = RANDOM.normal(size=(items + 1, 5)).astype(np.float32)
+    renamed[0] = 0
     nobody = Histories.of([], [])
     moved = Histories.of(range(20), [[1, 2, 3, 4 + i % 5] for i in range(20)])
     still = SHORT.model_copy(update={"epochs": 1, "learning_rate": 1e-12})
@@ -152,7 +161,7 @@ def warm(first: Path) -> dict[str, Any]:
         still,
         terms=[WeightedTerm(moved)],
         items=items,
-        features={"titles": renamed},
+        features=given(renamed),
         watch=Watch(nobody, np.zeros(0, np.int32), nobody),
         start_from=first,
         old_rows=old_rows,
@@ -166,14 +175,14 @@ def warm(first: Path) -> dict[str, Any]:
     )
     whole = {name for name in now.state_dict() if name.removeprefix("item_table.") not in now.item_table.per_item()}
     same = all(torch.allclose(now.state_dict()[name], then.state_dict()[name], atol=1e-6) for name in whole)
-    named = bool((now.item_table.features["titles"].numpy() == renamed).all())
-    longer = {"titles": np.zeros((ITEMS + 1, 7), np.float32)}
+    named = all(bool((values.numpy() == renamed).all()) for values in now.item_table.features.values())
+    longer = given(np.pad(TITLES, ((0, 0), (0, 2))))
     shape = refused(lambda: fit("longer", SHORT, features=longer, start_from=first))
     return {"finite": finite, "carried": carried, "same": same, "named": named, "shape": shape}
 
 
-def exported(of: Path) -> bool:
-    """Files that were copied elsewhere by `export` rank as before."""
+def exported(of: Path) -> dict[str, Any]:
+    """Files that `export` writes elsewhere rank as before."""
     catalogue = folder("catalogue")
     numbers = pa.array(range(1, ITEMS + 1), pa.int32())
     names = [f"i{n}" for n in range(1, ITEMS + 1)]
@@ -188,7 +197,8 @@ def exported(of: Path) -> bool:
     export_model(run, "base", FOLDER / "exported")
     one, other = (load(each, "cpu") for each in (of, FOLDER / "exported"))
     asked = (WATCH.contexts, WATCH.targets, WATCH.exclude)
-    return bool((ranks(one, *asked) == ranks(other, *asked)).all())
+    same = bool((ranks(one, *asked) == ranks(other, *asked)).all())
+    return {"same": same, "features": list(other.item_table.features), "needs": list(NAMES)}
 
 
 def on_two(name: str, config: Recommender, **given: Any) -> list[list[list[float]]]:
@@ -213,7 +223,7 @@ def preference() -> dict[str, Any]:
     """A second term, of pairs of items that histories say nothing of."""
     pairs = np.random.default_rng(2).permuted(np.tile(np.arange(1, ITEMS + 1), (len(RING), 1)), axis=1)[:, :2]
     better, worse = pairs.T
-    features = {"titles": TITLES, "better": better, "worse": worse}
+    features = given() | {"better": better, "worse": worse}
     weight = np.where(np.arange(len(RING)) % 4, 3, 0).astype(np.float32)
     terms = [WeightedTerm(RING), WeightedTerm(RING, weight, name="preference")]
     still = SHORT.model_copy(update={"dropout": 0.0, "epochs": 8, "patience": 8})
@@ -228,8 +238,8 @@ def main() -> None:
     found: dict[str, Any] = {"step": a_step(), "scores": scores(first), "resumed": resumed(), "warm": warm(first)}
     found["exported"] = exported(first)
     found["all"] = scores(fit("all", CONFIG.model_copy(update={"loss": "cross-entropy", "negatives": None})))["first"]
-    found["unused"] = refused(lambda: fit("unused", features={"titles": TITLES, "colours": TITLES}))
-    found["rows"] = refused(lambda: fit("rows", features={"titles": TITLES[1:]}))
+    found["unused"] = refused(lambda: fit("unused", features=given() | {"colours": TITLES}))
+    found["rows"] = refused(lambda: fit("rows", features=given(TITLES[1:])))
     found["untitled"] = refused(lambda: fit("untitled", features={}))
     found["other"] = refused(lambda: train(CONFIG, [WeightedTerm(RING)], ITEMS, 1, folder("other"), watch=WATCH,
                                            device="cpu", start_from=first))  # fmt: skip

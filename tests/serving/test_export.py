@@ -41,6 +41,7 @@ def test_the_readmes_example_recommends_what_we_do(folder: Path) -> None:
 
 def test_the_folder_says_what_it_holds(folder: Path, trained: Trained) -> None:
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
+    assert len({path.stat().st_mode for path in folder.iterdir()}) == 1, "whoever may read one may read the other"
     text = (folder / "config.json").read_text()
     about = json.loads(text)
     assert text.isascii()

@@ -96,8 +96,8 @@ class Table(nn.Module, ABC):
     @property
     def features(self) -> dict[str, Tensor]:
         """(I + 1, …) all that was given, by name."""
-        given = {name.removeprefix(FEATURE): values for name, values in self.named_buffers(recurse=False)}
-        return {name: values[: self.items + 1] for name, values in given.items()}
+        given = {name: values for name, values in self.named_buffers(recurse=False) if name.startswith(FEATURE)}
+        return {name.removeprefix(FEATURE): values[: self.items + 1] for name, values in given.items()}
 
     def everything(self) -> Gathered:
         """All rows: an id is its own row."""
@@ -106,6 +106,12 @@ class Table(nn.Module, ABC):
     def per_item(self) -> dict[str, Tensor]:
         """Parameters with a row for every id, by their names in the table's state; others belong to no item."""
         return {f"{name}.weight": part.weight for name, part in self.named_modules() if isinstance(part, PerItem)}
+
+    def beginnings(self) -> dict[str, Tensor]:
+        """What items begin with in each of `per_item`, as its other weights are now: a fresh table's own rows, unless
+        they follow from these weights. A later training asks for it where its catalogue has new items.
+        """
+        return {name: rows.detach().clone() for name, rows in self.per_item().items()}
 
     @property
     def device(self) -> torch.device:

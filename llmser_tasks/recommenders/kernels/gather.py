@@ -61,7 +61,7 @@ class _PickedDistinct(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (rows,) = ctx.saved_tensors
-        values = gradients[0]
+        values = gradients[0].contiguous()  # part of a wider vector's gradient is not, and loops over it are slow
         if devices.on_gpu(values) or int(rows[0]) == 0:
             values = values.masked_fill((rows == 0)[:, None], 0.0)
         gradient = torch.sparse_coo_tensor(rows[None], values, ctx.shape, check_invariants=False, is_coalesced=True)
