@@ -26,10 +26,10 @@ from llmser_tasks.core.run import Refs, Run
 from llmser_tasks.core.workspace import write_json
 from llmser_tasks.methods.additions.near_history import NearHistory
 from llmser_tasks.methods.additions.near_texts import NearTexts
-from llmser_tasks.recommenders import Added, Watch
+from llmser_tasks.methods.trained import watch
+from llmser_tasks.recommenders import Added
 from llmser_tasks.sequences.artefacts import threshold_of
 from llmser_tasks.sequences.histories import Histories
-from llmser_tasks.sequences.targets import read_targets
 from llmser_tasks.texts.vectors import ItemVectors
 
 DECLARED = Addition(title="content score", place=1, needs=("item-vectors",))
@@ -83,13 +83,12 @@ def fit(run: Run, refs: Refs, model: Path, prior: Histories, into: Path, progres
     """
     near = NearTexts.among(ItemVectors.read(run.folder(refs, "item-vectors")), progress)
     near.write(into)
-    targets = read_targets(run.folder(refs, "validation") / "targets.parquet")
-    owned = targets.inputs(Histories.of_run(run, refs))
-    watch = Watch.of(owned, targets.items, owned)
-    trained = recommenders.load(model)
-    shown, likeness = watch.contexts.after(prior), NearHistory.to(watch.contexts, near, trained.device)
-    ranks = recommenders.ranks_by_share(trained, shown, watch.targets, watch.exclude, likeness, GRID, progress)
-    chosen, said = choose(ranks, watch.contexts.lengths, threshold_of(run, refs))
+    watched, trained = watch(run, refs, Histories.of_run(run, refs), prior), recommenders.load(model)
+    likeness = NearHistory.to(watched.exclude, near, trained.device)
+    ranks = recommenders.ranks_by_share(
+        trained, watched.contexts, watched.targets, watched.exclude, likeness, GRID, progress
+    )
+    chosen, said = choose(ranks, watched.exclude.lengths, threshold_of(run, refs))
     write_json(into / FILE, asdict(chosen))
     return said
 

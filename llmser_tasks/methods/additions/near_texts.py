@@ -42,8 +42,8 @@ class NearTexts:
 
     @classmethod
     def among(cls, items: ItemVectors, progress: Progress = silent) -> NearTexts:
-        """Nearness is the cosine of two texts less that of a text and the K-th nearest other (where there are fewer, the
-        farthest).
+        """Nearness is the cosine of two texts less that of a text and the K-th nearest other, or
+        the farthest where there are fewer.
         """
         texts = Titles.distinct(items)
         found = neighbours(texts.vectors, NEAREST, progress, what="texts")
