@@ -3,7 +3,7 @@ k-th from the end counts 1 / √k."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from llmser_tasks.sequences.histories import Histories, ranges
 LATEST = 50  # items of a history that count: the last of them for a seventh
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class NearHistory:
     """What is added to the scores of users (`recommenders.Added`).
 
@@ -26,14 +26,13 @@ class NearHistory:
         offsets: (U + 1,) where each user's items begin and end in the next two.
         texts: (M,) the text of each.
         weights: (M,) float32.
-        gamma: (U,) float32 factor of each user.
     """
 
     known: Lists
     offsets: NDArray[np.int64]
     texts: NDArray[np.int64]
     weights: NDArray[np.float32]
-    gamma: NDArray[np.float32]
+    _last: tuple[NDArray[np.int64], Own] | None = field(default=None, repr=False)  # rows, asked for tile after tile
 
     @classmethod
     def to(cls, owned: Histories, near: NearTexts, device: torch.device) -> NearHistory:
@@ -45,25 +44,22 @@ class NearHistory:
         lengths = np.bincount(owner[use], minlength=len(owned))
         weights = (1 / np.sqrt(from_end[use])).astype(np.float32)
         offsets = np.concatenate([[0], np.cumsum(lengths)])
-        return cls(near.lists.to(device), offsets, texts[use], weights, np.ones(len(owned), np.float32))
+        return cls(near.lists.to(device), offsets, texts[use], weights)
 
     def times(self, gamma: NDArray[np.float32]) -> NearHistory:
-        return replace(self, gamma=gamma)
+        """The same, each user's with a factor (U,) of at least 0."""
+        return replace(self, weights=self.weights * np.repeat(gamma, np.diff(self.offsets)), _last=None)
 
     def tile(self, rows: NDArray[np.int64], first: int, last: int) -> Tensor:
-        return nearest_in_tile(self._own(rows), self.known, first, last).mul_(self._gamma(rows))
+        return nearest_in_tile(self._own(rows), self.known, first, last)
 
     def of(self, rows: NDArray[np.int64], candidates: Tensor) -> Tensor:
-        return nearest_of(self._own(rows), self.known, candidates).mul_(self._gamma(rows))
+        return nearest_of(self._own(rows), self.known, candidates)
 
     def _own(self, rows: NDArray[np.int64]) -> Own:
-        lengths = self.offsets[rows + 1] - self.offsets[rows]
-        places = ranges(self.offsets[rows], lengths)
-        starts = np.concatenate([[0], np.cumsum(lengths)])
-        return Own(*(self._there(part) for part in (starts, self.texts[places], self.weights[places])))
-
-    def _gamma(self, rows: NDArray[np.int64]) -> Tensor:
-        return self._there(self.gamma[rows])[:, None]
-
-    def _there(self, values: NDArray[np.generic]) -> Tensor:
-        return torch.from_numpy(values).to(self.known.ids.device)
+        if self._last is None or self._last[0] is not rows:
+            lengths = self.offsets[rows + 1] - self.offsets[rows]
+            places = ranges(self.offsets[rows], lengths)
+            parts = np.concatenate([[0], np.cumsum(lengths)]), self.texts[places], self.weights[places]
+            self._last = rows, Own(*(torch.from_numpy(part).to(self.known.ids.device) for part in parts))
+        return self._last[1]
