@@ -12,14 +12,15 @@ from llmser_tasks.commands.formats import FLOAT, TEXT, WHOLE, readable
 from llmser_tasks.commands.show import announced, format_option, refuse_unreadable, to_stdout
 from llmser_tasks.core import environment
 from llmser_tasks.core.console import echo
-from llmser_tasks.core.kinds import METHODS
+from llmser_tasks.core.kinds import ADDITIONS, METHODS, WITH
 from llmser_tasks.core.names import title_of
-from llmser_tasks.serving import artefact_name, chosen
+from llmser_tasks.serving import chosen, served
 from llmser_tasks.warehouse import address
 from llmser_tasks.warehouse.queries import Rows
 from llmser_tasks.warehouse.tables.artefacts import StoredRun
 
 if TYPE_CHECKING:
+    from llmser_tasks.methods.adding import AdditionModule
     from llmser_tasks.sequences.catalogue import Catalogue
     from llmser_tasks.serving.given import Given
     from llmser_tasks.serving.titles import Match
@@ -66,8 +67,12 @@ def recommend(
     method = _announced_method(stored, method)
     catalogue = Catalogue.read(stored.folder("catalogue"))
     wanted = resolve(given, catalogue, _say)
-    trained = recommenders.load(stored.folder(artefact_name(stored, method)))
-    items, scores = recommenders.top_k(trained, wanted, min(k, trained.items), wanted)
+    names = served(stored, method)
+    trained, more = recommenders.load(stored.folder(names.model)), None
+    if names.addition:
+        module: AdditionModule = ADDITIONS.load(names.addition)
+        more = module.added(stored.folder(names.fitted), wanted, trained.device)
+    items, scores = recommenders.top_k(trained, wanted, min(k, trained.items), wanted, added=more)
     rows = _rows(given, items, scores, catalogue)
     to_stdout(Rows(list(COLUMNS), list(COLUMNS.values()), rows), form)
 
@@ -76,7 +81,7 @@ def _announced_method(run: StoredRun, wanted: str | None) -> str:
     """The method that recommends; what it is, why, and what it goes without, go to stderr."""
     method, title = chosen(run) if wanted is None else (wanted, title_of(wanted))
     bare = "; histories are scored as they are, without what the run made for its own users"
-    declared = METHODS.get(method)
+    declared = METHODS.get(method.split(WITH)[0])  # item tables and additions know anybody's items
     echo(f"Recommending by {title}{bare if declared is None or declared.needs else ''}.", err=True)
     return method
 

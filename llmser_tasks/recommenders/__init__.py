@@ -7,7 +7,7 @@ from llmser_tasks.recommenders.loop.inputs import TrainingSummary
 from llmser_tasks.recommenders.loop.training import train
 from llmser_tasks.recommenders.model import Model
 from llmser_tasks.recommenders.terms.term import WeightedTerm
-from llmser_tasks.recommenders.topk import ranks, sampled_ranks, top_k
+from llmser_tasks.recommenders.topk import ranks, ranks_by_share, sampled_ranks, top_k
 
 __all__ = [
     "Added",
@@ -17,6 +17,7 @@ __all__ = [
     "WeightedTerm",
     "load",
     "ranks",
+    "ranks_by_share",
     "sampled_ranks",
     "top_k",
     "train",

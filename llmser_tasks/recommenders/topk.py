@@ -5,7 +5,7 @@ Something may be added to the scores (`added`, by default nothing); its rows are
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -90,6 +90,47 @@ def ranks(model: Model, contexts: Histories, targets: Ints, exclude: Histories, 
     Every other item that scores the same as the target, or NaN, ranks before it.
     """
     result = np.zeros(len(contexts), np.int32)
+    for rows, wanted, tiles in _beside_targets(model, contexts, targets, exclude, added):
+        below = torch.zeros(len(rows), dtype=torch.int32, device=wanted.device)
+        for _, tile in tiles:
+            below += _count(tile < wanted)
+        result[rows] = _from_below(below, model.items)
+    return result
+
+
+@torch.inference_mode()
+def ranks_by_share(
+    model: Model,
+    contexts: Histories,
+    targets: Ints,
+    exclude: Histories,
+    added: Added,
+    shares: Sequence[float],
+    progress: Progress = silent,
+) -> Ints:
+    """(S, U) what `ranks` finds when each of `shares` of `added` is added, in one pass; `added` has to be finite."""
+    result = np.zeros((len(shares), len(contexts)), np.int32)
+    done = 0
+    for rows, wanted, tiles in _beside_targets(model, contexts, targets, exclude):
+        below = torch.zeros(len(shares), len(rows), dtype=torch.int32, device=wanted.device)
+        own = added.of(rows, torch.from_numpy(targets[rows].astype(np.int64)).to(wanted.device)[:, None])
+        for first, tile in tiles:
+            more = added.tile(rows, first, first + tile.shape[1])
+            for share, total in zip(shares, below, strict=True):
+                total += _count(tile + more * share < wanted + own * share)
+        result[:, rows] = _from_below(below, model.items)
+        done += len(rows)
+        progress(done, len(contexts), "users")
+    return result
+
+
+def _beside_targets(
+    model: Model, contexts: Histories, targets: Ints, exclude: Histories, added: Added | None = None
+) -> Iterator[tuple[NDArray[np.int64], Tensor, Iterator[tuple[int, Tensor]]]]:
+    """A few contexts at a time: which they are (B,), their targets' scores (B, 1), and all items' scores, tile by tile.
+
+    What is excluded scores -inf, and so does the target.
+    """
     barred, column = _barred(contexts, exclude), targets.astype(np.int64) - 1
     order = np.argsort(column, kind="stable")  # the targets of neighbours are in few tiles
     with _scoring(model) as everything:
@@ -99,14 +140,20 @@ def ranks(model: Model, contexts: Histories, targets: Ints, exclude: Histories, 
         for start in range(0, len(order), height):
             rows = np.sort(order[start : start + height])
             scorer = _Scorer(states[torch.from_numpy(rows).to(table.device)], table, rows, added)
-            wanted = scorer.own(column[rows], width)
             owner, away = _pairs(barred.select(rows))
             owner, away = np.append(owner, np.arange(len(rows))), np.append(away, column[rows])
-            below = torch.zeros(len(rows), dtype=torch.int32, device=table.device)
-            for _, tile in scorer.tiles(owner, away, width):
-                below += (tile < wanted).view(torch.uint8).sum(1, dtype=torch.int32)  # 20 × faster than count_nonzero
-            result[rows] = (model.items + 1 - below).clamp(max=model.items).cpu().numpy()
-    return result
+            yield rows, scorer.own(column[rows], width), scorer.tiles(owner, away, width)
+
+
+def _count(where: Tensor) -> Tensor:
+    """(B,) how many of each row are true."""
+    return where.view(torch.uint8).sum(1, dtype=torch.int32)  # 20 × faster than count_nonzero
+
+
+def _from_below(below: Tensor, items: int) -> Ints:
+    """Ranks, from how many items score less than the target."""
+    found: Ints = (items + 1 - below).clamp(max=items).cpu().numpy()
+    return found
 
 
 @torch.inference_mode()

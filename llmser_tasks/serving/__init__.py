@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from llmser_tasks.core.config import BEST
 from llmser_tasks.core.errors import InputError
+from llmser_tasks.core.kinds import METHODS
 from llmser_tasks.core.names import title_of, why_chosen
 from llmser_tasks.core.run import model_name
 from llmser_tasks.warehouse.tables.artefacts import StoredRun
 
 
-def artefact_name(run: StoredRun, method: str) -> str:
-    """Name of a method's model among a run's artefacts, that of the run's first seed.
+@dataclass(frozen=True)
+class Served:
+    """Names of what recommends for a method, among a run's artefacts: those of the run's first seed.
 
+    Attributes:
+        model: the trained model.
+        addition: what is added to its scores; empty: nothing is.
+        fitted: how much of it.
+    """
+
+    model: str
+    addition: str = ""
+    fitted: str = ""
+
+
+def served(run: StoredRun, method: str) -> Served:
+    """
     Raises:
         InputError: the run does not train this method.
     """
@@ -21,7 +38,10 @@ def artefact_name(run: StoredRun, method: str) -> str:
             f"Run {run.row.run_id} has no model of {title_of(method)}; name one of its own with --method: "
             f"{', '.join(config['methods'])}."
         )
-    return model_name(method, config["seeds"][0])
+    seed = config["seeds"][0]
+    model = model_name(METHODS.model_of(method), seed)
+    addition = METHODS[method].addition if method in METHODS else ""
+    return Served(model, addition, model_name(method, seed)) if addition else Served(model)
 
 
 def chosen(run: StoredRun) -> tuple[str, str]:

@@ -7,14 +7,23 @@ import os
 import shutil
 from pathlib import Path
 
+import torch
+
 from llmser_tasks.core.errors import InputError, StorageError
+from llmser_tasks.core.kinds import ADDITIONS
 from llmser_tasks.core.private import handed_out
+from llmser_tasks.core.workspace import MANIFEST
+from llmser_tasks.methods.adding import AdditionModule
+from llmser_tasks.recommenders.added import Added
 from llmser_tasks.recommenders.finished import finish
-from llmser_tasks.recommenders.load import DESCRIPTION
+from llmser_tasks.recommenders.load import DESCRIPTION, no_usable_model
 from llmser_tasks.recommenders.loop.checkpoints import WEIGHTS, load, save_weights
 from llmser_tasks.sequences.catalogue import Catalogue
-from llmser_tasks.serving import artefact_name
+from llmser_tasks.sequences.histories import Histories
+from llmser_tasks.serving import served
 from llmser_tasks.warehouse.tables.artefacts import StoredRun
+
+ADDITION = "addition"  # in config.json, where there is one
 
 
 def export_model(run: StoredRun, method: str, folder: Path) -> None:
@@ -23,7 +32,8 @@ def export_model(run: StoredRun, method: str, folder: Path) -> None:
 
     config.json has what `recommenders.load` reads (`recommender`, `items`), and for whoever uses the model `item_ids`
     and `titles` in the order of its items 1 … I, where it comes from, and the version of the code that made it. It is
-    plain ASCII, so that titles cannot hide anything from those who look at it.
+    plain ASCII, so that titles cannot hide anything from those who look at it. What is added to the model's scores, if
+    anything is, stands in a folder of that name, and config.json calls it `addition` (see `added`).
 
     Raises:
         InputError: the folder is there, or the run has no such model.
@@ -31,8 +41,8 @@ def export_model(run: StoredRun, method: str, folder: Path) -> None:
     """
     if folder.exists():
         raise InputError(f"{folder} is there already; name another folder with -o, or remove it.")
-    name = artefact_name(run, method)
-    source = run.folder(name)
+    names = served(run, method)
+    source, fitted = run.folder(names.model), run.folder(names.fitted) if names.fitted else None
     catalogue = Catalogue.read(run.folder("catalogue"))
     description = json.loads((source / DESCRIPTION).read_text(encoding="utf-8"))
     model = finish(load(source, "cpu"))
@@ -44,7 +54,8 @@ def export_model(run: StoredRun, method: str, folder: Path) -> None:
         "dataset": run.row.dataset,
         "synthetic": run.row.synthetic,
         "run_id": run.row.run_id,
-        "version": run.workspace.manifest(run.artefact(name))["version"],
+        "version": run.workspace.manifest(run.artefact(names.model))["version"],
+        **({ADDITION: names.addition} if fitted else {}),
         "item_ids": catalogue.item_ids.to_pylist(),
         "titles": catalogue.titles.to_pylist(),
     }
@@ -53,6 +64,8 @@ def export_model(run: StoredRun, method: str, folder: Path) -> None:
         with handed_out():
             temporary.mkdir(parents=True)
             save_weights(temporary, model)
+            if fitted:
+                shutil.copytree(fitted, temporary / names.addition, ignore=shutil.ignore_patterns(MANIFEST))
             (temporary / DESCRIPTION).write_text(json.dumps(about, indent=1), "ascii")
             shutil.copymode(temporary / DESCRIPTION, temporary / WEIGHTS)  # which safetensors makes for its user alone
         temporary.rename(folder)
@@ -60,3 +73,25 @@ def export_model(run: StoredRun, method: str, folder: Path) -> None:
         raise StorageError(f"Cannot write {folder}: {error.strerror or error}.") from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def added(folder: Path, owned: Histories, device: torch.device) -> Added | None:
+    """What an exported model's folder adds to its scores for users who own these items: the last argument of
+    `recommenders.top_k`. None: nothing.
+
+    Raises:
+        StorageError: this version does not have it, or its folder is damaged.
+    """
+    try:
+        name = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8")).get(ADDITION)
+    except (OSError, ValueError, AttributeError) as error:
+        raise no_usable_model(folder, error) from error
+    if name is None:
+        return None
+    if not isinstance(name, str) or name not in ADDITIONS:
+        raise StorageError(
+            f"{folder} adds {str(name)!r} to its model's scores, which this version of LLMSeR does not have; load it "
+            "with the version that made it."
+        )
+    module: AdditionModule = ADDITIONS.load(name)
+    return module.added(folder / name, owned, device)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from llmser_tasks.core.config import Recommender
-from llmser_tasks.recommenders import Model, ranks, sampled_ranks, top_k, topk
+from llmser_tasks.recommenders import Model, ranks, ranks_by_share, sampled_ranks, top_k, topk
 from llmser_tasks.recommenders.load import make_model
 from llmser_tasks.sequences.histories import Histories
 
@@ -206,3 +206,13 @@ def test_adding_zeros_changes_no_bit(model: Model, contexts: Histories) -> None:
         top_k(model, contexts, 9, nothing), top_k(model, contexts, 9, nothing, added=zeros), strict=True
     ):
         np.testing.assert_array_equal(plain, added)
+
+
+def test_ranks_of_several_shares_are_those_of_each(model: Model, contexts: Histories, given: Given) -> None:
+    finite = Given(given.numbers.nan_to_num(neginf=-50))
+    targets, exclude = np.array([4, 9, 20, 4], np.int32), Histories.of(*EXCLUDED)
+    found = ranks_by_share(model, contexts, targets, exclude, finite, [0, 0.5, 3])
+    assert found[0].tolist() == ranks(model, contexts, targets, exclude).tolist()
+    for share, of_share in zip((0.5, 3), found[1:], strict=True):
+        each = ranks(model, contexts, targets, exclude, Given(finite.numbers * share))
+        assert of_share.tolist() == each.tolist()
