@@ -22,6 +22,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from llmser_tasks.core.reachable import DECLARED, PACKAGE, chosen
 
+TITLE = "title"  # the field that every format has
 HOUSE = Path(__file__).parents[1]
 MAIN = "method"  # in a folder of many files, the one that declares them, under the folder's name
 
@@ -92,9 +93,13 @@ class DumpFormat(Declared):
 
     Attributes:
         noun: what one item is called in prompts.
+        fields: what its item dumps tell of an item beside the title; `SOURCE.details` says how they are read.
+        text: which of these, and the title, make an item's text unless a setting says otherwise, in this order.
     """
 
     noun: str = "product"
+    fields: tuple[str, ...] = ()
+    text: tuple[str, ...] = (TITLE,)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -66,7 +66,9 @@ def _pass(text: str) -> str:
     elif around := _CLASSES.match(text):
         text = text[around.end() :]
     text = _SELF_CLOSED.sub("", text)
-    text = "".join(c for c in text if c.isspace() or _visible(c) or c in "\u200c\u200d")
+    hidden = {c for c in set(text) if not (c.isspace() or _visible(c) or c in "\u200c\u200d")}
+    if hidden:
+        text = "".join(c for c in text if c not in hidden)
     return _SPACE.sub(" ", _JOINERS.sub(_if_it_joins, text))
 
 

@@ -10,7 +10,7 @@ others and moves none of them past another.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import duckdb
@@ -27,7 +27,6 @@ _WITHIN_A_MOMENT: dict[Ties, str] = {
 }
 
 USERS = pa.schema([("user", pa.int32()), ("user_id", pa.string()), ("interactions", pa.int32())])
-ITEMS = pa.schema([("item", pa.int32()), ("item_id", pa.string()), ("title", pa.string())])
 INTERACTIONS = pa.schema(
     [
         ("user", pa.int32()),
@@ -39,16 +38,23 @@ INTERACTIONS = pa.schema(
 )
 
 
-def write(connection: duckdb.DuckDBPyConnection, folder: Path, ties: Ties) -> None:
+def items_schema(details: Sequence[str]) -> pa.Schema:
+    return pa.schema([("item", pa.int32()), *((text, pa.string()) for text in ("item_id", "title", *details))])
+
+
+def write(connection: duckdb.DuckDBPyConnection, folder: Path, ties: Ties, details: Sequence[str]) -> None:
     """Write users, items and interactions from tables `kept`, `users`, `items` and view `meta`.
 
     Users get 0 … U-1 in order of user_id, items 1 … I in order of item_id (both by code point); interactions are
-    sorted by user, timestamp and, within a moment, by `ties`.
+    sorted by user, timestamp and, within a moment, by `ties`. Table `titles` has the items that have a line: their
+    titles, and in `told` the first line that tells any of `details`.
     """
+    told = " or ".join(f"{detail} is not null" for detail in details) or "false"
     connection.execute(
-        "create table titles as select item_id, arg_min(title, line) as title, count(*) as lines "
-        "from meta semi join items using (item_id) group by item_id"
+        "create table titles as select item_id, arg_min(title, line) as title, count(*) as lines, "  # noqa: S608, ours
+        f"min(line) filter ({told}) as told from meta semi join items using (item_id) group by item_id"
     )  # arg_min passes over missing titles: the first usable one wins
+    columns = ", ".join(["items.item_id", "t.title", *(f"m.{detail}" for detail in details)])
     _write(
         folder / "users.parquet",
         USERS,
@@ -56,9 +62,14 @@ def write(connection: duckdb.DuckDBPyConnection, folder: Path, ties: Ties) -> No
     )
     _write(
         folder / "items.parquet",
-        ITEMS,
+        items_schema(details),
         _numbered(
-            batches(connection, "select item_id, title from items left join titles using (item_id) order by item_id"), 1
+            batches(
+                connection,
+                f"select {columns} from items left join titles t using (item_id) "  # noqa: S608, ours
+                "left join meta m on m.line = t.told order by items.item_id",
+            ),
+            1,
         ),
     )
     view(connection, "user_numbers", folder / "users.parquet")
