@@ -129,7 +129,6 @@ def _write(
     progress: Progress,
 ) -> dict[str, Any]:
     source = named(dataset.source)
-    details = [detail.name for detail in source.details]
     work = folder / "work"
     work.mkdir()
     with reading.Table(folder / "quarantine.parquet", reading.QUARANTINE) as quarantine:
@@ -148,8 +147,8 @@ def _write(
         if not counts.kept:
             raise report.nothing_left(dataset, read, counts)
         progress(read.lines, read.lines, "lines", "sorting")
-        writing.write(connection, folder, dataset.ties, details)
-        facts = report.facts(connection, dataset, read, read_items, counts, details)
+        writing.write(connection, folder, dataset.ties, source.details)
+        facts = report.facts(connection, dataset, read, read_items, counts, source.details)
     if not facts["titles"]["with_title"]:
         raise InputError(
             f"None of the {counts.kept_items:,} items left has a title in {items[0].path}, and the LLM steps need "

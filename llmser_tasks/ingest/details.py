@@ -23,7 +23,7 @@ LONGEST_CATEGORY = 60  # of one; anything longer is a sentence that strayed into
 LONGEST_CATEGORIES = 200  # of all that are kept
 LONGEST_SENTENCES = 300
 SHORTEST_CUT = 100  # of a description that is cut at the end of a sentence; below it, at a word
-LONGEST_RAW = 2000  # of a description, looked at
+LONGEST_RAW = 1000  # of a description, looked at
 MOST_NAMES = 50  # looked at in a list
 
 MISSING = {"unknown", "none", "null", "nan", "na", "n/a", "-", "--"}  # what exports write where they have nothing
@@ -39,11 +39,13 @@ class Detail:
         name: as settings and the items' table call it, whatever the format.
         field: as the dump calls it.
         clean: what is kept of the field's value; None: it is missing.
+        finish: what is made of that for the items that stay, where cleaning every line's would take too long.
     """
 
     name: str
     field: str
     clean: Callable[[Any], str | None]
+    finish: Callable[[str], str | None] | None = None
 
 
 def name(raw: Any) -> str | None:
@@ -113,21 +115,30 @@ def dollars(raw: Any) -> str | None:
     return f"${found}" if found and found[0].isdigit() else found
 
 
-def sentences(raw: Any) -> str | None:
-    """The first whole sentences of a description, or its first words where the first sentence is too long. Of a list,
-    as if its parts were one text.
-    """
+def beginning(raw: Any) -> str | None:
+    """The beginning of a description, not cleaned yet. Of a list, as if its parts were one text."""
     if isinstance(raw, list | tuple):
         raw = " ".join(part for part in raw[:MOST_NAMES] if isinstance(part, str))
     if not isinstance(raw, str):
         return None
-    text = _there(clean_title(raw[:LONGEST_RAW], LONGEST_SENTENCES + 1))
-    if text is None or len(text) <= LONGEST_SENTENCES:
-        return text
+    raw = raw[:LONGEST_RAW].strip()
+    return (raw if raw.isascii() else raw.encode("utf-8", "ignore").decode()) or None  # without lone surrogates
+
+
+def sentences(text: str) -> str | None:
+    """The first whole sentences of a description, or its first words where the first sentence is too long."""
+    text = _there(clean_title(text, LONGEST_SENTENCES + 1)) or ""
+    if len(text) <= LONGEST_SENTENCES:
+        return text or None
     ends = [found.end() for found in _SENTENCE.finditer(text)]
     if ends and ends[-1] >= SHORTEST_CUT:
         return text[: ends[-1]]
     return text[:LONGEST_SENTENCES].rpartition(" ")[0] or text[:LONGEST_SENTENCES]
+
+
+def description(field: str) -> Detail:
+    """A description under this name in a dump."""
+    return Detail("description", field, beginning, sentences)
 
 
 def _there(text: str | None) -> str | None:

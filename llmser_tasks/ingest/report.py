@@ -9,6 +9,7 @@ import duckdb
 
 from llmser_tasks.core.config import Dataset
 from llmser_tasks.core.errors import InputError
+from llmser_tasks.ingest.details import Detail
 from llmser_tasks.ingest.filtering import Counts
 from llmser_tasks.ingest.reading import Read
 
@@ -24,9 +25,9 @@ def facts(
     reviews: Read,
     items: Read,
     counts: Counts,
-    details: Sequence[str],
+    details: Sequence[Detail],
 ) -> dict[str, Any]:
-    """Everything but the files, from tables `kept`, `users`, `items`, `titles` and view `meta`.
+    """Everything but the files, from tables `kept`, `users`, `items`, `titles` and view `item_numbers`.
 
     Counts `before` are of usable lines, duplicates included, as a dump's own description counts; `distinct` is what
     the filter saw. Density is interactions / (users × items). Lengths are interactions per user, held-out ones
@@ -96,14 +97,14 @@ def facts(
     return report
 
 
-def _details(connection: duckdb.DuckDBPyConnection, counts: Counts, details: Sequence[str]) -> dict[str, float]:
+def _details(connection: duckdb.DuckDBPyConnection, counts: Counts, details: Sequence[Detail]) -> dict[str, float]:
     """Of each detail, the share of items that have it."""
     if not details:
         return {}
-    columns = ", ".join(f"count(m.{detail})" for detail in details)
-    found = connection.execute(f"select {columns} from titles t join meta m on m.line = t.told").fetchone()  # noqa: S608, ours
+    columns = ", ".join(f'count("{detail.name}")' for detail in details)
+    found = connection.execute(f"select {columns} from item_numbers").fetchone()  # noqa: S608, ours
     assert found is not None
-    return {detail: int(have) / counts.kept_items for detail, have in zip(details, found, strict=True)}
+    return {detail.name: int(have) / counts.kept_items for detail, have in zip(details, found, strict=True)}
 
 
 def _ties(connection: duckdb.DuckDBPyConnection, dataset: Dataset, counts: Counts) -> dict[str, Any]:

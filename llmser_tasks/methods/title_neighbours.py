@@ -1,4 +1,5 @@
-"""Items whose titles are closest to those of a user's latest items."""
+"""Items whose titles are closest to those of a user's latest items; where the dataset's `item_text` says more of an item
+than its title, whose texts are."""
 
 from __future__ import annotations
 

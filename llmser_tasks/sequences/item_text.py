@@ -6,12 +6,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import pyarrow as pa
 
 from llmser_tasks.core.text import clean_title
 
+LONGEST = 500  # characters, as of a title
+_MARKUP = re.compile("[<>{]")  # without these, clean parts stay clean side by side
 ENDS = (".", "!", "?", ":", ";")
 
 
@@ -24,9 +27,10 @@ def item_texts(items: pa.Table, fields: Sequence[str]) -> pa.Array:
 
 
 def one_text(parts: Sequence[str | None]) -> str | None:
-    """The parts that are there as sentences, cleaned again together: two of them may make a tag that neither has."""
+    """The parts that are there, as sentences; cleaned again, as two of them may make a tag that neither has."""
     there = [part for part in parts if part]
     if len(there) < 2:
         return there[0] if there else None
     *before, last = there
-    return clean_title("".join(f"{part}{' ' if part.endswith(ENDS) else '. '}" for part in before) + last)
+    text = "".join(f"{part}{' ' if part.endswith(ENDS) else '. '}" for part in before) + last
+    return clean_title(text, LONGEST) if _MARKUP.search(text) else text[:LONGEST].strip()

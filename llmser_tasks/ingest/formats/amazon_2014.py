@@ -9,7 +9,7 @@ import ast
 from typing import Any
 
 from llmser_tasks.core.kinds import DumpFormat
-from llmser_tasks.ingest.details import Detail, categories, dollars, name, sentences
+from llmser_tasks.ingest.details import Detail, categories, description, dollars, name
 from llmser_tasks.ingest.source import Source, Unusable, seconds
 
 DECLARED = DumpFormat(
@@ -47,7 +47,7 @@ SOURCE = Source(
         Detail("brand", "brand", name),
         Detail("categories", "categories", categories),
         Detail("price", "price", dollars),
-        Detail("description", "description", sentences),
+        description("description"),
     ),
     milliseconds=seconds,
     lenient=literal_or_json,

@@ -9,7 +9,7 @@ import re
 from typing import Any
 
 from llmser_tasks.core.kinds import DumpFormat
-from llmser_tasks.ingest.details import Detail, categories, dollars, name, sentences
+from llmser_tasks.ingest.details import Detail, categories, description, dollars, name
 from llmser_tasks.ingest.source import Source, json_only, seconds
 
 DECLARED = DumpFormat(
@@ -38,7 +38,7 @@ SOURCE = Source(
         Detail("brand", "brand", _brand),
         Detail("categories", "category", categories),
         Detail("price", "price", dollars),
-        Detail("description", "description", sentences),
+        description("description"),
     ),
     milliseconds=seconds,
     lenient=json_only,

@@ -6,7 +6,7 @@ https://amazon-reviews-2023.github.io/
 from __future__ import annotations
 
 from llmser_tasks.core.kinds import DumpFormat
-from llmser_tasks.ingest.details import Detail, categories, dollars, name, sentences
+from llmser_tasks.ingest.details import Detail, categories, description, dollars, name
 from llmser_tasks.ingest.source import Source, json_only, milliseconds
 
 DECLARED = DumpFormat(
@@ -27,7 +27,7 @@ SOURCE = Source(
         Detail("brand", "store", name),
         Detail("categories", "categories", categories),
         Detail("price", "price", dollars),
-        Detail("description", "description", sentences),
+        description("description"),
     ),
     milliseconds=milliseconds,
     lenient=json_only,

@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 from llmser_tasks.core.kinds import DumpFormat
-from llmser_tasks.ingest.details import Detail, categories, name, price, sentences
+from llmser_tasks.ingest.details import Detail, categories, description, name, price
 from llmser_tasks.ingest.formats.yelp import date_in_milliseconds
 from llmser_tasks.ingest.source import SECONDS_END, Source, json_only, seconds
 
@@ -39,7 +39,7 @@ SOURCE = Source(
         Detail("categories", "categories", categories),
         Detail("city", "city", name),
         Detail("price", "price", price),
-        Detail("description", "description", sentences),
+        description("description"),
     ),
     milliseconds=moment,
     lenient=json_only,
