@@ -1,8 +1,8 @@
 """Questions: instructions, and apart from them a block of data that no title can break out of.
 
 The instructions are ours and stand in the system message. Everything that comes from a dump stands in the user
-message, which is one JSON object and nothing else: {"history": [...], "candidates": [{"id": "c07", "title": ...}]}. What
-stands there under "title" may say more of an item than its title does; answers are matched with titles all the same.
+message, which is one JSON object and nothing else: {"history": [...], "candidates": [{"id": "c07", "title": ...}]}.
+What stands there for a title may say more of an item than that; answers are matched with titles all the same.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Items whose titles are closest to those of a user's latest items; where the dataset's `item_text` says more of an item
-than its title, whose texts are."""
+"""Items whose titles are closest to those of a user's latest items: whose texts are, where the dataset's `item_text`
+makes them of more than titles."""
 
 from __future__ import annotations
 
