@@ -56,7 +56,12 @@ class Catalogue:
     @cached_property
     def titled(self) -> NDArray[np.bool_]:
         """(I + 1,) which items have a title; padding has none."""
-        return np.concatenate([[False], np.asarray(self.titles.is_valid())])
+        return _valid(self.titles)
+
+    @cached_property
+    def described(self) -> NDArray[np.bool_]:
+        """(I + 1,) which items have a text; padding has none."""
+        return _valid(self.texts)
 
     def titles_of(self, items: Ints | Sequence[int]) -> list[str | None]:
         return _take(self.titles, np.asarray(items, np.int64) - 1)
@@ -77,6 +82,10 @@ class Catalogue:
     def users_of(self, user_ids: Sequence[str]) -> Ints:
         """User ids of original ids; -1 for one that is not in the catalogue."""
         return _places(user_ids, self.user_ids)
+
+
+def _valid(column: pa.Array) -> NDArray[np.bool_]:
+    return np.concatenate([[False], np.asarray(column.is_valid())])
 
 
 def _flat(column: pa.ChunkedArray) -> pa.Array:

@@ -47,7 +47,7 @@ def make(run: Run, refs: Refs, progress: Progress = silent) -> Artefact:
         texts = [text or "" for text in known.texts.to_pylist()]
         embedded = embed_cached(encoder, texts, run.workspace.root / EMBEDDINGS, progress)
         vectors = np.concatenate([np.zeros((1, encoder.dimension), np.float32), embedded])
-        made = ItemVectors(vectors, np.concatenate([[False], np.asarray(known.texts.is_valid())]))
+        made = ItemVectors(vectors, known.described)
         made.write(folder)
         return {
             "items": len(texts),
