@@ -88,10 +88,6 @@ def test_a_question_shows_the_newest_history_reversed_and_every_titled_candidate
     assert not any(title in instructions for title in TITLES if title)
 
 
-@pytest.mark.parametrize(
-    ("history", "pool", "reason"),
-    [([9, 10], [1], snf.NO_HISTORY), ([1], [9, 10], snf.NO_CANDIDATE), ([1], [], snf.NO_CANDIDATE)],
-)
 def test_a_question_shows_what_describes_items_and_matches_their_titles(world: World) -> None:
     texts = [title and f"{title}. Kind {n}" for n, title in enumerate(TITLES)]
     inquiry = inquire(replace(world.known, told=pa.array(texts, pa.string())), [9, 1, 2], [5, 9, 6])
@@ -103,6 +99,10 @@ def test_a_question_shows_what_describes_items_and_matches_their_titles(world: W
     assert inquiry.question != inquire(world.known, [9, 1, 2], [5, 9, 6]).question
 
 
+@pytest.mark.parametrize(
+    ("history", "pool", "reason"),
+    [([9, 10], [1], snf.NO_HISTORY), ([1], [9, 10], snf.NO_CANDIDATE), ([1], [], snf.NO_CANDIDATE)],
+)
 def test_nothing_is_asked_where_nothing_has_a_title(
     world: World, history: list[int], pool: list[int], reason: str
 ) -> None:
