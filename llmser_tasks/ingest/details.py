@@ -23,7 +23,8 @@ LONGEST_CATEGORY = 60  # of one; anything longer is a sentence that strayed into
 LONGEST_CATEGORIES = 200  # of all that are kept
 LONGEST_SENTENCES = 300
 SHORTEST_CUT = 100  # of a description that is cut at the end of a sentence; below it, at a word
-LONGEST_RAW = 1000  # of a description, looked at
+LONGEST_RAW = 1000  # of a description or of categories, looked at
+LONGEST_CELL = 10_000  # of a list that a table's cell holds
 MOST_NAMES = 50  # looked at in a list
 
 MISSING = {"unknown", "none", "null", "nan", "na", "n/a", "-", "--"}  # what exports write where they have nothing
@@ -76,8 +77,9 @@ def categories(raw: Any) -> str | None:
 
 def _names(raw: Any) -> Iterator[Any]:
     if isinstance(raw, str):
-        raw = raw[:LONGEST_RAW]
-        raw = _listed(raw) or raw.split("," if "," in raw else "|")
+        raw = (
+            _listed(raw[:LONGEST_CELL]) if raw.startswith("[") else raw[:LONGEST_RAW].split("," if "," in raw else "|")
+        )
     if not isinstance(raw, list | tuple):
         return
     lists = [part for part in raw[:MOST_NAMES] if isinstance(part, list | tuple)]
@@ -88,8 +90,6 @@ def _names(raw: Any) -> Iterator[Any]:
 
 def _listed(text: str) -> list[Any] | None:
     """A list that a table's cell holds as text, as JSON or as Python writes it."""
-    if not text.startswith("["):
-        return None
     for read in (json.loads, ast.literal_eval):
         with suppress(ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             value = read(text)
