@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ast
 import json
-import math
 import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -102,7 +101,7 @@ def price(raw: Any) -> str | None:
     if isinstance(raw, bool):
         return None
     if isinstance(raw, int | float):
-        return f"{raw:.2f}" if math.isfinite(raw) and 0 < raw < 1e9 else None
+        return f"{raw:.2f}" if 0 < raw < 1e9 else None
     text = clean_title(raw, 40)
     if text is None or not _PRICE.fullmatch(text) or not re.search("[1-9]", text):
         return None
@@ -118,7 +117,7 @@ def dollars(raw: Any) -> str | None:
 def beginning(raw: Any) -> str | None:
     """The beginning of a description, not cleaned yet. Of a list, as if its parts were one text."""
     if isinstance(raw, list | tuple):
-        raw = " ".join(part for part in raw[:MOST_NAMES] if isinstance(part, str))
+        raw = " ".join(part[:LONGEST_RAW] for part in raw[:MOST_NAMES] if isinstance(part, str))
     if not isinstance(raw, str):
         return None
     raw = raw[:LONGEST_RAW].strip()

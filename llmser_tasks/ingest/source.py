@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from llmser_tasks.core.text import clean_title
+from llmser_tasks.core.text import LONGEST_NUMBER, clean_title
 from llmser_tasks.ingest.details import Detail
 
 Review = tuple[str, str, int, float | None]  # user id, item id, milliseconds UTC, rating
@@ -129,7 +129,7 @@ def _since_1970(moment: datetime) -> int:
 
 def _identifier(record: dict[Any, Any], field: str) -> str:
     value = record.get(field)
-    if type(value) is int:
+    if type(value) is int and value.bit_length() < LONGEST_NUMBER:
         value = str(value)
     if type(value) is not str:
         raise Unusable(f"{field} is missing" if value is None else f"{field} is not an id")

@@ -230,6 +230,20 @@ def test_no_bytes_of_a_description_stop_an_ingest(workspace: Workspace, tmp_path
     assert not done.quarantine
 
 
+def test_a_number_without_end_is_no_text_and_no_id(workspace: Workspace, tmp_path: Path) -> None:
+    """Python reads it from a literal in base 16, and refuses to write it in base 10."""
+    digits = b"0x" + b"f" * 5000
+    lines: list[dict[str, Any] | bytes] = [
+        b"{'asin': 'i0', 'title': 'Soap', 'brand': %s, 'price': %s, 'categories': [[%s]]}" % (digits, digits, digits),
+        b"{'asin': 'i1', 'title': %s}" % digits,
+        b"{'asin': %s, 'title': 'Comb'}" % digits,
+    ]
+    done = Ingested(workspace, write(tmp_path, full(), lines, source="amazon-2014"))
+    assert set(done.items[0].values()) == {1, "i0", "Soap", None}
+    assert done.titles()["i1"] is None
+    assert [row["reason"] for row in done.quarantine] == ["asin is not an id"]
+
+
 def test_everything_is_bounded() -> None:
     assert len(details.name("x" * 10_000) or "") == details.LONGEST_NAME
     many = details.categories([f"Category {n}" for n in range(10_000)]) or ""
