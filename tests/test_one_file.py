@@ -85,7 +85,7 @@ def write_diaries(folder: Path) -> dict[str, str]:
         for day, item in enumerate(chosen, start=100 - len(chosen))
     ]
     reviews.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
-    titles = [{"what": f"A{item:03d}", "called": f"Thing number {item}"} for item in range(1, 25)]
+    titles = [{"what": f"A{item:03d}", "called": f"Thing number {item}", "where": "outdoors"} for item in range(1, 25)]
     items.write_text("\n".join(map(json.dumps, titles)), encoding="utf-8")
     return {"reviews": str(reviews), "items": str(items)}
 

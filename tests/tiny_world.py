@@ -50,9 +50,13 @@ class World:
 
 
 def make_world(
-    workspace: Workspace, histories: Mapping[int, Sequence[int]], titles: Sequence[str | None], threshold: int = 2
+    workspace: Workspace,
+    histories: Mapping[int, Sequence[int]],
+    titles: Sequence[str | None],
+    threshold: int = 2,
+    texts: Sequence[str | None] | None = None,
 ) -> World:
-    """User ids are u000, u001, …; item i has the id i001, … and `titles[i - 1]`."""
+    """User ids are u000, u001, …; item i has the id i001, …, `titles[i - 1]` and, if given, `texts[i - 1]`."""
     made = Histories.of(list(histories), list(histories.values()))
     users = max(histories) + 1
 
@@ -63,7 +67,9 @@ def make_world(
     def catalogue(folder: Path) -> dict[str, Any]:
         numbers = range(1, len(titles) + 1)
         items = {"item": pa.array(numbers, pa.int32()), "item_id": [f"i{n:03d}" for n in numbers]}
-        pq.write_table(pa.table(items | {"title": pa.array(titles, pa.string())}), folder / "items.parquet")
+        items |= {"title": pa.array(titles, pa.string())}
+        items |= {} if texts is None else {"text": pa.array(texts, pa.string())}
+        pq.write_table(pa.table(items), folder / "items.parquet")
         people = {"user": pa.array(range(users), pa.int32()), "user_id": [f"u{n:03d}" for n in range(users)]}
         pq.write_table(pa.table(people), folder / "users.parquet")
         return {}
@@ -72,7 +78,9 @@ def make_world(
         workspace,
         made,
         workspace.produce("training", DATASET, training, inputs={}, config={"h": str(histories), "t": threshold}),
-        workspace.produce("catalogue", DATASET, catalogue, inputs={}, config={"t": list(titles)}),
+        workspace.produce(
+            "catalogue", DATASET, catalogue, inputs={}, config={"t": list(titles), "x": texts and list(texts)}
+        ),
         len(titles),
     )
 

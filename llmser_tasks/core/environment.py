@@ -84,7 +84,7 @@ def preset(name: str) -> dict[str, Any]:
     """The flat values of a preset: they override the dataset file's and yield to what a person passes.
 
     `released` leaves the core filter, T and the noun to the dataset's file, and takes over no defect: the model
-    stays the paper's.
+    stays the paper's. An item's text is its title, whatever the file says.
     """
     return config.load_dataset_defaults(name, [PRESETS])
 

@@ -24,6 +24,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from llmser_tasks.core.errors import DeclarationError
 from llmser_tasks.core.reachable import DECLARED, PACKAGE, chosen
 
+TITLE = "title"  # the field that every format has
 HOUSE = Path(__file__).parents[1]
 MAIN = "method"  # in a folder of many files, the one that declares them, under the folder's name
 WITH = "+"  # between a method, its item table and what is added to its scores
@@ -108,9 +109,13 @@ class DumpFormat(Declared):
 
     Attributes:
         noun: what one item is called in prompts.
+        fields: what its item dumps tell of an item beside the title; `SOURCE.details` says how they are read.
+        text: which of these, and the title, make an item's text unless a setting says otherwise, in this order.
     """
 
     noun: str = "product"
+    fields: tuple[str, ...] = ()
+    text: tuple[str, ...] = (TITLE,)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ import html
 import re
 import unicodedata
 
+LONGEST_NUMBER = 256  # bits; of longer ones Python refuses to say the digits
 LONGEST_RAW = 4096  # characters looked at; bounds the work that one hostile title can cause
 
 _PLAIN = re.compile(r"[ -%'*-;?-z|~]*")  # printable ASCII without what markup and scripts need: & < > = ( ) { }
@@ -43,7 +44,7 @@ def clean_title(raw: object, limit: int = 500) -> str | None:
     if isinstance(raw, list | tuple):
         titles = (clean_title(part, limit) for part in raw if not isinstance(part, list | tuple))
         return next((title for title in titles if title), None)
-    if isinstance(raw, int | float) and not isinstance(raw, bool):
+    if isinstance(raw, float) or (type(raw) is int and raw.bit_length() < LONGEST_NUMBER):
         raw = str(raw)
     if not isinstance(raw, str):
         return None
@@ -66,7 +67,9 @@ def _pass(text: str) -> str:
     elif around := _CLASSES.match(text):
         text = text[around.end() :]
     text = _SELF_CLOSED.sub("", text)
-    text = "".join(c for c in text if c.isspace() or _visible(c) or c in "\u200c\u200d")
+    hidden = {c for c in set(text) if not (c.isspace() or _visible(c) or c in "\u200c\u200d")}
+    if hidden:
+        text = "".join(c for c in text if c not in hidden)
     return _SPACE.sub(" ", _JOINERS.sub(_if_it_joins, text))
 
 

@@ -18,7 +18,8 @@ is read after the base dump, file by file, as if it were its end (`inbox`).
 
 Interactions are sorted by user and time, those of one moment by `ties` (`writing` says why). Users are numbered from 0
 in order of their ids, items from 1 (0 is padding). An item's title is the first among its lines that `text.clean_title`
-can make something of; a reviewed item without one has a null title and stays.
+can make something of; a reviewed item without one has a null title and stays. What else describes it (`details`) is
+taken from the first of its lines that tells any of it.
 
 A dataset is synthetic when all of its users' ids begin with `SYN-`, as those of `llmser_tasks.sample` do: the mark
 travels with the data itself.
@@ -133,7 +134,7 @@ def _write(
     with reading.Table(folder / "quarantine.parquet", reading.QUARANTINE) as quarantine:
         with reading.Table(work / "reviews.parquet", reading.REVIEWS) as rows:
             read = reading.read_reviews(reviews, source, rows, quarantine, progress)
-        with reading.Table(work / "meta.parquet", reading.ITEMS) as rows:
+        with reading.Table(work / "meta.parquet", reading.items_schema(source)) as rows:
             read_items = reading.read_items(items, source, rows, quarantine, progress)
     for path in [dump.path for dump in (*reviews, *items)]:
         if not dumps.unchanged(path, identities[path]):
@@ -146,8 +147,8 @@ def _write(
         if not counts.kept:
             raise report.nothing_left(dataset, read, counts)
         progress(read.lines, read.lines, "lines", "sorting")
-        writing.write(connection, folder, dataset.ties)
-        facts = report.facts(connection, dataset, read, read_items, counts)
+        writing.write(connection, folder, dataset.ties, source.details)
+        facts = report.facts(connection, dataset, read, read_items, counts, source.details)
     if not facts["titles"]["with_title"]:
         raise InputError(
             f"None of the {counts.kept_items:,} items left has a title in {items[0].path}, and the LLM steps need "

@@ -36,7 +36,11 @@ REVIEWS = pa.schema(
         ("line", pa.int64()),
     ]
 )
-ITEMS = pa.schema([("item_id", pa.string()), ("title", pa.string()), ("line", pa.int64())])
+
+
+def items_schema(source: Source) -> pa.Schema:
+    texts = ("item_id", "title", *(detail.name for detail in source.details))
+    return pa.schema([*((text, pa.string()) for text in texts), ("line", pa.int64())])
 
 
 class Table:
@@ -99,7 +103,8 @@ def read_reviews(dumps: Sequence[Dump], source: Source, rows: Table, quarantine:
 
 
 def read_items(dumps: Sequence[Dump], source: Source, rows: Table, quarantine: Table, progress: Progress) -> Read:
-    """Append the item dumps' lines: (item_id, clean title or None, line); lines count as those of reviews."""
+    """Append the item dumps' lines: (item_id, clean title or None, details or None, line); lines count as
+    those of reviews."""
     read = Read()
     for dump in dumps:
         read += _read(dump, source, "item", source.item_row, rows, quarantine, progress, read.lines)

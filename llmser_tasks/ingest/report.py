@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import duckdb
 
 from llmser_tasks.core.config import Dataset
 from llmser_tasks.core.errors import InputError
+from llmser_tasks.ingest.details import Detail
 from llmser_tasks.ingest.filtering import Counts
 from llmser_tasks.ingest.reading import Read
 
 SYNTHETIC = "SYN-"  # what every user id of a synthetic dump begins with
 FEW_TITLES = 0.5  # share of items with a title below which people are warned
+KEPT = ("synthetic", "source", "before", "after", "titles", "details", "ties", "quarantined")  # in the manifest
 SHORT = 8  # the paper's Figure 1: above 80 % of users are shorter than this
 
 
 def facts(
-    connection: duckdb.DuckDBPyConnection, dataset: Dataset, reviews: Read, items: Read, counts: Counts
+    connection: duckdb.DuckDBPyConnection,
+    dataset: Dataset,
+    reviews: Read,
+    items: Read,
+    counts: Counts,
+    details: Sequence[Detail],
 ) -> dict[str, Any]:
-    """Everything but the files, from tables `kept`, `users`, `items`, `titles`.
+    """Everything but the files, from tables `kept`, `users`, `items`, `titles` and view `item_numbers`.
 
     Counts `before` are of usable lines, duplicates included, as a dump's own description counts; `distinct` is what
     the filter saw. Density is interactions / (users × items). Lengths are interactions per user, held-out ones
@@ -59,6 +66,7 @@ def facts(
             "different": different_titles,
             "no_line": counts.kept_items - found,
         },
+        "details": _details(connection, counts, details),
         "repeat_purchases": repeats,
         "ties": _ties(connection, dataset, counts),
         "core_rounds": counts.rounds,
@@ -87,6 +95,16 @@ def facts(
     for name, lines in report["lines"].items():
         reconcile(name, lines)
     return report
+
+
+def _details(connection: duckdb.DuckDBPyConnection, counts: Counts, details: Sequence[Detail]) -> dict[str, float]:
+    """Of each detail, the share of items that have it."""
+    if not details:
+        return {}
+    columns = ", ".join(f'count("{detail.name}")' for detail in details)
+    found = connection.execute(f"select {columns} from item_numbers").fetchone()  # noqa: S608, ours
+    assert found is not None
+    return {detail.name: int(have) / counts.kept_items for detail, have in zip(details, found, strict=True)}
 
 
 def _ties(connection: duckdb.DuckDBPyConnection, dataset: Dataset, counts: Counts) -> dict[str, Any]:
@@ -144,7 +162,7 @@ def summary(report: Mapping[str, Any]) -> dict[str, Any]:
     """The part that the manifest and the steps table keep."""
     reviews = report["lines"]["reviews"]
     return {
-        **{key: report[key] for key in ("synthetic", "source", "before", "after", "titles", "ties", "quarantined")},
+        **{key: report[key] for key in KEPT},
         "lengths": {key: value for key, value in report["lengths"].items() if key != "histogram"},
         "lines": reviews | {"quarantined": sum(reviews["quarantined"].values())},
     }
@@ -157,9 +175,10 @@ def line(name: str, summary: Mapping[str, Any]) -> str:
     bad = ", ".join(f"{shown(row['file'])}: {row['lines']:,} {row['what']} lines" for row in summary["quarantined"])
     share = percent(ties["neighbours"])
     order = f"; {share} of neighbours share a time, ordered by {ties['order']}" if ties["moments"] else ""
+    told = "".join(f", {detail} for {percent(share)}" for detail, share in summary["details"].items() if share)
     return (
         f"{name}{synthetic}: {after['users']:,} users, {after['items']:,} items, {after['interactions']:,} interactions"
-        f" of {summary['lines']['read']:,} lines; titles for {percent(titles['coverage'])} of the items{order};"
+        f" of {summary['lines']['read']:,} lines; titles for {percent(titles['coverage'])} of the items{told}{order};"
         f" quarantined {f'{bad} (see quarantine.parquet)' if bad else 'nothing'}"
     )
 

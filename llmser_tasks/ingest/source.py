@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from llmser_tasks.core.text import clean_title
+from llmser_tasks.core.text import LONGEST_NUMBER, clean_title
+from llmser_tasks.ingest.details import Detail
 
 Review = tuple[str, str, int, float | None]  # user id, item id, milliseconds UTC, rating
-Item = tuple[str, str | None]  # item id, title
+Item = tuple[str | None, ...]  # item id, title, details in the format's order
 
 LONGEST_ID = 200
 SECONDS_END = 100_000_000_000  # below this: seconds until the year 5138, or milliseconds before March 1973
@@ -30,6 +31,7 @@ class Source:
     Attributes:
         user, item, time, rating: names of a review's fields; a missing or empty rating passes.
         title: the item dump's field; its id field is `item`.
+        details: what item dumps tell beside the title; `fields` of the declaration has the same names.
         milliseconds: turns the time field's value into milliseconds UTC, or raises ValueError.
         ratings_columns: fields of the edition's ratings without a header, in their order; empty where there are none.
         lenient: reads a line that is not strict JSON, or raises Unusable.
@@ -44,6 +46,7 @@ class Source:
     title: str
     milliseconds: Callable[[Any], int]
     lenient: Callable[[bytes], Any]
+    details: tuple[Detail, ...] = ()
     ratings_columns: tuple[str, ...] = ()
     review_member: str | None = None
     item_member: str | None = None
@@ -76,12 +79,16 @@ class Source:
         return user, item, time, _number(record.get(self.rating), self.rating)
 
     def item_row(self, record: Any) -> Item:
-        """One row of items from a parsed line; a title without readable text is None."""
+        """One row of items from a parsed line; a title or detail without readable text is None."""
         if type(record) is not dict:
             raise Unusable("not an object")
         if self.user in record and self.time in record:
             raise Unusable(f"has {self.user} and {self.time}: a review, not an item")
-        return _identifier(record, self.item), clean_title(record.get(self.title))
+        return (
+            _identifier(record, self.item),
+            clean_title(record.get(self.title)),
+            *(detail.clean(record.get(detail.field)) for detail in self.details),
+        )
 
 
 def json_only(line: bytes) -> Any:
@@ -122,7 +129,7 @@ def _since_1970(moment: datetime) -> int:
 
 def _identifier(record: dict[Any, Any], field: str) -> str:
     value = record.get(field)
-    if type(value) is int:
+    if type(value) is int and value.bit_length() < LONGEST_NUMBER:
         value = str(value)
     if type(value) is not str:
         raise Unusable(f"{field} is missing" if value is None else f"{field} is not an id")

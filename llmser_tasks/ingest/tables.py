@@ -7,7 +7,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,13 @@ ALIASES = {  # what columns are called elsewhere; case, `_`, `-` and RecBole's `
     "rating": ("rating", "overall", "stars", "score"),
     "title": ("title", "name", "itemname", "itemtitle"),
 }
+DETAILS = {  # the usual names of what a source knows as details
+    "brand": ("brand", "brandname", "store", "manufacturer"),
+    "categories": ("categories", "category", "genres", "genre", "class"),
+    "city": ("city",),
+    "price": ("price",),
+    "description": ("description",),
+}
 NEEDED = {"review": ("user", "item", "time"), "item": ("item", "title")}
 
 
@@ -46,11 +53,14 @@ Record = dict[str, Any] | Broken
 
 @dataclass(frozen=True)
 class Header:
-    """Which column holds what: the source's field → the column's place; and whether a header said so."""
+    """Which column holds what: the source's field → the column's place; and whether a header said so. `details` are
+    fields that a row may lack, or have in any bytes.
+    """
 
     fields: Mapping[str, int]
     given: bool
     delimiter: str = ","
+    details: Mapping[str, int] = field(default_factory=dict)
 
 
 def by_name(names: Sequence[str], source: Source, what: str) -> dict[str, int]:
@@ -84,6 +94,18 @@ def by_name(names: Sequence[str], source: Source, what: str) -> dict[str, int]:
     return fields
 
 
+def details_by_name(names: Sequence[str], source: Source, taken: Mapping[str, int]) -> dict[str, int]:
+    """The source's details among the columns that are not taken: by its own names, else by the first usual one."""
+    plain = [_plain(name) for name in names]
+    fields: dict[str, int] = {}
+    for detail in source.details:
+        usual = [plain.index(alias) for alias in DETAILS.get(detail.name, ()) if alias in plain]
+        places = [names.index(detail.field)] if detail.field in names else usual
+        if free := [place for place in places if place not in {*taken.values(), *fields.values()}]:
+            fields[detail.field] = free[0]
+    return fields
+
+
 def header(line: bytes, source: Source, what: str) -> Header | None:
     """How to read a text file as CSV, going by its first line; None: it is not CSV.
 
@@ -108,7 +130,9 @@ def header(line: bytes, source: Source, what: str) -> Header | None:
             if {getattr(source, role), *aliases} & {*names, *map(_plain, names)}
         }
         if len(known & set(needed)) >= 2:
-            return Header(by_name(names, source, what), True, delimiter)
+            fields = by_name(names, source, what)
+            told = details_by_name(names, source, fields) if what == "item" else {}
+            return Header(fields, True, delimiter, told)
         if what == "review" and len(names) in (3, 4) and _is_number(names[-1]):
             return _without_header(names, source, delimiter)
     return None
@@ -150,7 +174,9 @@ def csv_records(lines: Iterator[list[bytes]], how: Header) -> Iterator[list[tupl
         elif any("\udc80" <= c <= "\udcff" for place in how.fields.values() for c in row[place]):
             held.append((reader.line_num, Broken("not UTF-8")))
         else:
-            held.append((reader.line_num, {f: row[place] for f, place in how.fields.items() if row[place]}))
+            cells = {f: row[place] for f, place in how.fields.items() if row[place]}
+            cells |= {f: row[place] for f, place in how.details.items() if place < len(row) and row[place]}
+            held.append((reader.line_num, cells))
         if blocks.turned:
             blocks.turned = False
             yield held
@@ -190,6 +216,8 @@ def parquet_records(path: Path, source: Source, what: str) -> Iterator[tuple[lis
     with pq.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False) as file:
         names = file.schema_arrow.names
         fields = by_name(names, source, what)
+        if what == "item":
+            fields |= details_by_name(names, source, fields)
         total = file.metadata.num_rows
         done = 0
         columns = {place: names[place] for place in fields.values()}

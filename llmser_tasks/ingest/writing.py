@@ -10,7 +10,7 @@ others and moves none of them past another.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import duckdb
@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from llmser_tasks.core.config import Ties
+from llmser_tasks.ingest.details import Detail
 from llmser_tasks.ingest.filtering import batches, view
 
 _WITHIN_A_MOMENT: dict[Ties, str] = {
@@ -27,7 +28,6 @@ _WITHIN_A_MOMENT: dict[Ties, str] = {
 }
 
 USERS = pa.schema([("user", pa.int32()), ("user_id", pa.string()), ("interactions", pa.int32())])
-ITEMS = pa.schema([("item", pa.int32()), ("item_id", pa.string()), ("title", pa.string())])
 INTERACTIONS = pa.schema(
     [
         ("user", pa.int32()),
@@ -39,16 +39,28 @@ INTERACTIONS = pa.schema(
 )
 
 
-def write(connection: duckdb.DuckDBPyConnection, folder: Path, ties: Ties) -> None:
+def items_schema(details: Sequence[Detail]) -> pa.Schema:
+    return pa.schema(
+        [
+            ("item", pa.int32()),
+            *((text, pa.string()) for text in ("item_id", "title", *(detail.name for detail in details))),
+        ]
+    )
+
+
+def write(connection: duckdb.DuckDBPyConnection, folder: Path, ties: Ties, details: Sequence[Detail]) -> None:
     """Write users, items and interactions from tables `kept`, `users`, `items` and view `meta`.
 
     Users get 0 … U-1 in order of user_id, items 1 … I in order of item_id (both by code point); interactions are
-    sorted by user, timestamp and, within a moment, by `ties`.
+    sorted by user, timestamp and, within a moment, by `ties`. Table `titles` has the items that have a line: their
+    titles, and in `told` the first line that tells any of `details`.
     """
+    told = " or ".join(f'"{detail.name}" is not null' for detail in details) or "false"
     connection.execute(
-        "create table titles as select item_id, arg_min(title, line) as title, count(*) as lines "
-        "from meta semi join items using (item_id) group by item_id"
+        "create table titles as select item_id, arg_min(title, line) as title, count(*) as lines, "  # noqa: S608, ours
+        f"min(line) filter ({told}) as told from meta semi join items using (item_id) group by item_id"
     )  # arg_min passes over missing titles: the first usable one wins
+    columns = ", ".join(["items.item_id", "t.title", *(f'm."{detail.name}"' for detail in details)])
     _write(
         folder / "users.parquet",
         USERS,
@@ -56,9 +68,17 @@ def write(connection: duckdb.DuckDBPyConnection, folder: Path, ties: Ties) -> No
     )
     _write(
         folder / "items.parquet",
-        ITEMS,
+        items_schema(details),
         _numbered(
-            batches(connection, "select item_id, title from items left join titles using (item_id) order by item_id"), 1
+            _finished(
+                batches(
+                    connection,
+                    f"select {columns} from items left join titles t using (item_id) "  # noqa: S608, ours
+                    "left join meta m on m.line = t.told order by items.item_id",
+                ),
+                details,
+            ),
+            1,
         ),
     )
     view(connection, "user_numbers", folder / "users.parquet")
@@ -72,6 +92,17 @@ def write(connection: duckdb.DuckDBPyConnection, folder: Path, ties: Ties) -> No
             f'join item_numbers i using (item_id) order by u."user", k.timestamp, {_WITHIN_A_MOMENT[ties]}',
         ),
     )
+
+
+def _finished(rows: Iterator[pa.RecordBatch], details: Sequence[Detail]) -> Iterator[pa.RecordBatch]:
+    """Clean what was left for the items that stay."""
+    for batch in rows:
+        for detail in details:
+            if finish := detail.finish:
+                place = batch.schema.get_field_index(detail.name)
+                column = [text and finish(text) for text in batch.column(place).to_pylist()]
+                batch = batch.set_column(place, detail.name, pa.array(column, pa.string()))
+        yield batch
 
 
 def _numbered(rows: Iterator[pa.RecordBatch], start: int) -> Iterator[pa.RecordBatch]:

@@ -107,24 +107,37 @@ class _Choices:
         return int(digits) - 1 if 1 <= int(digits) <= self.count else None
 
     def by_title(self, text: str) -> int | None:
-        """The one candidate whose title this is, but for small slips; numbers must agree."""
+        """The one candidate whose title this is, or its title and more of what was shown, but for small slips; numbers
+        must agree.
+        """
         wanted = default_process(text)
         if len(wanted) < 2:
             return None
         exact = [i for i, title in enumerate(self._titles) if title == wanted]
+        if not exact and self._shown:
+            exact = [i for i, shown in enumerate(self._shown) if self._begins(i, wanted) and shown.startswith(wanted)]
         if exact:
             return exact[0] if len(exact) == 1 else None
         numbers = _NUMBERS.findall(wanted)
         close = [
             i
-            for i, title in enumerate(self._titles)
-            if title and ratio(wanted, title) >= SIMILAR and _NUMBERS.findall(title) == numbers
+            for i, names in enumerate(zip(self._titles, self._shown or self._titles, strict=True))
+            if any(name and ratio(wanted, name) >= SIMILAR and _NUMBERS.findall(name) == numbers for name in names)
         ]
         return close[0] if len(close) == 1 else None
 
     @cached_property
     def _titles(self) -> list[str]:
         return [default_process(title) for title in self.question.choices]
+
+    @cached_property
+    def _shown(self) -> list[str]:
+        return [default_process(text) for text in self.question.shown]
+
+    def _begins(self, index: int, wanted: str) -> bool:
+        """Whether a candidate's title, whole, is how this begins."""
+        title = self._titles[index]
+        return bool(title) and f"{wanted} ".startswith(f"{title} ")
 
     def id_like_titles(self) -> set[str]:
         """Numbers that stand in some title as an id would: such a mention in free text may mean the title."""

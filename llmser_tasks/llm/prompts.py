@@ -2,6 +2,7 @@
 
 The instructions are ours and stand in the system message. Everything that comes from a dump stands in the user
 message, which is one JSON object and nothing else: {"history": [...], "candidates": [{"id": "c07", "title": ...}]}.
+What stands there for a title may say more of an item than that; answers are matched with titles all the same.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ class Question:
         step: snf | reason; only for the ledger's readers.
         messages: role and content each, in order.
         choices: titles in the order shown; "" where a candidate has none. Candidate i is shown as `candidate_id(i)`.
+        shown: what stands in the prompt for each, which may say more than its title; empty: the titles.
         picks: at most so many candidates are wanted. 1: the answer is {"item": id}, else {"picks": [id, …]}.
         order: per choice its index in the candidates as the caller listed them.
         shuffle_seed: what the order was drawn from; None: not shuffled.
@@ -46,6 +48,7 @@ class Question:
     picks: int
     max_tokens: int
     temperature: float = 0.0
+    shown: tuple[str, ...] = ()
     order: tuple[int, ...] = field(default=(), compare=False)
     shuffle_seed: int | None = field(default=None, compare=False)
 
@@ -98,6 +101,7 @@ def build_question(
     instructions: str,
     history: Sequence[str | None],
     candidates: Sequence[str | None],
+    texts: Sequence[str | None] | None = None,
     picks: int,
     seed: int | None,
     put: QuestionFormat = QuestionFormat(),
@@ -106,8 +110,9 @@ def build_question(
 
     Args:
         instructions: what to do with them, in our own words; how to write the answer is added here.
-        history: titles, oldest first. None: no title.
+        history: titles or longer texts, oldest first. None: no title.
         candidates: titles in the caller's order (rank order, say), at most 99; none of them is ever dropped.
+        texts: of each candidate, what is shown in place of its title; None: the titles.
         picks: how many candidates are wanted.
         seed: shuffles the candidates, because models prefer early ones; None leaves them.
 
@@ -124,13 +129,14 @@ def build_question(
     if seed is not None:
         order.sort(key=lambda i: hashlib.sha256(f"{seed} {i}".encode()).digest())  # the same in every version and place
     titles = [_clean(candidates[i], put.title_length) or "" for i in order]
+    told = titles if texts is None else [_clean(texts[i], put.title_length) or "" for i in order]
     newest = list(history)[-put.history_length :]
-    shown = [_clean(title, put.title_length) or UNTITLED for title in newest]
+    before = [_clean(text, put.title_length) or UNTITLED for text in newest]
     if put.newest_first:
-        shown.reverse()
+        before.reverse()
     block = {
-        "history": shown,
-        "candidates": [{"id": candidate_id(i), "title": title or UNTITLED} for i, title in enumerate(titles)],
+        "history": before,
+        "candidates": [{"id": candidate_id(i), "title": text or UNTITLED} for i, text in enumerate(told)],
     }
     return Question(
         step=step,
@@ -141,6 +147,7 @@ def build_question(
         ),
         choices=tuple(titles),
         picks=picks,
+        shown=() if told == titles else tuple(told),
         max_tokens=put.max_tokens or TOKENS_AROUND + TOKENS_PER_PICK * picks,
         temperature=put.temperature,
         order=tuple(order),

@@ -1,4 +1,5 @@
-"""How close the titles of all items are to those of a user's history: cosines, a few users at a time."""
+"""How close the titles of all items (their texts, where these say more) are to those of a user's history: cosines, a
+few users at a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Items whose titles are closest to those of a user's latest items."""
+"""Items whose titles are closest to those of a user's latest items: whose texts are, where the dataset's `item_text`
+makes them of more than titles."""
 
 from __future__ import annotations
 

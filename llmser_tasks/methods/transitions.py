@@ -3,7 +3,8 @@
 After "An embarrassingly simple graph heuristic reveals shortcut-solvable benchmarks for sequential recommendation"
 (arXiv 2605.07125): an item's successors in the training histories, and theirs, are the candidates; how close their
 titles are, and how often a direct successor followed, ranks them. The authors fill a list of ten with a fixed number
-from each ring around each item; to rank all items, only their score is used here.
+from each ring around each item; to rank all items, only their score is used here. A title here is the item's text,
+which says more than its title where the dataset's `item_text` does.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """How the embedding ranker ranks: by sentence embedding to filter noise, by TF-IDF to reason.
 
 Two rankings, because ARV checks the first by the second: the embedding that picked a pseudo item must not be the one
-that judges it. What is computed of a title (its vector, its n-grams) is computed once and kept. A ranking depends on
-the question alone, never on what was asked before.
+that judges it. A title is whatever the prompt shows of an item; what is computed of it (its vector, its n-grams) is
+computed once and kept. A ranking depends on the question alone, never on what was asked before.
 """
 
 from __future__ import annotations

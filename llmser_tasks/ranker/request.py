@@ -101,7 +101,7 @@ def _text(content: Any) -> str:
 
 
 def _block(text: str) -> tuple[list[str], list[str], list[str]]:
-    """History titles, candidate ids and candidate titles of the JSON object in a message."""
+    """What is shown of the history, candidate ids, and what is shown of these, of the JSON object in a message."""
     block = _json_object(text)
     history, candidates = block.get("history") or [], block.get("candidates")
     if not isinstance(history, list) or len(history) > MOST_HISTORY:

@@ -176,7 +176,9 @@ def _rating(x: Interaction) -> bytes:
 
 
 def _rated(x: Item) -> bytes:
-    return _json(_without_none({"item": x.item, "title": x.title}))
+    return _json(
+        _without_none({"item": x.item, "title": x.title, "brand": x.brand, "categories": f"{x.domain}, {x.type}"})
+    )
 
 
 def _month_first(seconds: int) -> str:

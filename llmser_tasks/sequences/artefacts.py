@@ -7,12 +7,13 @@ builds on `training` and `catalogue` alone comes out the same, byte for byte, wh
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from llmser_tasks.core.config import Dataset
@@ -21,6 +22,7 @@ from llmser_tasks.core.progress import Progress, silent
 from llmser_tasks.core.run import Refs, Run, artefact
 from llmser_tasks.core.workspace import Artefact, Workspace
 from llmser_tasks.sequences.histories import Histories
+from llmser_tasks.sequences.item_text import item_texts
 from llmser_tasks.sequences.splits import Interactions, Split, leave_one_out, temporal
 from llmser_tasks.sequences.targets import write_targets
 
@@ -37,7 +39,8 @@ def sequences(
             `interactions`, `tail_threshold` (T), `lengths` (of n_u), `cold_users` and, for the temporal split, `cuts`;
         "validation", "test": targets.parquet, see `read_targets`; the summary has `users` and how many of them never
             had the item before (`new`): only these count;
-        "catalogue": items.parquet (item, item_id, title), users.parquet (user, user_id), of everyone and everything.
+        "catalogue": items.parquet (item, item_id, title and, where any item's text is more than that, text),
+            users.parquet (user, user_id), of everyone and everything.
     """
     source = workspace.folder(ingest)
 
@@ -71,13 +74,13 @@ def sequences(
         return write
 
     def catalogue(folder: Path) -> dict[str, Any]:
-        return _catalogue(source, folder)
+        return _catalogue(source, folder, dataset.item_text)
 
     steps: dict[str, tuple[Callable[[Path], dict[str, Any]], dict[str, Any]]] = {
         "training": (training, {"split": dataset.split, "tail_threshold": dataset.tail_threshold}),
         "validation": (held_out("validation"), {"split": dataset.split}),
         "test": (held_out("test"), {"split": dataset.split}),
-        "catalogue": (catalogue, {}),
+        "catalogue": (catalogue, {"item_text": list(dataset.item_text)}),
     }
     made: dict[str, Artefact] = {}
     for name, (write, config) in steps.items():
@@ -113,8 +116,12 @@ def _lengths(histories: Histories) -> dict[str, int]:
     return {"min": int(low), "median": int(middle), "p80": int(high), "max": int(longest)}
 
 
-def _catalogue(ingest: Path, folder: Path) -> dict[str, Any]:
-    items = pq.read_table(ingest / "items.parquet", columns=["item", "item_id", "title"])
+def _catalogue(ingest: Path, folder: Path, item_text: Sequence[str]) -> dict[str, Any]:
+    columns = list(dict.fromkeys(["item", "item_id", "title", *item_text]))
+    told = pq.read_table(ingest / "items.parquet", columns=columns)
+    items, texts = told.select(columns[:3]), pa.chunked_array([item_texts(told, item_text)])
+    if not texts.equals(items["title"]):  # titles that say all there is make the same catalogue, whatever the setting
+        items = items.append_column("text", texts)
     users = pq.read_table(ingest / "users.parquet", columns=["user", "user_id"])
     pq.write_table(items, folder / "items.parquet")
     pq.write_table(users, folder / "users.parquet")

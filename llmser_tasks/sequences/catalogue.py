@@ -1,4 +1,4 @@
-"""Titles and original ids of items and users, looked up many at a time."""
+"""Titles, texts and original ids of items and users, looked up many at a time."""
 
 from __future__ import annotations
 
@@ -27,11 +27,13 @@ class Catalogue:
         item_ids: (I,) original ids.
         titles: (I,) clean titles, null where an item has none.
         user_ids: (U,) original ids.
+        told: (I,) what describes each item, where for some it is more than the title; None: it is the titles.
     """
 
     item_ids: pa.Array
     titles: pa.Array
     user_ids: pa.Array
+    told: pa.Array | None = None
 
     @classmethod
     def of_run(cls, run: Run, refs: Refs) -> Catalogue:
@@ -39,17 +41,33 @@ class Catalogue:
 
     @classmethod
     def read(cls, folder: Path) -> Catalogue:
-        items = pq.read_table(folder / "items.parquet", columns=["item_id", "title"]).combine_chunks()
+        items = pq.read_table(folder / "items.parquet").combine_chunks()
+        told = _flat(items["text"]) if "text" in items.column_names else None
         users = pq.read_table(folder / "users.parquet", columns=["user_id"]).combine_chunks()
-        return cls(_flat(items["item_id"]), _flat(items["title"]), _flat(users["user_id"]))
+        return cls(_flat(items["item_id"]), _flat(items["title"]), _flat(users["user_id"]), told)
+
+    @property
+    def texts(self) -> pa.Array:
+        """(I,) what describes each item, as the dataset's `item_text` says; null where nothing does. People read
+        titles; texts are for those who judge by meaning: an encoder, an LLM.
+        """
+        return self.titles if self.told is None else self.told
 
     @cached_property
     def titled(self) -> NDArray[np.bool_]:
         """(I + 1,) which items have a title; padding has none."""
-        return np.concatenate([[False], np.asarray(self.titles.is_valid())])
+        return _valid(self.titles)
+
+    @cached_property
+    def described(self) -> NDArray[np.bool_]:
+        """(I + 1,) which items have a text; padding has none."""
+        return _valid(self.texts)
 
     def titles_of(self, items: Ints | Sequence[int]) -> list[str | None]:
         return _take(self.titles, np.asarray(items, np.int64) - 1)
+
+    def texts_of(self, items: Ints | Sequence[int]) -> list[str | None]:
+        return _take(self.texts, np.asarray(items, np.int64) - 1)
 
     def item_ids_of(self, items: Ints | Sequence[int]) -> list[str]:
         return _take(self.item_ids, np.asarray(items, np.int64) - 1)
@@ -64,6 +82,10 @@ class Catalogue:
     def users_of(self, user_ids: Sequence[str]) -> Ints:
         """User ids of original ids; -1 for one that is not in the catalogue."""
         return _places(user_ids, self.user_ids)
+
+
+def _valid(column: pa.Array) -> NDArray[np.bool_]:
+    return np.concatenate([[False], np.asarray(column.is_valid())])
 
 
 def _flat(column: pa.ChunkedArray) -> pa.Array:

@@ -1,4 +1,4 @@
-"""The vectors of all items' titles, by the encoder that also scores: title neighbours are found by them, and models may
+"""The vectors of all items' texts, by the encoder that also scores: title neighbours are found by them, and models may
 start from them. They depend on the catalogue alone."""
 
 from __future__ import annotations
@@ -38,19 +38,20 @@ def prepare(run: Run) -> None:
 
 
 def make(run: Run, refs: Refs, progress: Progress = silent) -> Artefact:
-    """Embed the title of every item; those that somebody has embedded into the store before are looked up."""
+    """Embed the text of every item (its title, where nothing else is known of it); those that somebody has embedded
+    into the store before are looked up."""
     name = run.config.reliability.encoder
     encoder_hash = weights_digest(name)  # without loading it: most runs find the vectors
 
     def write(folder: Path) -> dict[str, Any]:
         known, encoder = Catalogue.of_run(run, refs), Encoder.open(name)
-        titles = [title or "" for title in known.titles.to_pylist()]
-        embedded = embed_cached(encoder, titles, run.workspace.root / EMBEDDINGS, progress)
+        texts = [text or "" for text in known.texts.to_pylist()]
+        embedded = embed_cached(encoder, texts, run.workspace.root / EMBEDDINGS, progress)
         vectors = np.concatenate([np.zeros((1, encoder.dimension), np.float32), embedded])
-        made = ItemVectors(vectors, known.titled)
+        made = ItemVectors(vectors, known.described)
         made.write(folder)
         return {
-            "items": len(titles),
+            "items": len(texts),
             "titled": int(made.titled.sum()),
             "dimension": encoder.dimension,
             "encoder_hash": encoder.hash,

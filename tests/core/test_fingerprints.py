@@ -219,6 +219,7 @@ OTHERS: dict[str, tuple[Any, set[str]]] = {
     "iterate_core": (True, {"ingest"}),
     "min_length": (4, {"ingest"}),
     "ties": ("file", {"ingest"}),
+    "item_text": (["title"], {"catalogue"}),
     "split": ("temporal", {"training", "validation", "test"}),
     "tail_threshold": (2, {"training"}),  # the others take T from there
     "pool": (5, {"ccg"}),

@@ -163,6 +163,41 @@ def test_corpus(question: Question, reply: str, finish: str, numbers: list[int],
     assert ([pick.index + 1 for pick in picks], [pick.source for pick in picks]) == (numbers, sources)
 
 
+TEXTS = {
+    1: "Subway. Sandwiches, Fast Food. Sun City",
+    2: "Subway. Sandwiches. Phoenix",
+    3: "The Great Greek. Diners, Greek. Sun City",
+    4: "Great Wall. Chinese",
+}
+
+
+@pytest.mark.parametrize(
+    ("said", "number"),
+    [
+        ("The Great Greek", 3),
+        ("the great greek.", 3),
+        ("The Great Greek. Diners, Greek. Sun City", 3),
+        ("The Great Greek. Diners", 3),
+        ("Subway", None),
+        ("Subway. Sandwiches", None),
+        ("Subway. Sandwiches. Phoenix", 2),
+        ("Great Wall, Chinese", 4),
+        ("Sun City", None),
+        ("Chinese", None),
+        ("Great", None),
+        ("The Great Greek. Chinese", None),
+    ],
+)
+def test_a_title_is_matched_with_or_without_what_was_shown_beside_it(said: str, number: int | None) -> None:
+    question = build_question(
+        step="snf", prompt_version="t", instructions="x", history=["lamp"], picks=1, seed=None,
+        candidates=[text.split(".")[0] for text in TEXTS.values()], texts=list(TEXTS.values()),
+    )  # fmt: skip
+    for reply in (json.dumps({"item": said}), json.dumps({"item": f"c{number or 4:02d}: {said}"})):
+        chosen = parse(reply, question).chosen
+        assert [one.index + 1 for one in chosen] == ([number] if number else [])
+
+
 # (name, reply, finish reason, what a person would say was chosen, what is picked): never anything but what was meant
 MORE = [
     # JSON, nearly

@@ -73,6 +73,31 @@ def test_missing_titles_are_shown_as_such_and_match_nothing() -> None:
     }
 
 
+def test_texts_are_shown_in_place_of_titles_and_cut_as_these_are() -> None:
+    texts = ["w. Brand. Some kind", None, "y", "z. Another kind"]
+    question = _build(history=["a. Brand " + "x" * 200], texts=texts, title_length=20, seed=None)
+    shown = _block(question)
+    assert shown["history"] == ["a. Brand xxxxxxxxxxx"]
+    assert [candidate["title"] for candidate in shown["candidates"]] == [
+        "w. Brand. Some kind",
+        "(untitled)",
+        "y",
+        "z. Another kind",
+    ]
+    assert question.choices == ("w", "x", "y", "z") and question.shown == (
+        "w. Brand. Some kind",
+        "",
+        "y",
+        "z. Another kind",
+    )
+
+
+def test_texts_that_are_the_titles_make_the_same_question() -> None:
+    titles = ["w", "x", "y", None]
+    plain, texts = _build(candidates=titles), _build(candidates=titles, texts=titles)
+    assert plain == texts and plain.key("m") == texts.key("m") and texts.shown == ()
+
+
 @pytest.mark.parametrize("changes", [{"candidates": []}, {"candidates": ["a"] * 100}, {"picks": 0}])
 def test_impossible_questions_are_refused(changes: dict) -> None:
     with pytest.raises(InputError):

@@ -49,6 +49,15 @@ def test_a_row_an_item_zeros_without_a_title(workspace: Workspace, embedded: lis
     assert workspace.manifest(made)["inputs"].keys() == {"catalogue"}
 
 
+def test_an_item_is_embedded_by_its_text(workspace: Workspace, embedded: list[str]) -> None:
+    texts = ["soap. Soapy", "Nameless", "comb", None]
+    world = make_world(workspace, {0: [1, 2]}, ["soap", None, "comb", None], texts=texts)
+    vectors = ItemVectors.read(workspace.folder(item_vectors.make(run(workspace), world.refs())))
+    assert sorted(embedded) == ["Nameless", "comb", "soap. Soapy"]
+    assert vectors.titled.tolist() == [False, True, True, True, False]
+    assert np.array_equal(vectors.vectors[1:4], FakeEncoder().embed(["soap. Soapy", "Nameless", "comb"]))
+
+
 def test_no_title_is_embedded_twice(workspace: Workspace, embedded: list[str]) -> None:
     first = make_world(workspace, {0: [1, 2]}, ["soap", "comb"])
     refs = {"catalogue": first.catalogue.reference()}

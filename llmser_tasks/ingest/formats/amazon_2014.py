@@ -9,9 +9,15 @@ import ast
 from typing import Any
 
 from llmser_tasks.core.kinds import DumpFormat
+from llmser_tasks.ingest.details import Detail, categories, description, dollars, name
 from llmser_tasks.ingest.source import Source, Unusable, seconds
 
-DECLARED = DumpFormat(title="Amazon 2014", place=1)
+DECLARED = DumpFormat(
+    title="Amazon 2014",
+    place=1,
+    fields=("brand", "categories", "price", "description"),
+    text=("title", "brand", "categories"),
+)
 
 LONGEST_LITERAL = 1 << 20  # bytes; the longest real line has about a tenth of it
 
@@ -37,6 +43,12 @@ SOURCE = Source(
     time="unixReviewTime",
     rating="overall",
     title="title",
+    details=(
+        Detail("brand", "brand", name),
+        Detail("categories", "categories", categories),
+        Detail("price", "price", dollars),
+        description("description"),
+    ),
     milliseconds=seconds,
     lenient=literal_or_json,
     ratings_columns=("reviewerID", "asin", "overall", "unixReviewTime"),  # ratings_*.csv

@@ -7,10 +7,16 @@ from __future__ import annotations
 from typing import Any
 
 from llmser_tasks.core.kinds import DumpFormat
+from llmser_tasks.ingest.details import Detail, categories, description, name, price
 from llmser_tasks.ingest.formats.yelp import date_in_milliseconds
 from llmser_tasks.ingest.source import SECONDS_END, Source, json_only, seconds
 
-DECLARED = DumpFormat(title="any shop's ratings", place=5)
+DECLARED = DumpFormat(
+    title="any shop's ratings",
+    place=5,
+    fields=("brand", "categories", "city", "price", "description"),
+    text=("title", "brand", "categories"),
+)
 
 
 def moment(value: Any) -> int:
@@ -28,6 +34,13 @@ SOURCE = Source(
     time="timestamp",
     rating="rating",
     title="title",
+    details=(
+        Detail("brand", "brand", name),
+        Detail("categories", "categories", categories),
+        Detail("city", "city", name),
+        Detail("price", "price", price),
+        description("description"),
+    ),
     milliseconds=moment,
     lenient=json_only,
     ratings_columns=("user", "item", "rating", "timestamp"),

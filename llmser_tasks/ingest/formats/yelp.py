@@ -9,9 +9,16 @@ from datetime import UTC, datetime
 from typing import Any
 
 from llmser_tasks.core.kinds import DumpFormat
+from llmser_tasks.ingest.details import Detail, categories, name
 from llmser_tasks.ingest.source import Source, json_only
 
-DECLARED = DumpFormat(title="Yelp", place=4, noun="business")
+DECLARED = DumpFormat(
+    title="Yelp",
+    place=4,
+    noun="business",
+    fields=("categories", "city"),
+    text=("title", "categories", "city"),
+)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -30,6 +37,7 @@ SOURCE = Source(
     time="date",
     rating="stars",
     title="name",
+    details=(Detail("categories", "categories", categories), Detail("city", "city", name)),
     milliseconds=date_in_milliseconds,
     lenient=json_only,
     review_member="review.json",

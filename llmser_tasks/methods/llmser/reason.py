@@ -74,8 +74,9 @@ def inquire(user: int, history: Ints, given: Mapping[str, Ints], catalogue: Cata
         step=STEP,
         prompt_version=PROMPT_VERSION,
         instructions=INSTRUCTIONS.format(noun=config.dataset.noun),
-        history=catalogue.titles_of(sequence[-llm.history_length :]),
+        history=catalogue.texts_of(sequence[-llm.history_length :]),
         candidates=catalogue.titles_of(candidates),
+        texts=catalogue.texts_of(candidates),
         picks=1,
         seed=shuffle_seed(config.seed, STEP, sequence, candidates),
         put=QuestionFormat(

@@ -62,7 +62,8 @@ def _histories(run_id: str, histories: Histories, known: Catalogue) -> Iterator[
         yield run_id, user_id, known.item_ids_of(items)
 
 
-def _titles(run_id: str, known: Catalogue) -> Iterator[tuple[str, str, str]]:
-    for item_id, title in zip(known.item_ids.to_pylist(), known.titles.to_pylist(), strict=True):
+def _titles(run_id: str, known: Catalogue) -> Iterator[tuple[str, str, str, str | None]]:
+    columns = (known.item_ids, known.titles, known.texts)
+    for item_id, title, text in zip(*(column.to_pylist() for column in columns), strict=True):
         if title is not None:
-            yield run_id, item_id, title
+            yield run_id, item_id, title, text if text != title else None

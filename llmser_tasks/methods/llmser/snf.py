@@ -72,8 +72,9 @@ def inquire(user: int, history: Ints, given: Mapping[str, Ints], catalogue: Cata
         step=STEP,
         prompt_version=PROMPT_VERSION,
         instructions=INSTRUCTIONS.format(noun=config.dataset.noun, picks=picks),
-        history=catalogue.titles_of(shown[-llm.history_length :]),
+        history=catalogue.texts_of(shown[-llm.history_length :]),
         candidates=catalogue.titles_of(candidates),
+        texts=catalogue.texts_of(candidates),
         picks=picks,
         seed=shuffle_seed(config.seed, STEP, shown, candidates),
         put=QuestionFormat(

@@ -73,8 +73,11 @@ function person(user, run) {
 
 const weight = (letter, value) => el("span", {}, `${letter} `, el("b", {}, decimal(value, 2)), el("meter", { min: "0", max: "1", value, "aria-label": letter }));
 
-const line = ({ item, title }, kind, tag) =>
-  el("li", { class: kind }, el("span", { class: "title", title: title ?? item }, title ? bdi(title) : el("i", {}, bdi(item), " (no title)")), tag ? el("span", { class: "tag", title: SOURCES[tag] }, tag) : null);
+const line = ({ item, title, text }, kind, tag) =>
+  el("li", { class: kind }, el("span", { class: "title", title: text ?? title ?? item }, title ? bdi(title) : el("i", {}, bdi(item), " (no title)"), text ? el("span", { class: "details" }, " ", bdi(beside(title, text))) : null), tag ? el("span", { class: "tag", title: SOURCES[tag] }, tag) : null);
+
+// What an item's text says beside its title.
+const beside = (title, text) => (text.startsWith(title) ? text.slice(title.length).replace(/^[.\s]+/, "") : text);
 
 function verdict(user, right) {
   const named = user.named_item === null ? "No item was named" : ["Named as the masked item: ", bdi(user.named_title ?? user.named_item)];

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from sqlalchemy import Connection
@@ -29,7 +30,7 @@ HISTORIES = (
     " item_ids[greatest(1, cardinality(item_ids) - 29):] as item_ids"  # the newest 30
     " from histories where run_id = :run and user_id = any(:users)"
 )
-TITLES = "select item_id, title from item_titles where run_id = :run and item_id = any(:items)"
+TITLES = "select item_id, title, text from item_titles where run_id = :run and item_id = any(:items)"
 ANSWERS = f"""
     select p.user_id, p.step, p.item_ids, p.sources, p.reason, p.invented, coalesce(a.answered_by, a.model) as model,
            left(a.content, 2000) as content, a.failure, a.created_at
@@ -83,15 +84,23 @@ def _complete(connection: Connection, run_id: str, found: list[Row]) -> None:
     histories = {row["user_id"]: row for row in rows(connection, HISTORIES, run=run_id, users=ids)}
     pseudo = {row["user_id"]: row for row in rows(connection, PSEUDO, run=run_id, users=ids)}
     answers = rows(connection, ANSWERS, run=run_id, users=ids)
-    wanted = {item for row in histories.values() for item in row["item_ids"]}
-    titles = {row["item_id"]: row["title"] for row in rows(connection, TITLES, run=run_id, items=list(wanted))}
+    wanted = {item for row in (*histories.values(), *pseudo.values()) for item in row["item_ids"]}
+    known = {row["item_id"]: row for row in rows(connection, TITLES, run=run_id, items=list(wanted))}
     for row in found:
         history = histories.get(row["user_id"])
         added = pseudo.get(row["user_id"], {"item_ids": [], "titles": [], "sources": []})
-        row["history"] = [{"item": item, "title": titles.get(item)} for item in history["item_ids"]] if history else []
+        row["history"] = [_item(item, known) for item in history["item_ids"]] if history else []
         row["older"] = history["length"] - len(history["item_ids"]) if history else None
         row["pseudo"] = [
-            {"item": item, "title": title, "source": source}
+            _item(item, known) | {"title": title, "source": source}
             for item, title, source in zip(added["item_ids"], added["titles"], added["sources"], strict=True)
         ]
         row["answers"] = [answer for answer in answers if answer["user_id"] == row["user_id"]]
+
+
+def _item(item: str, known: Mapping[str, Row]) -> Row:
+    """An item with its title and, where more describes it, its text."""
+    found = known.get(item)
+    if found is None:
+        return {"item": item, "title": None}
+    return {"item": item, "title": found["title"]} | ({"text": found["text"]} if found["text"] else {})

@@ -14,7 +14,7 @@ from llmser_tasks.warehouse.rows import replace_rows
 Rows = Iterable[tuple[Any, ...]]
 
 HISTORY_COLUMNS = ("run_id", "user_id", "item_ids")
-TITLE_COLUMNS = ("run_id", "item_id", "title")
+TITLE_COLUMNS = ("run_id", "item_id", "title", "text")
 PSEUDO_COLUMNS = ("run_id", "user_id", "item_ids", "titles", "sources")
 RELIABILITY_COLUMNS = (
     "run_id", "user_id", "n", "masked_item", "masked_title", "named_item", "named_title", "source", "omega", "alpha",

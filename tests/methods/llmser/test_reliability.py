@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 from sqlalchemy import text
@@ -18,9 +20,11 @@ from llmser_tasks.core.progress import Progress, silent
 from llmser_tasks.core.workspace import Artefact, Workspace
 from llmser_tasks.methods.llmser import record, reliability
 from llmser_tasks.methods.llmser.reasons import MASKED_UNTITLED, NO_CANDIDATE, NO_PSEUDO_ITEMS
+from llmser_tasks.sequences.catalogue import Catalogue
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.texts.encoder import Encoder
 from llmser_tasks.warehouse.engine import transaction
+from llmser_tasks.warehouse.pages import users
 
 TITLES = ["red", "green", "red green", "against red", None]
 #             tail    tail  tail     head         head    tail       tail: n_u ≤ 2
@@ -155,6 +159,27 @@ def test_rows_in_postgres_speak_the_dumps_ids_and_a_rerun_doubles_nothing(
     assert dict(items[5]) == {
         "run_id": run_id, "user_id": "u005", "item_ids": ["i004"], "titles": ["against red"], "sources": ["strict"],
     }  # fmt: skip
+
+
+def test_the_page_finds_texts_where_they_say_more_than_titles(
+    make: Callable[..., Artefact], world: World, pseudo: Artefact, warehouse: Warehouse, run_id: str
+) -> None:
+    known = world.known
+    texts = [title and (f"{title}. Kind" if place else title) for place, title in enumerate(known.titles.to_pylist())]
+    told = replace(known, told=pa.array(texts, pa.string()))
+    made = make(named(**ALL))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Catalogue, "of_run", lambda *_: told)
+        record.record(world.run(warehouse, run_id), world.refs(pseudo=pseudo), made)
+    with transaction(warehouse) as connection:
+        rows = connection.execute(text("select item_id, title, text from item_titles order by item_id")).all()
+    assert rows[0][1:] == ("red", None)
+    assert {row.text for row in rows[1:]} == {f"{row.title}. Kind" for row in rows[1:]}
+    shown = users.users(warehouse, run_id)
+    items = [item for user in shown for item in (*user["history"], *user["pseudo"]) if item["title"]]
+    assert {item["title"]: item.get("text") for item in items} == {
+        row.title: row.text for row in rows if row.title in {item["title"] for item in items}
+    }
 
 
 def test_the_page_finds_histories_titles_and_the_histogram_of_omega(

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from endpoint_double import Block, Double, by_title
 from sqlalchemy import text
@@ -85,6 +86,17 @@ def test_a_question_shows_the_newest_history_reversed_and_every_titled_candidate
     assert "one lamp" in instructions
     assert "pick the 2 candidates" in instructions
     assert not any(title in instructions for title in TITLES if title)
+
+
+def test_a_question_shows_what_describes_items_and_matches_their_titles(world: World) -> None:
+    texts = [title and f"{title}. Kind {n}" for n, title in enumerate(TITLES)]
+    inquiry = inquire(replace(world.known, told=pa.array(texts, pa.string())), [9, 1, 2], [5, 9, 6])
+    assert inquiry.question is not None
+    block = json.loads(inquiry.question.messages[-1]["content"])
+    assert block["history"] == ["thing 2. Kind 1", "thing 1. Kind 0"]
+    assert sorted(c["title"] for c in block["candidates"]) == ["thing 5. Kind 4", "thing 6. Kind 5"]
+    assert sorted(inquiry.question.choices) == ["thing 5", "thing 6"]
+    assert inquiry.question != inquire(world.known, [9, 1, 2], [5, 9, 6]).question
 
 
 @pytest.mark.parametrize(

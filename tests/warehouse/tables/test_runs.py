@@ -107,9 +107,10 @@ def test_a_run_taken_up_is_running_until_it_fails_again(warehouse: Warehouse) ->
 
 def test_a_run_from_before_a_setting_keeps_what_it_did(warehouse: Warehouse) -> None:
     runs.create(warehouse, "old", "tiny", {"epochs": 1})
-    runs.create(warehouse, "new", "tiny", {"epochs": 1, "ties": "hash"})
-    assert runs.load(warehouse, "old").settings == {"epochs": 1, "ties": "file"}
-    assert runs.load(warehouse, "new").settings == {"epochs": 1, "ties": "hash"}
+    chosen = {"epochs": 1, "ties": "hash", "item_text": ["title", "city"]}
+    runs.create(warehouse, "new", "tiny", chosen)
+    assert runs.load(warehouse, "old").settings == {"epochs": 1, "ties": "file", "item_text": ["title"]}
+    assert runs.load(warehouse, "new").settings == chosen
     runs.create(warehouse, "old", "tiny", {"epochs": 1, "ties": "file"})  # goes on
     with pytest.raises(InputError, match="exists with other settings"):
         runs.create(warehouse, "old", "tiny", {"epochs": 1, "ties": "hash"})
