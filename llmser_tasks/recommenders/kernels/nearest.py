@@ -74,9 +74,9 @@ def nearest_of(own: Own, known: Lists, wanted: Tensor) -> Tensor:
     return near
 
 
-def _arrays(own: Own, known: Lists) -> tuple[NDArray[np.generic], ...]:
-    tensors = (own.starts, own.lists, own.weights, known.starts, known.ids, known.nearness)
-    return tuple(array(tensor) for tensor in tensors)
+def _arrays(own: Own, known: Lists) -> tuple[Ints, Ints, Floats, Ints, Ids, Floats]:
+    mine = array(own.starts), array(own.lists), array(own.weights)
+    return *mine, array(known.starts), array(known.ids), array(known.nearness)
 
 
 @part_of_loops
