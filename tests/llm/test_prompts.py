@@ -75,7 +75,7 @@ def test_missing_titles_are_shown_as_such_and_match_nothing() -> None:
 
 def test_texts_are_shown_in_place_of_titles_and_cut_as_these_are() -> None:
     texts = ["w. Brand. Some kind", None, "y", "z. Another kind"]
-    question = _build(history=["a. Brand " + "x" * 200], texts=texts, title_length=20, seed=None)
+    question = _build(history=["a. Brand " + "x" * 200], texts=texts, put=QuestionFormat(title_length=20), seed=None)
     shown = _block(question)
     assert shown["history"] == ["a. Brand xxxxxxxxxxx"]
     assert [candidate["title"] for candidate in shown["candidates"]] == [
