@@ -65,7 +65,9 @@ def export_model(run: StoredRun, method: str, folder: Path) -> None:
             temporary.mkdir(parents=True)
             save_weights(temporary, model)
             if fitted:
-                shutil.copytree(fitted, temporary / names.addition, ignore=shutil.ignore_patterns(MANIFEST))
+                (temporary / names.addition).mkdir()
+                for file in (file for file in fitted.iterdir() if file.name != MANIFEST):
+                    shutil.copyfile(file, temporary / names.addition / file.name)  # without the mode of the store's
             (temporary / DESCRIPTION).write_text(json.dumps(about, indent=1), "ascii")
             shutil.copymode(temporary / DESCRIPTION, temporary / WEIGHTS)  # which safetensors makes for its user alone
         temporary.rename(folder)

@@ -85,6 +85,8 @@ def test_an_export_holds_all_that_it_takes(
     invoke("export", run_with_it, "model", "-o", str(folder))
     assert json.loads((folder / "config.json").read_text())["addition"] == "content"
     assert sorted(path.name for path in (folder / "content").iterdir()) == [content.FILE, "near_texts.safetensors"]
+    modes = {path.stat().st_mode for path in folder.rglob("*") if path.is_file()}
+    assert modes == {(folder / "config.json").stat().st_mode}, "whoever may read a part may read the others"
     model = recommenders.load(folder, "cpu")
     found = recommenders.top_k(model, HISTORY, 6, HISTORY, added=added(folder, HISTORY, CPU))
     for ours, theirs in zip(
