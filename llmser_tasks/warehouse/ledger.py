@@ -53,6 +53,7 @@ _SELECT = text(
     " prompt_tokens, completion_tokens, cost, latency_ms, prompt_bytes, run_id"
     " from answers where question_key = any(:keys)"
 )
+_SETTLED_KEYS = text("select question_key from answers where question_key = any(:keys)")
 _INSERT = text("""
     insert into answers (question_key, step, prompt_version, model, attempts, answered_by, content, failure,
                          finish_reason, prompt_tokens, completion_tokens, cost, latency_ms, prompt_bytes, run_id)
@@ -78,6 +79,19 @@ def known(warehouse: Warehouse, keys: Sequence[str]) -> dict[str, Entry]:
         for first in range(0, len(keys), KEYS):
             for row in connection.execute(_SELECT, {"keys": list(keys[first : first + KEYS])}):
                 found[row[0]] = Entry(*row)
+    return found
+
+
+def settled(warehouse: Warehouse, keys: Sequence[str]) -> set[str]:
+    """Which of these keys have a row.
+
+    Raises:
+        StorageError: Postgres is down.
+    """
+    found: set[str] = set()
+    with transaction(warehouse) as connection:
+        for first in range(0, len(keys), KEYS):
+            found.update(connection.scalars(_SETTLED_KEYS, {"keys": list(keys[first : first + KEYS])}))
     return found
 
 

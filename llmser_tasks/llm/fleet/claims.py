@@ -85,6 +85,18 @@ class Claims:
                 return None
             return self._mine.popleft() if self._mine else None
 
+    async def following_few(self, fits: Callable[[list[str], str], bool]) -> list[str]:
+        """The next questions to ask together; none where nothing is left, or the batch is over.
+
+        Args:
+            fits: whether a question may join these. What is not claimed yet is not waited for.
+        """
+        first = await self.following()
+        few = [] if first is None else [first]
+        while few and self._mine and fits(few, self._mine[0]):
+            few.append(self._mine.popleft())
+        return few
+
     @property
     def waiting(self) -> int:
         """Questions that others are asking, as far as is known."""

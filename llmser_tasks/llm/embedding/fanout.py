@@ -1,0 +1,308 @@
+"""Many texts at once: only what the ledger does not hold, each distinct one once, everything paid for kept."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from llmser_tasks.core.errors import LlmserError
+from llmser_tasks.core.handle import Warehouse
+from llmser_tasks.core.progress import Progress, silent
+from llmser_tasks.llm.embedding.client import Client
+from llmser_tasks.llm.embedding.wire import VERSION, Embedded, Vector, key, shortened, text_of, vector_of
+from llmser_tasks.llm.endpoint import Endpoint
+from llmser_tasks.llm.errors import EndpointUnsupported, PromptTooLong, QuestionFatal, Refused
+from llmser_tasks.llm.fleet.breaker import Breaker
+from llmser_tasks.llm.fleet.budget import Budget
+from llmser_tasks.llm.fleet.claims import Claims
+from llmser_tasks.llm.fleet.concurrency import Gate
+from llmser_tasks.llm.fleet.ratelimit import BYTES_PER_TOKEN, Limiter
+from llmser_tasks.warehouse import ledger
+from llmser_tasks.warehouse.ledger import Entry
+from llmser_tasks.warehouse.tables.batches import Account, Meter
+
+TEXTS = 64  # in one request: the most that GLM takes; who takes fewer refuses, and is asked with half as many
+TOKENS = 16_000  # in one request, as far as bytes tell: of servers that bound them, the least is Mistral's
+LOOKED_UP = 4096  # texts at once; of 3,072 dimensions, 64 MB
+SHORTEST = 64  # characters to which a text is cut that is too long for the model
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """What became of the texts.
+
+    Attributes:
+        vectors: (n, d) in the order of the texts; zeros for those that the endpoint refuses for good.
+        dimension: d.
+        refused: distinct texts that it refuses.
+        from_ledger, calls, tokens, cost: of the distinct texts, what was there, and what the others took.
+    """
+
+    vectors: np.ndarray[tuple[int, int], np.dtype[np.float32]]
+    dimension: int
+    refused: int = 0
+    from_ledger: int = 0
+    calls: int = 0
+    tokens: int = 0
+    cost: float | None = None
+
+
+@dataclass
+class _Tally:
+    total: int
+    done: int = 0
+    calls: int = 0
+    tokens: int = 0
+    cost: float | None = None
+    from_ledger: int = 0
+    refused: int = 0
+    dimension: int = 0
+    together: int = TEXTS  # in one request, as far as the endpoint is known to take them
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """What is worked on: `missing` are texts that the ledger did not know, `vectors` what is known (None: refused)."""
+
+    endpoint: Endpoint
+    missing: Mapping[str, str]
+    warehouse: Warehouse
+    step: str
+    writer: ledger.Writer
+    meter: Meter | None
+    tally: _Tally
+    progress: Progress
+    vectors: dict[str, Vector | None] = field(default_factory=dict)
+
+    def take(self, entries: Collection[Entry]) -> None:
+        """
+        Raises:
+            EndpointUnsupported: a vector is longer or shorter than the others of this model.
+        """
+        for entry in entries:
+            vector = None if entry.content is None else vector_of(entry.content)
+            self.vectors[entry.question_key] = vector
+            self.tally.refused += vector is None
+            if vector is not None:
+                self.check(len(vector))
+        self.tally.done += len(entries)
+        self.progress(self.tally.done, self.tally.total, "texts")
+
+    def check(self, dimension: int) -> None:
+        if self.tally.dimension not in {0, dimension}:
+            raise EndpointUnsupported(
+                f"LLM endpoint {self.endpoint.name} embeds with {dimension} dimensions now, and did with "
+                f"{self.tally.dimension} before, so {self.endpoint.model} is not the model that it was; name another "
+                f"in its connection, or forget its vectors (`llmser answers prune --model {self.endpoint.model}`)."
+            )
+        self.tally.dimension = dimension
+
+
+def embed(
+    endpoint: Endpoint,
+    texts: Sequence[str],
+    warehouse: Warehouse,
+    step: str,
+    progress: Progress = silent,
+    account: Account | None = None,
+) -> Vectors:
+    """The vectors of texts, from the ledger, or else from the endpoint, a few at a time.
+
+    Each response is committed as it comes, so a killed or failed run pays again for little or nothing; a text that
+    another run is embedding at this moment is waited for. Runs an event loop of its own.
+
+    Args:
+        texts: none of them empty.
+        step: only for the ledger's readers.
+        account: the batch that pays, and through it the run whose budget holds; None: nobody keeps count.
+
+    Raises:
+        InputError: the run has a budget, and the endpoint's prices are not known.
+        LlmError: something is left that nobody has embedded; what was is kept.
+        StorageError: Postgres is down.
+    """
+    of = {text: key(endpoint, text) for text in texts}
+    keys = list(dict.fromkeys(of.values()))
+    by_key = {of[text]: shortened(text) for text in reversed(of)}
+    rows = {one: row for row, one in enumerate(keys)}
+    tally = _Tally(len(keys))
+    made: np.ndarray[tuple[int, int], np.dtype[np.float32]] | None = None
+    meter = Meter(account) if account else None
+    for some in _parts(keys, LOOKED_UP):
+        writer = ledger.Writer(warehouse, meter)
+        known = ledger.known(warehouse, some)
+        missing = {one: by_key[one] for one in some if one not in known}
+        batch = _Batch(endpoint, missing, warehouse, step, writer, meter, tally, progress)
+        batch.take(known.values())
+        tally.from_ledger += len(known)
+        if missing:
+            _ask(batch)
+        if made is None and tally.dimension:
+            made = np.zeros((len(keys), tally.dimension), np.float32)
+        for one, vector in batch.vectors.items():
+            if vector is not None:
+                assert made is not None
+                made[rows[one]] = vector
+    if made is None:
+        made = np.zeros((len(keys), 1), np.float32)
+    return Vectors(
+        vectors=made[[rows[of[text]] for text in texts]] if len(texts) else made,
+        dimension=made.shape[1],
+        refused=tally.refused,
+        from_ledger=tally.from_ledger,
+        calls=tally.calls,
+        tokens=tally.tokens,
+        cost=tally.cost,
+    )
+
+
+def calls_for(texts: int, tokens: float) -> int:
+    """How many requests so many texts take at the least."""
+    return max(math.ceil(texts / TEXTS), math.ceil(tokens / TOKENS))
+
+
+def _ask(batch: _Batch) -> None:
+    """
+    Raises:
+        LlmError, StorageError: why something is left.
+    """
+    try:
+        cause = asyncio.run(_ask_all(batch))
+    finally:
+        batch.writer.flush()
+    left = batch.missing.keys() - batch.vectors.keys()
+    if cause is not None and left:
+        raise cause
+
+
+async def _ask_all(batch: _Batch) -> Exception | None:
+    """A fixed number of workers take a few texts after another; returns why they stopped early, if they did."""
+    endpoint, warehouse, meter = batch.endpoint, batch.warehouse, batch.meter
+    breaker = Breaker(endpoint)
+
+    def fits(few: list[str], other: str) -> bool:
+        sizes = sum(len(batch.missing[one].encode()) for one in (*few, other))
+        return len(few) < batch.tally.together and sizes / BYTES_PER_TOKEN <= TOKENS
+
+    def found(entries: Collection[Entry]) -> None:
+        batch.tally.from_ledger += len(entries)
+        batch.take(entries)
+
+    def open_requests() -> int:
+        left = len(batch.missing) - len(batch.vectors) - claims.waiting
+        return -(-max(left, 0) // TEXTS)
+
+    async def work(client: Client) -> None:
+        while keys := await claims.following_few(fits):
+            try:
+                await _settle(batch, client, keys)
+            except LlmserError as error:  # the others stop, too: what is missing cannot be gone on without
+                await claims.release(keys)
+                breaker.trip(error)
+
+    async with (
+        Claims(warehouse, batch.missing, breaker, found) as claims,
+        Gate(endpoint, warehouse, claims.owner, breaker, open_requests) as gate,
+        Limiter(endpoint, warehouse, breaker) as limiter,
+        Budget(endpoint, warehouse, meter, claims.owner, breaker) as budget,
+        Client(endpoint, gate, limiter, budget, breaker) as client,
+    ):
+        workers = [asyncio.create_task(work(client)) for _ in range(min(endpoint.max_concurrency, open_requests()))]
+        try:
+            await asyncio.gather(*workers)
+        finally:
+            for task in workers:
+                task.cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
+            batch.tally.calls += client.calls
+            await batch.writer.write()  # before the claims end, or others would ask the same
+    return breaker.cause
+
+
+async def _settle(batch: _Batch, client: Client, keys: Sequence[str], longest: int | None = None) -> None:
+    """Embed these texts and commit what came of them; where the endpoint refuses them together, half of them each,
+    and one that it finds too long is cut.
+
+    Args:
+        longest: characters to which they are cut.
+
+    Raises:
+        LlmError: it came to nothing.
+    """
+    if len(keys) > batch.tally.together:
+        for some in _parts(keys, batch.tally.together):
+            await _settle(batch, client, some)
+        return
+    texts = [batch.missing[one][:longest] for one in keys]
+    try:
+        made, attempt = await client.embed(texts)
+    except (Refused, QuestionFatal) as error:
+        if len(keys) > 1:
+            middle = (len(keys) + 1) // 2
+            await _settle(batch, client, keys[:middle])
+            if isinstance(error, Refused):  # half of them are taken, so it was their number
+                batch.tally.together = min(batch.tally.together, middle)
+            await _settle(batch, client, keys[middle:])
+            return
+        if isinstance(error, PromptTooLong) and len(texts[0]) > SHORTEST:
+            await _settle(batch, client, keys, max(len(texts[0]) // 2, SHORTEST))
+            return
+        if isinstance(error, Refused):
+            raise
+        entries = [_entry(batch, keys[0], failure=error.kind)]
+    else:
+        batch.check(len(made.vectors[0]))
+        entries = list(_entries(batch, keys, texts, made, attempt))
+    for entry in entries:
+        batch.writer.add(entry)
+    await batch.writer.write()
+    others = batch.writer.answered_first & set(keys)
+    if others:
+        batch.writer.answered_first -= others
+        kept = ledger.known(batch.warehouse, list(others))
+        entries = [kept.get(entry.question_key, entry) for entry in entries]
+    batch.take(entries)
+
+
+def _entries(batch: _Batch, keys: Sequence[str], texts: Sequence[str], made: Embedded, attempt: int) -> Iterator[Entry]:
+    """The ledger's rows; each text has its share of the tokens, by its bytes."""
+    sizes = [max(1, len(text.encode())) for text in texts]
+    shares = _shares(made.tokens, sizes)
+    for one, size, vector, tokens in zip(keys, sizes, made.vectors, shares, strict=True):
+        cost = batch.endpoint.cost(tokens, 0)
+        batch.tally.tokens += tokens or 0
+        if cost is not None:
+            batch.tally.cost = (batch.tally.cost or 0.0) + cost
+        yield _entry(
+            batch,
+            one,
+            attempts=attempt,
+            answered_by=made.answered_by,
+            content=text_of(vector),
+            prompt_tokens=tokens,
+            completion_tokens=None if tokens is None else 0,
+            cost=cost,
+            prompt_bytes=size,
+        )
+
+
+def _entry(batch: _Batch, one: str, attempts: int = 1, **more: object) -> Entry:
+    run_id = batch.meter.account.run_id if batch.meter else None
+    return Entry(one, batch.step, VERSION, batch.endpoint.model, attempts, run_id=run_id, **more)  # type: ignore[arg-type]
+
+
+def _shares(tokens: int | None, sizes: Sequence[int]) -> list[int | None]:
+    """Whole numbers that add up."""
+    if tokens is None:
+        return [None] * len(sizes)
+    bounds = np.floor(np.cumsum(sizes, dtype=np.float64) / sum(sizes) * tokens + 0.5).astype(int)
+    return [int(share) for share in np.diff(bounds, prepend=0)]
+
+
+def _parts(keys: Sequence[str], size: int) -> Iterator[list[str]]:
+    for first in range(0, len(keys), size):
+        yield list(keys[first : first + size])
