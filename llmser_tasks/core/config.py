@@ -258,6 +258,27 @@ class Reliability(Section):
     )
 
 
+class Texts(Section):
+    """Vectors of items' and users' texts, and which are neighbours by them."""
+
+    heading: ClassVar[str] = "Texts: vectors and neighbours of items and users"
+
+    vectors: str = Field(
+        "",
+        max_length=500,
+        description="What items' and users' texts are embedded with: minilm (embedded), a folder with a BERT, a hub name, or"
+        " endpoint:NAME, a connection whose model serves /v1/embeddings; empty: the encoder that scores.",
+    )
+    user_vectors: Literal["mean", "titles"] = Field(
+        "mean",
+        description="What a user's vector is: the mean of the vectors of the items, the newer the heavier, or that of a"
+        " text of the newest titles. [measured on Beauty; LLM-ESR: titles]",
+    )
+    neighbours: int = Field(
+        10, ge=1, le=1000, description="Neighbours that a user or an item has, the closest first. [LLM-ESR]"
+    )
+
+
 class Llm(Section):
     """The endpoint and how it is asked. Its address and key come from the connection, never from here."""
 
@@ -359,6 +380,7 @@ class Common(Section):
     recommender: Recommender = Recommender()
     augmentation: Augmentation = Augmentation()
     reliability: Reliability = Reliability()
+    texts: Texts = Texts()
     llm: Llm = Llm()
     evaluation: Evaluation = Evaluation()
     refresh: Refresh = Refresh()

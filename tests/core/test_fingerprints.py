@@ -227,6 +227,8 @@ OTHERS: dict[str, tuple[Any, set[str]]] = {
     "reason_pool": (3, {"rcs"}),
     "beta": (0.25, {"reliability"}),
     "forward_on_full": (True, {"forward"}),
+    "user_vectors": ("titles", {"user-vectors"}),
+    "neighbours": (2, {"user-neighbours", "item-neighbours"}),
     "asrep_items": (2, {"prior-items"}),
     "asrep_length": (4, {"prior-items"}),
     "asrep_reverse_start": (False, {"asrep/42"}),
