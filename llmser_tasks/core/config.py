@@ -53,6 +53,8 @@ PATTERNS = {  # in words, what each pattern allows
     "dataset": f"up to {LONGEST_NAME} of a–z, 0–9, - and _, beginning with a letter or digit",
     "endpoint": "up to 100 of a–z, A–Z, 0–9, -, _ and . (it is the id of an Airflow connection)",
 }
+CONNECTION = r"^[A-Za-z0-9_.-]{1,100}$"
+ENDPOINT = "endpoint:"  # before a connection's name, where other names are possible, too
 SHOWN = 80  # characters of a refused value that the message repeats
 
 
@@ -278,6 +280,17 @@ class Texts(Section):
         10, ge=1, le=1000, description="Neighbours that a user or an item has, the closest first. [LLM-ESR]"
     )
 
+    def connection(self) -> str | None:
+        """Of the endpoint that embeds; None: a BERT does."""
+        return self.vectors.removeprefix(ENDPOINT) if self.vectors.startswith(ENDPOINT) else None
+
+    @model_validator(mode="after")
+    def _names_a_connection(self) -> Self:
+        name = self.connection()
+        if name is not None and not re.fullmatch(CONNECTION, name):
+            raise ValueError(f"vectors: behind {ENDPOINT} comes {PATTERNS['endpoint']}")
+        return self
+
 
 class Llm(Section):
     """The endpoint and how it is asked. Its address and key come from the connection, never from here."""
@@ -286,7 +299,7 @@ class Llm(Section):
 
     endpoint: str = Field(
         "llmser_ranker",
-        pattern=r"^[A-Za-z0-9_.-]{1,100}$",
+        pattern=CONNECTION,
         description="Airflow connection (or environment entry) of the OpenAI-compatible endpoint; llmser_ranker is the embedded one.",
     )
     mode: Literal["online", "batch"] = Field(

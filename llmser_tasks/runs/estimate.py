@@ -7,7 +7,7 @@ what the same model answered before; if it never did, from rules of thumb.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -80,14 +80,24 @@ def _of_texts(run: Run, refs: Refs) -> list[Estimate]:
 
 
 def before_training(
-    workspace: Workspace, config: RunConfig, *, endpoint: Endpoint, warehouse: Warehouse
+    workspace: Workspace,
+    config: RunConfig,
+    *,
+    endpoint: Endpoint,
+    warehouse: Warehouse,
+    endpoint_of: Callable[[str], Endpoint] | None = None,
 ) -> list[Estimate]:
     """The same for a run that nobody has started: the dumps are read and split if they were not yet.
+
+    Args:
+        endpoint_of: where connections that embed texts are looked up; None: the run has none.
 
     Raises:
         InputError: the run could not come to anything.
     """
     run = Run("", config, replace(workspace, claims=Claims(warehouse)), warehouse)
+    if endpoint_of is not None:
+        run = replace(run, endpoint_of=endpoint_of)
     made = sequences(run.workspace, config.dataset, ingest(run.workspace, config.dataset, inbox=environment.inbox()))
     refs = {name: artefact.reference() for name, artefact in made.items()}
     check(run, refs)

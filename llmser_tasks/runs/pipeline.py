@@ -45,7 +45,6 @@ from llmser_tasks.sequences import artefacts as splitting
 from llmser_tasks.sequences.artefacts import threshold_of
 from llmser_tasks.sequences.catalogue import Catalogue
 from llmser_tasks.sequences.changes import FORMER, Changes, open_rows
-from llmser_tasks.texts import embedding
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.liveness import living
 from llmser_tasks.warehouse.tables import acceptance, failed_runs, publications, refreshes, runs
@@ -358,7 +357,7 @@ def compare(run: Run, refs: Made) -> None:
 def _reachable(run: Run, endpoint: Endpoint | None) -> Iterator[Endpoint]:
     """The endpoint; the embedded ranker is started if nobody says where one runs and there is anything to ask."""
     name = run.config.llm.endpoint
-    wanted = asked_steps(run.config) or embedding.connection(run.config) == name
+    wanted = asked_steps(run.config) or run.config.texts.connection() == name
     if endpoint is not None:
         yield endpoint
     elif name == RANKER and not os.environ.get("LLMSER_RANKER_URL") and wanted:

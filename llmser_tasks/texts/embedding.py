@@ -15,7 +15,6 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from llmser_tasks.core.config import RunConfig
 from llmser_tasks.core.errors import InputError, LlmserError
 from llmser_tasks.core.files import EMBEDDINGS
 from llmser_tasks.core.progress import Progress, silent
@@ -31,7 +30,6 @@ from llmser_tasks.warehouse.tables.batches import Account, Standing
 
 log = logging.getLogger(__name__)
 
-ENDPOINT = "endpoint:"  # before the name of a connection
 OF_AN_ENCODER = 480  # characters of a text that are worth composing: it reads some 128 tokens
 
 
@@ -77,24 +75,13 @@ class Embedder(Protocol):
         """What these will cost; None: nothing."""
 
 
-def source(config: RunConfig) -> str:
-    """What the run says that texts are embedded with."""
-    return config.texts.vectors or config.reliability.encoder
-
-
-def connection(config: RunConfig) -> str | None:
-    """The connection that embeds; None: a BERT does."""
-    named = source(config)
-    return named.removeprefix(ENDPOINT) if named.startswith(ENDPOINT) else None
-
-
 def embedder(run: Run, step: str) -> Embedder:
     """
     Args:
         step: which pays, if anything is to be paid.
     """
-    asked = connection(run.config)
-    return Bert(run, source(run.config)) if asked is None else Asked(run, step, asked)
+    named, asked = run.config.texts.vectors, run.config.texts.connection()
+    return Bert(run, named or run.config.reliability.encoder) if asked is None else Asked(run, step, asked)
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ def prepare(run: Run) -> None:
 
 def estimate(run: Run, refs: Refs) -> Estimate | None:
     """What an endpoint will take for it; None where none is asked."""
-    if run.config.texts.user_vectors == "mean" or embedding.connection(run.config) is None:
+    if run.config.texts.user_vectors == "mean" or run.config.texts.connection() is None:
         return None
     embedder = embedding.embedder(run, STEP)
     return embedder.estimate(_texts(run, refs, embedder.longest))

@@ -23,6 +23,7 @@ GROUP = 200  # answers per commit: row by row ran at 269/s, hundreds at 11,700/s
 SECONDS = 2.0  # or after so long, so that a killed worker loses little when answers are slow
 KEYS = 5_000  # looked up by one statement
 NEVER_ANSWERED = "no answer"  # `answers.failure` of a question to which an endpoint never said anything (`llm.errors`)
+VECTOR = "embedding-1"  # `answers.prompt_version` of texts that were embedded; goes up when what is sent of one changes
 RETRIES_S = (0.5, 1, 2, 4, 8, 15)  # how long to wait for Postgres to restart, before paid answers are lost
 
 

@@ -16,7 +16,7 @@ from llmser_tasks.llm.embedding.client import Client
 from llmser_tasks.llm.embedding.wire import VERSION, Embedded, Vector, key, shortened, text_of, vector_of
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.errors import EndpointUnsupported, PromptTooLong, QuestionFatal, Refused
-from llmser_tasks.llm.fleet.breaker import Breaker
+from llmser_tasks.llm.fleet.breaker import Breaker, Stopped
 from llmser_tasks.llm.fleet.budget import Budget
 from llmser_tasks.llm.fleet.claims import Claims
 from llmser_tasks.llm.fleet.concurrency import Gate
@@ -27,6 +27,7 @@ from llmser_tasks.warehouse.tables.batches import Account, Meter
 
 TEXTS = 64  # in one request: the most that GLM takes; who takes fewer refuses, and is asked with half as many
 TOKENS = 16_000  # in one request, as far as bytes tell: of servers that bound them, the least is Mistral's
+REST_S = 2.0  # how often to give back money that is not in use: whoever this waits for may need it
 LOOKED_UP = 4096  # texts at once; of 3,072 dimensions, 64 MB
 SHORTEST = 64  # characters to which a text is cut that is too long for the model
 
@@ -77,6 +78,11 @@ class _Batch:
     tally: _Tally
     progress: Progress
     vectors: dict[str, Vector | None] = field(default_factory=dict)
+
+    @property
+    def left(self) -> set[str]:
+        """Keys that nothing is known of yet."""
+        return self.missing.keys() - self.vectors.keys()
 
     def take(self, entries: Collection[Entry]) -> None:
         """
@@ -160,9 +166,9 @@ def embed(
     )
 
 
-def calls_for(texts: int, tokens: float) -> int:
+def calls_for(texts: int, tokens: float, together: int = TEXTS) -> int:
     """How many requests so many texts take at the least."""
-    return max(math.ceil(texts / TEXTS), math.ceil(tokens / TOKENS))
+    return max(math.ceil(texts / together), math.ceil(tokens / TOKENS))
 
 
 def _ask(batch: _Batch) -> None:
@@ -174,27 +180,28 @@ def _ask(batch: _Batch) -> None:
         cause = asyncio.run(_ask_all(batch))
     finally:
         batch.writer.flush()
-    left = batch.missing.keys() - batch.vectors.keys()
-    if cause is not None and left:
-        raise cause
+    if batch.left:
+        raise cause or Stopped(f"{len(batch.left):,} texts were left without a vector; rerun the step.")
 
 
 async def _ask_all(batch: _Batch) -> Exception | None:
     """A fixed number of workers take a few texts after another; returns why they stopped early, if they did."""
     endpoint, warehouse, meter = batch.endpoint, batch.warehouse, batch.meter
     breaker = Breaker(endpoint)
+    sizes = {one: len(text.encode()) for one, text in batch.missing.items()}
 
     def fits(few: list[str], other: str) -> bool:
-        sizes = sum(len(batch.missing[one].encode()) for one in (*few, other))
-        return len(few) < batch.tally.together and sizes / BYTES_PER_TOKEN <= TOKENS
+        tokens = sum(sizes[one] for one in (*few, other)) / BYTES_PER_TOKEN
+        return len(few) < batch.tally.together and tokens <= TOKENS
 
     def found(entries: Collection[Entry]) -> None:
         batch.tally.from_ledger += len(entries)
         batch.take(entries)
 
     def open_requests() -> int:
-        left = len(batch.missing) - len(batch.vectors) - claims.waiting
-        return -(-max(left, 0) // TEXTS)
+        left = batch.left
+        texts = max(len(left) - claims.waiting, 0)
+        return calls_for(texts, sum(sizes[one] for one in left) / BYTES_PER_TOKEN, batch.tally.together) if texts else 0
 
     async def work(client: Client) -> None:
         while keys := await claims.following_few(fits):
@@ -204,6 +211,11 @@ async def _ask_all(batch: _Batch) -> Exception | None:
                 await claims.release(keys)
                 breaker.trip(error)
 
+    async def rest(budget: Budget) -> None:
+        while True:
+            await asyncio.sleep(REST_S)
+            await budget.rest()
+
     async with (
         Claims(warehouse, batch.missing, breaker, found) as claims,
         Gate(endpoint, warehouse, claims.owner, breaker, open_requests) as gate,
@@ -211,13 +223,15 @@ async def _ask_all(batch: _Batch) -> Exception | None:
         Budget(endpoint, warehouse, meter, claims.owner, breaker) as budget,
         Client(endpoint, gate, limiter, budget, breaker) as client,
     ):
-        workers = [asyncio.create_task(work(client)) for _ in range(min(endpoint.max_concurrency, open_requests()))]
+        clock = asyncio.create_task(rest(budget))
+        in_flight = min(endpoint.max_concurrency, len(batch.missing))
+        workers = [asyncio.create_task(work(client)) for _ in range(in_flight)]
         try:
             await asyncio.gather(*workers)
         finally:
-            for task in workers:
+            for task in (clock, *workers):
                 task.cancel()
-            await asyncio.gather(*workers, return_exceptions=True)
+            await asyncio.gather(clock, *workers, return_exceptions=True)
             batch.tally.calls += client.calls
             await batch.writer.write()  # before the claims end, or others would ask the same
     return breaker.cause
@@ -284,7 +298,6 @@ def _entries(batch: _Batch, keys: Sequence[str], texts: Sequence[str], made: Emb
             answered_by=made.answered_by,
             content=text_of(vector),
             prompt_tokens=tokens,
-            completion_tokens=None if tokens is None else 0,
             cost=cost,
             prompt_bytes=size,
         )

@@ -17,9 +17,10 @@ from llmser_tasks.core.text import clean_title
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.error_responses import classify
 from llmser_tasks.llm.errors import LlmError, Unavailable
+from llmser_tasks.warehouse import ledger
 
 PATH = "embeddings"
-VERSION = "embedding-1"  # part of every key; goes up when what is sent of a text changes
+VERSION = ledger.VECTOR  # part of every key
 LONGEST = 8_000  # characters of a text, LLM-ESR's; the models that people use read 8,192 tokens
 LARGEST_RESPONSE = 32 << 20  # bytes: 64 vectors of 4,096 numbers, written as text
 MOST_DIMENSIONS = 1 << 16
