@@ -129,8 +129,8 @@ def load() -> Run:
     run_id, warehouse = context["run_id"], address.warehouse()
     if since := context["dag_run"].start_date:
         failed_runs.take_up(warehouse, run_id, since)
-    where = {"workspace": environment.workspace(), "warehouse": warehouse}
-    run = pipeline.load(run_id, **where, endpoint_of=functools.partial(connection, embeds=True))
+    embedding = functools.partial(connection, embeds=True)
+    run = pipeline.load(run_id, workspace=environment.workspace(), warehouse=warehouse, endpoint_of=embedding)
     check_places(run)
     return run
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,5 +59,5 @@ def embeddings(request: EmbeddingRequest, vectors: Vectors) -> bytes:
     return orjson.dumps(body)
 
 
-def _written(vector: Sequence[float] | Any, *, packed: bool) -> Any:
+def _written(vector: Vectors, *, packed: bool) -> Any:
     return base64.b64encode(vector.astype("<f4").tobytes()).decode() if packed else vector.tolist()

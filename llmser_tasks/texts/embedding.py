@@ -47,13 +47,11 @@ class Embedded:
 
 
 class Embedder(Protocol):
-    """What texts are embedded with.
+    """What texts are embedded with."""
 
-    Attributes:
-        longest: characters of a text that it reads, about.
-    """
-
-    longest: int
+    @property
+    def longest(self) -> int:
+        """Characters of a text that it reads, about."""
 
     def prepare(self) -> None:
         """

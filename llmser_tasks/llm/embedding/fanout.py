@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from llmser_tasks.core.errors import LlmserError
 from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.core.progress import Progress, silent
+from llmser_tasks.llm.embedding.batch import TEXTS, Batch, Tally, entries, entry
 from llmser_tasks.llm.embedding.client import Client
-from llmser_tasks.llm.embedding.wire import VERSION, Embedded, Vector, key, shortened, text_of, vector_of
+from llmser_tasks.llm.embedding.wire import key, shortened
 from llmser_tasks.llm.endpoint import Endpoint
-from llmser_tasks.llm.errors import EndpointUnsupported, PromptTooLong, QuestionFatal, Refused
+from llmser_tasks.llm.errors import PromptTooLong, QuestionFatal, Refused
 from llmser_tasks.llm.fleet.breaker import Breaker, Stopped
 from llmser_tasks.llm.fleet.budget import Budget
 from llmser_tasks.llm.fleet.claims import Claims
@@ -25,7 +26,6 @@ from llmser_tasks.warehouse import ledger
 from llmser_tasks.warehouse.ledger import Entry
 from llmser_tasks.warehouse.tables.batches import Account, Meter
 
-TEXTS = 64  # in one request: the most that GLM takes; who takes fewer refuses, and is asked with half as many
 TOKENS = 16_000  # in one request, as far as bytes tell: of servers that bound them, the least is Mistral's
 REST_S = 2.0  # how often to give back money that is not in use: whoever this waits for may need it
 LOOKED_UP = 4096  # texts at once; of 3,072 dimensions, 64 MB
@@ -50,62 +50,6 @@ class Vectors:
     calls: int = 0
     tokens: int = 0
     cost: float | None = None
-
-
-@dataclass
-class _Tally:
-    total: int
-    done: int = 0
-    calls: int = 0
-    tokens: int = 0
-    cost: float | None = None
-    from_ledger: int = 0
-    refused: int = 0
-    dimension: int = 0
-    together: int = TEXTS  # in one request, as far as the endpoint is known to take them
-
-
-@dataclass(frozen=True)
-class _Batch:
-    """What is worked on: `missing` are texts that the ledger did not know, `vectors` what is known (None: refused)."""
-
-    endpoint: Endpoint
-    missing: Mapping[str, str]
-    warehouse: Warehouse
-    step: str
-    writer: ledger.Writer
-    meter: Meter | None
-    tally: _Tally
-    progress: Progress
-    vectors: dict[str, Vector | None] = field(default_factory=dict)
-
-    @property
-    def left(self) -> set[str]:
-        """Keys that nothing is known of yet."""
-        return self.missing.keys() - self.vectors.keys()
-
-    def take(self, entries: Collection[Entry]) -> None:
-        """
-        Raises:
-            EndpointUnsupported: a vector is longer or shorter than the others of this model.
-        """
-        for entry in entries:
-            vector = None if entry.content is None else vector_of(entry.content)
-            self.vectors[entry.question_key] = vector
-            self.tally.refused += vector is None
-            if vector is not None:
-                self.check(len(vector))
-        self.tally.done += len(entries)
-        self.progress(self.tally.done, self.tally.total, "texts")
-
-    def check(self, dimension: int) -> None:
-        if self.tally.dimension not in {0, dimension}:
-            raise EndpointUnsupported(
-                f"LLM endpoint {self.endpoint.name} embeds with {dimension} dimensions now, and did with "
-                f"{self.tally.dimension} before, so {self.endpoint.model} is not the model that it was; name another "
-                f"in its connection, or forget its vectors (`llmser answers prune --model {self.endpoint.model}`)."
-            )
-        self.tally.dimension = dimension
 
 
 def embed(
@@ -135,14 +79,14 @@ def embed(
     keys = list(dict.fromkeys(of.values()))
     by_key = {of[text]: shortened(text) for text in reversed(of)}
     rows = {one: row for row, one in enumerate(keys)}
-    tally = _Tally(len(keys))
+    tally = Tally(len(keys))
     made: np.ndarray[tuple[int, int], np.dtype[np.float32]] | None = None
     meter = Meter(account) if account else None
     for some in _parts(keys, LOOKED_UP):
         writer = ledger.Writer(warehouse, meter)
         known = ledger.known(warehouse, some)
         missing = {one: by_key[one] for one in some if one not in known}
-        batch = _Batch(endpoint, missing, warehouse, step, writer, meter, tally, progress)
+        batch = Batch(endpoint, missing, warehouse, step, writer, meter, tally, progress)
         batch.take(known.values())
         tally.from_ledger += len(known)
         if missing:
@@ -171,7 +115,7 @@ def calls_for(texts: int, tokens: float, together: int = TEXTS) -> int:
     return max(math.ceil(texts / together), math.ceil(tokens / TOKENS))
 
 
-def _ask(batch: _Batch) -> None:
+def _ask(batch: Batch) -> None:
     """
     Raises:
         LlmError, StorageError: why something is left.
@@ -184,7 +128,7 @@ def _ask(batch: _Batch) -> None:
         raise cause or Stopped(f"{len(batch.left):,} texts were left without a vector; rerun the step.")
 
 
-async def _ask_all(batch: _Batch) -> Exception | None:
+async def _ask_all(batch: Batch) -> Exception | None:
     """A fixed number of workers take a few texts after another; returns why they stopped early, if they did."""
     endpoint, warehouse, meter = batch.endpoint, batch.warehouse, batch.meter
     breaker = Breaker(endpoint)
@@ -237,7 +181,7 @@ async def _ask_all(batch: _Batch) -> Exception | None:
     return breaker.cause
 
 
-async def _settle(batch: _Batch, client: Client, keys: Sequence[str], longest: int | None = None) -> None:
+async def _settle(batch: Batch, client: Client, keys: Sequence[str], longest: int | None = None) -> None:
     """Embed these texts and commit what came of them; where the endpoint refuses them together, half of them each,
     and one that it finds too long is cut.
 
@@ -267,53 +211,19 @@ async def _settle(batch: _Batch, client: Client, keys: Sequence[str], longest: i
             return
         if isinstance(error, Refused):
             raise
-        entries = [_entry(batch, keys[0], failure=error.kind)]
+        found = [entry(batch, keys[0], failure=error.kind)]
     else:
         batch.check(len(made.vectors[0]))
-        entries = list(_entries(batch, keys, texts, made, attempt))
-    for entry in entries:
-        batch.writer.add(entry)
+        found = list(entries(batch, keys, texts, made, attempt))
+    for one in found:
+        batch.writer.add(one)
     await batch.writer.write()
     others = batch.writer.answered_first & set(keys)
     if others:
         batch.writer.answered_first -= others
         kept = ledger.known(batch.warehouse, list(others))
-        entries = [kept.get(entry.question_key, entry) for entry in entries]
-    batch.take(entries)
-
-
-def _entries(batch: _Batch, keys: Sequence[str], texts: Sequence[str], made: Embedded, attempt: int) -> Iterator[Entry]:
-    """The ledger's rows; each text has its share of the tokens, by its bytes."""
-    sizes = [max(1, len(text.encode())) for text in texts]
-    shares = _shares(made.tokens, sizes)
-    for one, size, vector, tokens in zip(keys, sizes, made.vectors, shares, strict=True):
-        cost = batch.endpoint.cost(tokens, 0)
-        batch.tally.tokens += tokens or 0
-        if cost is not None:
-            batch.tally.cost = (batch.tally.cost or 0.0) + cost
-        yield _entry(
-            batch,
-            one,
-            attempts=attempt,
-            answered_by=made.answered_by,
-            content=text_of(vector),
-            prompt_tokens=tokens,
-            cost=cost,
-            prompt_bytes=size,
-        )
-
-
-def _entry(batch: _Batch, one: str, attempts: int = 1, **more: object) -> Entry:
-    run_id = batch.meter.account.run_id if batch.meter else None
-    return Entry(one, batch.step, VERSION, batch.endpoint.model, attempts, run_id=run_id, **more)  # type: ignore[arg-type]
-
-
-def _shares(tokens: int | None, sizes: Sequence[int]) -> list[int | None]:
-    """Whole numbers that add up."""
-    if tokens is None:
-        return [None] * len(sizes)
-    bounds = np.floor(np.cumsum(sizes, dtype=np.float64) / sum(sizes) * tokens + 0.5).astype(int)
-    return [int(share) for share in np.diff(bounds, prepend=0)]
+        found = [kept.get(one.question_key, one) for one in found]
+    batch.take(found)
 
 
 def _parts(keys: Sequence[str], size: int) -> Iterator[list[str]]:
