@@ -129,7 +129,8 @@ def load() -> Run:
     run_id, warehouse = context["run_id"], address.warehouse()
     if since := context["dag_run"].start_date:
         failed_runs.take_up(warehouse, run_id, since)
-    run = pipeline.load(run_id, workspace=environment.workspace(), warehouse=warehouse)
+    embedding = functools.partial(connection, embeds=True)
+    run = pipeline.load(run_id, workspace=environment.workspace(), warehouse=warehouse, endpoint_of=embedding)
     check_places(run)
     return run
 
@@ -142,7 +143,12 @@ def check_places(run: Run) -> None:
 
 
 def endpoint(run: Run) -> Endpoint:
-    """The Airflow connection that the run names; its password is the key."""
+    """Whom the run asks."""
+    return connection(run.config.llm.endpoint)
+
+
+def connection(name: str, *, embeds: bool = False) -> Endpoint:
+    """An Airflow connection as an endpoint, of questions or of texts to embed; its password is the key."""
     from airflow.sdk import Connection
     from airflow.sdk.exceptions import AirflowNotFoundException
 
@@ -151,14 +157,13 @@ def endpoint(run: Run) -> Endpoint:
     from llmser_tasks.llm.prices import priced
     from llmser_tasks.services.connections import endpoint_url
 
-    name = run.config.llm.endpoint
     try:
-        connection = Connection.get(name)
+        there = Connection.get(name)
     except AirflowNotFoundException:
-        found = Endpoint.from_environment(name)
+        found = Endpoint.from_environment(name, embeds=embeds)
     else:
-        url = endpoint_url(connection.host, connection.port, connection.schema)
-        found = Endpoint.from_mapping(name, url, connection.password, connection.extra_dejson)
+        url = endpoint_url(there.host, there.port, there.schema)
+        found = Endpoint.from_mapping(name, url, there.password, there.extra_dejson)
     return priced(found, environment.home())
 
 

@@ -107,6 +107,8 @@ def walk(store: Recorder, config: RunConfig) -> dict[str, Call]:
             if name not in QUESTION_STEPS:
                 module = reliability.score if name == "reliability" else STEPS.load(name).make
                 refs[name] = module(run, refs).reference()
+        for name in [name for name in STEPS if name not in refs]:  # that no method of this run needs
+            refs[name] = STEPS.load(name).make(run, refs).reference()
     for method in config.methods:
         refs[model_name(method, config.seed)] = train(run, refs, method, config.seed).reference()
     evaluate(run, refs)

@@ -69,7 +69,8 @@ OWN_NAMES = {  # rooms that hold what is declared, and the sample, which writes 
     f"{PACKAGE}.{room}"
     for room in (
         "ingest.formats", "methods", "recommenders.backbones", "recommenders.items", "recommenders.losses",
-        "recommenders.terms", "sample", "texts.item_vectors",
+        "recommenders.terms", "sample", "texts.item_neighbours", "texts.item_vectors", "texts.user_neighbours",
+        "texts.user_vectors",
     )
 }  # fmt: skip
 MEANS_MORE = {  # words that are something else, too

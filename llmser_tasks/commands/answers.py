@@ -36,7 +36,9 @@ def selected(command: F) -> F:
             click.option("--prompt-version", help="Only those to this version of a prompt."),
             click.option("--failed", is_flag=True, help="Only questions that failed for good."),
             click.option("--unusable", is_flag=True, help="Only those in which no candidate was found."),
-            click.option("--unused", is_flag=True, help="Only those that no run refers to any more."),
+            click.option(
+                "--unused", is_flag=True, help="Only those that no run refers to any more; not vectors of texts."
+            ),
         )
     ):
         command = option(command)

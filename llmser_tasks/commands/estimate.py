@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import click
@@ -30,7 +31,7 @@ def estimate(ctx: click.Context, /, form: str, **options: Any) -> None:
 
     `answered` is what the ledger knows already, `most` the price if every answer were as long as it may be, `hours` the
     time that the endpoint's limits per minute take at the least. The dumps are read; nothing is trained: popular items
-    stand in for the candidates.
+    stand in for the candidates. Texts that an endpoint will embed have rows of their own, where `users` are texts.
     """
     refuse_unreadable(form)
     values = given(ctx, options)
@@ -43,7 +44,10 @@ def estimate(ctx: click.Context, /, form: str, **options: Any) -> None:
 
         workspace = environment.workspace()
         endpoint = pipeline.configured_endpoint(config.llm.endpoint)
-        found = estimates.before_training(workspace, config, endpoint=endpoint, warehouse=warehouse)
+        embedding = partial(pipeline.configured_endpoint, embeds=True)
+        found = estimates.before_training(
+            workspace, config, endpoint=endpoint, warehouse=warehouse, endpoint_of=embedding
+        )
     if endpoint.cost(1, 1) is None:
         console.print(f"What {endpoint.model} costs is unknown: it is in no price table.", markup=False)
     rows = ([asdict(each)[name] for name in COLUMNS] for each in found)

@@ -65,6 +65,8 @@ PATTERNS = {  # in words, what each pattern allows
     "dataset": f"up to {LONGEST_NAME} of a–z, 0–9, - and _, beginning with a letter or digit",
     "endpoint": "up to 100 of a–z, A–Z, 0–9, -, _ and . (it is the id of an Airflow connection)",
 }
+CONNECTION = r"^[A-Za-z0-9_.-]{1,100}$"
+ENDPOINT = "endpoint:"  # before a connection's name, where other names are possible, too
 SHOWN = 80  # characters of a refused value that the message repeats
 
 
@@ -303,6 +305,38 @@ class Reliability(Section):
     )
 
 
+class Texts(Section):
+    """Vectors of items' and users' texts, and which are neighbours by them."""
+
+    heading: ClassVar[str] = "Texts: vectors and neighbours of items and users"
+
+    vectors: str = Field(
+        "",
+        max_length=500,
+        description="What items' and users' texts are embedded with: minilm (embedded), a folder with a BERT, a hub name, or"
+        " endpoint:NAME, a connection whose model serves /v1/embeddings; empty: the encoder that scores.",
+    )
+    user_vectors: Literal["mean", "titles"] = Field(
+        "mean",
+        description="What a user's vector is: the mean of the vectors of the items, the newer the heavier, or that of a"
+        " text of the newest titles. [measured on Beauty; LLM-ESR: titles]",
+    )
+    neighbours: int = Field(
+        10, ge=1, le=1000, description="Neighbours that a user or an item has, the closest first. [LLM-ESR]"
+    )
+
+    def connection(self) -> str | None:
+        """Of the endpoint that embeds; None: a BERT does."""
+        return self.vectors.removeprefix(ENDPOINT) if self.vectors.startswith(ENDPOINT) else None
+
+    @model_validator(mode="after")
+    def _names_a_connection(self) -> Self:
+        name = self.connection()
+        if name is not None and not re.fullmatch(CONNECTION, name):
+            raise ValueError(f"vectors: behind {ENDPOINT} comes {PATTERNS['endpoint']}")
+        return self
+
+
 class Llm(Section):
     """The endpoint and how it is asked. Its address and key come from the connection, never from here."""
 
@@ -310,7 +344,7 @@ class Llm(Section):
 
     endpoint: str = Field(
         "llmser_ranker",
-        pattern=r"^[A-Za-z0-9_.-]{1,100}$",
+        pattern=CONNECTION,
         description="Airflow connection (or environment entry) of the OpenAI-compatible endpoint; llmser_ranker is the embedded one.",
     )
     mode: Literal["online", "batch"] = Field(
@@ -404,6 +438,7 @@ class Common(Section):
     recommender: Recommender = Recommender()
     augmentation: Augmentation = Augmentation()
     reliability: Reliability = Reliability()
+    texts: Texts = Texts()
     llm: Llm = Llm()
     evaluation: Evaluation = Evaluation()
     refresh: Refresh = Refresh()

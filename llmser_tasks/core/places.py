@@ -36,10 +36,11 @@ def check(config: RunConfig, folders: Sequence[Path], home: Path) -> None:
     Raises:
         InputError: one lies elsewhere.
     """
-    dataset, encoder = config.dataset, config.reliability.encoder
+    dataset = config.dataset
     given = {"reviews": dataset.reviews, "items": dataset.items}
-    if Path(encoder).is_absolute() or ".." in Path(encoder).parts or is_folder(encoder):
-        given["encoder"] = encoder
+    for name, model in (("encoder", config.reliability.encoder), ("vectors", config.texts.vectors)):
+        if model and (Path(model).is_absolute() or ".." in Path(model).parts or is_folder(model)):
+            given[name] = model
     open_ = [folder.absolute().resolve() for folder in folders]
     closed = home.absolute().resolve()
     for name, text in given.items():

@@ -31,6 +31,7 @@ LEFT_OUT = {  # modules, with all below them, that cannot change a result, and w
     "core.progress": "what people are told while they wait",
     "core.section": "a group of settings, as core.config",
     "core.reachable": "it says what is reached",
+    "llm": "what was answered counts by content, and what is embedded by a version of its own (`ledger.VECTOR`)",
     "warehouse": "what a step is given of its rows counts by content",
     "core.workspace": "it keeps what steps write, and does not write it",
 }

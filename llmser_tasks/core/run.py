@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,24 @@ Refs = Mapping[str, Reference]  # name → `Artefact.reference()`
 Made = dict[str, Reference]
 
 
+def _nowhere(name: str) -> Any:
+    raise InputError(f"The connection {name} is needed here, and nobody has said where connections are looked up.")
+
+
 @dataclass(frozen=True)
 class Run:
+    """
+    Attributes:
+        refreshes: the run that it starts from.
+        endpoint_of: name of a connection → `llm.endpoint.Endpoint`; raises InputError where there is none.
+    """
+
     run_id: str
     config: RunConfig
     workspace: Workspace
     warehouse: Warehouse
-    refreshes: str | None = None  # the run that it starts from
+    refreshes: str | None = None
+    endpoint_of: Callable[[str], Any] = field(default=_nowhere, compare=False)
 
     @property
     def dataset(self) -> str:

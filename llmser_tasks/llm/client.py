@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import httpx
 
@@ -66,16 +66,8 @@ class Client:
         self._answered = 0  # questions
         self.calls = 0  # requests sent
         self._url = httpx.URL(endpoint.chat_url)  # parsed once
-        headers = {
-            "host": self._url.netloc.decode(),
-            "content-type": "application/json",
-            "accept": "application/json",
-            "accept-encoding": "identity",
-            "user-agent": f"llmser/{__version__}",
-        } | endpoint.credentials
-        self._headers = httpx.Headers(headers, encoding="ascii")  # or httpx finds that out for every request
-        connect = min(CONNECT_S, endpoint.timeout_s)
-        self._extensions = {"timeout": httpx.Timeout(endpoint.timeout_s, connect=connect).as_dict()}
+        self._headers = headers_of(endpoint, self._url)
+        self._extensions = extensions_of(endpoint)
         self._transport = transport(endpoint)
 
     async def __aenter__(self) -> Self:
@@ -122,7 +114,7 @@ class Client:
                         ) from None
                     if attempt == ATTEMPTS:
                         raise
-                    await self._wait_after(error, attempt)
+                    await wait_after(error, attempt, self._limiter, self._breaker)
                     attempt += 1
                 else:
                     self._breaker.succeeded()
@@ -131,24 +123,6 @@ class Client:
                     return reply
         finally:
             way.leave()
-
-    async def _wait_after(self, error: Retriable, attempt: int) -> None:
-        """Wait as long as the endpoint asks, and let everyone else wait too; else exponentially, with jitter."""
-        if error.retry_after is not None and error.retry_after > PATIENCE_S:
-            await self._limiter.block(error.retry_after)
-            self._breaker.trip(
-                Stopped(
-                    f"{error} It asks for a pause of {error.retry_after:.0f} s, so the batch stopped; rerun it "
-                    "after that."
-                )
-            )
-            raise error
-        if error.retry_after:
-            await self._limiter.block(error.retry_after)
-            return
-        first = RATE_BACKOFF_S if isinstance(error, RateLimited) else BACKOFF_S
-        longest = min(first * 2.0 ** (attempt - 1), LONGEST_BACKOFF_S)
-        await self._breaker.pause(_random.uniform(longest / 2, longest))
 
     async def _once(self, question: Question, dialect: Dialect, attempt: int) -> Reply:
         """One request.
@@ -200,3 +174,43 @@ class Client:
         """Status, headers and body of the response; what kept it away is raised as an `LlmError`."""
         request = httpx.Request("POST", self._url, headers=self._headers, content=body, extensions=self._extensions)
         return await exchange(self._transport, self._endpoint, request, self._endpoint.timeout_s)
+
+
+async def wait_after(error: Retriable, attempt: int, limiter: Limiter, breaker: Breaker) -> None:
+    """Wait as long as the endpoint asks, and let everyone else wait too; else exponentially, with jitter.
+
+    Raises:
+        Retriable: it asks for more patience than a batch has, which ends with it.
+    """
+    if error.retry_after is not None and error.retry_after > PATIENCE_S:
+        await limiter.block(error.retry_after)
+        breaker.trip(
+            Stopped(
+                f"{error} It asks for a pause of {error.retry_after:.0f} s, so the batch stopped; rerun it after that."
+            )
+        )
+        raise error
+    if error.retry_after:
+        await limiter.block(error.retry_after)
+        return
+    first = RATE_BACKOFF_S if isinstance(error, RateLimited) else BACKOFF_S
+    longest = min(first * 2.0 ** (attempt - 1), LONGEST_BACKOFF_S)
+    await breaker.pause(_random.uniform(longest / 2, longest))
+
+
+def headers_of(endpoint: Endpoint, url: httpx.URL) -> httpx.Headers:
+    """Those of every request, the key among them."""
+    headers = {
+        "host": url.netloc.decode(),
+        "content-type": "application/json",
+        "accept": "application/json",
+        "accept-encoding": "identity",
+        "user-agent": f"llmser/{__version__}",
+    } | endpoint.credentials
+    return httpx.Headers(headers, encoding="ascii")  # or httpx finds that out for every request
+
+
+def extensions_of(endpoint: Endpoint) -> dict[str, Any]:
+    """How long connecting and each part of a response may take."""
+    connect = min(CONNECT_S, endpoint.timeout_s)
+    return {"timeout": httpx.Timeout(endpoint.timeout_s, connect=connect).as_dict()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from ipaddress import ip_address
 from types import MappingProxyType
 from typing import Any, Self, get_origin, get_type_hints
@@ -20,6 +20,10 @@ RANKER_MODEL = "embedding-ranker"
 MOST_TOKENS = 1_000_000  # of one answer
 SHORTEST_SECRET = 4
 RANKER_TIMEOUT_S = 300.0  # its first answers wait until their titles are embedded, on whatever cores are left
+
+OF_A_MODEL = {  # what another model of the same server does not share
+    "model", "price_per_million_prompt", "price_per_million_completion", "batch_price", "max_tokens", "extra_body",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -130,25 +134,30 @@ class Endpoint:
         return cls(name=name, url=url, key=key or None, **values)
 
     @classmethod
-    def from_environment(cls, name: str) -> Self:
+    def from_environment(cls, name: str, *, embeds: bool = False) -> Self:
         """From LLMSER_LLM_URL, LLMSER_LLM_KEY, LLMSER_LLM_MODEL, LLMSER_LLM_MAX_CONCURRENCY and so on; the embedded
         ranker from LLMSER_RANKER_URL and LLMSER_RANKER_KEY.
+
+        Args:
+            embeds: it is to embed texts: from LLMSER_EMBEDDING_MODEL and so on; where it is and how it is reached, from
+                LLMSER_LLM_URL and so on where these do not say.
 
         Raises:
             InputError: the variable that holds the URL is not set.
         """
-        variable = "LLMSER_RANKER_URL" if name == RANKER else "LLMSER_LLM_URL"
-        url = os.environ.get(variable)
-        if not url:
-            raise InputError(f"LLM endpoint {name} has no address: set {variable}, or define the connection {name}.")
         if name == RANKER:
+            url = os.environ.get("LLMSER_RANKER_URL")
+            if not url:
+                raise InputError(f"LLM endpoint {name} has no address: set LLMSER_RANKER_URL, or define it.")
             return cls.from_mapping(name, url, os.environ.get("LLMSER_RANKER_KEY"), {})
-        extra = {
-            f.name: value
-            for f in fields(cls)
-            if f.name not in {"name", "url", "key"} and (value := os.environ.get(f"LLMSER_LLM_{f.name.upper()}"))
-        }
-        return cls.from_mapping(name, url, os.environ.get("LLMSER_LLM_KEY"), extra)
+        prefix = "LLMSER_EMBEDDING_" if embeds else "LLMSER_LLM_"
+        said = {f.name: os.environ.get(f"{prefix}{f.name.upper()}") for f in fields(cls) if f.name != "name"}
+        if embeds:
+            said |= {f: os.environ.get(f"LLMSER_LLM_{f.upper()}") for f in said.keys() - OF_A_MODEL if not said[f]}
+        if not said["url"]:
+            raise InputError(f"LLM endpoint {name} has no address: set {prefix}URL, or define the connection {name}.")
+        extra = {f: value for f, value in said.items() if value and f not in {"url", "key"}}
+        return cls.from_mapping(name, said["url"], said["key"], extra)
 
     def address(self, path: str, query: Mapping[str, str] = MappingProxyType({})) -> str:
         """Where to ask for this, with the query that every request has. It is for the wire, not for people."""
@@ -158,6 +167,11 @@ class Endpoint:
     @property
     def chat_url(self) -> str:
         return self.address("chat/completions")
+
+    def for_embedding(self) -> Self:
+        """The same where texts are embedded, which has a price for what is sent and none for answers."""
+        priced = self.price_per_million_prompt is not None and self.price_per_million_completion is None
+        return replace(self, price_per_million_completion=0.0) if priced else self
 
     @property
     def credentials(self) -> dict[str, str]:

@@ -36,12 +36,14 @@ async def exchange(
     request: httpx.Request,
     within_s: float,
     what: str = "",
+    most: int = LARGEST_RESPONSE,
 ) -> tuple[int, httpx.Headers, bytes]:
     """Status, headers and body of the response; of an error, the body's first LARGEST_ERROR bytes.
 
     Args:
         within_s: seconds for everything, from connecting to the last byte.
         what: the part of the endpoint that is asked, for the sentence.
+        most: bytes of a good response.
 
     Raises:
         LlmError: there is no response, or none that could be an answer.
@@ -50,7 +52,7 @@ async def exchange(
         async with asyncio.timeout(within_s):
             response = await transport.handle_async_request(request)
             try:
-                return response.status_code, response.headers, await _body(endpoint, response, what)
+                return response.status_code, response.headers, await _body(endpoint, response, what, most)
             finally:
                 await response.aclose()
     except DRIVER as error:
@@ -103,19 +105,19 @@ async def download(
     raise problem
 
 
-async def _body(endpoint: Endpoint, response: httpx.Response, what: str) -> bytes:
+async def _body(endpoint: Endpoint, response: httpx.Response, what: str, most: int = LARGEST_RESPONSE) -> bytes:
     good = response.status_code == 200
     if good:
         _refuse_encoding(endpoint, response, what)
     elif _encoding(response) not in PLAIN:  # the status says enough
         return b""
     parts: list[bytes] = []
-    left = LARGEST_RESPONSE if good else LARGEST_ERROR
+    left = most if good else LARGEST_ERROR
     async for part in _parts(response):
         left -= len(part)
         if left < 0:
             if good:
-                raise Unavailable(f"{_where(endpoint)} sends more than {LARGEST_RESPONSE >> 20} MiB as an answer.")
+                raise Unavailable(f"{_where(endpoint)} sends more than {most >> 20} MiB as an answer.")
             break
         parts.append(part)
     return b"".join(parts)

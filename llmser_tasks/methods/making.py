@@ -15,7 +15,8 @@ class StepModule(Protocol):
 
     It may also have `check(run, refs)`, which refuses data that the step could not work with, and `prepare(run)`, which
     fetches what it must not lack later; both run before anything is trained or paid for. `features(folder)` gives the
-    arrays of its artefact that item tables and terms take by name (`recommenders.features`).
+    arrays of its artefact that item tables and terms take by name (`recommenders.features`). `estimate(run, refs)` says
+    what an endpoint will take for it, as an `llm.estimate.Estimate`, None where none is asked.
     """
 
     def left_out(self, config: RunConfig) -> str | None:

@@ -11,7 +11,7 @@ import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 
-from llmser_tasks.recommenders.loop.threads import pinned_threads
+from llmser_tasks.core.threads import pinned_threads
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.texts.vectors import ItemVectors
 

@@ -19,6 +19,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from llmser_tasks.core.errors import InputError
+from llmser_tasks.ranker.embeddings import embeddings, read_request
 from llmser_tasks.ranker.faults import ODD, SILENCE, SPOILT, answer, error_body, parse_spec, refusal, spoil
 from llmser_tasks.ranker.guard import Guard
 from llmser_tasks.ranker.ranked_batches import Batches
@@ -80,6 +81,16 @@ class Ranker:
             titles = dict(zip(question.ids, question.candidates, strict=True))
             content, finish = spoil(fault, question.name, best, titles, question.most)
         return ChatResponse(200, {}, completion(question, content, finish, usage=fault != "no_usage"), fault)
+
+    async def embeddings(self, request: Request) -> Response:
+        """POST /v1/embeddings"""
+        try:
+            asked = read_request(await read_body(request))
+        except Malformed as error:
+            self.outcomes["malformed"] += 1
+            return error_response(400, str(error), "invalid_request_error")
+        self.outcomes["embedded"] += 1
+        return Response(embeddings(asked, await self.titles.vectors(asked.texts)), media_type="application/json")
 
     async def models(self, _: Request) -> Response:
         """GET /v1/models"""
@@ -173,6 +184,7 @@ def create_app(
     app = Starlette(
         routes=[
             Route("/v1/chat/completions", ranker.chat, methods=["POST"]),
+            Route("/v1/embeddings", ranker.embeddings, methods=["POST"]),
             Route("/v1/models", ranker.models),
             *(Route(path, handler, methods=[method]) for method, path, handler in batches.routes()),
             Route("/health", ranker.health),

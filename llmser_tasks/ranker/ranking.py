@@ -72,6 +72,18 @@ class Titles:
                 self._learned = asyncio.get_running_loop().create_future()
             await asyncio.shield(self._learned)
 
+    async def vectors(self, texts: Sequence[str]) -> Vectors:
+        """(n, d) of texts that are not to be remembered.
+
+        Raises:
+            EmbeddingFailed: the encoder could not.
+        """
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, self._embed, list(texts))
+        except (RuntimeError, MemoryError, ValueError) as error:
+            log.exception("%d texts could not be embedded", len(texts))
+            raise EmbeddingFailed(str(error)) from error
+
     async def learn(self) -> None:
         """Embed unseen titles for ever; those that arrive meanwhile go together."""
         loop = asyncio.get_running_loop()

@@ -7,7 +7,8 @@ over character n-grams (Reason); see `ranking`. Equal questions are answered equ
 
     python -m llmser_tasks.ranker.server --port 8765 --cache FOLDER [--faults SPEC]
 
-It also serves the Batch API (`ranked_batches`): POST /v1/files, POST /v1/batches and what belongs to them.
+It also serves the vectors that it ranks by (`embeddings`): POST /v1/embeddings; and the Batch API (`ranked_batches`):
+POST /v1/files, POST /v1/batches and what belongs to them.
 
 Clients must send LLMSER_RANKER_KEY as bearer token. Whoever has it may also, from this machine, read GET /stats, and
 change the faults it injects where it was started with `--faults`: POST /faults {"spec": "429=0.1"}.

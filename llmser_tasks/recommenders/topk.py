@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from llmser_tasks.core.progress import Progress, silent
+from llmser_tasks.core.threads import pinned_threads
 from llmser_tasks.recommenders import devices
 from llmser_tasks.recommenders.added import Added
 from llmser_tasks.recommenders.items.table import Gathered
 from llmser_tasks.recommenders.loop.minibatches import Sequences
-from llmser_tasks.recommenders.loop.threads import pinned_threads
 from llmser_tasks.recommenders.model import Model
 from llmser_tasks.sequences.histories import Histories
 

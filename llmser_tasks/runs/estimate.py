@@ -7,8 +7,8 @@ what the same model answered before; if it never did, from rules of thumb.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -16,13 +16,14 @@ from llmser_tasks.asking.questions import Inquiry, QuestionModule, inquiries
 from llmser_tasks.core import environment
 from llmser_tasks.core.config import RunConfig
 from llmser_tasks.core.handle import Warehouse
-from llmser_tasks.core.kinds import QUESTION_STEPS
+from llmser_tasks.core.kinds import QUESTION_STEPS, STEPS
 from llmser_tasks.core.run import Refs, Run
 from llmser_tasks.core.workspace import Workspace
 from llmser_tasks.ingest import ingest
 from llmser_tasks.llm.dialects import Dialect, recall, request_body
 from llmser_tasks.llm.endpoint import Endpoint
-from llmser_tasks.llm.fleet.ratelimit import BYTES_PER_TOKEN, WINDOW_S
+from llmser_tasks.llm.estimate import Estimate, hours
+from llmser_tasks.llm.fleet.ratelimit import BYTES_PER_TOKEN
 from llmser_tasks.llm.prompts import Question
 from llmser_tasks.runs.checks import check
 from llmser_tasks.sequences.artefacts import sequences
@@ -37,33 +38,9 @@ SAMPLE = 1000  # users whose questions are built; their mean size is within 2 % 
 TOKENS_PER_PICK, TOKENS_AROUND = 2.5, 6  # of a typical answer: {"picks":["c07","c03"]}
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """One step's questions.
-
-    Attributes:
-        questions: users about whom there is something to ask.
-        answered: of these, whose answer the ledger holds.
-        calls: what is left, those that users share once.
-        prompt_tokens, completion_tokens: of all calls.
-        cost, most: expected, and if every answer is as long as it may be; None where no price is known.
-        hours: at least, by the endpoint's limits per minute; None if it has none.
-    """
-
-    step: str
-    users: int
-    questions: int
-    answered: int
-    calls: int
-    prompt_tokens: int
-    completion_tokens: int
-    cost: float | None
-    most: float | None
-    hours: float | None
-
-
 def estimate(run: Run, refs: Refs, endpoint: Endpoint) -> list[Estimate]:
-    """Every question step's questions, in order; those of parts that the run leaves out are not among them.
+    """What texts an endpoint will embed, then every question step's questions, in order; those of parts that the run
+    leaves out are not among them.
 
     What a step needs and is not there yet is stood in for: by the first items of what it will be like, else by items
     drawn by popularity, which are as long on average.
@@ -88,18 +65,39 @@ def estimate(run: Run, refs: Refs, endpoint: Endpoint) -> list[Estimate]:
         if module.left_out(config) is None:
             own = {need.artefact: given[need.artefact] for need in module.NEEDS}
             asked[step] = inquiries(module, sampled, own, known, config)
-    return [_scaled(step, sample, len(asking), endpoint, run.warehouse) for step, sample in asked.items()]
+    scaled = [_scaled(step, sample, len(asking), endpoint, run.warehouse) for step, sample in asked.items()]
+    return [*_of_texts(run, refs), *scaled]
+
+
+def _of_texts(run: Run, refs: Refs) -> list[Estimate]:
+    """Of steps that have texts embedded and are not made yet."""
+    found = []
+    for name in [name for name in run.config.chain if name in STEPS and name not in refs]:
+        module = STEPS.load(name)
+        if hasattr(module, "estimate") and (cost := module.estimate(run, refs)) is not None:
+            found.append(cost)
+    return found
 
 
 def before_training(
-    workspace: Workspace, config: RunConfig, *, endpoint: Endpoint, warehouse: Warehouse
+    workspace: Workspace,
+    config: RunConfig,
+    *,
+    endpoint: Endpoint,
+    warehouse: Warehouse,
+    endpoint_of: Callable[[str], Endpoint] | None = None,
 ) -> list[Estimate]:
     """The same for a run that nobody has started: the dumps are read and split if they were not yet.
+
+    Args:
+        endpoint_of: where connections that embed texts are looked up; None: the run has none.
 
     Raises:
         InputError: the run could not come to anything.
     """
     run = Run("", config, replace(workspace, claims=Claims(warehouse)), warehouse)
+    if endpoint_of is not None:
+        run = replace(run, endpoint_of=endpoint_of)
     made = sequences(run.workspace, config.dataset, ingest(run.workspace, config.dataset, inbox=environment.inbox()))
     refs = {name: artefact.reference() for name, artefact in made.items()}
     check(run, refs)
@@ -140,19 +138,9 @@ def _scaled(step: str, inquiries: Sequence[Inquiry], users: int, endpoint: Endpo
         completion_tokens=round(completion),
         cost=endpoint.cost(round(prompt), round(completion)),
         most=endpoint.cost(round(prompt), round(longest)),
-        hours=_hours(calls, prompt + longest, endpoint),
+        hours=hours(calls, prompt + longest, endpoint),
     )
 
 
 def _answer(question: Question) -> float:
     return TOKENS_AROUND + TOKENS_PER_PICK * question.picks
-
-
-def _hours(calls: int, tokens: float, endpoint: Endpoint) -> float | None:
-    """At the endpoint's limits per minute."""
-    needed = [
-        amount / limit * WINDOW_S / 3600
-        for amount, limit in ((calls, endpoint.requests_per_minute), (tokens, endpoint.tokens_per_minute))
-        if limit
-    ]
-    return max(needed, default=None)

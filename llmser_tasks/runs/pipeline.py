@@ -11,10 +11,11 @@ import os
 import secrets
 import shlex
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from llmser_tasks import ingest as ingestion
@@ -85,15 +86,21 @@ def start(
     return load(run_id, workspace=workspace, warehouse=warehouse)
 
 
-def load(run_id: str, *, workspace: Workspace, warehouse: Warehouse) -> Run:
+def load(
+    run_id: str, *, workspace: Workspace, warehouse: Warehouse, endpoint_of: Callable[[str], Endpoint] | None = None
+) -> Run:
     """The run as `start` noted it.
+
+    Args:
+        endpoint_of: where connections that embed texts are looked up; by default in the environment.
 
     Raises:
         InputError: there is none.
     """
     row = runs.load(warehouse, run_id)
     shared = replace(workspace, claims=Claims(warehouse))
-    return Run(run_id, config.from_flat(row.settings), shared, warehouse, row.refreshes)
+    embedding = endpoint_of or partial(configured_endpoint, embeds=True)
+    return Run(run_id, config.from_flat(row.settings), shared, warehouse, row.refreshes, embedding)
 
 
 # Dumps to histories --------------------------------------------------------------------------------------------------
@@ -269,7 +276,7 @@ def run_all(
         run = start(run_id, values, workspace=workspace, warehouse=warehouse, owner=owner)
         try:
             with _reachable(run, endpoint) as reached:
-                refs = augment(run, reached)
+                refs = augment(_embedding_there(run, reached), reached)
             compare(run, refs)
         except BaseException as error:
             with suppress(StorageError):  # what went wrong first is what people should read
@@ -350,24 +357,38 @@ def compare(run: Run, refs: Made) -> None:
 def _reachable(run: Run, endpoint: Endpoint | None) -> Iterator[Endpoint]:
     """The endpoint; the embedded ranker is started if nobody says where one runs and there is anything to ask."""
     name = run.config.llm.endpoint
+    wanted = asked_steps(run.config) or run.config.texts.connection() == name
     if endpoint is not None:
         yield endpoint
-    elif name == RANKER and not os.environ.get("LLMSER_RANKER_URL") and asked_steps(run.config):
+    elif name == RANKER and not os.environ.get("LLMSER_RANKER_URL") and wanted:
         with embedded_ranker.running(run.workspace.root / EMBEDDINGS) as started:
             yield started
     else:
         yield configured_endpoint(name)
 
 
-def configured_endpoint(name: str) -> Endpoint:
+def _embedding_there(run: Run, endpoint: Endpoint) -> Run:
+    """The run, with its texts embedded by the ranker that runs for it, if that is what embeds them."""
+
+    def endpoint_of(name: str) -> Endpoint:
+        found: Endpoint = endpoint if name == endpoint.name == RANKER else run.endpoint_of(name)
+        return found
+
+    return replace(run, endpoint_of=endpoint_of)
+
+
+def configured_endpoint(name: str, *, embeds: bool = False) -> Endpoint:
     """The endpoint as the environment and the price table describe it.
+
+    Args:
+        embeds: it is to embed texts.
 
     Raises:
         InputError: they do not, or not well.
     """
     if name == RANKER and not os.environ.get("LLMSER_RANKER_URL"):
         return Endpoint.from_mapping(RANKER, "http://127.0.0.1/v1", None, {})  # it starts when it is needed
-    return priced(Endpoint.from_environment(name), environment.home())
+    return priced(Endpoint.from_environment(name, embeds=embeds), environment.home())
 
 
 def new_run_id(values: Mapping[str, Any]) -> str:

@@ -1,1 +1,1 @@
-"""Texts of items → vectors."""
+"""Texts of items and users → vectors, and who is near whom by them."""

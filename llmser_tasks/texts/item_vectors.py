@@ -1,5 +1,5 @@
-"""The vectors of all items' texts, by the encoder that also scores: title neighbours are found by them, and models may
-start from them. They depend on the catalogue alone."""
+"""The vectors of all items' texts: title neighbours are found by them, and models may start from them. They depend on
+the catalogue alone, and on what embeds them (setting `vectors`)."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from llmser_tasks.core.config import RunConfig
-from llmser_tasks.core.files import EMBEDDINGS
 from llmser_tasks.core.kinds import Step
 from llmser_tasks.core.progress import Progress, silent
 from llmser_tasks.core.run import Refs, Run, artefact
 from llmser_tasks.core.workspace import Artefact
+from llmser_tasks.llm.estimate import Estimate
 from llmser_tasks.sequences.catalogue import Catalogue
-from llmser_tasks.texts.encoder import Encoder, embed_cached, locate, weights_digest
-from llmser_tasks.texts.vectors import ItemVectors
+from llmser_tasks.texts import embedding
+from llmser_tasks.texts.vectors import ItemVectors, Vectors
 
 DECLARED = Step(title="Embed titles", place=1)
 
@@ -32,40 +31,43 @@ def left_out(config: RunConfig) -> str | None:
 def prepare(run: Run) -> None:
     """
     Raises:
-        InputError: the encoder is not there.
+        InputError: what embeds is not there.
     """
-    locate(run.config.reliability.encoder)
+    embedding.embedder(run, STEP).prepare()
+
+
+def estimate(run: Run, refs: Refs) -> Estimate | None:
+    """What an endpoint will take for it; None where none is asked."""
+    return embedding.embedder(run, STEP).estimate(_texts(run, refs))
 
 
 def make(run: Run, refs: Refs, progress: Progress = silent) -> Artefact:
-    """Embed the text of every item (its title, where nothing else is known of it); those that somebody has embedded
-    into the store before are looked up."""
-    name = run.config.reliability.encoder
-    encoder_hash = weights_digest(name)  # without loading it: most runs find the vectors
+    """Embed the text of every item; those that somebody has embedded before are looked up."""
+    embedder = embedding.embedder(run, STEP)
 
     def write(folder: Path) -> dict[str, Any]:
-        known, encoder = Catalogue.of_run(run, refs), Encoder.open(name)
-        texts = [text or "" for text in known.texts.to_pylist()]
-        embedded = embed_cached(encoder, texts, run.workspace.root / EMBEDDINGS, progress)
-        vectors = np.concatenate([np.zeros((1, encoder.dimension), np.float32), embedded])
-        made = ItemVectors(vectors, known.described)
+        texts = _texts(run, refs)
+        embedded = embedder.embed(texts, progress)
+        dimension = embedded.vectors.shape[1]
+        vectors = np.concatenate([np.zeros((1, dimension), np.float32), embedded.vectors])
+        made = ItemVectors(vectors, vectors.any(axis=1) & np.array([False, *map(bool, texts)]))
         made.write(folder)
-        return {
-            "items": len(texts),
-            "titled": int(made.titled.sum()),
-            "dimension": encoder.dimension,
-            "encoder_hash": encoder.hash,
-        }
+        return {"items": len(texts), "titled": int(made.titled.sum())} | embedded.about
 
     return run.workspace.produce(
         STEP,
         run.dataset,
         write,
         inputs={"catalogue": artefact(refs, "catalogue")},
-        config={"encoder": encoder_hash},
+        config={"encoder": embedder.digest},
     )
 
 
-def features(folder: Path) -> dict[str, NDArray[np.float32]]:
-    """(I + 1, d) `item_vectors`, unit rows; zeros for padding and for items without a title."""
+def _texts(run: Run, refs: Refs) -> list[str]:
+    """What describes each item; "" where nothing does."""
+    return [text or "" for text in Catalogue.of_run(run, refs).texts.to_pylist()]
+
+
+def features(folder: Path) -> dict[str, Vectors]:
+    """`item_vectors`: (I + 1, d) float32, unit rows; zeros for padding and for items without a text."""
     return {"item_vectors": ItemVectors.read(folder).vectors}

@@ -17,8 +17,7 @@ from safetensors.numpy import load_file, save_file
 from torch import Tensor
 
 from llmser_tasks.core.progress import Progress, silent
-from llmser_tasks.recommenders.devices import pick_device
-from llmser_tasks.recommenders.loop.threads import pinned_threads
+from llmser_tasks.core.threads import pinned_threads
 
 BLOCK = 2048  # rows that are compared with as many others at once: 16 MB of cosines
 FILE = "neighbours.safetensors"
@@ -105,7 +104,7 @@ def _closest(vectors: Floats, k: int, progress: Progress, what: str) -> tuple[In
     """(D, k) the k others closest to each of D distinct rows, by falling cosine, then by number; -1 and -inf beyond."""
     count = len(vectors)
     best = _Best(np.full((count, k), NOBODY, np.int32), np.full((count, k), -np.inf, np.float32))
-    everything = torch.from_numpy(vectors).to(pick_device(None))
+    everything = torch.from_numpy(vectors).to("cuda" if torch.cuda.is_available() else "cpu")
     blocks = [slice(start, min(start + BLOCK, count)) for start in range(0, count, BLOCK)]
     with pinned_threads():  # the order of float sums depends on their number
         for number, these in enumerate(blocks):

@@ -11,6 +11,8 @@ from safetensors.numpy import load_file, save_file
 
 FILE = "item_vectors.safetensors"
 
+Vectors = NDArray[np.float32]
+
 
 @dataclass(frozen=True)
 class ItemVectors:
@@ -21,7 +23,7 @@ class ItemVectors:
         titled: (I + 1,) which items have a title.
     """
 
-    vectors: NDArray[np.float32]
+    vectors: Vectors
     titled: NDArray[np.bool_]
 
     @classmethod

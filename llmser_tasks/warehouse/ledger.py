@@ -23,6 +23,7 @@ GROUP = 200  # answers per commit: row by row ran at 269/s, hundreds at 11,700/s
 SECONDS = 2.0  # or after so long, so that a killed worker loses little when answers are slow
 KEYS = 5_000  # looked up by one statement
 NEVER_ANSWERED = "no answer"  # `answers.failure` of a question to which an endpoint never said anything (`llm.errors`)
+VECTOR = "embedding-1"  # `answers.prompt_version` of texts that were embedded; goes up when what is sent of one changes
 RETRIES_S = (0.5, 1, 2, 4, 8, 15)  # how long to wait for Postgres to restart, before paid answers are lost
 
 
@@ -53,6 +54,7 @@ _SELECT = text(
     " prompt_tokens, completion_tokens, cost, latency_ms, prompt_bytes, run_id"
     " from answers where question_key = any(:keys)"
 )
+_SETTLED_KEYS = text("select question_key from answers where question_key = any(:keys)")
 _INSERT = text("""
     insert into answers (question_key, step, prompt_version, model, attempts, answered_by, content, failure,
                          finish_reason, prompt_tokens, completion_tokens, cost, latency_ms, prompt_bytes, run_id)
@@ -78,6 +80,19 @@ def known(warehouse: Warehouse, keys: Sequence[str]) -> dict[str, Entry]:
         for first in range(0, len(keys), KEYS):
             for row in connection.execute(_SELECT, {"keys": list(keys[first : first + KEYS])}):
                 found[row[0]] = Entry(*row)
+    return found
+
+
+def settled(warehouse: Warehouse, keys: Sequence[str]) -> set[str]:
+    """Which of these keys have a row.
+
+    Raises:
+        StorageError: Postgres is down.
+    """
+    found: set[str] = set()
+    with transaction(warehouse) as connection:
+        for first in range(0, len(keys), KEYS):
+            found.update(connection.scalars(_SETTLED_KEYS, {"keys": list(keys[first : first + KEYS])}))
     return found
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, column, delete, exists, func, or_, select,
 from llmser_tasks.core.errors import InputError
 from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.warehouse.engine import transaction
-from llmser_tasks.warehouse.ledger import NEVER_ANSWERED
+from llmser_tasks.warehouse.ledger import NEVER_ANSWERED, VECTOR
 from llmser_tasks.warehouse.queries import Rows, stream
 
 COLUMNS = ("question_key", "created_at", "model", "step", "prompt_version", "content", "failure", "cost")
@@ -28,7 +28,8 @@ class Selection:
         older_than: days since they came.
         failed: only questions that failed for good.
         unusable: only those in which no candidate was found, and questions that the endpoint never answered at all.
-        unused: only those that no run refers to any more.
+        unused: only those that no run refers to any more; vectors of texts are none of them, for the next run needs
+            them and none refers to them.
     """
 
     older_than: int | None = None
@@ -53,6 +54,7 @@ class Selection:
             yield or_(in_vain, answers.content.op("!~")(r"\S"), answers.failure == NEVER_ANSWERED)
         if self.unused:
             yield ~exists().where(PICKS.c.question_key == answers.question_key)
+            yield answers.prompt_version != VECTOR
 
 
 @contextmanager

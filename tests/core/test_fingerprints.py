@@ -228,6 +228,8 @@ OTHERS: dict[str, tuple[Any, set[str]]] = {
     "reason_pool": (3, {"rcs"}),
     "beta": (0.25, {"reliability"}),
     "forward_on_full": (True, {"forward"}),
+    "user_vectors": ("titles", {"user-vectors"}),
+    "neighbours": (2, {"user-neighbours", "item-neighbours"}),
     "asrep_items": (2, {"prior-items"}),
     "asrep_length": (4, {"prior-items"}),
     "asrep_reverse_start": (False, {"asrep/42"}),
@@ -255,7 +257,7 @@ OTHERS: dict[str, tuple[Any, set[str]]] = {
 }
 NO_RESULT = {  # of an artefact: where dumps lie, what is trained, whom to ask and how, what a refresh takes over
     "methods", "dataset", "source", "reviews", "items", "noun", "without", "encoder", "seeds", "endpoint", "mode",
-    "users_per_batch", "temperature", "title_length", "history_length", "budget", "least_usable",
+    "vectors", "users_per_batch", "temperature", "title_length", "history_length", "budget", "least_usable",
     "tolerated_failures", "incremental", "warm_epochs", "gate",
 }  # fmt: skip
 
@@ -342,7 +344,6 @@ def test_what_defaults_come_to_is_worked_out_where_the_basis_sees_it() -> None:
 
 
 NOT_USED = {("ccg", "seed"), ("rcs", "seed")}  # but for random pools, whose seed they name
-NOT_USED |= {("item-vectors", "name")}  # of the encoder, whose weights count
 
 
 def test_what_a_step_closes_over_stands_in_its_basis(calls: dict[str, Call]) -> None:

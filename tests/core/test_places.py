@@ -37,10 +37,11 @@ def test_what_lies_in_an_open_folder_is_read(home: Path) -> None:
     checked(home, reviews=str(home / "sample" / "reviews.json"), items=str(home / "inbox" / "x" / "new.json"))
     checked(home, encoder="sentence-transformers/all-MiniLM-L12-v2")
     (here / "bert").mkdir()
-    checked(home, encoder=str(here / "bert"))
+    checked(home, encoder=str(here / "bert"), vectors=str(here / "bert"))
+    checked(home, vectors="endpoint:mine")
 
 
-@pytest.mark.parametrize("name", ["reviews", "items", "encoder"])
+@pytest.mark.parametrize("name", ["reviews", "items", "encoder", "vectors"])
 @pytest.mark.parametrize(
     "path",
     ["/etc/shadow", "/nowhere/at/all", "{here}/../secret.json", "{here}/link.json", "{here}/links/secret.json",

@@ -112,3 +112,23 @@ def test_the_environment_holds_objects_as_json(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("LLMSER_LLM_EXTRA_BODY", '{"reasoning_effort": "low"}')
     assert Endpoint.from_environment("mine").extra_body == {"reasoning_effort": "low"}
     assert Endpoint.from_environment("mine").credentials == {}
+
+
+def test_what_embeds_is_another_model_of_the_same_server_unless_it_says_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLMSER_LLM_URL", "https://host/v1")
+    monkeypatch.setenv("LLMSER_LLM_KEY", KEY)
+    monkeypatch.setenv("LLMSER_LLM_MODEL", "gpt")
+    monkeypatch.setenv("LLMSER_LLM_MAX_CONCURRENCY", "5")
+    monkeypatch.setenv("LLMSER_LLM_PRICE_PER_MILLION_PROMPT", "100")
+    monkeypatch.setenv("LLMSER_LLM_EXTRA_BODY", '{"reasoning_effort": "low"}')
+    with pytest.raises(InputError, match="no model is named"):
+        Endpoint.from_environment("mine", embeds=True)
+    monkeypatch.setenv("LLMSER_EMBEDDING_MODEL", "small")
+    made = Endpoint.from_environment("mine", embeds=True)
+    assert (made.url, made.model, made.key, made.max_concurrency) == ("https://host/v1", "small", KEY, 5)
+    assert made.price_per_million_prompt is None and not made.extra_body, "these are the other model's"
+    monkeypatch.setenv("LLMSER_EMBEDDING_URL", "http://127.0.0.1:9/v1")
+    monkeypatch.setenv("LLMSER_EMBEDDING_PRICE_PER_MILLION_PROMPT", "0.02")
+    made = Endpoint.from_environment("mine", embeds=True)
+    assert made.url == "http://127.0.0.1:9/v1" and made.for_embedding().cost(1_000_000, 0) == pytest.approx(0.02)
+    assert Endpoint.from_environment("mine").model == "gpt"

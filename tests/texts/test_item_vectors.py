@@ -45,7 +45,8 @@ def test_a_row_an_item_zeros_without_a_title(workspace: Workspace, embedded: lis
     assert vectors.vectors.dtype == np.float32
     assert np.array_equal(vectors.vectors, expected)
     assert vectors.titled.tolist() == [False, True, False, True, True]
-    assert workspace.summary(made) == {"items": 4, "titled": 3, "dimension": 4, "encoder_hash": "fa5e"}
+    made_by = {"model": "minilm", "dimension": 4, "encoder_hash": "fa5e"}
+    assert workspace.summary(made) == {"items": 4, "titled": 3} | made_by
     assert workspace.manifest(made)["inputs"].keys() == {"catalogue"}
 
 

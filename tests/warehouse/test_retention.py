@@ -35,3 +35,13 @@ def test_what_was_unusable_is_selected_alone(warehouse: Warehouse) -> None:
     assert retention.prune(warehouse, Selection(unusable=True, model="m")) == 10
     left = ledger.known(warehouse, [one.question_key for one in (*good, *bad, *silent)])
     assert left.keys() == {one.question_key for one in good} | {"filtered"}
+
+
+def test_a_text_that_was_embedded_is_not_unused(warehouse: Warehouse) -> None:
+    """No run refers to it, and every run that has the text would pay for it again."""
+    answered = Entry("asked", "snf", "snf-1", "m", 1, content="{}")
+    embedded = Entry("text", "item-vectors", ledger.VECTOR, "m", 1, content="AAAAAA==")
+    ledger.insert(warehouse, [answered, embedded])
+    assert retention.prune(warehouse, Selection(unused=True)) == 1
+    assert ledger.settled(warehouse, ["asked", "text"]) == {"text"}
+    assert retention.prune(warehouse, Selection(model="m")) == 1, "it is forgotten where somebody says so"

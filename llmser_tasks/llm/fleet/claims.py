@@ -69,21 +69,30 @@ class Claims:
         Waits while all that is left is being asked by others.
         """
         async with self._turn:
+            return await self._next()
+
+    async def following_few(self, fits: Callable[[list[str], str], bool]) -> list[str]:
+        """The next questions to ask together; none where nothing is left, or the batch is over.
+
+        Args:
+            fits: whether a question may join these. What others are asking is not waited for.
+        """
+        async with self._turn:
+            first = await self._next()
+            few = [] if first is None else [first]
             try:
-                while not self._mine and self._open:
-                    await self._claim(_first(self._open))
-                while not self._mine and self._others:
-                    await self._breaker.pause(POLL_S)
-                    others = deque(self._others)
-                    while not self._mine and others:
-                        await self._claim(_first(others))
-                self._breaker.check()
+                while few and (self._mine or self._open):
+                    if not self._mine:
+                        await self._claim(_first(self._open))
+                    elif fits(few, self._mine[0]):
+                        few.append(self._mine.popleft())
+                    else:
+                        break
             except StorageError as error:
                 self._breaker.trip(error)
-                return None
             except Stopped:
-                return None
-            return self._mine.popleft() if self._mine else None
+                pass
+            return few
 
     @property
     def waiting(self) -> int:
@@ -93,6 +102,24 @@ class Claims:
     async def release(self, keys: Collection[str]) -> None:
         """Let others ask these."""
         await self._give_up(partial(question_claims.release, owner=self.owner, keys=keys))
+
+    async def _next(self) -> str | None:
+        """As `following`; whoever calls has the turn."""
+        try:
+            while not self._mine and self._open:
+                await self._claim(_first(self._open))
+            while not self._mine and self._others:
+                await self._breaker.pause(POLL_S)
+                others = deque(self._others)
+                while not self._mine and others:
+                    await self._claim(_first(others))
+            self._breaker.check()
+        except StorageError as error:
+            self._breaker.trip(error)
+            return None
+        except Stopped:
+            return None
+        return self._mine.popleft() if self._mine else None
 
     async def _claim(self, keys: list[str]) -> None:
         """Claim what is free of these, then see which of them were answered just before."""

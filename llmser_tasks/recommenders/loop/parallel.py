@@ -19,9 +19,9 @@ import torch
 
 from llmser_tasks.core.errors import InputError, LlmserError, StorageError
 from llmser_tasks.core.progress import Progress
+from llmser_tasks.core.threads import thread_count
 from llmser_tasks.recommenders.loop.inputs import TrainingInputs, TrainingSummary
 from llmser_tasks.recommenders.loop.process_group import PeerLost
-from llmser_tasks.recommenders.loop.threads import thread_count
 
 log = logging.getLogger(__name__)
 

@@ -20,6 +20,7 @@ from llmser_tasks.core.config import Recommender
 from llmser_tasks.core.errors import InputError
 from llmser_tasks.core.kinds import ITEM_TABLES
 from llmser_tasks.core.progress import Progress, silent
+from llmser_tasks.core.threads import pinned_threads
 from llmser_tasks.recommenders.devices import own_gpu, pick_device
 from llmser_tasks.recommenders.features import Features, refuse_unused
 from llmser_tasks.recommenders.load import make_model
@@ -36,7 +37,6 @@ from llmser_tasks.recommenders.loop.minibatches import plan_epoch, users_per_ste
 from llmser_tasks.recommenders.loop.optimiser import Adam
 from llmser_tasks.recommenders.loop.parallel import launch, process_count
 from llmser_tasks.recommenders.loop.process_group import ALONE, ProcessGroup
-from llmser_tasks.recommenders.loop.threads import pinned_threads
 from llmser_tasks.recommenders.loop.warm_start import begin_from
 from llmser_tasks.recommenders.model import Model
 from llmser_tasks.recommenders.objective import Objective

@@ -18,11 +18,11 @@ from safetensors.torch import load_file
 
 from llmser_tasks.core.config import Recommender
 from llmser_tasks.core.errors import InputError, StorageError
+from llmser_tasks.core.threads import thread_count
 from llmser_tasks.methods.llmser.dual_channel import dual_channel
 from llmser_tasks.recommenders import Watch, WeightedTerm, load, ranks, train
 from llmser_tasks.recommenders.load import modules_in
 from llmser_tasks.recommenders.loop.checkpoints import CHECKPOINT
-from llmser_tasks.recommenders.loop.threads import thread_count
 from llmser_tasks.recommenders.loop.training import _seeds
 from llmser_tasks.sequences.histories import Histories
 

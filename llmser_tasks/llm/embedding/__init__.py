@@ -1,0 +1,1 @@
+"""Texts → vectors by an endpoint's /v1/embeddings, asked, limited, paid and remembered as questions are."""
