@@ -201,8 +201,15 @@ def test_test_items_change_no_byte_of_a_model_that_a_refresh_goes_on_from(
     names_no_test(workspace, theirs)
 
 
-UNPAID = ("item-vectors", "reverse", "prior-items")  # what counters and ASReP are made of
-WITHOUT_QUESTIONS = LEARNING | {"methods": ["base", "asrep"], "seeds": [42], "asrep_items": 3, "asrep_length": 6}
+UNPAID = (
+    "item-vectors",
+    "reverse",
+    "prior-items",
+    "user-vectors",
+    "user-neighbours",
+)  # what methods without questions are made of
+SILENT = ("asrep", "llm-esr")  # methods that ask no LLM
+WITHOUT_QUESTIONS = LEARNING | {"methods": ["base", *SILENT], "seeds": [42], "asrep_items": 3, "asrep_length": 6}
 
 
 @pytest.fixture
@@ -211,7 +218,7 @@ def fake_titles(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Encoder, "open", FakeEncoder.open)
 
 
-def test_held_out_items_change_no_byte_of_what_counters_and_asrep_are_made_of(
+def test_held_out_items_change_no_byte_of_what_methods_without_questions_are_made_of(
     tmp_path: Path, warehouse: Warehouse, llm: Double, fake_titles: None
 ) -> None:
     before = careers()
@@ -229,10 +236,10 @@ def test_held_out_items_change_no_byte_of_what_counters_and_asrep_are_made_of(
         assert files(here, ours, name), name
         assert files(here, ours, name) == files(there, theirs, name), f"{name} knows something of the held-out items"
         inputs = here.manifest(artefact(ours, name))["inputs"]
-        assert inputs.keys() <= {"training", "catalogue", "reverse"}, name
+        assert inputs.keys() <= {"training", "catalogue", "reverse", "item-vectors", "user-vectors"}, name
 
 
-def test_test_items_change_no_byte_of_asrep_or_of_what_counters_are_given(
+def test_test_items_change_no_byte_of_methods_without_questions_or_of_what_counters_are_given(
     tmp_path: Path, warehouse: Warehouse, llm: Double, fake_titles: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: list[tuple[str, bytes, list[bytes]]] = []
@@ -266,9 +273,11 @@ def test_test_items_change_no_byte_of_asrep_or_of_what_counters_are_given(
         worlds.append((workspace, refs))
 
     (here, ours), (there, theirs) = worlds
-    for name in (*UNPAID, "asrep/42"):
+    for name in (*UNPAID, *(f"{method}/42" for method in SILENT)):
         assert files(here, ours, name), name
         assert files(here, ours, name) == files(there, theirs, name), f"{name} knows something of the test items"
-    assert here.summary(artefact(ours, "asrep/42"))["ndcg"] == there.summary(artefact(theirs, "asrep/42"))["ndcg"]
+    for method in SILENT:
+        one, other = (store.summary(artefact(of, f"{method}/42")) for store, of in worlds)
+        assert one["ndcg"] == other["ndcg"]
     assert [name for name, *_ in given] == 2 * list(COUNTERS)
     assert given[: len(COUNTERS)] == given[len(COUNTERS) :]

@@ -43,9 +43,10 @@ class TwoViews(Table):
         seen = self.adapter(self.feature("titles")[ids])
         return torch.cat([self.ids.rows(ids), seen * (1 + self.scale.rows(ids) + self.fixed.rows(ids))], dim=1)
 
-    def states(self, encode, gathered, laid, layout) -> Tensor:
+    def states(self, encoder, gathered, laid, layout) -> Tensor:
         views = gathered.vectors.split(self.half, dim=1)
-        return torch.cat([encode(replace(gathered, vectors=view), laid, layout) for view in views], dim=1)
+        seen = [encoder.embed(replace(gathered, vectors=view), laid, layout) for view in views]
+        return torch.cat([encoder.contextual(one, layout) for one in seen], dim=1)
 
 
 ITEM_TABLE = TwoViews

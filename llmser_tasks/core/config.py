@@ -282,7 +282,7 @@ class Augmentation(Section):
     pseudo_items: int = Field(12, ge=2, le=99, description="M, pseudo-prior items kept. [paper's best on Fashion]")
     fill: bool = Field(False, description="Fill a short answer from CCG order. [method: off]")
     without: tuple[Ablation, ...] = Field(
-        (), description=f"Parts left out, as in the paper's Table 2: {', '.join(ABLATIONS)}."
+        (), description=f"Parts left out, as in the papers' ablations: {', '.join(ABLATIONS)}."
     )
 
 

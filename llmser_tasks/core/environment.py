@@ -76,7 +76,7 @@ def dataset_folders() -> list[Path]:
 
 
 def preset_names() -> list[str]:
-    """The settings that ship under a name: `released`, the released LLMSeR code's protocol."""
+    """The settings that ship under a name: `released`, the released LLMSeR code's protocol, and `released-llm-esr`."""
     return sorted(path.stem for path in PRESETS.glob("*.json"))
 
 

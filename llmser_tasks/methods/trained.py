@@ -35,11 +35,13 @@ class Lessons:
         features: arrays that the item table and the terms are made from, by the names that these declare.
         start_from: folder of a model of the same architecture and catalogue that the training begins with, unless a
             refresh goes on from an earlier one.
+        table_without: parts that are left out of the item table.
     """
 
     terms: Sequence[WeightedTerm]
     features: Features = field(default_factory=dict)
     start_from: Path | None = None
+    table_without: Sequence[str] = ()
 
 
 class TrainedModule(Protocol):
@@ -79,6 +81,7 @@ def train(run: Run, refs: Refs, method: str, seed: int, progress: Progress = sil
             folder,
             watch=watch(run, refs, histories, module.prior(run, refs)),
             item_table=declared.item_table or ITEM_TABLES.default,
+            table_without=taught.table_without,
             features={**taught.features, **_features(run, refs, declared)},
             progress=progress,
             **begins,

@@ -100,6 +100,21 @@ class Layout:
         """(B, L) tokens → (T,), 0 where a place is empty."""
         return torch.where(self.owner >= 0, tokens[self.owner, self.column], 0)
 
+    def twice(self) -> Twice:
+        """Each row a second time, so that two things seen at every place go through an encoder together."""
+        doubled = Layout.packed(torch.cat([self.lengths, self.lengths]))
+        size = len(self.owner)
+        if len(self.groups) == 1 and self.groups[0].rows == "all":
+            return Twice(doubled, size, None, None)
+        rows = len(self.lengths)
+        second = doubled.owner >= rows
+        row = torch.where(second, doubled.owner - rows, doubled.owner)
+        origin = torch.where(doubled.owner >= 0, self.start[row] + doubled.column + second * size, 0)
+        places = torch.zeros(2 * size, dtype=torch.int64, device=origin.device)
+        taken = torch.nonzero(doubled.owner >= 0)[:, 0]
+        places[origin[taken]] = taken
+        return Twice(doubled, size, origin, places)
+
     def split(self, flat: Tensor) -> list[Tensor]:
         """(T, …) → a (lines, places, …) tensor per group."""
         sizes = [group.lines * group.places for group in self.groups]
@@ -120,6 +135,35 @@ class Layout:
         """A (lines, places, …) tensor per group → (T, …)."""
         flat = [part.flatten(0, 1) for part in parts]
         return flat[0] if len(flat) == 1 else torch.cat(flat)
+
+
+@dataclass(frozen=True)
+class Twice:
+    """A layout of T places, with every row in it a second time.
+
+    Attributes:
+        layout: of all these rows; it has T₂ places.
+        size: T.
+        origin: (T₂,) where what lies at each of its places comes from: a place of the first, or T and one of the
+            second; None: the first's places are followed by the second's.
+        places: (2T,) where each of these lies.
+    """
+
+    layout: Layout
+    size: int
+    origin: Tensor | None
+    places: Tensor | None
+
+    def stack(self, first: Tensor, second: Tensor) -> Tensor:
+        """(T, …) and (T, …) → (T₂, …)."""
+        both = torch.cat([first, second])
+        return both if self.origin is None else both.index_select(0, self.origin)
+
+    def split(self, flat: Tensor) -> tuple[Tensor, Tensor]:
+        """(T₂, …) → (T, …) and (T, …)."""
+        both = flat if self.places is None else flat.index_select(0, self.places)
+        first, second = torch.split(both, self.size)
+        return first, second
 
 
 def pack(lengths: NDArray[np.int64], size: int) -> tuple[NDArray[np.int64], int]:

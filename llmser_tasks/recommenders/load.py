@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from torch import Tensor
 
 from llmser_tasks.core.config import Recommender
 from llmser_tasks.core.errors import StorageError
 from llmser_tasks.core.kinds import BACKBONES, ITEM_TABLES, LOSSES, TERMS
 from llmser_tasks.recommenders.features import Features
 from llmser_tasks.recommenders.items import make_table
+from llmser_tasks.recommenders.items.table import Table
 from llmser_tasks.recommenders.model import Model
 
 DESCRIPTION = "config.json"  # in a finished model's folder
@@ -24,26 +27,46 @@ class Description:
     Attributes:
         items: I.
         item_table: its name among `ITEM_TABLES`.
+        table_without: parts that are left out of it.
     """
 
     recommender: Recommender
     items: int
     item_table: str
+    table_without: tuple[str, ...] = ()
 
 
 def make_model(
-    config: Recommender, items: int, item_table: str = ITEM_TABLES.default, features: Features | None = None
+    config: Recommender,
+    items: int,
+    item_table: str = ITEM_TABLES.default,
+    features: Features | None = None,
+    table_without: Sequence[str] = (),
 ) -> Model:
     """A fresh model of the configured backbone for the items 1 … `items`; torch's global seed decides its weights.
 
     Args:
         features: what the item table is made from; others are passed over.
+        table_without: parts that are left out of the item table.
 
     Raises:
-        InputError: the item table needs a feature that was not given, or one of another size.
+        InputError: the item table needs a feature that was not given, or one of another size; or it has no such part.
     """
     backbone: type[Model] = BACKBONES.load(config.backbone).BACKBONE
-    return backbone(config, make_table(item_table, config, items, backbone.extra_tokens, features or {}))
+    table = make_table(item_table, config, items, backbone.extra_tokens, features or {}, table_without)
+    model = backbone(config, table)
+    for _ in range(table.more_encoders):
+        another = backbone(config, _Nothing(config, items, backbone.extra_tokens))
+        del another.item_table
+        table.encoders.append(another)
+    return model
+
+
+class _Nothing(Table):
+    """In the place of an item table, for an encoder alone: whoever has it gives it what it reads."""
+
+    def rows(self, ids: Tensor) -> Tensor:
+        raise NotImplementedError
 
 
 def read_description(folder: Path) -> Description:
@@ -54,7 +77,7 @@ def read_description(folder: Path) -> Description:
     try:
         said = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
         config, items = Recommender.model_validate(said["recommender"]), int(said["items"])
-        table = said.get("item_table")
+        table, without = said.get("item_table"), tuple(map(str, said.get("item_table_without", ())))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise no_usable_model(folder, error) from error
     if table is None:
@@ -67,7 +90,7 @@ def read_description(folder: Path) -> Description:
             f"{folder} holds a model with the item table {str(table)!r}, which this version of LLMSeR does not have; "
             "load it with the version that made it."
         )
-    return Description(config, items, table)
+    return Description(config, items, table, without)
 
 
 def no_usable_model(folder: Path, error: Exception) -> StorageError:

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from llmser_tasks.core.config import Recommender
 from llmser_tasks.recommenders.initial_weights import draw_weights
 from llmser_tasks.recommenders.items.table import Gathered, Table
+from llmser_tasks.recommenders.kernels.attention import Attention
+from llmser_tasks.recommenders.kernels.gather import pick
 from llmser_tasks.recommenders.layout import Layout
 
 
@@ -63,7 +65,7 @@ class Model(nn.Module, ABC):
 
     def states_of(self, gathered: Gathered, laid: Tensor, layout: Layout) -> Tensor:
         """(T, w) state at every place, from rows of the item table and the row (T,) that lies there."""
-        return self.item_table.states(self.contextual, gathered, laid, layout)
+        return self.item_table.states(self, gathered, laid, layout)
 
     def states(self, tokens: Tensor, lengths: Tensor, everything: Gathered | None = None) -> tuple[Tensor, Layout]:
         """(T, w) states of the first `lengths` (B,), at least one, of tokens (B, L), and where each of them lies.
@@ -80,9 +82,19 @@ class Model(nn.Module, ABC):
         states, layout = self.states(tokens, lengths, everything)
         return states.index_select(0, layout.start + lengths - 1)
 
+    def embed(self, gathered: Gathered, laid: Tensor, layout: Layout) -> Tensor:
+        """(T, d) what the encoder begins with at every place, from items' vectors (R, d) and the row (T,) of them that
+        lies there; here these vectors."""
+        del layout  # nor does it matter where
+        return pick(gathered.vectors, laid)
+
     @abstractmethod
-    def contextual(self, gathered: Gathered, laid: Tensor, layout: Layout) -> Tensor:
-        """(T, d) state at every place, from items' vectors (R, d) and the row (T,) of them that lies there."""
+    def contextual(self, embedded: Tensor, layout: Layout) -> Tensor:
+        """(T, d) state at every place, from what the encoder begins with there."""
+
+    @abstractmethod
+    def attention(self, layout: Layout) -> Attention:
+        """What a token may look at, whoever lets it look."""
 
     @abstractmethod
     def examples(
@@ -121,6 +133,9 @@ class CausalModel(Model):
         real = places < shown[:, None]
         predict = real if context is None else real & (places + 1 >= context[:, None])
         return Examples(inputs.masked_fill(~real, 0), shown, predict, positives)
+
+    def attention(self, layout: Layout) -> Attention:
+        return Attention.causally(layout)
 
     def open_ended(self, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         return tokens, lengths

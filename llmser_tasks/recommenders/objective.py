@@ -16,6 +16,7 @@ from llmser_tasks.core.errors import InputError
 from llmser_tasks.recommenders.features import Features
 from llmser_tasks.recommenders.items.table import Gathered
 from llmser_tasks.recommenders.layout import Layout
+from llmser_tasks.recommenders.loop.process_group import ALONE, ProcessGroup
 from llmser_tasks.recommenders.model import Model
 from llmser_tasks.recommenders.terms import make_term
 from llmser_tasks.recommenders.terms.term import Encoded, TermBatch, UserTerm, WeightedTerm
@@ -66,6 +67,11 @@ class Objective:
                 "lower the core filter or bring more interactions."
             )
         return cls(terms, torch.from_numpy(weights).to(device), rows)
+
+    def begin_epoch(self, model: Model, group: ProcessGroup = ALONE) -> None:
+        """To be called before the first batch of every epoch, with the weights as early stopping judges them."""
+        for term in self.terms:
+            term.begin_epoch(model, group)
 
     def __call__(self, model: Model, rows: Tensor, seed: int, own: Tensor | None = None) -> Tensor:
         """The loss of one batch; `rows` (B,) on the model's device, `seed` fixes masks and negatives.

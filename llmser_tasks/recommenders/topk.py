@@ -182,6 +182,13 @@ def sampled_ranks(
 
 
 @torch.inference_mode()
+def states_of(model: Model, contexts: Histories) -> Tensor:
+    """(U, w) state of every context, with dropout off."""
+    with _scoring(model) as everything:
+        return encode(model, contexts, everything)
+
+
+@torch.inference_mode()
 def encode(model: Model, contexts: Histories, everything: Gathered) -> Tensor:
     """(U, w) state of every context, on the device of a model that is not training.
 

@@ -20,7 +20,7 @@ from llmser_tasks.core.reachable import LEFT_OUT, PACKAGE, Sources, left_out
 from llmser_tasks.core.workspace import Artefact
 
 FOLDER = Path(reachable.__file__).parents[1]
-TRAININGS = {"reverse", "forward", "base/42", "llmser/42", "asrep/42"}
+TRAININGS = {"reverse", "forward", "base/42", "llmser/42", "asrep/42", "llm-esr/42"}
 MODELS = TRAININGS | {"ccg", "rcs", "prior-items", "evaluation"}  # steps that train a model or rank with one
 
 
@@ -233,6 +233,8 @@ OTHERS: dict[str, tuple[Any, set[str]]] = {
     "asrep_items": (2, {"prior-items"}),
     "asrep_length": (4, {"prior-items"}),
     "asrep_reverse_start": (False, {"asrep/42"}),
+    "esr_distillation": (0.5, {"llm-esr/42"}),
+    "esr_neighbours": (3, {"llm-esr/42"}),
     "pseudo_targets": (True, {"llmser/42"}),
     "enhance_inference": (False, {"llmser/42", "evaluation"}),
     "recommendations": (4, {"evaluation"}),

@@ -72,6 +72,7 @@ def test_order_is_the_fixed_one(dag: Any) -> None:
     assert upstream["estimate"] == unpaid, "what needs no answers is made before"
     assert upstream["item-vectors"] == {"sequences"} and "item-vectors" in upstream["evaluate"]
     assert upstream["train_asrep"] == {"plan_train_asrep", "sequences", "reverse", "prior-items", *PARTS}
+    assert upstream["train_llm-esr"] == {"plan_train_llm-esr", "sequences", "item-vectors", "user-neighbours", *PARTS}
     assert "estimate" in upstream["snf"] and "estimate" in upstream["reason"]
     base = {"plan_train_base", "sequences", *PARTS}
     assert upstream["train_base"] == base, "the base may train beside the LLM's answers"

@@ -56,14 +56,14 @@ def test_a_backbone_knows_which_items_it_is_shown(negatives: int | None, monkeyp
     config = Recommender(dimension=8, dropout=0, negatives=negatives)
     model = make_model(config, 5)
     seen: list[tuple[list[int], bool]] = []
-    genuine = model.contextual
+    genuine = model.embed
 
-    def contextual(gathered: Gathered, laid: Tensor, layout: Layout) -> Tensor:
+    def embed(gathered: Gathered, laid: Tensor, layout: Layout) -> Tensor:
         told = model.table.detach()[gathered.ids]
         seen.append((gathered.ids[laid].tolist(), torch.equal(told, gathered.vectors.detach())))
         return genuine(gathered, laid, layout)
 
-    monkeypatch.setattr(model, "contextual", contextual)
+    monkeypatch.setattr(model, "embed", embed)
     Objective.of(config, [WeightedTerm(TWO)], 5, CPU)(model, torch.arange(2), 1)
     model.encode(torch.tensor([[5, 2]]), torch.tensor([2]))
     assert seen == [([1, 3], True), ([5, 2], True)]

@@ -54,10 +54,15 @@ class BERT4Rec(Model):
         for block in self.blocks:
             cast(Block, block).start_as_mean()
 
-    def contextual(self, gathered: Gathered, laid: Tensor, layout: Layout) -> Tensor:
+    def embed(self, gathered: Gathered, laid: Tensor, layout: Layout) -> Tensor:
         places = positions_from_end(layout, self.max_length + 1)
-        x = embed(gathered.vectors, laid, self.position_embedding.weight, places, self.dropout)
-        attention = Attention.by_nearness(layout, NEARNESS)
+        return embed(gathered.vectors, laid, self.position_embedding.weight, places, self.dropout)
+
+    def attention(self, layout: Layout) -> Attention:
+        return Attention.by_nearness(layout, NEARNESS)
+
+    def contextual(self, embedded: Tensor, layout: Layout) -> Tensor:
+        x, attention = embedded, self.attention(layout)
         for block in self.blocks:
             x = block(x, attention)
         states: Tensor = self.norm(x)

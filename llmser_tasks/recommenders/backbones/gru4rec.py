@@ -36,8 +36,13 @@ class GRU4Rec(CausalModel):
         self.norm = nn.LayerNorm(width)
         initialise(self, 0.02)
 
-    def contextual(self, gathered: Gathered, laid: Tensor, layout: Layout) -> Tensor:
-        x = self.dropout(pick(gathered.vectors, laid) * self.config.dimension**0.5)
+    def embed(self, gathered: Gathered, laid: Tensor, layout: Layout) -> Tensor:
+        del layout  # it has no positions
+        embedded: Tensor = self.dropout(pick(gathered.vectors, laid) * self.config.dimension**0.5)
+        return embedded
+
+    def contextual(self, embedded: Tensor, layout: Layout) -> Tensor:
+        x = embedded
         hidden = self.step_by_step(x, layout) if devices.on_gpu(x) else self.row_by_row(x, layout)
         states: Tensor = self.norm(x + self.dropout(self.out(hidden)))
         return states

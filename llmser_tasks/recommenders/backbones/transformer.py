@@ -95,10 +95,12 @@ class CausalTransformer(CausalModel):
     def block(config: Recommender) -> nn.Module:
         """One fresh block, called with x (T, d) and an `Attention`."""
 
-    def contextual(self, gathered: Gathered, laid: Tensor, layout: Layout) -> Tensor:
+    def embed(self, gathered: Gathered, laid: Tensor, layout: Layout) -> Tensor:
         places = positions_from_end(layout, self.max_length)
-        x = embed(gathered.vectors, laid, self.position_embedding.weight, places, self.dropout)
-        attention = Attention.causally(layout)
+        return embed(gathered.vectors, laid, self.position_embedding.weight, places, self.dropout)
+
+    def contextual(self, embedded: Tensor, layout: Layout) -> Tensor:
+        x, attention = embedded, self.attention(layout)
         for block in self.blocks:
             x = block(x, attention)
         states: Tensor = self.norm(x)

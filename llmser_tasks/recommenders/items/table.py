@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from llmser_tasks.core.config import Recommender
 from llmser_tasks.recommenders.initial_weights import draw_weights
+from llmser_tasks.recommenders.kernels.attention import Attention
 from llmser_tasks.recommenders.kernels.gather import pick_distinct
 from llmser_tasks.recommenders.layout import Layout
 
@@ -22,7 +24,8 @@ class Gathered:
     """Rows of an item table.
 
     Attributes:
-        ids: (R,) ascending: 0 is padding, 1 … I are items, and above these are tokens of the backbone's own.
+        ids: (R,) ascending: 0 is padding, 1 … I are items, and above these are tokens of the backbone's own. (What a
+            backbone is shown may have them several times, as a table of several views shows it each.)
         vectors: (R, width) what stands for each.
     """
 
@@ -33,7 +36,17 @@ class Gathered:
         return Gathered(self.ids[:count], self.vectors[:count])
 
 
-Encoder = Callable[[Gathered, Tensor, Layout], Tensor]
+class Encoder(Protocol):
+    """What an item table sees of a backbone (`Model`), which knows vectors of its dimension d."""
+
+    def embed(self, gathered: Gathered, laid: Tensor, layout: Layout) -> Tensor:
+        """(T, d) what it begins with at every place, from vectors (R, d) and the row (T,) of them that lies there."""
+
+    def contextual(self, embedded: Tensor, layout: Layout) -> Tensor:
+        """(T, d) state at every place, from what it begins with there."""
+
+    def attention(self, layout: Layout) -> Attention:
+        """What a token may look at."""
 
 
 class Table(nn.Module, ABC):
@@ -48,12 +61,20 @@ class Table(nn.Module, ABC):
         size: how many ids there are: padding, items and the backbone's own tokens.
         width: of a vector, and so of the states that score it. Where it is not the backbone's dimension, `states` says
             how the backbone reads such vectors.
+        without: those of its `parts` that are left out.
+        encoders: the backbone's encoder again, untrained, `more_encoders` times, for `states` (`load.make_model`).
     """
 
     name: str = ""
+    parts: ClassVar[tuple[str, ...]] = ()  # what may be left out of it
 
     def __init__(
-        self, config: Recommender, items: int, extra_tokens: int = 0, features: Mapping[str, Tensor] | None = None
+        self,
+        config: Recommender,
+        items: int,
+        extra_tokens: int = 0,
+        features: Mapping[str, Tensor] | None = None,
+        without: Sequence[str] = (),
     ) -> None:
         """
         Args:
@@ -61,6 +82,9 @@ class Table(nn.Module, ABC):
             features: (I + 1, …) each, as its declaration names them. They are no weights: nothing trains them.
         """
         super().__init__()
+        self.without = tuple(sorted(without))
+        self.more_encoders = 0
+        self.encoders = nn.ModuleList()
         self.items = items
         self.size = items + 1 + extra_tokens
         self.width = config.dimension
@@ -76,9 +100,18 @@ class Table(nn.Module, ABC):
         """(size, width) vectors of all ids, for ranking and for losses over all items."""
         return self.rows(torch.arange(self.size, device=self.device))
 
-    def states(self, encode: Encoder, gathered: Gathered, laid: Tensor, layout: Layout) -> Tensor:
-        """(T, width) states, from what a backbone's `contextual` makes of (R, dimension) vectors: (T, dimension)."""
-        return encode(gathered, laid, layout)
+    def states(self, encoder: Encoder, gathered: Gathered, laid: Tensor, layout: Layout) -> Tensor:
+        """(T, width) states at every place, from what a backbone makes of the vectors that lie there."""
+        return encoder.contextual(encoder.embed(gathered, laid, layout), layout)
+
+    @property
+    def read_plainly(self) -> bool:
+        """Whether its rows are all that a backbone reads of it."""
+        return type(self).states is Table.states
+
+    def finished(self) -> Table:
+        """What is left of it in a model that nobody trains further, where it is not read plainly; by default all."""
+        return self
 
     def initialise(self, deviation: float) -> None:
         """How a fresh table begins; a backbone calls it where it draws its own weights.

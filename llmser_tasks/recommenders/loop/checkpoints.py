@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +45,17 @@ def save_weights(folder: Path, model: Model) -> None:
 
 
 def save_description(
-    folder: Path, config: Recommender, items: int, facts: Mapping[str, Any], item_table: str = ITEM_TABLES.default
+    folder: Path,
+    config: Recommender,
+    items: int,
+    facts: Mapping[str, Any],
+    item_table: str = ITEM_TABLES.default,
+    table_without: Sequence[str] = (),
 ) -> None:
     """Write what `load` needs to rebuild the model, and facts about its training."""
     description = {"recommender": config.model_dump(mode="json"), "items": items, "item_table": item_table}
-    write_json(folder / DESCRIPTION, description | dict(facts))
+    left_out = {"item_table_without": list(table_without)} if table_without else {}
+    write_json(folder / DESCRIPTION, description | left_out | dict(facts))
 
 
 def load(folder: Path, device: str | None = None) -> Model:
@@ -62,7 +68,8 @@ def load(folder: Path, device: str | None = None) -> Model:
     try:
         tensors = load_file(folder / WEIGHTS)
         features = {name: values.numpy() for name, values in _part(tensors, FEATURE).items()}
-        model = make_model(described.recommender, described.items, described.item_table, features)
+        about_table = (described.item_table, features, described.table_without)
+        model = make_model(described.recommender, described.items, *about_table)
         model.load_state_dict({name: values for name, values in tensors.items() if not name.startswith(FEATURE)})
     except (OSError, ValueError, KeyError, TypeError, SafetensorError, RuntimeError, InputError) as error:
         raise no_usable_model(folder, error) from error

@@ -64,6 +64,7 @@ class TrainingInputs:
     device: str
     watch: Watch
     item_table: str = ITEM_TABLES.default
+    table_without: Sequence[str] = ()
     features: Features = field(default_factory=dict)
     start_from: Path | None = None
     old_rows: NDArray[np.int64] | None = None
@@ -78,6 +79,7 @@ class TrainingInputs:
         terms = " ".join(term.name for term in self.terms)
         settings = f"{self.config.model_dump_json()} {self.items} {self.seed} {self.device} {start}"
         digest = hashlib.sha256(f"{settings} {self.item_table} {terms}".encode())
+        digest.update(" ".join(sorted(self.table_without)).encode())
         for name, values in self._arrays().items():
             digest.update(f"{name} {values.dtype} {values.shape}".encode())
             digest.update(values.tobytes())
@@ -94,6 +96,7 @@ class TrainingInputs:
             "folder": str(self.folder.absolute()),
             "device": self.device,
             "item_table": self.item_table,
+            "table_without": list(self.table_without),
             "start_from": str(self.start_from.absolute()) if self.start_from else None,
         }
         (folder / SETTINGS).write_text(json.dumps(settings), encoding="utf-8")
@@ -120,6 +123,7 @@ class TrainingInputs:
             device=settings["device"],
             watch=Watch(_sequences(arrays, "contexts"), arrays["targets"], _sequences(arrays, "exclude")),
             item_table=settings["item_table"],
+            table_without=settings["table_without"],
             features={
                 name.removeprefix(FEATURE): values for name, values in arrays.items() if name.startswith(FEATURE)
             },

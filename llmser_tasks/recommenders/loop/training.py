@@ -66,6 +66,7 @@ def train(
     *,
     watch: Watch,
     item_table: str = ITEM_TABLES.default,
+    table_without: Sequence[str] = (),
     features: Features | None = None,
     start_from: Path | None = None,
     old_rows: NDArray[np.int64] | None = None,
@@ -87,6 +88,7 @@ def train(
         items: I; the catalogue is 1 … I.
         seed: decides initial weights, order, dropout, masks and negatives.
         item_table: what items are to the model, a name among `ITEM_TABLES`.
+        table_without: parts that are left out of the item table.
         features: arrays that the item table and the terms are made from, by the names that these declare.
         start_from: folder of an earlier model of the same architecture, whose weights are the initial ones. They are
             kept ("epoch 0") if no epoch improves on them.
@@ -111,6 +113,7 @@ def train(
         str(target),
         watch=watch,
         item_table=item_table,
+        table_without=table_without,
         features=features or {},
         start_from=start_from,
         old_rows=old_rows,
@@ -129,7 +132,8 @@ def run(inputs: TrainingInputs, device: torch.device, group: ProcessGroup, progr
     batch_size = users_per_step(config, len(objective.rows))
     with pinned_threads() as threads, _own_randomness(device):
         torch.manual_seed(inputs.seed)
-        model = make_model(config, inputs.items, inputs.item_table, inputs.features).to(device)
+        model = make_model(config, inputs.items, inputs.item_table, inputs.features, inputs.table_without)
+        model = model.to(device)
         if inputs.start_from:
             begin_from(model, inputs.start_from, inputs.old_rows)
         optimiser = Adam(model.parameters(), config.learning_rate)
@@ -147,6 +151,7 @@ def run(inputs: TrainingInputs, device: torch.device, group: ProcessGroup, progr
         while len(state.log) < _last_epoch(state, config):
             epoch = len(state.log) + 1
             started = time.monotonic()
+            objective.begin_epoch(judged, group)
             loss = _run_epoch(model, optimiser, objective, batch_size, inputs.seed, epoch, group)
             if average is not None:
                 average.update_parameters(model)
@@ -173,7 +178,7 @@ def run(inputs: TrainingInputs, device: torch.device, group: ProcessGroup, progr
     )
     if group.leads:
         facts = {"seed": inputs.seed, "training": asdict(summary)}
-        save_description(folder, config, inputs.items, facts, inputs.item_table)
+        save_description(folder, config, inputs.items, facts, inputs.item_table, inputs.table_without)
         remove_checkpoint(folder)
     return summary
 

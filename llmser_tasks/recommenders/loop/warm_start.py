@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from llmser_tasks.core.errors import InputError
+from llmser_tasks.recommenders.items.table import Table
 from llmser_tasks.recommenders.loop.checkpoints import load
 from llmser_tasks.recommenders.model import Model
 
@@ -68,9 +69,13 @@ def _carried(table: Tensor, before: Tensor, rows: Tensor, old_items: int) -> Ten
     return table
 
 
+def _called(table: Table) -> str:
+    return " without ".join([table.name, *([", ".join(table.without)] if table.without else [])])
+
+
 def _refuse_another_architecture(model: Model, old: Model, folder: Path) -> None:
     pairs = [(name, getattr(old.config, name), getattr(model.config, name)) for name in ARCHITECTURE]
-    for name, theirs, ours in [*pairs, ("item table", old.item_table.name, model.item_table.name)]:
+    for name, theirs, ours in [*pairs, ("item table", _called(old.item_table), _called(model.item_table))]:
         if theirs != ours:
             raise InputError(
                 f"The model in {folder} has {name} {theirs} and this training {ours}; "

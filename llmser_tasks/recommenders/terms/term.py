@@ -19,6 +19,7 @@ from llmser_tasks.core.config import Recommender
 from llmser_tasks.core.kinds import TERMS
 from llmser_tasks.recommenders.items.table import Gathered
 from llmser_tasks.recommenders.kernels.gather import pick
+from llmser_tasks.recommenders.loop.process_group import ALONE, ProcessGroup
 from llmser_tasks.recommenders.model import Model
 from llmser_tasks.sequences.histories import Histories
 
@@ -116,6 +117,18 @@ class UserTerm(ABC):
     @abstractmethod
     def teaches(self) -> NDArray[np.bool_]:
         """(U,) the users who have a loss."""
+
+    def begin_epoch(self, model: Model, group: ProcessGroup = ALONE) -> None:
+        """Work out anew what a whole epoch needs; most terms need nothing.
+
+        It follows from the weights alone, so that a killed training goes on as if it had never stopped; what is random
+        would not.
+
+        Args:
+            model: with the weights as early stopping judges them; it must be left as it is.
+            group: all processes of the training, each of which is called.
+        """
+        del model, group  # nothing
 
     @abstractmethod
     def batch(self, model: Model, rows: Tensor, wanted: Tensor, seed: int) -> TermBatch:
