@@ -24,26 +24,36 @@ class Description:
     Attributes:
         items: I.
         item_table: its name among `ITEM_TABLES`.
+        marks: it tells marked items from others.
     """
 
     recommender: Recommender
     items: int
     item_table: str
+    marks: bool = False
 
 
 def make_model(
-    config: Recommender, items: int, item_table: str = ITEM_TABLES.default, features: Features | None = None
+    config: Recommender,
+    items: int,
+    item_table: str = ITEM_TABLES.default,
+    features: Features | None = None,
+    marks: bool = False,
 ) -> Model:
     """A fresh model of the configured backbone for the items 1 … `items`; torch's global seed decides its weights.
 
     Args:
         features: what the item table is made from; others are passed over.
+        marks: it shall tell marked items from others.
 
     Raises:
         InputError: the item table needs a feature that was not given, or one of another size.
     """
     backbone: type[Model] = BACKBONES.load(config.backbone).BACKBONE
-    return backbone(config, make_table(item_table, config, items, backbone.extra_tokens, features or {}))
+    model = backbone(config, make_table(item_table, config, items, backbone.extra_tokens, features or {}))
+    if marks:
+        model.take_marks()
+    return model
 
 
 def read_description(folder: Path) -> Description:
@@ -54,7 +64,7 @@ def read_description(folder: Path) -> Description:
     try:
         said = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
         config, items = Recommender.model_validate(said["recommender"]), int(said["items"])
-        table = said.get("item_table")
+        table, marks = said.get("item_table"), bool(said.get("marks", False))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise no_usable_model(folder, error) from error
     if table is None:
@@ -67,7 +77,7 @@ def read_description(folder: Path) -> Description:
             f"{folder} holds a model with the item table {str(table)!r}, which this version of LLMSeR does not have; "
             "load it with the version that made it."
         )
-    return Description(config, items, table)
+    return Description(config, items, table, marks)
 
 
 def no_usable_model(folder: Path, error: Exception) -> StorageError:

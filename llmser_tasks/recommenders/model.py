@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from llmser_tasks.core.config import Recommender
+from llmser_tasks.recommenders import marks
 from llmser_tasks.recommenders.initial_weights import draw_weights
 from llmser_tasks.recommenders.items.table import Gathered, Table
+from llmser_tasks.recommenders.kernels.gather import pick
 from llmser_tasks.recommenders.layout import Layout
 
 
@@ -41,9 +44,12 @@ class Model(nn.Module, ABC):
         item_table: what items are to this model, of `width` w; the backbone itself knows vectors of its dimension d.
         items: I; item ids are 1 … I, 0 is padding.
         max_length: most items of a context that are looked at; the newest are kept.
+        mark: (d,) what is added to the vectors of marked items (`Histories.marked`), as the backbone reads them; zeros
+            before anything is learned. None: the model has learned on unmarked items alone.
     """
 
     extra_tokens: ClassVar[int] = 0
+    mark: nn.Parameter | None
 
     def __init__(self, config: Recommender, item_table: Table) -> None:
         super().__init__()
@@ -51,6 +57,7 @@ class Model(nn.Module, ABC):
         self.items = item_table.items
         self.max_length = config.max_length
         self.item_table = item_table
+        self.register_parameter("mark", None)
 
     @property
     def table(self) -> Tensor:
@@ -61,9 +68,30 @@ class Model(nn.Module, ABC):
     def device(self) -> torch.device:
         return self.item_table.device
 
-    def states_of(self, gathered: Gathered, laid: Tensor, layout: Layout) -> Tensor:
-        """(T, w) state at every place, from rows of the item table and the row (T,) that lies there."""
-        return self.item_table.states(self.contextual, gathered, laid, layout)
+    def take_marks(self) -> None:
+        """Be a model that tells marked items from others, once it has been trained."""
+        self.mark = nn.Parameter(torch.zeros(self.config.dimension))
+
+    def lay(self, tokens: Tensor, layout: Layout) -> tuple[Tensor, Tensor | None]:
+        """(T,) ids, and (T, bool) which are marked; None where this model knows no marks."""
+        laid = layout.lay(tokens)
+        return (laid, None) if self.mark is None else marks.split(laid)
+
+    def states_of(self, gathered: Gathered, laid: Tensor, layout: Layout, marked: Tensor | None = None) -> Tensor:
+        """(T, w) state at every place, from rows of the item table and the row (T,) that lies there.
+
+        Args:
+            marked: (T, bool) which of these are marked; None: none is.
+        """
+        encode = self.contextual if marked is None else partial(self._marked, marked)
+        return self.item_table.states(encode, gathered, laid, layout)
+
+    def _marked(self, marked: Tensor, gathered: Gathered, laid: Tensor, layout: Layout) -> Tensor:
+        """`contextual` with the mark on what is marked: every place has a vector of its own, so ids repeat."""
+        assert self.mark is not None
+        vectors = pick(gathered.vectors, laid) + marked[:, None] * self.mark
+        every = torch.arange(len(laid), device=laid.device)
+        return self.contextual(Gathered(gathered.ids[laid], vectors), every, layout)
 
     def states(self, tokens: Tensor, lengths: Tensor, everything: Gathered | None = None) -> tuple[Tensor, Layout]:
         """(T, w) states of the first `lengths` (B,), at least one, of tokens (B, L), and where each of them lies.
@@ -73,7 +101,8 @@ class Model(nn.Module, ABC):
         """
         layout = Layout.packed(lengths)
         every = self.item_table.everything() if everything is None else everything
-        return self.states_of(every, layout.lay(tokens), layout), layout
+        laid, marked = self.lay(tokens, layout)
+        return self.states_of(every, laid, layout, marked), layout
 
     def last_states(self, tokens: Tensor, lengths: Tensor, everything: Gathered | None = None) -> Tensor:
         """(B, w) state at each row's last token."""

@@ -45,11 +45,16 @@ def save_weights(folder: Path, model: Model) -> None:
 
 
 def save_description(
-    folder: Path, config: Recommender, items: int, facts: Mapping[str, Any], item_table: str = ITEM_TABLES.default
+    folder: Path,
+    config: Recommender,
+    items: int,
+    facts: Mapping[str, Any],
+    item_table: str = ITEM_TABLES.default,
+    marks: bool = False,
 ) -> None:
     """Write what `load` needs to rebuild the model, and facts about its training."""
     description = {"recommender": config.model_dump(mode="json"), "items": items, "item_table": item_table}
-    write_json(folder / DESCRIPTION, description | dict(facts))
+    write_json(folder / DESCRIPTION, description | ({"marks": True} if marks else {}) | dict(facts))
 
 
 def load(folder: Path, device: str | None = None) -> Model:
@@ -62,7 +67,7 @@ def load(folder: Path, device: str | None = None) -> Model:
     try:
         tensors = load_file(folder / WEIGHTS)
         features = {name: values.numpy() for name, values in _part(tensors, FEATURE).items()}
-        model = make_model(described.recommender, described.items, described.item_table, features)
+        model = make_model(described.recommender, described.items, described.item_table, features, described.marks)
         model.load_state_dict({name: values for name, values in tensors.items() if not name.startswith(FEATURE)})
     except (OSError, ValueError, KeyError, TypeError, SafetensorError, RuntimeError, InputError) as error:
         raise no_usable_model(folder, error) from error

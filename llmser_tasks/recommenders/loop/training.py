@@ -83,7 +83,7 @@ def train(
 
     Args:
         terms: what is minimised, each with its sequences and weights; `[WeightedTerm(histories)]` is ordinary training
-            on next items.
+            on next items. Where they hold marked items (`Histories.marked`), the model learns a mark.
         items: I; the catalogue is 1 … I.
         seed: decides initial weights, order, dropout, masks and negatives.
         item_table: what items are to the model, a name among `ITEM_TABLES`.
@@ -129,7 +129,7 @@ def run(inputs: TrainingInputs, device: torch.device, group: ProcessGroup, progr
     batch_size = users_per_step(config, len(objective.rows))
     with pinned_threads() as threads, _own_randomness(device):
         torch.manual_seed(inputs.seed)
-        model = make_model(config, inputs.items, inputs.item_table, inputs.features).to(device)
+        model = make_model(config, inputs.items, inputs.item_table, inputs.features, inputs.marks).to(device)
         if inputs.start_from:
             begin_from(model, inputs.start_from, inputs.old_rows)
         optimiser = Adam(model.parameters(), config.learning_rate)
@@ -173,7 +173,7 @@ def run(inputs: TrainingInputs, device: torch.device, group: ProcessGroup, progr
     )
     if group.leads:
         facts = {"seed": inputs.seed, "training": asdict(summary)}
-        save_description(folder, config, inputs.items, facts, inputs.item_table)
+        save_description(folder, config, inputs.items, facts, inputs.item_table, inputs.marks)
         remove_checkpoint(folder)
     return summary
 

@@ -17,6 +17,7 @@ from llmser_tasks.recommenders.loop.checkpoints import load
 from llmser_tasks.recommenders.model import Model
 
 ARCHITECTURE = ("backbone", "dimension", "layers", "heads", "max_length")
+MARK = "mark"  # its name among a model's weights
 ITEM_TABLE = "item_table."  # prefix to the names of its weights in a model
 
 
@@ -47,6 +48,8 @@ def begin_from(model: Model, folder: Path, old_rows: NDArray[np.int64] | None = 
             "say which item was which."
         )
     weights = old.state_dict()
+    if model.mark is not None and old.mark is None:  # it begins at zero, as ever
+        weights[MARK] = torch.zeros_like(model.mark)
     for name, fresh in model.item_table.per_item().items():
         before = weights[f"{ITEM_TABLE}{name}"].to(fresh.device)
         rows = torch.from_numpy(old_rows).to(fresh.device)
@@ -75,7 +78,7 @@ def _refuse_another_architecture(model: Model, old: Model, folder: Path) -> None
             )
     mine, theirs = ({name: tuple(v.shape[1:]) for name, v in m.state_dict().items()} for m in (model, old))
     for name in mine:
-        if mine[name] != theirs[name]:
+        if name != MARK and mine[name] != theirs[name]:
             raise InputError(
                 f"The model in {folder} has weights {name} of another shape than this training, as features of "
                 "another width make them; train with the earlier ones, or without a model to start from."
