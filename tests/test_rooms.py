@@ -22,6 +22,7 @@ from llmser_tasks.core.kinds import (
     ITEM_TABLES,
     LOSSES,
     METHODS,
+    POOL_SOURCES,
     QUESTION_STEPS,
     STEPS,
     TERMS,
@@ -63,7 +64,7 @@ SPEAKS_SQL = {  # rooms and modules, and why
     "llmser_tasks.ingest": "DuckDB runs over the lines of a dump and is gone after it",
     "llmser_tasks.texts.encoder": "the vectors of titles are cached in a file of SQLite's",
 }
-KINDS = (BACKBONES, LOSSES, ITEM_TABLES, TERMS, DUMP_FORMATS, METHODS, STEPS, QUESTION_STEPS)
+KINDS = (BACKBONES, LOSSES, ITEM_TABLES, TERMS, DUMP_FORMATS, METHODS, STEPS, QUESTION_STEPS, POOL_SOURCES)
 DECLARED = {name for kind in KINDS for name in kind}
 OWN_NAMES = {  # rooms that hold what is declared, and the sample, which writes dumps in these formats
     f"{PACKAGE}.{room}"
@@ -79,6 +80,7 @@ MEANS_MORE = {  # words that are something else, too
     "pseudo": "items that a report tells of where a run has any",
     "reason": "a column: why something is not there",
     "reliability": "a table, and a section of the settings",
+    "titles": "what items are called",
 }
 ADDRESSES = {"llmser_tasks.services": {"sqlalchemy.make_url"}}  # what takes an address apart and connects to nothing
 

@@ -36,6 +36,7 @@ from llmser_tasks.core.kinds import (
     HOUSE,
     LOSSES,
     METHODS,
+    POOL_SOURCES,
     REFERENCE,
     TITLE,
     TRAINED,
@@ -278,12 +279,36 @@ class Augmentation(Section):
 
     heading: ClassVar[str] = "Augmentation: candidate pools and pseudo-prior items"
 
-    pool: int = Field(20, ge=1, le=99, description="N, CCG candidates per user. [released code]")
+    pool: int = Field(20, ge=1, le=99, description="N, candidates per user. [released code]")
+    pool_from: tuple[Annotated[str, OneOf(POOL_SOURCES)], ...] = Field(
+        (POOL_SOURCES.default,),
+        min_length=1,
+        description=f"Where candidates come from, in equal shares: {', '.join(POOL_SOURCES)}. [paper: ccg]",
+    )
     pseudo_items: int = Field(12, ge=2, le=99, description="M, pseudo-prior items kept. [paper's best on Fashion]")
+    asked_items: int | None = Field(
+        None,
+        ge=2,
+        le=99,
+        description="Items that SNF is asked for, likeliest first, of which M are kept; empty: M. Runs that ask for the"
+        " same number share SNF's answers, whatever their M.",
+    )
     fill: bool = Field(False, description="Fill a short answer from CCG order. [method: off]")
     without: tuple[Ablation, ...] = Field(
         (), description=f"Parts left out, as in the papers' ablations: {', '.join(ABLATIONS)}."
     )
+
+    _resolved: ClassVar[Mapping[str, str]] = {"asked_items": "picks_asked", "pool_from": "pool_sources"}
+
+    @property
+    def picks_asked(self) -> int:
+        """How many items SNF is asked for."""
+        return self.pseudo_items if self.asked_items is None else self.asked_items
+
+    @property
+    def pool_sources(self) -> tuple[str, ...]:
+        """Each once, in the order of their places: who names them in another order means the same pool."""
+        return tuple(name for name in POOL_SOURCES if name in self.pool_from)
 
 
 class Reliability(Section):
@@ -292,6 +317,11 @@ class Reliability(Section):
     heading: ClassVar[str] = "Reliability: masking, reason pools, weights"
 
     reason_pool: int = Field(10, ge=1, le=99, description="H, RCS candidates per user. [released code]")
+    masked_in_pool: bool = Field(
+        False,
+        description="The masked item takes the place of the last RCS candidate where it is not among them, so that it"
+        " can always be named. [paper: off]",
+    )
     beta: float = Field(0.5, ge=0, le=1, description="β, weight decay of head users. [paper, Figure 5]")
     forward_on_full: bool = Field(
         False, description="Train RCS on whole histories instead of masked ones. [paper's wording; method: off]"
@@ -447,6 +477,8 @@ class Common(Section):
     def _fits_together(self) -> Self:
         if self.augmentation.pseudo_items > self.augmentation.pool:
             raise ValueError("pseudo_items (M) must not exceed pool (N)")
+        if not self.augmentation.pseudo_items <= self.augmentation.picks_asked <= self.augmentation.pool:
+            raise ValueError("asked_items must lie between pseudo_items (M) and pool (N)")
         if self.recommender.dimension % self.recommender.heads:
             raise ValueError("dimension must be divisible by heads")
         methods = self.evaluation.methods

@@ -186,6 +186,20 @@ class QuestionStep(Step):
     asks: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class PoolSource(Declared):
+    """Finds what somebody may have chosen before their first item; its file has what
+    `methods.llmser.candidate_pools.Source` names.
+
+    Attributes:
+        found: what its candidates are, as a prompt says it.
+        by: how they were found.
+    """
+
+    found: str
+    by: str
+
+
 D = TypeVar("D", bound=Declared)
 
 
@@ -371,6 +385,7 @@ METHODS = Methods(Method, "methods")
 ADDITIONS: Kind[Addition] = Kind(Addition, "methods/additions")
 STEPS = Kind(Step, "methods", "texts")
 QUESTION_STEPS = Kind(QuestionStep, "methods")
+POOL_SOURCES: Kind[PoolSource] = Kind(PoolSource, "methods")
 
 TRAINED = tuple(name for name, method in METHODS.items() if method.trained)
 COUNTERS = tuple(name for name, method in METHODS.items() if not method.trained)

@@ -28,12 +28,14 @@ class Description:
         items: I.
         item_table: its name among `ITEM_TABLES`.
         table_without: parts that are left out of it.
+        marks: it tells marked items from others.
     """
 
     recommender: Recommender
     items: int
     item_table: str
     table_without: tuple[str, ...] = ()
+    marks: bool = False
 
 
 def make_model(
@@ -42,12 +44,14 @@ def make_model(
     item_table: str = ITEM_TABLES.default,
     features: Features | None = None,
     table_without: Sequence[str] = (),
+    marks: bool = False,
 ) -> Model:
     """A fresh model of the configured backbone for the items 1 … `items`; torch's global seed decides its weights.
 
     Args:
         features: what the item table is made from; others are passed over.
         table_without: parts that are left out of the item table.
+        marks: it shall tell marked items from others.
 
     Raises:
         InputError: the item table needs a feature that was not given, or one of another size; or it has no such part.
@@ -59,6 +63,8 @@ def make_model(
         another = backbone(config, _Nothing(config, items, backbone.extra_tokens))
         del another.item_table
         table.encoders.append(another)
+    if marks:
+        model.take_marks()
     return model
 
 
@@ -78,6 +84,7 @@ def read_description(folder: Path) -> Description:
         said = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
         config, items = Recommender.model_validate(said["recommender"]), int(said["items"])
         table, without = said.get("item_table"), tuple(map(str, said.get("item_table_without", ())))
+        marks = bool(said.get("marks", False))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise no_usable_model(folder, error) from error
     if table is None:
@@ -90,7 +97,7 @@ def read_description(folder: Path) -> Description:
             f"{folder} holds a model with the item table {str(table)!r}, which this version of LLMSeR does not have; "
             "load it with the version that made it."
         )
-    return Description(config, items, table, without)
+    return Description(config, items, table, without, marks)
 
 
 def no_usable_model(folder: Path, error: Exception) -> StorageError:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from llmser_tasks.core.config import Recommender
+from llmser_tasks.recommenders import marks
 from llmser_tasks.recommenders.initial_weights import draw_weights
 from llmser_tasks.recommenders.items.table import Gathered, Table
 from llmser_tasks.recommenders.kernels.attention import Attention
@@ -43,9 +44,12 @@ class Model(nn.Module, ABC):
         item_table: what items are to this model, of `width` w; the backbone itself knows vectors of its dimension d.
         items: I; item ids are 1 … I, 0 is padding.
         max_length: most items of a context that are looked at; the newest are kept.
+        mark: (d,) what is added to the vectors of marked items (`Histories.marked`), as the backbone reads them; zeros
+            before anything is learned. None: the model has learned on unmarked items alone.
     """
 
     extra_tokens: ClassVar[int] = 0
+    mark: nn.Parameter | None
 
     def __init__(self, config: Recommender, item_table: Table) -> None:
         super().__init__()
@@ -53,6 +57,7 @@ class Model(nn.Module, ABC):
         self.items = item_table.items
         self.max_length = config.max_length
         self.item_table = item_table
+        self.register_parameter("mark", None)
 
     @property
     def table(self) -> Tensor:
@@ -63,9 +68,24 @@ class Model(nn.Module, ABC):
     def device(self) -> torch.device:
         return self.item_table.device
 
-    def states_of(self, gathered: Gathered, laid: Tensor, layout: Layout) -> Tensor:
-        """(T, w) state at every place, from rows of the item table and the row (T,) that lies there."""
-        return self.item_table.states(self, gathered, laid, layout)
+    def take_marks(self) -> None:
+        """Be a model that tells marked items from others, once it has been trained."""
+        self.mark = nn.Parameter(torch.zeros(self.config.dimension))
+
+    def lay(self, tokens: Tensor, layout: Layout) -> tuple[Tensor, Tensor | None]:
+        """(T,) ids, and (T, bool) which are marked; None where this model knows no marks."""
+        laid = layout.lay(tokens)
+        return (laid, None) if self.mark is None else marks.split(laid)
+
+    def states_of(self, gathered: Gathered, laid: Tensor, layout: Layout, marked: Tensor | None = None) -> Tensor:
+        """(T, w) state at every place, from rows of the item table and the row (T,) that lies there.
+
+        Args:
+            marked: (T, bool) which of these are marked; None: none is.
+        """
+        if marked is None:
+            return self.item_table.states(self, gathered, laid, layout)
+        return self.item_table.states(_Marking(self), gathered, marks.marked(laid, marked), layout)
 
     def states(self, tokens: Tensor, lengths: Tensor, everything: Gathered | None = None) -> tuple[Tensor, Layout]:
         """(T, w) states of the first `lengths` (B,), at least one, of tokens (B, L), and where each of them lies.
@@ -75,7 +95,8 @@ class Model(nn.Module, ABC):
         """
         layout = Layout.packed(lengths)
         every = self.item_table.everything() if everything is None else everything
-        return self.states_of(every, layout.lay(tokens), layout), layout
+        laid, marked = self.lay(tokens, layout)
+        return self.states_of(every, laid, layout, marked), layout
 
     def last_states(self, tokens: Tensor, lengths: Tensor, everything: Gathered | None = None) -> Tensor:
         """(B, w) state at each row's last token."""
@@ -139,6 +160,27 @@ class CausalModel(Model):
 
     def open_ended(self, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         return tokens, lengths
+
+
+@dataclass(frozen=True)
+class _Marking:
+    """A model as an item table sees it, for rows some of which are marked (`marks.marked`)."""
+
+    model: Model
+
+    def embed(self, gathered: Gathered, laid: Tensor, layout: Layout) -> Tensor:
+        """Every place has a vector of its own, with the mark where there is one, so ids repeat."""
+        assert self.model.mark is not None
+        rows, marked = marks.split(laid)
+        vectors = pick(gathered.vectors, rows) + marked[:, None] * self.model.mark
+        every = torch.arange(len(rows), device=rows.device)
+        return self.model.embed(Gathered(gathered.ids[rows], vectors), every, layout)
+
+    def contextual(self, embedded: Tensor, layout: Layout) -> Tensor:
+        return self.model.contextual(embedded, layout)
+
+    def attention(self, layout: Layout) -> Attention:
+        return self.model.attention(layout)
 
 
 def initialise(model: Model, deviation: float) -> None:

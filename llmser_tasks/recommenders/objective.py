@@ -55,7 +55,8 @@ class Objective:
         weights = _weights(given)
         for term in given:
             if len(term.sequences.items):
-                low, high = int(term.sequences.items.min()), int(term.sequences.items.max())
+                ids = term.sequences.unmarked().items
+                low, high = int(ids.min()), int(ids.max())
                 if low < 1 or high > items:
                     raise InputError(f"Training histories hold items {low}–{high}, but the catalogue is 1–{items}.")
         terms = [make_term(term, config, items, features or {}, device) for term in given]
@@ -103,11 +104,12 @@ def losses_of(model: Model, batches: Sequence[TermBatch], users: int) -> list[Te
         return [torch.zeros(users, device=model.device) for _ in batches]
     tokens = torch.cat([F.pad(batch.tokens, (0, longest - batch.tokens.shape[1])) for batch in batches])
     layout = Layout.packed(lengths)
+    shown, marked = model.lay(tokens, layout)
     wanted = [batch.wanted_items for batch in batches]
     gathered, (laid, *known) = _gather(
-        model, [layout.lay(tokens), *(ids for own in wanted for ids in own)], any(batch.wants_all for batch in batches)
+        model, [shown, *(ids for own in wanted for ids in own)], any(batch.wants_all for batch in batches)
     )
-    states = model.states_of(gathered, laid, layout)
+    states = model.states_of(gathered, laid, layout, marked)
     rows = iter(known)
     starts = torch.split(layout.start, [len(batch.owner) for batch in batches])
     return [

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from llmser_tasks.core.errors import InputError
 from llmser_tasks.core.progress import Progress, silent
 from llmser_tasks.core.threads import pinned_threads
 from llmser_tasks.recommenders import devices
@@ -194,7 +195,12 @@ def encode(model: Model, contexts: Histories, everything: Gathered) -> Tensor:
 
     Args:
         everything: all rows of its item table, which are made once and not for every chunk of users.
+
+    Raises:
+        InputError: items are marked, and the model has learned no mark.
     """
+    if contexts.any_marked and model.mark is None:
+        raise InputError("A model that was trained without marks was shown marked items; show it the items unmarked.")
     sequences = Sequences.of(contexts, model.device)
     lengths = np.minimum(contexts.lengths, model.max_length)
     order = np.argsort(lengths, kind="stable")

@@ -17,6 +17,8 @@ from llmser_tasks.core.run import Refs, Run
 
 Ints = NDArray[np.int32]
 
+MARK = 1 << 30  # in an item's id: what stands there was made up, and a model that has learned a mark can tell
+
 SCHEMA = pa.schema([("user", pa.int32()), ("items", pa.list_(pa.int32()))])
 
 
@@ -27,7 +29,7 @@ class Histories:
     Attributes:
         users: (U,) user ids, ascending. A row number is never a user id.
         offsets: (U + 1,) int64; user `users[i]` owns `items[offsets[i]:offsets[i + 1]]`.
-        items: (Σ n_u,) item ids ≥ 1; 0 is kept for padding.
+        items: (Σ n_u,) item ids ≥ 1; 0 is kept for padding. Those of `marked` sequences have MARK added.
     """
 
     users: Ints
@@ -112,6 +114,20 @@ class Histories:
         keep[self.offsets[1:][self.lengths > 0] - 1] = False
         lengths = np.maximum(self.lengths - 1, 0)
         return Histories(self.users, np.concatenate([[0], np.cumsum(lengths)]), self.items[keep])
+
+    def marked(self) -> Histories:
+        """The same items, marked as made up: a recommender that is trained on marked items learns a vector that it adds
+        to theirs. Only what a model is shown may be marked, never what it is asked for or must not recommend.
+        """
+        return Histories(self.users, self.offsets, self.items | np.int32(MARK))
+
+    def unmarked(self) -> Histories:
+        """The same items without marks."""
+        return Histories(self.users, self.offsets, self.items & np.int32(MARK - 1)) if self.any_marked else self
+
+    @property
+    def any_marked(self) -> bool:
+        return bool(len(self.items) and self.items.max() >= MARK)
 
     def last(self) -> Ints:
         """(U,) last item of every sequence, 0 where it is empty."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from llmser_tasks.sequences.changes import Changes
 from llmser_tasks.sequences.histories import Histories, ranges
 
 POOLS = "pools.parquet"
+
+Pools = tuple[NDArray[np.int32], NDArray[np.float32]]  # (U, size) items, best first, 0-padded, and as many scores
 
 
 def write_pools(folder: Path, users: NDArray[np.int32], items: NDArray[np.int32], scores: NDArray[np.float32]) -> int:
@@ -35,7 +38,7 @@ def write_pools(folder: Path, users: NDArray[np.int32], items: NDArray[np.int32]
     return int(offsets[-1])
 
 
-def earlier_pools(folder: Path, changes: Changes, size: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+def earlier_pools(folder: Path, changes: Changes, size: int) -> Pools:
     """The pools that an earlier run made for the users who have not changed, in present item numbers.
 
     Returns:
@@ -54,9 +57,34 @@ def earlier_pools(folder: Path, changes: Changes, size: int) -> tuple[NDArray[np
     return items, found
 
 
-def random_pools(
-    exclude: Histories, items: int, size: int, seed: int, progress: Progress
-) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+def interleaved(pools: Sequence[Pools], size: int) -> Pools:
+    """One pool of several, in equal shares: the best of each in turn, then the second of each, and so on.
+
+    An item counts where it comes first; where a pool ends, the others fill its share. Scores are those of the pool that
+    an item was taken from, so they compare only with that pool's.
+    """
+    width = max(items.shape[1] for items, _ in pools)
+    users = len(pools[0][0])
+    in_turn = np.zeros((users, width, len(pools)), np.int32)
+    scores = np.zeros((users, width, len(pools)), np.float32)
+    for number, (items, of_items) in enumerate(pools):
+        in_turn[:, : items.shape[1], number], scores[:, : items.shape[1], number] = items, of_items
+    in_turn, scores = in_turn.reshape(users, -1), scores.reshape(users, -1)
+    by_item = np.argsort(in_turn, axis=1, kind="stable")
+    ordered = np.take_along_axis(in_turn, by_item, axis=1)
+    first = ordered > 0
+    first[:, 1:] &= ordered[:, 1:] != ordered[:, :-1]
+    fresh = np.zeros(in_turn.shape, bool)
+    np.put_along_axis(fresh, by_item, first, axis=1)
+    place = np.cumsum(fresh, axis=1)
+    row, column = np.nonzero(fresh & (place <= size))
+    made, their_scores = np.zeros((users, size), np.int32), np.full((users, size), -np.inf, np.float32)
+    made[row, place[row, column] - 1] = in_turn[row, column]
+    their_scores[row, place[row, column] - 1] = scores[row, column]
+    return made, their_scores
+
+
+def random_pools(exclude: Histories, items: int, size: int, seed: int, progress: Progress) -> Pools:
     """Uniformly random pools, for the ablations without CCG or RCS; each user's draw has its own seed.
 
     Args:

@@ -20,7 +20,7 @@ from llmser_tasks.core.reachable import LEFT_OUT, PACKAGE, Sources, left_out
 from llmser_tasks.core.workspace import Artefact
 
 FOLDER = Path(reachable.__file__).parents[1]
-TRAININGS = {"reverse", "forward", "base/42", "llmser/42", "asrep/42", "llm-esr/42"}
+TRAININGS = {"reverse", "forward", "base/42", "llmser/42", "llmser-mended/42", "asrep/42", "llm-esr/42"}
 MODELS = TRAININGS | {"ccg", "rcs", "prior-items", "evaluation"}  # steps that train a model or rank with one
 
 
@@ -223,9 +223,11 @@ OTHERS: dict[str, tuple[Any, set[str]]] = {
     "split": ("temporal", {"training", "validation", "test"}),
     "tail_threshold": (2, {"training"}),  # the others take T from there
     "pool": (5, {"ccg"}),
+    "pool_from": (["titles"], {"ccg"}),
     "pseudo_items": (2, {"pseudo"}),
     "fill": (True, {"pseudo"}),
     "reason_pool": (3, {"rcs"}),
+    "masked_in_pool": (True, {"rcs"}),
     "beta": (0.25, {"reliability"}),
     "forward_on_full": (True, {"forward"}),
     "user_vectors": ("titles", {"user-vectors"}),
@@ -235,8 +237,10 @@ OTHERS: dict[str, tuple[Any, set[str]]] = {
     "asrep_reverse_start": (False, {"asrep/42"}),
     "esr_distillation": (0.5, {"llm-esr/42"}),
     "esr_neighbours": (3, {"llm-esr/42"}),
-    "pseudo_targets": (True, {"llmser/42"}),
-    "enhance_inference": (False, {"llmser/42", "evaluation"}),
+    "omega": ("cosine", {"llmser-mended/42", "evaluation"}),
+    "mark": (False, {"llmser-mended/42", "evaluation"}),
+    "pseudo_targets": (True, {"llmser/42", "llmser-mended/42"}),
+    "enhance_inference": (False, {"llmser/42", "llmser-mended/42", "evaluation"}),
     "recommendations": (4, {"evaluation"}),
     "publish": ("base", {"evaluation"}),
     "sampled_negatives": (6, {"evaluation"}),
@@ -259,7 +263,8 @@ OTHERS: dict[str, tuple[Any, set[str]]] = {
 }
 NO_RESULT = {  # of an artefact: where dumps lie, what is trained, whom to ask and how, what a refresh takes over
     "methods", "dataset", "source", "reviews", "items", "noun", "without", "encoder", "seeds", "endpoint", "mode",
-    "vectors", "users_per_batch", "temperature", "title_length", "history_length", "budget", "least_usable",
+    "vectors", "users_per_batch", "asked_items", "temperature", "title_length", "history_length", "budget",
+    "least_usable",
     "tolerated_failures", "incremental", "warm_epochs", "gate",
 }  # fmt: skip
 

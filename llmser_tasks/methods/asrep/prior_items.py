@@ -46,7 +46,7 @@ def check(run: Run, refs: Refs) -> None:
     if part := parts.left_out(parts.REVERSE, run.config):
         raise InputError(
             f"ASReP extends histories with the model that is trained backwards, which a run without {part} does not "
-            f"have; take {part} back in (--without), or asrep out of the methods."
+            f"have; take {part} back in (--without, --pool-from), or asrep out of the methods."
         )
 
 

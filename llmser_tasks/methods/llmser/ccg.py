@@ -1,16 +1,19 @@
-"""CCG, the collaborative candidate generator (§3.2, Eq. 2): which items may have come before a user's first one?"""
+"""CCG, the collaborative candidate generator (§3.2, Eq. 2): which items may have come before a user's first one?
+
+The paper's pools have one source, a model that looks back. Others may be joined with it (`pool_from`, `pools/`).
+"""
 
 from __future__ import annotations
 
 from llmser_tasks.core.config import RunConfig
-from llmser_tasks.core.kinds import Step
+from llmser_tasks.core.kinds import POOL_SOURCES, Step
 from llmser_tasks.core.progress import Progress, silent
 from llmser_tasks.core.run import Refs, Run
 from llmser_tasks.core.workspace import Artefact
 from llmser_tasks.methods.llmser import candidate_pools, parts
 from llmser_tasks.sequences.histories import Histories
 
-DECLARED = Step(title="Propose candidates (CCG)", place=2, needs=("reverse",), ranks=True, kept=True)
+DECLARED = Step(title="Propose candidates (CCG)", place=2, needs=("reverse", "item-vectors"), ranks=True, kept=True)
 
 STEP = parts.CCG
 
@@ -20,10 +23,10 @@ def left_out(config: RunConfig) -> str | None:
 
 
 def make(run: Run, refs: Refs, progress: Progress = silent) -> Artefact:
-    """R_u: the `pool` (N) best items for every reversed S_u, in rank order, S_u itself excluded (Eq. 2).
-
-    Without CCG it is N uniformly random items per user.
+    """R_u: the `pool` (N) likeliest items before S_u in rank order, S_u itself excluded; equal shares where there are
+    several sources (`pool_from`).
     """
-    shown = candidate_pools.Shown(Histories.of_run, backwards=True)
-    size = run.config.augmentation.pool
-    return candidate_pools.make(run, refs, STEP, progress, model=parts.REVERSE, size=size, shown=shown)
+    augmentation = run.config.augmentation
+    sources: dict[str, candidate_pools.Source] = {name: POOL_SOURCES.load(name) for name in augmentation.pool_sources}
+    shown = candidate_pools.Shown(Histories.of_run)
+    return candidate_pools.make(run, refs, STEP, progress, sources=sources, size=augmentation.pool, shown=shown)

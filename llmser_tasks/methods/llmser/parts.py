@@ -20,5 +20,7 @@ TITLES = {"reason": "Reason"}
 
 def left_out(step: str, config: RunConfig) -> str | None:
     """The missing part that leaves this step nothing to do."""
+    if step == REVERSE and CCG not in config.augmentation.pool_sources:
+        return CCG.upper()
     missing = next((part for part in DONE_WITHOUT.get(step, ()) if config.without(part)), None)
     return missing and TITLES.get(missing, missing.upper())

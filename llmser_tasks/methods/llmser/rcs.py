@@ -11,6 +11,7 @@ from llmser_tasks.core.progress import Progress, silent
 from llmser_tasks.core.run import Refs, Run
 from llmser_tasks.core.workspace import Artefact
 from llmser_tasks.methods.llmser import candidate_pools, parts
+from llmser_tasks.sequences.catalogue import Ints
 from llmser_tasks.sequences.histories import Histories
 
 DECLARED = Step(title="Propose masked items (RCS)", place=6, needs=("forward", "pseudo"), ranks=True, kept=True)
@@ -35,11 +36,23 @@ def make(run: Run, refs: Refs, progress: Progress = silent) -> Artefact:
 
     A user with one item and no pseudo item has nothing to predict from and gets an empty pool. In a refresh, users
     whose S_u is the same keep the pool of the earlier run; their pseudo items are the same too, because they keep the
-    answers.
+    answers. With `masked_in_pool` the masked item stands last where it would be missing.
     """
-    shown = candidate_pools.Shown(_contexts, made_of=[parts.PSEUDO])
-    size = run.config.reliability.reason_pool
-    return candidate_pools.make(run, refs, STEP, progress, model=parts.FORWARD, size=size, shown=shown)
+    reliability = run.config.reliability
+    return candidate_pools.make(
+        run,
+        refs,
+        STEP,
+        progress,
+        sources={parts.FORWARD: candidate_pools.FromModel(parts.FORWARD)},
+        size=reliability.reason_pool,
+        shown=candidate_pools.Shown(_contexts, made_of=[parts.PSEUDO]),
+        holds=_masked if reliability.masked_in_pool else None,
+    )
+
+
+def _masked(run: Run, refs: Refs) -> Ints:
+    return Histories.of_run(run, refs).last()
 
 
 def _contexts(run: Run, refs: Refs) -> Histories:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from llmser_tasks.asking.questions import Inquiry, Need, shuffle_seed
 from llmser_tasks.core.config import RunConfig
-from llmser_tasks.core.kinds import QuestionStep
+from llmser_tasks.core.kinds import POOL_SOURCES, QuestionStep
 from llmser_tasks.llm.prompts import QuestionFormat, build_question
 from llmser_tasks.methods.llmser import parts
 from llmser_tasks.sequences.catalogue import Catalogue, Ints
@@ -31,8 +31,8 @@ Task: reconstruct what a person most plausibly chose before the records about th
 
 The data has two parts; every title in it names one {noun}.
 - "history": what this person chose, the most recent first, so that its last entry is the earliest one shown.
-- "candidates": what people with similar histories chose early on. They were found by counting alone, in no particular \
-order here, and part of them is noise that has nothing to do with this person.
+- "candidates": {found}. They were found {by}, in no particular order here, and part of them is noise that has nothing \
+to do with this person.
 
 Judge each candidate by its meaning: what it is and what it is for, its kind, brand and style, and whether it belongs \
 with the history. Leave the noise behind and pick the {picks} candidates that this person most plausibly chose just \
@@ -67,11 +67,13 @@ def inquire(user: int, history: Ints, given: Mapping[str, Ints], catalogue: Cata
         return Inquiry(user, None, reason=NO_HISTORY)
     if not len(candidates):
         return Inquiry(user, None, reason=NO_CANDIDATE)
-    picks = min(config.augmentation.pseudo_items, len(candidates))
+    picks = min(config.augmentation.picks_asked, len(candidates))
+    sources = [POOL_SOURCES[name] for name in config.augmentation.pool_sources]
+    found, by = ", and ".join(source.found for source in sources), " or ".join(source.by for source in sources)
     question = build_question(
         step=STEP,
         prompt_version=PROMPT_VERSION,
-        instructions=INSTRUCTIONS.format(noun=config.dataset.noun, picks=picks),
+        instructions=INSTRUCTIONS.format(noun=config.dataset.noun, picks=picks, found=found, by=by),
         history=catalogue.texts_of(shown[-llm.history_length :]),
         candidates=catalogue.titles_of(candidates),
         texts=catalogue.texts_of(candidates),

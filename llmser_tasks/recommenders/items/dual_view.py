@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from llmser_tasks.core.config import Recommender
 from llmser_tasks.core.errors import InputError
 from llmser_tasks.core.kinds import ItemTable
+from llmser_tasks.recommenders import marks
 from llmser_tasks.recommenders.items.principal import PrincipalComponents
 from llmser_tasks.recommenders.items.table import Encoder, Gathered, PerItem, Table
 from llmser_tasks.recommenders.kernels.attention import Attention
@@ -157,9 +158,11 @@ class DualView(Table):
     def _states_apart(
         self, encoders: Sequence[Encoder], gathered: Gathered, views: Sequence[Tensor], laid: Tensor, layout: Layout
     ) -> Tensor:
-        """The same, with an encoder for each view."""
+        """The same, with an encoder for each view; the first alone knows marks."""
+        plain = marks.unmarked(laid)
         seen = [
-            one.embed(replace(gathered, vectors=view), laid, layout) for one, view in zip(encoders, views, strict=True)
+            one.embed(replace(gathered, vectors=view), laid if one is encoders[0] else plain, layout)
+            for one, view in zip(encoders, views, strict=True)
         ]
         if self.crossing is not None:
             seen = self.crossing(*seen, encoders[0].attention(layout))

@@ -51,11 +51,13 @@ def save_description(
     facts: Mapping[str, Any],
     item_table: str = ITEM_TABLES.default,
     table_without: Sequence[str] = (),
+    marks: bool = False,
 ) -> None:
     """Write what `load` needs to rebuild the model, and facts about its training."""
     description = {"recommender": config.model_dump(mode="json"), "items": items, "item_table": item_table}
     left_out = {"item_table_without": list(table_without)} if table_without else {}
-    write_json(folder / DESCRIPTION, description | left_out | dict(facts))
+    marking = {"marks": True} if marks else {}
+    write_json(folder / DESCRIPTION, description | left_out | marking | dict(facts))
 
 
 def load(folder: Path, device: str | None = None) -> Model:
@@ -68,8 +70,8 @@ def load(folder: Path, device: str | None = None) -> Model:
     try:
         tensors = load_file(folder / WEIGHTS)
         features = {name: values.numpy() for name, values in _part(tensors, FEATURE).items()}
-        about_table = (described.item_table, features, described.table_without)
-        model = make_model(described.recommender, described.items, *about_table)
+        about = (described.item_table, features, described.table_without, described.marks)
+        model = make_model(described.recommender, described.items, *about)
         model.load_state_dict({name: values for name, values in tensors.items() if not name.startswith(FEATURE)})
     except (OSError, ValueError, KeyError, TypeError, SafetensorError, RuntimeError, InputError) as error:
         raise no_usable_model(folder, error) from error

@@ -17,6 +17,7 @@ from llmser_tasks.core.config import Recommender
 from llmser_tasks.core.kinds import ITEM_TABLES
 from llmser_tasks.core.workspace import file_digest
 from llmser_tasks.recommenders.features import Features
+from llmser_tasks.recommenders.load import read_description
 from llmser_tasks.recommenders.loop.checkpoints import WEIGHTS
 from llmser_tasks.recommenders.loop.early_stopping import Watch
 from llmser_tasks.recommenders.terms.term import WeightedTerm
@@ -68,6 +69,14 @@ class TrainingInputs:
     features: Features = field(default_factory=dict)
     start_from: Path | None = None
     old_rows: NDArray[np.int64] | None = None
+
+    @property
+    def marks(self) -> bool:
+        """Whether the model is shown marked items, or goes on from one that was."""
+        shown = [*(term.sequences for term in self.terms), self.watch.contexts]
+        return any(each.any_marked for each in shown) or (
+            self.start_from is not None and read_description(self.start_from).marks
+        )
 
     @property
     def signature(self) -> str:

@@ -84,7 +84,7 @@ def train(
 
     Args:
         terms: what is minimised, each with its sequences and weights; `[WeightedTerm(histories)]` is ordinary training
-            on next items.
+            on next items. Where they hold marked items (`Histories.marked`), the model learns a mark.
         items: I; the catalogue is 1 … I.
         seed: decides initial weights, order, dropout, masks and negatives.
         item_table: what items are to the model, a name among `ITEM_TABLES`.
@@ -132,8 +132,8 @@ def run(inputs: TrainingInputs, device: torch.device, group: ProcessGroup, progr
     batch_size = users_per_step(config, len(objective.rows))
     with pinned_threads() as threads, _own_randomness(device):
         torch.manual_seed(inputs.seed)
-        model = make_model(config, inputs.items, inputs.item_table, inputs.features, inputs.table_without)
-        model = model.to(device)
+        about = (inputs.item_table, inputs.features, inputs.table_without, inputs.marks)
+        model = make_model(config, inputs.items, *about).to(device)
         if inputs.start_from:
             begin_from(model, inputs.start_from, inputs.old_rows)
         optimiser = Adam(model.parameters(), config.learning_rate)
@@ -178,7 +178,8 @@ def run(inputs: TrainingInputs, device: torch.device, group: ProcessGroup, progr
     )
     if group.leads:
         facts = {"seed": inputs.seed, "training": asdict(summary)}
-        save_description(folder, config, inputs.items, facts, inputs.item_table, inputs.table_without)
+        described = (inputs.item_table, inputs.table_without, inputs.marks)
+        save_description(folder, config, inputs.items, facts, *described)
         remove_checkpoint(folder)
     return summary
 

@@ -18,6 +18,7 @@ from llmser_tasks.recommenders.loop.checkpoints import load
 from llmser_tasks.recommenders.model import Model
 
 ARCHITECTURE = ("backbone", "dimension", "layers", "heads", "max_length")
+MARK = "mark"  # its name among a model's weights
 ITEM_TABLE = "item_table."  # prefix to the names of its weights in a model
 
 
@@ -50,6 +51,8 @@ def begin_from(model: Model, folder: Path, old_rows: NDArray[np.int64] | None = 
         )
     weights, per_item = old.state_dict(), _per_item(model)
     model.load_state_dict({name: values for name, values in weights.items() if name not in per_item}, strict=False)
+    if model.mark is not None and old.mark is None:  # it begins at zero, as ever
+        weights[MARK] = torch.zeros_like(model.mark)
     for name, fresh in model.item_table.beginnings().items():
         before = weights[f"{ITEM_TABLE}{name}"].to(fresh.device)
         rows = torch.from_numpy(old_rows).to(fresh.device)
@@ -83,7 +86,7 @@ def _refuse_another_architecture(model: Model, old: Model, folder: Path) -> None
             )
     mine, theirs = _shapes(model), _shapes(old)
     for name in mine:
-        if mine[name] != theirs[name]:
+        if name != MARK and mine[name] != theirs[name]:
             raise InputError(
                 f"The model in {folder} has weights {name} of another shape than this training, as features of "
                 "another width make them; train with the earlier ones, or without a model to start from."

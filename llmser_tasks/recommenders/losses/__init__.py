@@ -45,5 +45,6 @@ def make_sampler(
     Args:
         context: (U,) how many of each history's first items are never targets, apart from its very first.
     """
-    sampler: Sampler = LOSSES.load(config.loss).make_sampler(config, histories, items, device, context)
+    plain = histories.unmarked()  # what is drawn is an item, never a made-up one
+    sampler: Sampler = LOSSES.load(config.loss).make_sampler(config, plain, items, device, context)
     return sampler

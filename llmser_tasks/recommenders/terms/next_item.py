@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from llmser_tasks.core.kinds import Term
+from llmser_tasks.recommenders import marks
 from llmser_tasks.recommenders.loop.minibatches import Sequences
 from llmser_tasks.recommenders.losses import LossFunction, make_loss, make_sampler
 from llmser_tasks.recommenders.model import Model
@@ -92,7 +93,7 @@ class NextItem(UserTerm):
         tokens, lengths = self.sequences.gather(rows, self.most)
         examples = model.examples(tokens, lengths, generator, self._context_left(rows, lengths))
         sequence, column = torch.nonzero(examples.predict, as_tuple=True)
-        positives = examples.positives[sequence, column]
+        positives = marks.unmarked(examples.positives[sequence, column])
         negatives = self.sampler.draw(rows[sequence], positives, generator)
         owner = torch.arange(len(rows), device=rows.device)
         shown = examples.tokens, examples.lengths

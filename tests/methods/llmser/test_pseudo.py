@@ -87,3 +87,9 @@ def test_the_artefact_follows_what_was_picked(make: Make) -> None:
 def test_users_that_were_not_asked_are_an_error(make: Make) -> None:
     with pytest.raises(InputError, match="1 of 3 users of run r1 have not been through snf yet"):
         make(picks(u0=[7], u3=[2]))
+
+
+def test_of_more_that_were_asked_for_the_likeliest_m_are_kept(make: Make, workspace: Workspace) -> None:
+    everything = picks(u0=[7, 5, 8, 6], u3=[2, 1], u4=[])
+    assert rows(workspace, make(everything, pseudo_items=2, asked_items=4))[0] == ([5, 7], ["strict"] * 2, None)
+    assert rows(workspace, make(everything, pseudo_items=4, asked_items=4))[0][0] == [6, 8, 5, 7]

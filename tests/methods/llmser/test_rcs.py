@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 from tiny_world import World, make_lists, make_world, read, walks
 
@@ -113,3 +114,29 @@ def test_without_rcs_pools_are_random_and_may_hold_the_masked_item(world: World)
             hits += masked[row] in items
     assert hits > 0
     assert first != read(world.workspace, pools(world, pseudo, None, seeds=[1]), "pools.parquet")["items"].to_pylist()
+
+
+def test_the_masked_item_takes_the_last_place_where_it_would_be_missing(world: World) -> None:
+    pseudo = make_lists(world.workspace, "pseudo", "pseudo.parquet", {int(user): [] for user in world.histories.users})
+    plain = read(world.workspace, pools(world, pseudo, None), "pools.parquet")["items"].to_pylist()
+    made = pools(world, pseudo, None, masked_in_pool=True)
+    table = read(world.workspace, made, "pools.parquet")
+    added = 0
+    rows = zip(world.histories, plain, *(table[name].to_pylist() for name in ("items", "scores")), strict=True)
+    for history, before, now, scores in rows:
+        masked = int(history[-1])
+        if not before or masked in before:
+            assert now == before
+            continue
+        added += 1
+        assert now == [*before[:-1], masked]
+        assert np.isnan(scores[-1]) and not np.isnan(scores[:-1]).any()
+    assert added == world.workspace.summary(made)["added"] > 0
+
+
+def test_a_short_pool_grows_by_the_masked_item(workspace: Workspace) -> None:
+    small = make_world(workspace, {0: [1, 2, 3]}, ["a", "b", "c"])
+    pseudo = make_lists(workspace, "pseudo", "pseudo.parquet", {0: []})
+    for size in (1, 2, 9):
+        made = pools(small, pseudo, None, size, masked_in_pool=True)
+        assert read(workspace, made, "pools.parquet")["items"].to_pylist() == [[3]]

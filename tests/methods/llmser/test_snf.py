@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
 from collections.abc import Callable
@@ -26,6 +27,7 @@ from llmser_tasks.core.run import Run
 from llmser_tasks.core.workspace import Workspace
 from llmser_tasks.llm import answers
 from llmser_tasks.llm.errors import EndpointFatal, Nonsense
+from llmser_tasks.llm.prompts import Question
 from llmser_tasks.llm.thinking import aloud
 from llmser_tasks.methods.llmser import snf
 from llmser_tasks.sequences.catalogue import Catalogue
@@ -35,6 +37,9 @@ from llmser_tasks.warehouse.tables import acceptance
 TITLES = [f"thing {n}" for n in range(1, 9)] + [None, None]
 HISTORIES = {0: [1, 2, 3], 2: [4], 3: [9, 10], 5: [4], 7: [2, 9]}
 POOLS = {0: [5, 6, 9, 7], 2: [1, 2], 3: [1, 2], 5: [1, 2], 7: [9, 10]}
+
+# sha256 of the instructions for lamps, two of four
+PAID_FOR = "068ef2e49c8f527b01618e258c3dae300746ada6f38378d51a8b700f6ef78320"
 
 Ask = Callable[..., dict[str, Any]]
 
@@ -97,6 +102,39 @@ def test_a_question_shows_what_describes_items_and_matches_their_titles(world: W
     assert sorted(c["title"] for c in block["candidates"]) == ["thing 5. Kind 4", "thing 6. Kind 5"]
     assert sorted(inquiry.question.choices) == ["thing 5", "thing 6"]
     assert inquiry.question != inquire(world.known, [9, 1, 2], [5, 9, 6]).question
+
+
+def asked_with(world: World, **augmentation: Any) -> Question:
+    made = config.RunConfig(dataset=config.Dataset(noun="lamp"), augmentation=config.Augmentation(**augmentation))
+    given = {"ccg": np.array([5, 6, 7, 8], np.int32)}
+    question = snf.inquire(0, np.array([1, 2], np.int32), given, world.known, made).question
+    assert question is not None
+    return question
+
+
+def test_the_papers_pool_is_asked_about_in_the_words_that_answers_were_paid_for(world: World) -> None:
+    words = asked_with(world, pseudo_items=2).messages[0]["content"]
+    assert hashlib.sha256(words.encode()).hexdigest() == PAID_FOR
+
+
+def test_a_joined_pool_says_where_its_candidates_come_from(world: World) -> None:
+    words = asked_with(world, pseudo_items=2, pool_from=["titles", "ccg"]).messages[0]["content"]
+    assert (
+        '"candidates": what people with similar histories chose early on, and what is called much like the earliest '
+        "entries of the history. They were found by counting alone or by comparing titles, in no particular order here"
+    ) in words
+
+
+def test_who_asks_for_the_same_number_shares_answers_whatever_is_kept_of_them(world: World) -> None:
+    kept = [asked_with(world, pseudo_items=kept, asked_items=4).key("m") for kept in (2, 3, 4)]
+    assert set(kept) == {asked_with(world, pseudo_items=4).key("m")}
+    assert asked_with(world, pseudo_items=2).key("m") not in kept
+
+
+@pytest.mark.parametrize("asked", [2, 21])
+def test_fewer_cannot_be_asked_for_than_are_kept_nor_more_than_there_are(asked: int) -> None:
+    with pytest.raises(InputError, match=r"asked_items must lie between pseudo_items \(M\) and pool \(N\)"):
+        config.from_flat({"pseudo_items": 3, "asked_items": asked})
 
 
 @pytest.mark.parametrize(

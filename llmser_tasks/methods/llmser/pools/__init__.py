@@ -1,0 +1,1 @@
+"""Where a pool's candidates come from, a file each, which declares itself."""
