@@ -12,7 +12,7 @@ from llmser_tasks.core.kinds import ItemTable
 from llmser_tasks.recommenders.items.frozen_text import VECTORS, FrozenText
 from llmser_tasks.recommenders.items.table import PerItem
 
-DECLARED = ItemTable(title="ids + texts", place=4, needs=("item-vectors",), features=("item_vectors",))
+DECLARED = ItemTable(title="ids and texts", place=4, needs=("item-vectors",), features=("item_vectors",))
 
 COMPONENTS = 2  # for every number of a vector
 
