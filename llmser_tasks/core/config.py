@@ -349,7 +349,7 @@ class Texts(Section):
     user_vectors: Literal["mean", "titles"] = Field(
         "mean",
         description="What a user's vector is: the mean of the vectors of the items, the newer the heavier, or that of a"
-        " text of the newest titles. [measured on Beauty; LLM-ESR: titles]",
+        " text of the newest titles. [design; LLM-ESR: titles]",
     )
     neighbours: int = Field(
         10, ge=1, le=1000, description="Neighbours that a user or an item has, the closest first. [LLM-ESR]"
