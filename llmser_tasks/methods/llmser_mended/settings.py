@@ -17,7 +17,7 @@ class Mended(Section):
     omega: Literal["above-chance", "cosine"] = Field(
         "above-chance",
         description="ω of llmser-mended: cosine is the paper's; above-chance takes off what a random candidate would"
-        " have, c₀, and rescales: (cos - c₀) / (1 - c₀). [measured on Gift Cards]",
+        " have, c₀, and rescales: (cos - c₀) / (1 - c₀). [measured on Beauty and Gift Cards]",
     )
     mark: bool = Field(
         True,

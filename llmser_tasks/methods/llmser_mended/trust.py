@@ -3,6 +3,10 @@
 A large part of the paper's ω says how alike a shop's titles are: with a random candidate in the place of the named one
 it would be high already. Above chance, ω = (cos - c₀) / (1 - c₀), where c₀ is the mean cosine of the masked item to
 all that could have been named; 0 where that is negative.
+
+Of 2,235 Beauty users, with a ranker of titles in the LLM's place, the mean of the paper's ω is 5 % less with another
+user's pseudo items than with their own (.389, .368), that of ω above chance 18 % (.119, .098), and 35 % with joined
+pools and the masked item always among the candidates (.227, .146). Neither says well whose pseudo items are right.
 """
 
 from __future__ import annotations
