@@ -51,6 +51,7 @@ def export_model(run: StoredRun, method: str, folder: Path) -> None:
         "backbone": description["recommender"]["backbone"],
         **description,
         "item_table": model.item_table.name,
+        "item_table_without": list(model.item_table.without),
         "dataset": run.row.dataset,
         "synthetic": run.row.synthetic,
         "run_id": run.row.run_id,

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import cast
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from llmser_tasks.core.config import Recommender
 from llmser_tasks.core.errors import InputError
 from llmser_tasks.core.kinds import BACKBONES
 from llmser_tasks.recommenders import devices
+from llmser_tasks.recommenders.finished import finish
 from llmser_tasks.recommenders.items.dual_view import DualView
 from llmser_tasks.recommenders.layout import Layout
 from llmser_tasks.recommenders.load import make_model
+from llmser_tasks.recommenders.loop.checkpoints import load, save_description, save_weights
 from llmser_tasks.recommenders.model import Model
 
 ITEMS, GIVEN, WIDTH, LONGEST = 40, 24, 16, 90
@@ -251,3 +255,20 @@ def test_a_part_that_there_is_not_and_an_odd_dimension_are_refused() -> None:
         model_of(without=["wings"])
     with pytest.raises(InputError, match="the dimension must be even, not 5"):
         make_model(Recommender(dimension=5), ITEMS, "dual-view", {"item_vectors": VECTORS})
+
+
+@pytest.mark.parametrize("without", [*ENCODED, ("second-layer",), ("freezing",)], ids="-".join)
+@pytest.mark.parametrize("backbone", ["sasrec", "bert4rec"])
+@torch.no_grad()
+def test_an_exported_model_has_nothing_of_the_texts_left(backbone: str, without: Sequence[str], tmp_path: Path) -> None:
+    model = model_of(backbone, without)
+    tokens, lengths = some_rows([5, 9])
+    states, table = model.encode(tokens, lengths), model.table.clone()
+    done = finish(model)
+    save_weights(tmp_path, done)
+    save_description(tmp_path, done.config, ITEMS, {}, done.item_table.name, done.item_table.without)
+    loaded = load(tmp_path, "cpu")
+    torch.testing.assert_close(loaded.table, table)
+    torch.testing.assert_close(loaded.encode(tokens, lengths), states)
+    sizes = {tuple(values.shape) for values in load_file(tmp_path / "model.safetensors").values()}
+    assert not [size for size in sizes if GIVEN in size]
