@@ -68,7 +68,16 @@ def test_order_is_the_fixed_one(dag: Any) -> None:
     for before, after in pairwise(chain):
         assert before in upstream[after], f"{after} must wait for {before}"
     assert upstream["forward"] == {"sequences"} and "forward" in upstream["rcs"]
-    unpaid = {"sequences", "item-vectors", "reverse", "ccg", "prior-items", "forward"}
+    unpaid = {
+        "sequences",
+        "item-vectors",
+        "reverse",
+        "ccg",
+        "prior-items",
+        "forward",
+        "user-vectors",
+        "user-neighbours",
+    }
     assert upstream["estimate"] == unpaid, "what needs no answers is made before"
     assert upstream["item-vectors"] == {"sequences"} and "item-vectors" in upstream["evaluate"]
     assert upstream["train_asrep"] == {"plan_train_asrep", "sequences", "reverse", "prior-items", *PARTS}
