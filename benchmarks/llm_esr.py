@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 
 from llmser_tasks.core.config import Recommender
 from llmser_tasks.core.kinds import BACKBONES, ITEM_TABLES, METHODS, REFERENCE
+from llmser_tasks.core.threads import pinned_threads
 from llmser_tasks.recommenders import WeightedTerm, train
 from llmser_tasks.recommenders.load import make_model
 from llmser_tasks.recommenders.loop.minibatches import plan_epoch, users_per_step
