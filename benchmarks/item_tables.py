@@ -30,11 +30,11 @@ from llmser_tasks.core import environment
 from llmser_tasks.core.config import Recommender
 from llmser_tasks.core.files import EMBEDDINGS
 from llmser_tasks.core.kinds import BACKBONES, ITEM_TABLES
+from llmser_tasks.core.threads import pinned_threads
 from llmser_tasks.recommenders import Watch, WeightedTerm, train
 from llmser_tasks.recommenders.load import make_model
 from llmser_tasks.recommenders.loop.minibatches import plan_epoch, users_per_step
 from llmser_tasks.recommenders.loop.optimiser import Adam
-from llmser_tasks.recommenders.loop.threads import pinned_threads
 from llmser_tasks.recommenders.model import Model
 from llmser_tasks.recommenders.objective import Objective
 from llmser_tasks.sequences.catalogue import Catalogue

@@ -27,7 +27,6 @@ import dumps
 import numpy as np
 import torch
 from item_tables import TURN, Data, read, steps
-from llmser_tasks.recommenders.loop.threads import pinned_threads
 from numpy.typing import NDArray
 
 from llmser_tasks.core.config import Recommender

@@ -77,7 +77,11 @@ def test_the_preset_released_is_the_released_codes_protocol() -> None:
     }
     protocol = {"seeds": (42, 43, 44), "sampled_negatives": 100, "recommendations": 20}
     assert made["evaluation"] == plain["evaluation"] | protocol
-    assert made["dataset"] == plain["dataset"] | {"split": "leave-one-out", "ties": "file"}  # its file's filters stay
+    assert made["dataset"] == plain["dataset"] | {
+        "split": "leave-one-out",
+        "ties": "file",
+        "item_text": ("title",),
+    }  # its file's filters stay
     assert made["augmentation"] == plain["augmentation"] | {"pool": 20}
     assert made["reliability"] == plain["reliability"] | {"reason_pool": 10}
     assert made["llm"] == plain["llm"]

@@ -18,7 +18,7 @@ from llmser_tasks.core.config import Recommender
 from llmser_tasks.core.errors import InputError
 from llmser_tasks.core.kinds import ItemTable
 from llmser_tasks.recommenders import marks
-from llmser_tasks.recommenders.items.principal import PrincipalComponents
+from llmser_tasks.recommenders.items.projection import Projection
 from llmser_tasks.recommenders.items.table import Encoder, Gathered, PerItem, Table
 from llmser_tasks.recommenders.kernels.attention import Attention
 from llmser_tasks.recommenders.kernels.gather import pick
@@ -72,7 +72,7 @@ class DualView(Table):
         self.view_width = config.dimension
         given = self.feature("item_vectors").shape[1]
         self.ids = None if CO_VIEW in without else PerItem(self, self.view_width)
-        self.start = None if {CO_VIEW, PCA_START} & set(without) else PrincipalComponents(given, self.view_width)
+        self.start = None if {CO_VIEW, PCA_START} & set(without) else Projection(given, self.view_width)
         self.adapter: Adapter | None = None
         self.trained: PerItem | None = None
         if SE_VIEW not in without:
@@ -97,7 +97,7 @@ class DualView(Table):
             nn.init.xavier_normal_(self.ids.weight[1:])
         with torch.no_grad():
             if self.start is not None:
-                self.start.fit(self.feature("item_vectors"))
+                self.start.fit(self.feature("item_vectors"), None)
             for name, rows in self.beginnings().items():
                 self.get_parameter(name).copy_(rows)
 

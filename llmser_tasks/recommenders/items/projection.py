@@ -13,7 +13,7 @@ NEGLIGIBLE = 1e-6  # of the first component's variance; directions below are noi
 
 
 class Projection(nn.Module):
-    """A fixed map of vectors (N, D) onto their first principal components (N, k), centred and scaled.
+    """A fixed map of vectors (N, D) onto their first principal components (N, k), centred, and scaled if wanted.
 
     It is part of a model's state: a later training projects the texts of new items onto the same directions, whatever
     directions its own catalogue would give.
@@ -36,11 +36,12 @@ class Projection(nn.Module):
         self.register_buffer("mean", torch.zeros(given))
         self.register_buffer("directions", torch.zeros(given, width))
 
-    def fit(self, vectors: Tensor, deviation: float, *, whiten: bool = False) -> None:
+    def fit(self, vectors: Tensor, deviation: float | None, *, whiten: bool = False) -> None:
         """
         Args:
             vectors: (N, D); rows of zeros have no text and do not count.
-            deviation: of a column: of each if they are whitened, else their mean, under one scale for all.
+            deviation: of a column: of each if they are whitened, else their mean, under one scale for all. None: as
+                the components are.
 
         Raises:
             InputError: a number is not finite, or there are no two different texts.
@@ -59,7 +60,8 @@ class Projection(nn.Module):
         kept = variances > NEGLIGIBLE * variances[0]
         deviations = variances[kept].sqrt()
         directions = directions[:, kept] * _signs(directions[:, kept])
-        directions *= deviation / (deviations if whiten else deviations.mean())
+        if deviation is not None:
+            directions *= deviation / (deviations if whiten else deviations.mean())
         self.mean.copy_(mean)
         self.directions.zero_()[:, : directions.shape[1]] = directions
 
