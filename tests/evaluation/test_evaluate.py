@@ -99,10 +99,10 @@ def test_llmser_sees_pseudo_items_but_only_real_ones_are_excluded(
     seen: dict[str, list[Histories]] = {"contexts": [], "excluded": []}
     ranks = recommenders.ranks
 
-    def spy(model: Any, contexts: Histories, targets: Any, exclude: Histories) -> Any:
+    def spy(model: Any, contexts: Histories, targets: Any, exclude: Histories, added: Any) -> Any:
         seen["contexts"].append(contexts)
         seen["excluded"].append(exclude)
-        return ranks(model, contexts, targets, exclude)
+        return ranks(model, contexts, targets, exclude, added)
 
     monkeypatch.setattr(recommenders, "ranks", spy)
     changed = trained.config.model_copy(

@@ -9,7 +9,7 @@ import pytest
 
 from llmser_tasks.core import config
 from llmser_tasks.core.errors import InputError
-from llmser_tasks.core.kinds import BACKBONES, METHODS, TRAINED, USUAL
+from llmser_tasks.core.kinds import ABLATIONS, BACKBONES, METHODS, TRAINED, USUAL
 from llmser_tasks.services import form
 
 FIELDS = dict(form.fields(["beauty", "yelp"]))
@@ -43,7 +43,7 @@ def test_bounds_and_choices_are_the_configurations() -> None:
     assert FIELDS["backbone"]["enum"] == list(BACKBONES)
     assert FIELDS["split"]["enum"] == [None, "leave-one-out", "temporal"]
     assert FIELDS["tail_threshold"]["type"] == ["integer", "null"]
-    assert FIELDS["without"]["examples"] == ["ccg", "snf", "arv", "rcs", "reason", "wd"]
+    assert FIELDS["without"]["examples"] == list(ABLATIONS)
     assert FIELDS["dataset"]["examples"] == ["beauty", "sample", "yelp"]
 
 

@@ -92,7 +92,14 @@ def test_batches_that_have_not_begun_are_planned_and_count(warehouse: Warehouse)
 
 def test_a_step_that_had_nothing_to_do_is_not_waited_for(warehouse: Warehouse) -> None:
     runs.create(warehouse, "unchanged", DATASET, {})
-    for step in ("ingest", "sequences", "reverse", "ccg", "pseudo"):  # nobody had changed, so that nobody was asked
+    for step in (
+        "ingest",
+        "sequences",
+        "item-vectors",
+        "reverse",
+        "ccg",
+        "pseudo",
+    ):  # nobody had changed, so that nobody was asked
         execute(warehouse, f"insert into steps (run_id, step, state) values ('unchanged', '{step}', 'done')")
     found = {name: row["state"] for name, row in steps(warehouse, "unchanged").items()}
     assert {name for name, state in found.items() if state == "skipped"} == {"estimate", "snf"}
