@@ -11,193 +11,72 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from itertools import pairwise, product
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
-from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
-from pydantic_core import CoreSchema, PydanticCustomError, core_schema
-
+from llmser_tasks.core.declared import (
+    TITLE,
+    Addition,
+    Backbone,
+    Declared,
+    DumpFormat,
+    ItemTable,
+    Loss,
+    Method,
+    PoolSource,
+    QuestionStep,
+    Step,
+    Term,
+)
 from llmser_tasks.core.errors import DeclarationError
 from llmser_tasks.core.reachable import DECLARED, PACKAGE, chosen
 
-TITLE = "title"  # the field that every format has
+__all__ = [
+    "ABLATIONS",
+    "ADDITIONS",
+    "BACKBONES",
+    "COUNTERS",
+    "DUMP_FORMATS",
+    "HOUSE",
+    "ITEM_TABLES",
+    "LOSSES",
+    "MAIN",
+    "METHODS",
+    "POOL_SOURCES",
+    "QUESTION_STEPS",
+    "REFERENCE",
+    "STEPS",
+    "TERMS",
+    "TITLE",
+    "TRAINED",
+    "USUAL",
+    "WITH",
+    "Addition",
+    "Backbone",
+    "Declared",
+    "DumpFormat",
+    "ItemTable",
+    "Kind",
+    "Loss",
+    "Method",
+    "Methods",
+    "PoolSource",
+    "QuestionStep",
+    "Step",
+    "Term",
+    "behind",
+    "chain",
+    "kinds_of",
+    "reported",
+]
+
 HOUSE = Path(__file__).parents[1]
 MAIN = "method"  # in a folder of many files, the one that declares them, under the folder's name
 WITH = "+"  # between a method, its item table and what is added to its scores
-
-
-@dataclass(frozen=True, kw_only=True)
-class Declared:
-    """What every declaration says.
-
-    Attributes:
-        title: what people read.
-        place: its place in lists; the first is the default.
-    """
-
-    title: str
-    place: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Backbone(Declared):
-    """A sequence encoder; its file's `BACKBONE` makes the model.
-
-    Attributes:
-        dropout, averaging: what a training uses that does not set them.
-    """
-
-    dropout: float = 0.5
-    averaging: float = 0.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Loss(Declared):
-    """What a position costs; its file's `make_loss` makes the function.
-
-    Attributes:
-        negatives: how many are drawn, unless a setting says otherwise.
-        shared: a batch's positions share them; else each has its own.
-    """
-
-    negatives: int
-    shared: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class ItemTable(Declared):
-    """What an item is to a model; its file's `ITEM_TABLE` makes the table (`recommenders.items.table`).
-
-    Attributes:
-        features: names of the arrays that it is made from, each with a row for padding and for every item.
-        needs: steps whose files give these (`methods.making.StepModule`).
-    """
-
-    features: tuple[str, ...] = ()
-    needs: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Term(Declared):
-    """Something that a training minimises, per user; its file's `make_term` makes it (`recommenders.terms.term`).
-
-    Attributes:
-        features: names of the arrays that it needs.
-    """
-
-    features: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Addition(Declared):
-    """Something added to a finished model's scores; its file has what `methods.adding.AdditionModule` names.
-
-    Attributes:
-        needs: steps whose artefacts it is made of, beside histories and catalogue.
-    """
-
-    needs: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class DumpFormat(Declared):
-    """A format of dumps; its file's `SOURCE` says how to read it.
-
-    Attributes:
-        noun: what one item is called in prompts.
-        fields: what its item dumps tell of an item beside the title; `SOURCE.details` says how they are read.
-        text: which of these, and the title, make an item's text unless a setting says otherwise, in this order.
-    """
-
-    noun: str = "product"
-    fields: tuple[str, ...] = ()
-    text: tuple[str, ...] = (TITLE,)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Method(Declared):
-    """A way to recommend: its file has what `methods.trained.TrainedModule` names, or, a counter's, `rank`
-    (`methods.counting`).
-
-    Attributes:
-        trained: it trains a model for every seed; else it only counts, and is always measured.
-        reference: the others are compared with it; there is exactly one.
-        usual: a run trains it unless `methods` says otherwise.
-        needs: steps whose artefacts it is made of, beside histories and catalogue.
-        item_table: what items are to its models; empty: the usual one.
-        addition: what is added to its scores; empty: nothing.
-        terms: what its trainings minimise beside next items.
-        ablations: parts of it that a run may leave out (`without`).
-        charted: shown in charts by group, beside the tables.
-        colour: its name among the page's colours.
-    """
-
-    trained: bool = False
-    reference: bool = False
-    usual: bool = False
-    needs: tuple[str, ...] = ()
-    item_table: str = ""
-    addition: str = ""
-    terms: tuple[str, ...] = ()
-    ablations: tuple[str, ...] = ()
-    charted: bool = True
-    colour: str
-
-    @property
-    def heading(self) -> str:
-        """The title where it begins a line."""
-        return self.title[0].upper() + self.title[1:]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Step(Declared):
-    """Makes an artefact that methods need, under the step's name; its file has what
-    `methods.making.StepModule` names.
-
-    Attributes:
-        needs: other steps that come before it, beside histories and catalogue.
-        trains: it trains a model, from which a refresh goes on.
-        ranks: it ranks with a model, so a GPU is of use here too.
-        kept: in a refresh, users who have not changed keep what the earlier run made of them.
-        tables: the warehouse's, that it writes.
-    """
-
-    needs: tuple[str, ...] = ()
-    trains: bool = False
-    ranks: bool = False
-    kept: bool = False
-    tables: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class QuestionStep(Step):
-    """What an LLM is asked per user; its file has what `asking.ask.QuestionModule` names.
-
-    Attributes:
-        short: the title where room is small.
-        asks: what is asked, in a few words.
-    """
-
-    short: str
-    asks: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class PoolSource(Declared):
-    """Finds what somebody may have chosen before their first item; its file has what
-    `methods.llmser.candidate_pools.Source` names.
-
-    Attributes:
-        found: what its candidates are, as a prompt says it.
-        by: how they were found.
-    """
-
-    found: str
-    by: str
 
 
 D = TypeVar("D", bound=Declared)
@@ -267,7 +146,7 @@ class Methods(Kind[Method]):
         declared = super().__getitem__(own)
         if not parts:
             return declared
-        tables, additions = _kinds_of(parts)
+        tables, additions = kinds_of(parts)
         fixed = bool(declared.item_table) or ITEM_TABLES.default in tables
         if [*tables, *additions] != parts or not declared.trained or len(additions) > 1 or len(tables) > (not fixed):
             raise KeyError(name)
@@ -289,7 +168,7 @@ class Methods(Kind[Method]):
     def model_of(self, name: str) -> str:
         """The method that trains this one's models: the same without what is added to its scores."""
         own, *parts = name.split(WITH)
-        return WITH.join([own, *_kinds_of(parts)[0]])
+        return WITH.join([own, *kinds_of(parts)[0]])
 
     def needed_at_most(self, own: str) -> list[str]:
         """Steps that a declared method needs, with whatever parts."""
@@ -308,7 +187,7 @@ class Methods(Kind[Method]):
         return [name for name in names if name in self]
 
 
-def _kinds_of(parts: Sequence[str]) -> tuple[list[str], list[str]]:
+def kinds_of(parts: Sequence[str]) -> tuple[list[str], list[str]]:
     """The item tables and the additions among the parts of a method's name."""
     return [part for part in parts if part in ITEM_TABLES], [part for part in parts if part in ADDITIONS]
 
@@ -323,57 +202,6 @@ def _declaration(path: Path, of: str) -> dict[str, Any] | None:
             case ast.Assign(targets=[ast.Name(id=name)], value=ast.Call(keywords=keywords)) if name == DECLARED:
                 return {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in keywords}
     return None
-
-
-@dataclass(frozen=True)
-class MethodName:
-    """A setting's type: the name of a method that is trained, or one of a few other words; with its parts in order.
-
-    Attributes:
-        words: those others.
-    """
-
-    words: tuple[str, ...] = ()
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_after_validator_function(self._check, core_schema.str_schema())
-
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        trained = [name for name in METHODS.every() if METHODS[name].trained]
-        return {"type": "string", "format": "method", "examples": [*self.words, *trained]}
-
-    def _check(self, name: str) -> str:
-        if name in self.words:
-            return name
-        own, *parts = name.split(WITH)
-        tables, additions = _kinds_of(parts)
-        ordered = WITH.join([own, *tables, *additions])
-        if len(tables) + len(additions) == len(parts) and ordered in METHODS and METHODS[ordered].trained:
-            return ordered
-        expected = f"name {', '.join([*self.words, *TRAINED][:-1])} or {TRAINED[-1]}"
-        if more := behind():
-            expected += f", or one of them with an item table or an addition behind it ({', '.join(more)})"
-        raise PydanticCustomError("method_name", "{expected}", {"expected": expected})
-
-
-@dataclass(frozen=True)
-class OneOf:
-    """A setting's type: the name of one of a kind, in pydantic's models and the JSON schemas that they give."""
-
-    kind: Collection[str]
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_after_validator_function(self._check, core_schema.str_schema())
-
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return {"type": "string", "enum": list(self.kind)}
-
-    def _check(self, name: str) -> str:
-        if name not in self.kind:
-            *others, last = map(repr, self.kind)
-            expected = f"{', '.join(others)} or {last}" if others else last
-            raise PydanticCustomError("literal_error", "Input should be {expected}", {"expected": expected})
-        return name
 
 
 BACKBONES = Kind(Backbone, "recommenders/backbones")

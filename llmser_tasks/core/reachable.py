@@ -25,10 +25,13 @@ DECLARED = "DECLARED"  # what a module says of itself to people and to settings,
 LEVELS = {"debug", "info", "warning", "error", "exception"}
 
 LEFT_OUT = {  # modules, with all below them, that cannot change a result, and why
+    "core.choices": "types of settings, as core.config",
     "core.config": "settings count by the values that come of them; a step's manifest has those that it reads",
+    "core.declared": "as core.kinds: words for people, and defaults that count by what comes of them",
     "core.errors": "what people are told when there is no result",
     "core.kinds": "what is chosen counts: by its module, and by what comes of the defaults that it declares",
     "core.progress": "what people are told while they wait",
+    "core.sections": "groups of settings, as core.config",
     "core.section": "a group of settings, as core.config",
     "core.reachable": "it says what is reached",
     "llm": "what was answered counts by content, and what is embedded by a version of its own (`ledger.VECTOR`)",
