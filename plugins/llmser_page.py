@@ -54,8 +54,8 @@ def application() -> FastAPI:
     from llmser_tasks import page
     from llmser_tasks.commands.formats import comma_separated
     from llmser_tasks.core.errors import InputError, LlmserError
-    from llmser_tasks.core.kinds import BACKBONES, METHODS, QUESTION_STEPS, REFERENCE, reported
-    from llmser_tasks.core.names import CONDITIONAL, INTERVALS, ONE_SEED
+    from llmser_tasks.core.kinds import ADDITIONS, BACKBONES, ITEM_TABLES, METHODS, QUESTION_STEPS, REFERENCE, reported
+    from llmser_tasks.core.names import BY_PART, CONDITIONAL, INTERVALS, ONE_SEED
     from llmser_tasks.warehouse import address, queries
     from llmser_tasks.warehouse.pages import costs, drift, overview, progress, published, results, tables, users
     from llmser_tasks.warehouse.rows import storable
@@ -114,9 +114,12 @@ def application() -> FastAPI:
             name: {what: getattr(method, what) for what in ("title", "heading", "colour", "charted")}
             for name, method in reported(METHODS.every()).items()
         }
+        parts = {name: part.title for kind in (ITEM_TABLES, ADDITIONS) for name, part in kind.items()}
         backbones = {name: backbone.title for name, backbone in BACKBONES.items()}
         steps = {name: {"short": step.short, "asks": step.asks} for name, step in QUESTION_STEPS.items()}
-        return json({"methods": methods, "reference": REFERENCE, "backbones": backbones, "steps": steps})
+        return json(
+            {"methods": methods, "reference": REFERENCE, "parts": parts, "backbones": backbones, "steps": steps}
+        )
 
     @app.get("/api/overview")
     def get_overview() -> Response:
@@ -144,7 +147,7 @@ def application() -> FastAPI:
 
     @app.get("/api/results")
     def get_results(run: str) -> Response:
-        told = {"conditional": CONDITIONAL, "intervals": INTERVALS, "one_seed": ONE_SEED}
+        told = {"conditional": CONDITIONAL, "intervals": INTERVALS, "one_seed": ONE_SEED, "by_part": BY_PART}
         return json(results.results(address.warehouse(), run) | told)
 
     @app.get("/api/costs")

@@ -2,7 +2,17 @@
 
 from collections.abc import Collection, Iterator, Mapping
 
-from llmser_tasks.core.kinds import COUNTERS, METHODS, QUESTION_STEPS, TRAINED, chain
+from llmser_tasks.core.kinds import (
+    ADDITIONS,
+    COUNTERS,
+    ITEM_TABLES,
+    METHODS,
+    QUESTION_STEPS,
+    TRAINED,
+    WITH,
+    Declared,
+    chain,
+)
 
 FIRST = {
     "ingest": "Read the dumps",
@@ -34,6 +44,12 @@ def title_of(method: str) -> str:
     return METHODS[method].title if method in METHODS else method
 
 
+def titles_of_parts(parts: str) -> list[str]:
+    """What people read for each part in a method's name: its item table, what is added to its scores, itself."""
+    kinds: tuple[Mapping[str, Declared], ...] = (ITEM_TABLES, ADDITIONS, METHODS)
+    return [next((kind[part].title for kind in kinds if part in kind), part) for part in parts.split(WITH)]
+
+
 def why_chosen(by: str, validation: Mapping[str, float]) -> str:
     """Why a run has this method's recommendations and not another's, to follow its title and a comma.
 
@@ -53,5 +69,10 @@ CONDITIONAL = (  # beside every p and every ± (the sd over seeds)
 )
 INTERVALS = (
     "An interval leaves 0 out exactly where p (Holm) is below .05; its level is where Holm's correction stopped."
+)
+BY_PART = (
+    "Each bar stands on the method before it and is what the parts below it add there; in another order the same parts"
+    " may bring more or less. A bar with several parts stands where the run has no method between. The axis does not"
+    " begin at 0."
 )
 ONE_SEED = "One seed: no stars, for what one training gains over another may be luck; give several (--seeds)."

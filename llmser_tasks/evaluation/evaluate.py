@@ -29,6 +29,7 @@ from llmser_tasks.core.progress import Progress, silent
 from llmser_tasks.core.run import Refs, Run, artefact, model_name
 from llmser_tasks.core.workspace import Artefact, write_json
 from llmser_tasks.evaluation.groups import Mask, groups
+from llmser_tasks.evaluation.ladder import beside_reference, climb, ladder
 from llmser_tasks.evaluation.metrics import METRICS, Floats, Ranks, means, per_user
 from llmser_tasks.evaluation.protocols import FULL, Cases, append, cases, draw_negatives, uniform
 from llmser_tasks.evaluation.significance import PairedTest, judged
@@ -179,7 +180,7 @@ def evaluate(run: Run, refs: Refs, progress: Progress = silent) -> Artefact:
         )
         recommended = write_recommendations(folder / "recommendations.parquet", known.users, best, scores)
 
-        reference = sums[FULL].mean(REFERENCE, "N@10", len(seeds))
+        ndcg = {method: sums[FULL].mean(method, "N@10", len(seeds)) for method in config.methods}
         facts = {
             "users": pq.read_metadata(run.folder(refs, "catalogue") / "users.parquet").num_rows,
             "items": catalogue_size(run, refs),
@@ -192,7 +193,8 @@ def evaluate(run: Run, refs: Refs, progress: Progress = silent) -> Artefact:
             "chosen_by": "validation" if config.evaluation.publish == BEST else "name",
             "validation": validation,
             "groups": {name: int(mask.sum()) for name, mask in masks.items()},
-            "lengths": by_length(histories.lengths, asked.n, reference),
+            "lengths": by_length(histories.lengths, asked.n, ndcg[REFERENCE]),
+            "rungs": climb(ladder(config.methods, beside_reference(chosen, validation)), ndcg, masks, len(seeds)),
         }
         write_json(folder / "facts.json", facts)
         return {

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import io
 import re
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -17,11 +18,13 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from llmser_tasks.core.kinds import METHODS, REFERENCE
+from llmser_tasks.core.names import titles_of_parts
 
 REFERENCE_TITLE = METHODS[REFERENCE].title
 # Stand-ins that matplotlib can draw with; each becomes the page's own colour of that name.
-INK, MUTED, LINE, PLAIN, OURS, SOFT, THIRD = (f"#0{n}0{n}0{n}" for n in range(1, 8))
-COLOURS = {INK: "ink", MUTED: "muted", LINE: "line", PLAIN: "plain", OURS: "ours", SOFT: "soft", THIRD: "third"}
+INK, MUTED, LINE, PLAIN, OURS, SOFT, THIRD, BAD = (f"#0{n}0{n}0{n}" for n in range(1, 9))
+COLOURS = {INK: "ink", MUTED: "muted", LINE: "line", PLAIN: "plain"}
+COLOURS |= {OURS: "ours", SOFT: "soft", THIRD: "third", BAD: "bad"}
 SIZE = (5.8, 3.5)
 FEWEST = 50  # a mean over fewer test users is noise, and is not drawn
 
@@ -74,14 +77,7 @@ def tail_and_head(
             before, now = values[REFERENCE][0], values[ours][0]
             if before > 0:
                 top = max(mean + deviation for mean, deviation in values.values())
-                axes.annotate(
-                    f"{100 * (now / before - 1):+.1f} %".replace("-", "−"),
-                    (at, top),
-                    (0, 4),
-                    textcoords="offset points",
-                    ha="center",
-                    color=INK,
-                )
+                _above(axes, float(at), top, f"{100 * (now / before - 1):+.1f} %".replace("-", "−"))
         axes.set_xticks(place, [label for label, _ in groups])
         axes.tick_params(axis="x", length=0)
         axes.margins(y=0.14)
@@ -108,6 +104,42 @@ def differences(rows: Sequence[Mapping[str, Any]]) -> str:
         axes.grid(axis="y", visible=False)
         axes.grid(axis="x", color=LINE, lw=0.8)
         return _svg(figure, "Difference in NDCG@10 per user group with intervals")
+
+
+def waterfall(rows: Sequence[Mapping[str, Any]]) -> str:
+    """NDCG@10 from the reference up to a method, part by part, each with its interval; in colour where the difference
+    has stars.
+
+    Args:
+        rows: of one group, from the reference up (`ladder.climb`).
+    """
+    labels = [" ".join(f"+\N{NO-BREAK SPACE}{title}" for title in titles_of_parts(row["added"])) for row in rows]
+    start, end = rows[0]["previous_mean"], rows[-1]["mean"]
+    with _figure(f"waterfall {rows[0]['user_group']}") as (figure, axes):
+        axes.use_sticky_edges = False  # or no margin below a bar
+        for at, row in enumerate(rows, start=1):
+            before, colour = row["previous_mean"], OURS if row["difference"] > 0 else BAD
+            fill, edge = (colour, colour) if row["stars"] else (SOFT, PLAIN)
+            axes.bar(at, row["difference"], 0.62, before, color=fill, edgecolor=edge, lw=1.6)
+            axes.vlines(at, before + row["low"], before + row["high"], color=INK, lw=1.2)
+            _above(axes, at, before + max(row["high"], 0.0), _written(row["difference"], "+") + row["stars"])
+        for at, level, colour in ((0, start, PLAIN), (len(rows) + 1, end, INK)):
+            axes.hlines(level, at - 0.31, at + 0.31, color=colour, lw=4)
+            _above(axes, at, level, _written(level))
+        levels = [start, *(row["mean"] for row in rows)]
+        axes.hlines(levels, np.arange(len(levels)), np.arange(len(levels)) + 1, color=MUTED, lw=0.8, zorder=0.5)
+        ticks = [REFERENCE_TITLE, *labels, "together"]
+        axes.set_xticks(range(len(ticks)), [textwrap.fill(label, 60 // len(ticks)) for label in ticks])
+        axes.tick_params(axis="x", length=0)
+        axes.margins(y=0.16)
+        axes.set_ylabel("NDCG@10")
+        axes.yaxis.set_major_formatter(lambda value, _: _decimal(value))
+        told = [
+            f"{label}: {_written(row['difference'], '+')} ({_written(row['low'], '+')} to {_written(row['high'], '+')})"
+            for label, row in zip(labels, rows, strict=True)
+        ]
+        parts = "; ".join([f"{REFERENCE_TITLE} {_written(start)}", *told, f"together {_written(end)}"])
+        return _svg(figure, f"What each part adds to NDCG@10, {rows[0]['user_group']}. {parts}")
 
 
 def reliability(omega: NDArray[np.float64], hit: NDArray[np.bool_], compared: NDArray[np.bool_]) -> str:
@@ -165,6 +197,15 @@ def _svg(figure: Figure, description: str) -> str:
     for stand_in, name in COLOURS.items():
         drawn = drawn.replace(stand_in, f"var(--{name})")
     return drawn.replace("<svg", f'<svg role="img" aria-label="{description}"', 1)
+
+
+def _above(axes: Axes, at: float, top: float, words: str) -> None:
+    axes.annotate(words, (at, top), (0, 5), textcoords="offset points", ha="center", color=INK)
+
+
+def _written(value: float, sign: str = "") -> str:
+    """.0834, and with a sign +.0012."""
+    return re.sub(r"^([+-]?)0\.", r"\1.", f"{value:{sign}.4f}").replace("-", "−")
 
 
 def _decimal(value: float) -> str:

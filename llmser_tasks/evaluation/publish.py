@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from llmser_tasks.core.files import PSEUDO, RELIABILITY
 from llmser_tasks.core.run import Refs, Run
-from llmser_tasks.evaluation import earlier
+from llmser_tasks.evaluation import earlier, ladder
 from llmser_tasks.evaluation.evaluate import COMPARISON_ROWS, METRIC_ROWS
 from llmser_tasks.evaluation.examples import examples
 from llmser_tasks.evaluation.report import Report, Trust, render
@@ -81,6 +81,7 @@ def publish(run: Run, refs: Refs) -> tuple[dict[str, int], publications.KeptBack
                 COMPARISON_ROWS.names,
                 ([row[name] for name in COMPARISON_ROWS.names] for row in comparisons),
             ),
+            "rungs": (ladder.COLUMNS, ([row[name] for name in ladder.COLUMNS] for row in facts.get("rungs", ()))),
             "earlier_comparisons": (earlier.COLUMNS, before),
             "recommendations": (RECOMMENDATIONS, ((chosen.method, config.seed, *rest) for rest in recommended)),
             "reports": (("html",), [(html,)]),

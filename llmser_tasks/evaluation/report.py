@@ -17,9 +17,10 @@ from llmser_tasks import __version__
 from llmser_tasks.asking.questions import asked_steps
 from llmser_tasks.core.config import RunConfig, parameters, to_flat
 from llmser_tasks.core.kinds import BACKBONES, METHODS, REFERENCE, Method, reported
-from llmser_tasks.core.names import CONDITIONAL, INTERVALS, ONE_SEED, why_chosen
+from llmser_tasks.core.names import BY_PART, CONDITIONAL, INTERVALS, ONE_SEED, why_chosen
 from llmser_tasks.evaluation import figures
 from llmser_tasks.evaluation.examples import Example
+from llmser_tasks.evaluation.ladder import beside_reference
 from llmser_tasks.evaluation.metrics import METRICS
 from llmser_tasks.evaluation.protocols import FULL, uniform
 from llmser_tasks.evaluation.significance import in_percent, verdict
@@ -94,7 +95,8 @@ def render(report: Report) -> str:
     groups = report.facts["groups"]
     legacy = uniform(report.config.evaluation.sampled_negatives)
     tailed = [group for group in USER_KINDS if group in groups]
-    ours = _ours(report)
+    ours = beside_reference(report.facts["chosen"], report.facts["validation"])
+    rungs = report.facts.get("rungs", [])  # earlier evaluations have none
     differing = [compared[ours, FULL, group, "N@10"] for group in groups] if ours != REFERENCE else []
     counter = _best_counter(values, methods)
     return (
@@ -126,6 +128,9 @@ def render(report: Report) -> str:
             conditional=CONDITIONAL,
             intervals=INTERVALS,
             level=in_percent(report.comparisons[0]["level"]) if report.comparisons else "",
+            rungs=rungs,
+            by_part=BY_PART,
+            rungs_level=in_percent(rungs[0]["level"]) if rungs else "",
             fewest=figures.FEWEST,
             counter=METHODS[counter].title if counter else "",
             figures={
@@ -134,6 +139,10 @@ def render(report: Report) -> str:
                     [_bars(values, methods, group) for group in tailed], ours, counter
                 ),
                 "differences": figures.differences(differing) if differing else "",
+                "waterfalls": {
+                    TILES[group]: figures.waterfall([row for row in rungs if row["user_group"] == group])
+                    for group in dict.fromkeys(row["user_group"] for row in rungs)
+                },
                 "reliability": figures.reliability(report.trust.omega, report.trust.hit, report.trust.compared)
                 if report.trust
                 else "",
@@ -145,16 +154,6 @@ def render(report: Report) -> str:
             ),
         )
     )
-
-
-def _ours(report: Report) -> str:
-    """The method shown beside the reference in tiles and figures: the one readers are given or, if that is the
-    reference, the best of the others.
-    """
-    chosen: str = report.facts["chosen"]
-    validation = report.facts["validation"]
-    others = [name for name in validation if name != REFERENCE]
-    return chosen if chosen != REFERENCE or not others else max(others, key=lambda name: validation[name])
 
 
 def _published(report: Report) -> str:

@@ -33,6 +33,10 @@ QUERIES = {
         "select method, reference, protocol, user_group, metric, reference_mean, mean, difference, low, high, level, p,"
         " p_holm, seeds, stars from comparisons where run_id = :run order by method, protocol, user_group, metric"
     ),
+    "rungs": (
+        "select place, user_group, method, previous, added, previous_mean, mean, difference, low, high, level, p,"
+        " p_holm, seeds, stars from rungs where run_id = :run order by place, user_group"
+    ),
     "validations": (
         'select method, ndcg as "N@10", method = chosen as chosen, case when method = chosen then chosen_by end as by'
         " from validations join runs using (run_id) where run_id = :run order by method"

@@ -146,6 +146,23 @@ def test_facts_hold_what_the_figures_need(trained: Trained) -> None:
     assert facts["items"] == ITEMS and facts["tail_threshold"] == T
 
 
+def test_the_facts_have_what_each_part_brought_and_it_is_the_comparison_where_there_is_one_part(
+    trained: Trained,
+) -> None:
+    made = folder(trained)
+    rungs = json.loads((made / "facts.json").read_text(encoding="utf-8"))["rungs"]
+    assert [(row["previous"], row["method"], row["user_group"]) for row in rungs] == [
+        ("base", "llmser", "all"), ("base", "llmser", "tail users"),
+    ]  # fmt: skip
+    for rung in rungs:
+        place = (rung["user_group"], "N@10", "full")
+        compared = next(row for row in rows(made / "comparisons.parquet") if _place(row) == place)
+        assert {name: rung[name] for name in ("mean", "difference", "p")} == {
+            name: pytest.approx(compared[name]) for name in ("mean", "difference", "p")
+        }
+        assert rung["p_holm"] <= compared["p_holm"], "corrected over fewer"
+
+
 def test_a_missing_model_is_named(trained: Trained) -> None:
     with pytest.raises(InputError, match="llmser/43"):
         trained.evaluated(**{"llmser/43": None})
@@ -195,4 +212,5 @@ def test_a_run_of_the_reference_alone_compares_nothing_and_recommends(trained: T
     made = folder(trained, alone, pseudo=None, reliability=None)
     assert {row["method"] for row in rows(made / "metrics.parquet")} == METHODS - {"llmser"}
     assert rows(made / "comparisons.parquet") == []
+    assert json.loads((made / "facts.json").read_text(encoding="utf-8"))["rungs"] == []
     assert len(Histories.read(made / "recommendations.parquet")) == USERS

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import multiprocessing
 import signal
 import sys
@@ -23,12 +24,12 @@ from llmser_tasks.warehouse.rows import replace_rows
 from llmser_tasks.warehouse.tables import runs
 
 RUN = "run-1"
-TABLES = ("metrics", "validations", "comparisons", "earlier_comparisons", "recommendations", "reports")
+TABLES = ("metrics", "validations", "comparisons", "rungs", "earlier_comparisons", "recommendations", "reports")
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("lengths", "tail_and_head", "differences", "reliability"):
+    for name in ("lengths", "tail_and_head", "differences", "waterfall", "reliability"):
         monkeypatch.setattr(figures, name, lambda *_: "<svg></svg>")
 
 
@@ -71,6 +72,34 @@ def test_everything_arrives_under_original_ids(trained: Trained, warehouse: Ware
     assert ask(warehouse, "select state from runs") == [("succeeded",)]
     assert "<h2>Full ranking</h2>" in ask(warehouse, "select html from reports")[0][0]
     assert ask(warehouse, "select count(*) from tail_report where p_holm is not null")[0][0] > 0
+
+
+def test_rungs_of_the_run_arrive_and_of_an_evaluation_from_before_there_were_none(
+    trained: Trained, warehouse: Warehouse
+) -> None:
+    put(trained, warehouse)
+    asked = "select place, user_group, previous, method, added, seeds from rungs order by place, user_group"
+    assert ask(warehouse, asked) == [
+        (1, "all", "base", "llmser", "llmser", 2), (1, "tail users", "base", "llmser", "llmser", 2),
+    ]  # fmt: skip
+    compared = "select difference from comparisons where (protocol, metric, user_group) = ('full', 'N@10', 'all')"
+    assert ask(warehouse, "select difference from rungs where user_group = 'all'") == ask(warehouse, compared)
+
+    evaluated = trained.evaluated()
+    folder = trained.workspace.folder(evaluated)
+
+    def write(before: Path) -> dict[str, Any]:
+        for file in folder.iterdir():
+            (before / file.name).write_bytes(file.read_bytes())
+        facts = json.loads((before / "facts.json").read_text(encoding="utf-8"))
+        del facts["rungs"]
+        write_json(before / "facts.json", facts)
+        return {}
+
+    before = trained.workspace.produce("evaluation-before", "tiny", write, inputs={}, config={})
+    assert publish(trained.run(None, warehouse, RUN), trained.refs(evaluation=before))[0]["rungs"] == 0
+    assert ask(warehouse, asked) == []
+    assert "What each part brought" not in ask(warehouse, "select html from reports")[0][0]
 
 
 def test_again_doubles_nothing_and_leaves_other_runs_alone(trained: Trained, warehouse: Warehouse) -> None:

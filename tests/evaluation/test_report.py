@@ -13,7 +13,7 @@ from evaluated_world import HOSTILE, T, Trained
 
 from llmser_tasks.core.config import from_flat
 from llmser_tasks.core.kinds import COUNTERS
-from llmser_tasks.core.names import CONDITIONAL, INTERVALS, ONE_SEED
+from llmser_tasks.core.names import BY_PART, CONDITIONAL, INTERVALS, ONE_SEED
 from llmser_tasks.evaluation import figures
 from llmser_tasks.evaluation.examples import Example, examples, spread
 from llmser_tasks.evaluation.report import Report, Trust, change, decimal, render, signed
@@ -57,7 +57,7 @@ def report(trained: Trained) -> Report:
 def quick(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes half a second; tests that do not look at the figures go without."""
     if "drawn" not in request.fixturenames:
-        for name in ("lengths", "tail_and_head", "differences", "reliability"):
+        for name in ("lengths", "tail_and_head", "differences", "waterfall", "reliability"):
             monkeypatch.setattr(figures, name, lambda *_: "<svg></svg>")
 
 
@@ -86,7 +86,7 @@ class Page(HTMLParser):
 
 def test_it_holds_tables_figures_and_ten_examples(report: Report, drawn: None) -> None:
     page = Page(render(report))
-    assert page.tags.count("svg") == 4
+    assert page.tags.count("svg") == 6
     assert page.tags.count("article") == 10
     for words in ("Full ranking", "By group", "tail users", "Co-occurrence", "Popularity", "uniform-5", "run <1>"):
         assert words in page.text
@@ -184,14 +184,15 @@ def test_a_change_has_a_colour_only_where_it_is_significant_and_says_which(
 
 def test_what_p_and_spread_are_conditional_on_stands_beside_them(report: Report) -> None:
     text = Page(render(report)).text
-    assert text.count(CONDITIONAL) == 4  # beside the tiles, both tables and the legacy tables
+    assert text.count(CONDITIONAL) == 5  # beside the tiles, both tables, the parts and the legacy tables
     assert ONE_SEED not in text and text.count(INTERVALS) == 1
 
 
 def test_with_one_seed_no_stars_are_shown_and_the_report_says_why(report: Report) -> None:
     rows = [row | {"p_holm": 0.0001, "seeds": 1, "stars": stars(0.0001, 0.1, 1)} for row in report.comparisons]
     metrics = [row for row in report.metrics if row["seed"] == 42]
-    facts = {**report.facts, "seeds": [42]}
+    rungs = [row | {"p_holm": 0.0001, "seeds": 1, "stars": ""} for row in report.facts["rungs"]]
+    facts = {**report.facts, "seeds": [42], "rungs": rungs}
     html = render(replace(report, comparisons=rows, metrics=metrics, facts=facts))
     assert "<sup>" not in html and 'class="change "' in html
     text = Page(html).text
@@ -263,8 +264,52 @@ def test_it_says_whose_recommendations_readers_are_given_and_why(report: Report)
 
 
 def test_of_the_reference_alone_the_report_has_no_comparison_and_no_pseudo_items(report: Report, drawn: None) -> None:
-    facts = {**report.facts, "chosen": "base", "chosen_by": "validation", "validation": {"base": 0.05}}
+    facts = {**report.facts, "chosen": "base", "chosen_by": "validation", "validation": {"base": 0.05}, "rungs": []}
     metrics = [row for row in report.metrics if row["method"] != "llmser"]
     page = Page(render(replace(report, facts=facts, metrics=metrics, comparisons=[], trust=None)))
     assert page.tags.count("svg") == 2 and "Ten augmented users" not in page.text and "Holm" not in page.text
     assert "LLMSeR N@10" not in page.text and "LLMSeR against" not in page.text
+
+
+def rung(place: int, previous: str, method: str, added: str, difference: float, stars: str) -> dict[str, Any]:
+    mean = 0.05 + 0.01 * place
+    row = {"place": place, "previous": previous, "method": method, "added": added, "user_group": "all", "stars": stars}
+    said = {"difference": difference, "low": difference - 0.002, "high": difference + 0.002, "p": 0.01, "p_holm": 0.02}
+    return row | said | {"previous_mean": mean, "mean": mean + difference, "level": 0.975, "seeds": 2}
+
+
+LADDER = [
+    rung(1, "base", "base+text-start", "text-start", 0.01, "*"),
+    rung(2, "base+text-start", "llmser+text-start+content", "llmser+content", -0.001, ""),
+]
+
+
+def test_what_each_part_brought_is_drawn_with_its_interval_and_told_to_those_who_do_not_see_it(
+    report: Report, drawn: None
+) -> None:
+    html = render(replace(report, facts={**report.facts, "rungs": LADDER}))
+    page = Page(html)
+    (told,) = [value for name, value in page.attributes if name == "aria-label" and "each part" in value]
+    assert told.replace("\N{NO-BREAK SPACE}", " ") == (
+        "What each part adds to NDCG@10, all. base .0600; + text start: +.0100 (+.0080 to +.0120);"
+        " + LLMSeR + content score: −.0010 (−.0030 to +.0010); together .0690"
+    )
+    section = html.split("<h2>What each part brought</h2>")[1].split("<h2>")[0]
+    text = " ".join(Page(section).text.split())
+    for words in (BY_PART, CONDITIONAL, "97.5 % intervals", "over the 2 comparisons", "In colour: p < .05.", "+.0100*"):
+        assert words in text
+
+
+@pytest.mark.parametrize("rungs", [[], None])
+def test_without_parts_there_is_no_chart_of_them(report: Report, rungs: list[dict[str, Any]] | None) -> None:
+    facts = {name: value for name, value in report.facts.items() if name != "rungs"}
+    html = render(replace(report, facts=facts if rungs is None else {**facts, "rungs": rungs}))
+    assert "What each part brought" not in html and BY_PART not in Page(html).text
+
+
+def test_of_one_seed_no_part_is_in_colour(report: Report, drawn: None) -> None:
+    rungs = [row | {"seeds": 1, "stars": ""} for row in LADDER]
+    html = render(replace(report, facts={**report.facts, "seeds": [42], "rungs": rungs}))
+    section = html.split("<h2>What each part brought</h2>")[1].split("<h2>")[0]
+    assert ONE_SEED in Page(section).text and "In colour" not in section
+    assert "var(--ours)" not in section and "var(--bad)" not in section

@@ -17,7 +17,7 @@ from sqlalchemy import text
 
 from llmser_tasks.core.config import from_flat, to_flat
 from llmser_tasks.core.handle import Warehouse
-from llmser_tasks.core.names import CONDITIONAL, INTERVALS, ONE_SEED
+from llmser_tasks.core.names import BY_PART, CONDITIONAL, INTERVALS, ONE_SEED
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.tables import acceptance, runs
 
@@ -99,11 +99,25 @@ def test_figures_are_those_of_the_warehouse(viewer: Tab, page: Page) -> None:
     expect(viewer.locator(".tile .big.up").first).to_have_text("+87.0 %*** significant")
     earlier = viewer.locator("section").filter(has_text="Against earlier runs").locator("tbody tr")
     expect(earlier).to_contain_text("▼**")
-    assert viewer.locator("canvas").count() == 4
-    for name in ("metrics", "comparisons", "earlier", "omega"):
+    assert viewer.locator("canvas").count() == 6
+    for name in ("metrics", "comparisons", "rungs", "earlier", "omega"):
         assert viewer.locator(f"a.csv[href*='/csv/{name}?']").count() == 1
     viewer.get_by_label("Metric").select_option("H@10")
     expect(viewer.locator(".tile").first).to_contain_text("H@10")
+
+
+def test_what_each_part_brought_is_told_beside_its_chart_also_to_those_who_do_not_see_it(
+    viewer: Tab, page: Page
+) -> None:
+    shown(viewer, page, VIEWS[1])
+    expect(viewer.locator("main")).to_contain_text("from the base to LLMSeR + text start. " + BY_PART)
+    expect(viewer.locator("main")).to_contain_text("97.5 % intervals of these differences")
+    drawn = viewer.locator("canvas[aria-label^='What each part']")
+    expect(drawn).to_have_count(2)
+    told = "base .1150; +\N{NO-BREAK SPACE}text start +.0100 [−.0400, +.0600]; +\N{NO-BREAK SPACE}LLMSeR +.1000"
+    assert told in str(drawn.first.get_attribute("aria-label"))
+    viewer.get_by_label("Metric").select_option("H@10")
+    expect(drawn).to_have_count(2)
 
 
 @pytest.mark.parametrize(("seeds", "word"), [(2, "not significant"), (1, "one seed")])

@@ -178,6 +178,17 @@ def test_omega_and_means_add_up(warehouse: Warehouse) -> None:
     assert everyone[0]["sd"] == pytest.approx(0.01 / 2**0.5)
 
 
+def test_what_each_part_brought_comes_from_the_reference_up_and_earlier_runs_have_none(warehouse: Warehouse) -> None:
+    rungs = results.results(warehouse, FINISHED)["rungs"]
+    assert [(row["place"], row["user_group"], row["previous"], row["added"]) for row in rungs] == [
+        (1, "all", "base", "text-start"), (1, "tail users", "base", "text-start"),
+        (2, "all", "base+text-start", "llmser"), (2, "tail users", "base+text-start", "llmser"),
+    ]  # fmt: skip
+    assert [row["difference"] for row in rungs] == [0.01, 0.01, 0.1, 0.1]
+    fill_several(warehouse)
+    assert results.results(warehouse, SEVERAL)["rungs"] == []
+
+
 @pytest.mark.parametrize("name", [*tables.OF_RUN, *tables.OF_DATASET, *tables.OF_ALL])
 def test_every_table_can_be_read(warehouse: Warehouse, name: str) -> None:
     with tables.read(warehouse, name, run_id=FINISHED, dataset=DATASET) as found:

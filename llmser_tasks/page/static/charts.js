@@ -1,7 +1,7 @@
 // Charts in the page's own colours, light or dark. Chart.js draws on a canvas, so no text can become markup.
 import { el } from "./dom.js";
 import { decimal, signed, whole } from "./numbers.js";
-import { method, REFERENCE } from "./titles.js";
+import { method, parts, REFERENCE } from "./titles.js";
 
 const alive = new Set();
 const named = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
@@ -134,6 +134,51 @@ export function intervals(title, caption, rows, name, metric) {
       },
     },
   }, Math.max(220, 34 * rows.length + 60));
+}
+
+// rows of rungs, of one group, from the reference up
+export function waterfall(title, caption, rows) {
+  const reached = rows.map((row) => row.mean);
+  const [start, end] = [rows[0].previous_mean, reached.at(-1)];
+  const added = rows.map((row) => parts(row.added).map((part) => `+\u00a0${part}`).join(" "));
+  const brought = rows.map((row) => `${signed(row.difference)} [${signed(row.low)}, ${signed(row.high)}]`);
+  const ends = rows.map((row) => [row.previous_mean + row.low, row.previous_mean + row.high]);
+  const edge = rows.map((row) => colour(!row.stars ? "plain" : row.difference > 0 ? "ours" : "bad"));
+  const dataset = {
+    data: [[start, start], ...rows.map((row) => [row.previous_mean, row.mean]), [end, end]],
+    spans: [null, ...ends, null],
+    backgroundColor: [colour("plain"), ...rows.map((row, at) => (row.stars ? edge[at] : colour("card"))), colour("ink")],
+    borderColor: [colour("plain"), ...edge, colour("ink")],
+    borderWidth: 1.5,
+    borderSkipped: false,
+    minBarLength: 3, // a level is a line
+    maxBarThickness: 60,
+  };
+  const said = [decimal(start), ...rows.map((row, at) => `${brought[at]}${row.stars}`), decimal(end)];
+  const names = [method(REFERENCE).title, ...added, "together"];
+  const written = [decimal(start), ...rows.map((row) => signed(row.difference) + row.stars), decimal(end)];
+  const levels = [start, ...reached, ...ends.flat()];
+  const room = 0.05 * (Math.max(...levels) - Math.min(...levels)) || 1e-4;
+  return figure(title, caption, `What each part adds to N@10: ${names.map((name, at) => `${name} ${said[at]}`).join("; ")}`, {
+    type: "bar",
+    data: { labels: names.map((name, at) => [...lines(name, Math.max(10, 48 / names.length)), written[at]]), datasets: [dataset] },
+    options: {
+      legend: { display: false },
+      scales: {
+        x: { grid: false, ticks: { autoSkip: false } },
+        y: { beginAtZero: false, min: Math.min(...levels) - room, max: Math.max(...levels) + room, title: "N@10", ticks: { includeBounds: false, callback: (value) => decimal(value) } },
+      },
+      tooltip: { callbacks: { title: ([item]) => names[item.dataIndex], label: (item) => said[item.dataIndex] } },
+    },
+  });
+}
+
+// A text in lines of at most so many characters, where its words allow it.
+function lines(text, most) {
+  return text.split(" ").reduce((found, word) => {
+    const longer = found.length ? `${found.at(-1)} ${word}` : word;
+    return longer.length <= most ? [...found.slice(0, -1), longer] : [...found, word];
+  }, []);
 }
 
 // rows of omega_histogram

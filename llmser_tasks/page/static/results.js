@@ -1,7 +1,7 @@
 // A run's figures: against the reference, against earlier runs, by group, and how far pseudo items are trusted.
 import { csv, link, read } from "./api.js";
-import { bars, forget, histogram, intervals } from "./charts.js";
-import { bdi, card, el, note, select, table } from "./dom.js";
+import { bars, forget, histogram, intervals, waterfall } from "./charts.js";
+import { bdi, card, download, el, note, select, table } from "./dom.js";
 import { change, decimal, level, percent, probability, signed, tone, verdict, when, whole } from "./numbers.js";
 import { listed, method, REFERENCE } from "./titles.js";
 
@@ -74,6 +74,7 @@ function content(found, { metric, protocol, name: compared }, run) {
       rows.length > 0 && intervals("Who gains, who loses", "Filled: p < .05 after Holm's correction, over several seeds", rows.map((row) => ({ ...row, label: row.user_group })), compared, metric),
       bars("By length of the history", "n: items in the training history", grouped(lengths), charted, metric),
       ...omega(found.omega, of)),
+    ...byPart(found, of),
     card("Against earlier runs", earlierTable(found.earlier.filter((row) => row.metric === metric), of, metric, found)),
   ].filter(Boolean);
 }
@@ -97,6 +98,19 @@ function chosen({ chosen: name, chosen_by: by, validation }) {
   const figures = listed(Object.keys(validation)).map((one) => `${method(one).title} ${decimal(validation[one])}`).join(", ");
   const why = by === "validation" ? `the best on validation items (N@10: ${figures})` : `as the settings say${figures && ` (N@10 on validation items: ${figures})`}`;
   return note("Recommendations are those of ", el("b", {}, method(name).title), `, ${why}.`);
+}
+
+// From the reference up to one method, part by part; of other metrics and protocols there is no such ladder.
+function byPart({ rungs, by_part: told, one_seed: oneSeed, conditional }, of) {
+  if (!rungs.length) return [];
+  const [{ seeds, level: common }] = rungs;
+  const ranked = `N@10, full ranking, from the ${method(REFERENCE).title} to ${method(rungs.at(-1).method).title}. ${told}`;
+  const tested = `Lines: ${level(common)} intervals of these differences, paired over users, Holm-corrected over the ${rungs.length} comparisons shown here.`;
+  const groups = FIRST.filter((group) => rungs.some((row) => row.user_group === group));
+  return [
+    card("What each part brought", note(`${ranked} ${tested} ${seeds < 2 ? oneSeed : "In colour: p < .05."} ${conditional} `, download(csv("rungs", of)))),
+    el("div", { class: "figures" }, groups.map((group) => waterfall(group === "all" ? "All users" : "Tail users", "Lines: intervals", rungs.filter((row) => row.user_group === group)))),
+  ];
 }
 
 function methodsTable(methods, value, of, { chosen: ours, conditional }) {

@@ -1,5 +1,5 @@
-"""A run's figures: metrics of every method, each against the reference, the published one against earlier runs, the
-histogram of ω where the run has one.
+"""A run's figures: metrics of every method, each against the reference, what each part brought, the published one
+against earlier runs, the histogram of ω where the run has one.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.pages.compared import compared
 from llmser_tasks.warehouse.pages.reading import first, rows
+from llmser_tasks.warehouse.queries import QUERIES
 
 STATEMENTS = {
     "metrics": (
@@ -23,6 +24,7 @@ STATEMENTS = {
         " p_holm, seeds, stars"
         " from comparisons where run_id = :run order by method, protocol, user_group, metric"
     ),
+    "rungs": QUERIES["rungs"],
     "earlier": (
         "select e.earlier_run, r.started_at, r.chosen as earlier_method, e.method, e.protocol, e.user_group, e.metric,"
         " e.earlier, e.mean, e.difference, e.low, e.high, e.level, e.p, e.p_holm, e.seeds, e.stars"
