@@ -58,8 +58,8 @@ class Views(TermBatch):
 
 
 class ViewContrast(UserTerm):
-    """The mean over a user's two copies x, y of -log (exp(cos(x, y) / τ) / Σ_z exp(cos(x, z) / τ)), where z are the
-    states of all other copies of the batch's users; its expectation, that is.
+    """The mean over a user's two copies x, y of -log (exp(cos(x, y) / τ) / Σ_z exp(cos(x, z) / τ)), where z are all
+    other copies of the users who stand for the batch; of states behind the last item.
 
     Every item of a copy is replaced with the same probability, by any of its neighbours alike. One that has none stays,
     and a short copy often stays as it is: dropout is then all that tells the two apart.
