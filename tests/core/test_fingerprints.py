@@ -20,7 +20,7 @@ from llmser_tasks.core.reachable import LEFT_OUT, PACKAGE, Sources, left_out
 from llmser_tasks.core.workspace import Artefact
 
 FOLDER = Path(reachable.__file__).parents[1]
-TRAININGS = {"reverse", "forward", "base/42", "llmser/42", "llmser-mended/42", "asrep/42", "llm-esr/42"}
+TRAININGS = {"reverse", "forward", "base/42", "llmser/42", "llmser-mended/42", "asrep/42", "llm-esr/42", "sra-cl/42"}
 MODELS = TRAININGS | {"ccg", "rcs", "prior-items", "evaluation"}  # steps that train a model or rank with one
 
 
@@ -237,6 +237,10 @@ OTHERS: dict[str, tuple[Any, set[str]]] = {
     "asrep_reverse_start": (False, {"asrep/42"}),
     "esr_distillation": (0.5, {"llm-esr/42"}),
     "esr_neighbours": (3, {"llm-esr/42"}),
+    "sra_neighbour_contrast": (0.0, {"sra-cl/42"}),
+    "sra_view_contrast": (0.0, {"sra-cl/42"}),
+    "sra_replaced": (0.5, {"sra-cl/42"}),
+    "sra_temperature": (0.1, {"sra-cl/42"}),
     "omega": ("cosine", {"llmser-mended/42", "evaluation"}),
     "mark": (False, {"llmser-mended/42", "evaluation"}),
     "pseudo_targets": (True, {"llmser/42", "llmser-mended/42"}),

@@ -77,11 +77,13 @@ def test_order_is_the_fixed_one(dag: Any) -> None:
         "forward",
         "user-vectors",
         "user-neighbours",
+        "item-neighbours",
     }
     assert upstream["estimate"] == unpaid, "what needs no answers is made before"
     assert upstream["item-vectors"] == {"sequences"} and "item-vectors" in upstream["evaluate"]
     assert upstream["train_asrep"] == {"plan_train_asrep", "sequences", "reverse", "prior-items", *PARTS}
     assert upstream["train_llm-esr"] == {"plan_train_llm-esr", "sequences", "item-vectors", "user-neighbours", *PARTS}
+    assert upstream["train_sra-cl"] == {"plan_train_sra-cl", "sequences", "user-neighbours", "item-neighbours", *PARTS}
     assert "estimate" in upstream["snf"] and "estimate" in upstream["reason"]
     base = {"plan_train_base", "sequences", *PARTS}
     assert upstream["train_base"] == base, "the base may train beside the LLM's answers"

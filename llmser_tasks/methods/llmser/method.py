@@ -20,7 +20,7 @@ from llmser_tasks.sequences.histories import Histories
 
 DECLARED = Method(
     title="LLMSeR",
-    place=4,
+    place=5,
     colour="ours",
     trained=True,
     usual=True,

@@ -23,7 +23,7 @@ from llmser_tasks.sequences.histories import Histories
 
 DECLARED = Method(
     title="LLMSeR, mended",
-    place=5,
+    place=6,
     colour="eighth",
     trained=True,
     needs=("pseudo", "rcs", "reliability", "item-vectors"),

@@ -17,17 +17,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from llmser_tasks.core.errors import InputError
 from llmser_tasks.core.kinds import Term
 from llmser_tasks.recommenders.loop.minibatches import Sequences
 from llmser_tasks.recommenders.loop.process_group import ALONE, ProcessGroup
 from llmser_tasks.recommenders.model import Model
+from llmser_tasks.recommenders.terms.teachers import Teachers
 from llmser_tasks.recommenders.terms.term import Encoded, TermBatch, TermInputs, UserTerm
-from llmser_tasks.recommenders.topk import states_of
 
 DECLARED = Term(title="self-distillation", place=3, features=("user_neighbours",))
 
@@ -57,50 +55,26 @@ class Students(TermBatch):
 class Distillation(UserTerm):
     """The mean over the dimensions of (u - ū)², where u is a user's state behind the last item and ū the mean state of
     the user's neighbours, which has no gradient; its expectation, that is.
-
-    Attributes:
-        neighbours: (U, k) rows of the users that teach, counted from 1; 0 where there is none.
-        teachers: (U + 1, w) their states at the beginning of this epoch; None before the first.
     """
 
     def __init__(self, inputs: TermInputs) -> None:
-        given, self.histories = inputs.features["user_neighbours"], inputs.sequences
-        users = len(self.histories)
-        fits = given.ndim == 2 and len(given) == users and not given.is_floating_point()
-        if not fits or (given.numel() and not -1 <= int(given.min()) <= int(given.max()) < users):
-            raise InputError(
-                f"Self-distillation needs a row of the feature user_neighbours for each of {users} users, with rows of "
-                f"users or -1, but was given {tuple(given.shape)} of {given.dtype}."
-            )
-        shown = torch.from_numpy(self.histories.lengths > 0).to(given.device)
-        given = given.long()
-        self.neighbours = torch.where((given >= 0) & shown[given.clamp(min=0)], given + 1, 0)
-        self.learning = (self.neighbours > 0).any(1) & shown
-        self.sequences = Sequences.of(self.histories, inputs.device)
-        self.teachers: Tensor | None = None
+        self.teachers = Teachers.of(inputs.features["user_neighbours"], inputs.sequences, "Self-distillation")
+        self.sequences = Sequences.of(inputs.sequences, inputs.device)
 
     def teaches(self) -> NDArray[np.bool_]:
-        learning: NDArray[np.bool_] = self.learning.cpu().numpy()
+        learning: NDArray[np.bool_] = self.teachers.learning.cpu().numpy()
         return learning
 
     def begin_epoch(self, model: Model, group: ProcessGroup = ALONE) -> None:
-        """Each process of a group encodes its share of the users; all get all."""
-        needed = torch.unique(self.neighbours[self.learning])
-        own = needed[needed > 0]
-        own = own[group.own(len(own), own.device)]
-        teachers = torch.zeros(len(self.histories) + 1, model.item_table.width, device=self.neighbours.device)
-        teachers[own] = states_of(model, self.histories.select(own.cpu().numpy() - 1))
-        self.teachers = group.total(teachers)
+        self.teachers.begin_epoch(model, group)
 
     def batch(self, model: Model, rows: Tensor, wanted: Tensor, seed: int) -> Students:
-        assert self.teachers is not None, "an epoch has begun"
         generator = torch.Generator(device=rows.device).manual_seed(seed)
         drawn = torch.rand(len(rows), generator=generator, device=rows.device) < STUDENTS
-        owner = torch.nonzero(wanted & drawn & self.learning[rows])[:, 0]
+        owner = torch.nonzero(wanted & drawn & self.teachers.learning[rows])[:, 0]
         users = rows[owner]
         tokens, lengths = model.open_ended(*self.sequences.gather(users, model.max_length))
-        taught = F.embedding_bag(self.neighbours[users], self.teachers, mode="mean", padding_idx=0)
-        return Students(owner, tokens, lengths, taught)
+        return Students(owner, tokens, lengths, self.teachers.mean(users))
 
 
 make_term = Distillation
