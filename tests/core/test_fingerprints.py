@@ -170,7 +170,11 @@ def test_another_backbone_or_format_makes_nothing_again(calls: dict[str, Call], 
         ("recommenders/losses/__init__.py", '"""Losses, one file each', '# changed\n"""One file each'),
         ("recommenders/losses/sampled_softmax.py", "del config, items\n", "del config, items  # as they are\n"),
         ("recommenders/backbones/sasrec.py", 'title="SASRec"', 'title="SASREC"'),
-        ("core/sections/evaluation.py", "Most epochs of a training that goes on", "The most epochs of a training that goes on"),
+        (
+            "core/sections/evaluation.py",
+            "Most epochs of a training that goes on",
+            "The most epochs of a training that goes on",
+        ),
         ("core/errors.py", "class StorageError", "class Another(LlmserError):\n    pass\n\n\nclass StorageError"),
     ],
 )
