@@ -10,9 +10,9 @@ from llmser_tasks.core import config
 TARGET = Path(__file__).with_name("settings.md")
 HEAD = """# Settings
 
-Made from `llmser_tasks/core/sections/` and the settings of methods by `docs/reference.py`. Each is an option of `llmser run` and `llmser trigger`
-(`_` written as `-`), a field of the DAG's trigger form, and a name in a dataset's file. Brackets say where the
-default comes from.
+Made by `docs/reference.py` from `llmser_tasks/core/sections/` and from the settings of methods. Each is an option of
+`llmser run` and `llmser trigger` (`_` written as `-`), a field of the DAG's trigger form, and a name in a dataset's
+file. Brackets say where the default comes from.
 """
 
 
