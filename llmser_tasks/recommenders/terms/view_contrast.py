@@ -1,13 +1,12 @@
 """Contrast between views of a user's sequence, as SRA-CL has it (Cui et al., NeurIPS 2025): two copies of the sequence,
 in each of which some items are replaced by others with nearly the same text, should be told from other users' copies.
 
-Each copy goes through the model, so some of a batch's users stand for all, as in self-distillation. Processes that
-share a batch encode the copies of all of these: whom a user is told from does not depend on who is wanted.
+Processes that share a batch encode the copies of all who stand for it: whom a user is told from does not depend on who
+is wanted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +20,8 @@ from llmser_tasks.core.kinds import Term
 from llmser_tasks.recommenders import marks
 from llmser_tasks.recommenders.loop.minibatches import Sequences
 from llmser_tasks.recommenders.model import Model
-from llmser_tasks.recommenders.terms.term import Encoded, TermBatch, TermInputs, UserTerm
+from llmser_tasks.recommenders.terms.students import Students, drawn, for_all
+from llmser_tasks.recommenders.terms.term import Encoded, TermInputs, UserTerm
 
 DECLARED = Term(
     title="contrast of views",
@@ -29,11 +29,9 @@ DECLARED = Term(
     features=("item_neighbours", "contrast_replaced", "contrast_temperature"),
 )
 
-STUDENTS = 0.25  # share of a batch's users
-
 
 @dataclass(frozen=True)
-class Views(TermBatch):
+class Views(Students):
     """n users, two sequences each: the first copies of all, then the second ones.
 
     Attributes:
@@ -43,18 +41,13 @@ class Views(TermBatch):
     wanted: Tensor
     temperature: float
 
-    @property
-    def wanted_items(self) -> Sequence[Tensor]:
-        return ()
-
     def losses(self, encoded: Encoded, users: int) -> Tensor:
         count = len(self.wanted)
         copies = torch.arange(2 * count, device=self.owner.device)
-        states = F.normalize(encoded.at(copies, self.lengths - 1), dim=1)
+        states = F.normalize(self.last(encoded), dim=1)
         scores = (states @ states.T / self.temperature).fill_diagonal_(-torch.inf)
         each = F.cross_entropy(scores, copies.roll(count), reduction="none").view(2, count).mean(0)
-        each = each * self.wanted / STUDENTS
-        return torch.zeros(users, device=each.device).index_add(0, self.owner[:count], each)
+        return for_all(each * self.wanted, self.owner[:count], users)
 
 
 class ViewContrast(UserTerm):
@@ -88,10 +81,10 @@ class ViewContrast(UserTerm):
 
     def batch(self, model: Model, rows: Tensor, wanted: Tensor, seed: int) -> Views:
         generator = torch.Generator(device=rows.device).manual_seed(seed)
-        drawn = torch.rand(len(rows), generator=generator, device=rows.device) < STUDENTS
+        standing = drawn(rows, generator)
         tokens, lengths = self.sequences.gather(rows, model.max_length)
         copies = [self._replaced(tokens, generator) for _ in range(2)]
-        kept = torch.nonzero(drawn & (lengths > 0) & bool(wanted.any()))[:, 0]
+        kept = torch.nonzero(standing & (lengths > 0) & bool(wanted.any()))[:, 0]
         shown = model.open_ended(torch.cat([copy[kept] for copy in copies]), lengths[kept].repeat(2))
         return Views(kept.repeat(2), *shown, wanted[kept], self.temperature)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
+from teaching_world import CONFIG, CPU, ITEMS, NEAR, USERS, VECTORS, everybody, log_of
 
 from llmser_tasks.core.config import Recommender
 from llmser_tasks.core.errors import InputError
@@ -20,37 +19,21 @@ from llmser_tasks.recommenders.load import make_model
 from llmser_tasks.recommenders.loop.parallel import VARIABLE
 from llmser_tasks.recommenders.model import Model
 from llmser_tasks.recommenders.objective import Objective, losses_of
-from llmser_tasks.recommenders.terms import make_term, neighbour_contrast, view_contrast
+from llmser_tasks.recommenders.terms import make_term, students
 from llmser_tasks.recommenders.terms.term import UserTerm
 from llmser_tasks.recommenders.topk import states_of
 from llmser_tasks.sequences.histories import MARK, Histories
 
+__all__ = ["everybody"]
+
 NEIGHBOURS, VIEWS = "neighbour-contrast", "view-contrast"
 BOTH = (NEIGHBOURS, VIEWS)
-ITEMS = 30
-USERS = Histories.of(range(5), [[4], [5, 6, 7], [8, 9], [10], [11, 12, 13, 14]])
 LEARNING = [0, 1, 2, 4]  # who has neighbours
 TEMPERATURE = 0.4
-NEAR: NDArray[np.int32] = np.array([[1, 2], [2, -1], [1, 4], [-1, -1], [0, 3]], np.int32)
 COSINES = np.array([[0.9, 0.5], [0.8, 0], [0.7, 0.6], [0, 0], [0.9, 0.1]], np.float32)
 ITEM_NEAR = np.zeros((ITEMS + 1, 3), np.int32)  # one neighbour of most, three of 5 and of 9, none of 12 … 14
 ITEM_NEAR[1:12, 0] = ITEM_NEAR[15:, 0] = 21
 ITEM_NEAR[5] = ITEM_NEAR[9] = [22, 23, 24]
-VECTORS = np.random.default_rng(3).normal(size=(ITEMS + 1, 12)).astype(np.float32)
-VECTORS[0] = 0
-CONFIG = Recommender(
-    dimension=16,
-    layers=1,
-    heads=2,
-    max_length=9,
-    dropout=0.1,
-    batch_size=16,
-    negatives=20,
-    learning_rate=1e-2,
-    epochs=4,
-    patience=4,
-)
-CPU = torch.device("cpu")
 EVERYBODY = torch.ones(len(USERS), dtype=torch.bool)
 
 
@@ -64,13 +47,6 @@ def features(name: str, **other: Any) -> dict[str, Any]:
         "contrast_temperature": np.array(TEMPERATURE, np.float32),
     } | other
     return {feature: given[feature] for feature in TERMS[name].features}
-
-
-@pytest.fixture
-def everybody(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All users are students."""
-    for module in (neighbour_contrast, view_contrast):
-        monkeypatch.setattr(module, "STUDENTS", 1.0)
 
 
 def model_of(backbone: str = "sasrec", item_table: str = "ids") -> Model:
@@ -121,7 +97,7 @@ def test_a_user_is_told_from_others_by_the_teachers(backbone: str, item_table: s
 def test_whom_a_student_is_told_from_does_not_depend_on_who_else_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     model = model_of().eval()
     drawn = torch.stack([losses(NEIGHBOURS, model, seed=seed) for seed in range(100)])
-    monkeypatch.setattr(neighbour_contrast, "STUDENTS", 1.0)
+    monkeypatch.setattr(students, "STUDENTS", 1.0)
     torch.testing.assert_close(drawn, losses(NEIGHBOURS, model) * 4 * (drawn > 0), rtol=1e-4, atol=1e-6)
     assert 0 < (drawn > 0).float().mean() < 0.4
 
@@ -292,10 +268,6 @@ def fit(folder: Path, ring: Histories, watch: Watch, config: Recommender = CONFI
     together = features(NEIGHBOURS, **about) | features(VIEWS, **about)
     train(config, terms, ITEMS, 1, folder, watch=watch, features=together, device="cpu", **given)
     return folder
-
-
-def log_of(folder: Path) -> list[dict[str, float]]:
-    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
 def test_it_goes_on_after_a_kill_with_the_same_bytes(tmp_path: Path, ring: Histories, watch: Watch) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from teaching_world import CONFIG, CPU, ITEMS, NEAR, USERS, VECTORS, everybody, log_of
 
 from llmser_tasks.core.config import Recommender
 from llmser_tasks.core.errors import InputError
@@ -21,34 +21,11 @@ from llmser_tasks.recommenders.loop.inputs import TrainingInputs
 from llmser_tasks.recommenders.loop.parallel import VARIABLE
 from llmser_tasks.recommenders.model import Model
 from llmser_tasks.recommenders.objective import Objective, losses_of
-from llmser_tasks.recommenders.terms import distillation, make_term
+from llmser_tasks.recommenders.terms import make_term, students
 from llmser_tasks.recommenders.topk import states_of
 from llmser_tasks.sequences.histories import Histories
 
-ITEMS = 30
-USERS = Histories.of(range(5), [[4], [5, 6, 7], [8, 9], [10], [11, 12, 13, 14]])
-NEAR: NDArray[np.int32] = np.array([[1, 2], [2, -1], [1, 4], [-1, -1], [0, 3]], np.int32)
-VECTORS = np.random.default_rng(3).normal(size=(ITEMS + 1, 12)).astype(np.float32)
-VECTORS[0] = 0
-CONFIG = Recommender(
-    dimension=16,
-    layers=1,
-    heads=2,
-    max_length=9,
-    dropout=0.1,
-    batch_size=16,
-    negatives=20,
-    learning_rate=1e-2,
-    epochs=4,
-    patience=4,
-)
-CPU = torch.device("cpu")
-
-
-@pytest.fixture
-def everybody(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All users are students."""
-    monkeypatch.setattr(distillation, "STUDENTS", 1.0)
+__all__ = ["everybody"]
 
 
 def model_of(backbone: str = "sasrec", item_table: str = "dual-view") -> Model:
@@ -123,7 +100,7 @@ def test_users_without_neighbours_have_no_loss_and_those_with_one_item_are_in_th
 def test_the_students_of_a_batch_stand_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
     model = model_of().eval()
     drawn = torch.stack([losses(model, seed=seed) for seed in range(400)])
-    monkeypatch.setattr(distillation, "STUDENTS", 1.0)
+    monkeypatch.setattr(students, "STUDENTS", 1.0)
     everybody = losses(model)
     assert (drawn > 0).float().mean(0)[[0, 1, 2, 4]].tolist() == pytest.approx([0.25] * 4, abs=0.1)
     assert not drawn[:, 3].any()
@@ -152,10 +129,6 @@ def fit(folder: Path, ring: Histories, watch: Watch, config: Recommender = CONFI
     about = {"item_table": "dual-view", "features": features, "device": "cpu"}
     train(config, terms, items, 1, folder, watch=watch, **about, **given)
     return folder
-
-
-def log_of(folder: Path) -> list[dict[str, float]]:
-    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
 @pytest.mark.parametrize("averaging", [0.0, 0.5])
