@@ -12,7 +12,7 @@ from llmser_tasks.commands.formats import FLOAT, TEXT, WHOLE, readable
 from llmser_tasks.commands.show import announced, format_option, refuse_unreadable, to_stdout
 from llmser_tasks.core import environment
 from llmser_tasks.core.console import echo
-from llmser_tasks.core.kinds import ADDITIONS, METHODS, WITH
+from llmser_tasks.core.kinds import METHODS, WITH
 from llmser_tasks.core.names import title_of
 from llmser_tasks.serving import chosen, served
 from llmser_tasks.warehouse import address
@@ -20,7 +20,6 @@ from llmser_tasks.warehouse.queries import Rows
 from llmser_tasks.warehouse.tables.artefacts import StoredRun
 
 if TYPE_CHECKING:
-    from llmser_tasks.methods.adding import AdditionModule
     from llmser_tasks.sequences.catalogue import Catalogue
     from llmser_tasks.serving.given import Given
     from llmser_tasks.serving.titles import Match
@@ -57,6 +56,7 @@ def recommend(
     scored as they are: what a run makes for its own users, pseudo-prior items say, these have not.
     """
     from llmser_tasks import recommenders
+    from llmser_tasks.methods import adding
     from llmser_tasks.sequences.catalogue import Catalogue
     from llmser_tasks.serving.given import resolve
 
@@ -70,8 +70,7 @@ def recommend(
     names = served(stored, method)
     trained, more = recommenders.load(stored.folder(names.model)), None
     if names.addition:
-        module: AdditionModule = ADDITIONS.load(names.addition)
-        more = module.added(stored.folder(names.fitted), wanted, trained.device)
+        more = adding.added(names.addition, stored.folder(names.fitted), wanted, trained.device)
     items, scores = recommenders.top_k(trained, wanted, min(k, trained.items), wanted, added=more)
     rows = _rows(given, items, scores, catalogue)
     to_stdout(Rows(list(COLUMNS), list(COLUMNS.values()), rows), form)

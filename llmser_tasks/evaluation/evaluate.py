@@ -33,11 +33,10 @@ from llmser_tasks.evaluation.ladder import beside_reference, climb, ladder
 from llmser_tasks.evaluation.metrics import METRICS, Floats, Ranks, means, per_user
 from llmser_tasks.evaluation.protocols import FULL, Cases, append, cases, draw_negatives, uniform
 from llmser_tasks.evaluation.significance import PairedTest, judged
-from llmser_tasks.methods.adding import AdditionModule
+from llmser_tasks.methods import adding
 from llmser_tasks.methods.counting import Counted, Test
 from llmser_tasks.methods.trained import TrainedModule
-from llmser_tasks.recommenders import Model
-from llmser_tasks.recommenders.added import Added
+from llmser_tasks.recommenders import Added, Model
 from llmser_tasks.recommenders.load import modules_in
 from llmser_tasks.sequences.artefacts import threshold_of
 from llmser_tasks.sequences.catalogue import catalogue_size
@@ -118,10 +117,7 @@ class Measured:
 
     def added(self, owned: Histories, model: Model) -> Added | None:
         """What is added for users who own these items."""
-        if self.fitted is None:
-            return None
-        module: AdditionModule = ADDITIONS.load(self.addition)
-        return module.added(self.fitted, owned, model.device)
+        return None if self.fitted is None else adding.added(self.addition, self.fitted, owned, model.device)
 
 
 def evaluate(run: Run, refs: Refs, progress: Progress = silent) -> Artefact:

@@ -13,7 +13,7 @@ from llmser_tasks.core.progress import Progress, silent
 from llmser_tasks.core.run import Refs, Run, artefact, model_name
 from llmser_tasks.core.workspace import Artefact
 from llmser_tasks.methods.trained import TrainedModule
-from llmser_tasks.recommenders.added import Added
+from llmser_tasks.recommenders import Added
 from llmser_tasks.recommenders.load import modules_in
 from llmser_tasks.sequences.histories import Histories
 
@@ -64,3 +64,13 @@ def fit(run: Run, refs: Refs, method: str, seed: int, progress: Progress = silen
         chosen=[METHODS.module_of(method), ADDITIONS.module_of(declared.addition), *modules_in(folder)],
         seed=seed,
     )
+
+
+def added(addition: str, fitted: Path, owned: Histories, device: torch.device) -> Added:
+    """What an addition adds to a model's scores for users who own these items.
+
+    Raises:
+        StorageError: the folder does not hold what was fitted.
+    """
+    module: AdditionModule = ADDITIONS.load(addition)
+    return module.added(fitted, owned, device)

@@ -13,7 +13,7 @@ from llmser_tasks.core.errors import InputError, StorageError
 from llmser_tasks.core.kinds import ADDITIONS
 from llmser_tasks.core.private import handed_out
 from llmser_tasks.core.workspace import MANIFEST
-from llmser_tasks.methods.adding import AdditionModule
+from llmser_tasks.methods import adding
 from llmser_tasks.recommenders.added import Added
 from llmser_tasks.recommenders.finished import finish
 from llmser_tasks.recommenders.load import DESCRIPTION, no_usable_model
@@ -96,5 +96,4 @@ def added(folder: Path, owned: Histories, device: torch.device) -> Added | None:
             f"{folder} adds {str(name)!r} to its model's scores, which this version of LLMSeR does not have; load it "
             "with the version that made it."
         )
-    module: AdditionModule = ADDITIONS.load(name)
-    return module.added(folder / name, owned, device)
+    return adding.added(name, folder / name, owned, device)
