@@ -27,7 +27,7 @@ import llmser_notice
 import llmser_retries
 import llmser_tasks
 from llmser_tasks.core import config
-from llmser_tasks.core.kinds import METHODS, QUESTION_STEPS, STEPS, TRAINED, WITH, chain
+from llmser_tasks.core.kinds import METHODS, QUESTION_STEPS, STEPS, TRAINED, chain
 from llmser_tasks.services import form
 
 if TYPE_CHECKING:
@@ -326,7 +326,7 @@ def plan_trainings(name: str) -> Any:
     @step(task_id=f"plan_train_{name}", **SHORT)
     def planned(seeds: Any) -> Any:
         """The method with each of its item tables, a seed each; none if the run does not train it."""
-        models = [model for model in load().config.models if model.split(WITH)[0] == name]
+        models = [model for model in load().config.models if METHODS.without_parts(model) == name]
         return [
             {"method": model, "seed": seed, "label": f"{METHODS[model].title}, seed {seed}"}
             for model in models

@@ -12,7 +12,7 @@ from llmser_tasks.commands.formats import FLOAT, TEXT, WHOLE, readable
 from llmser_tasks.commands.show import announced, format_option, refuse_unreadable, to_stdout
 from llmser_tasks.core import environment
 from llmser_tasks.core.console import echo
-from llmser_tasks.core.kinds import METHODS, WITH
+from llmser_tasks.core.kinds import METHODS
 from llmser_tasks.core.names import title_of
 from llmser_tasks.serving import chosen, served
 from llmser_tasks.warehouse import address
@@ -80,7 +80,7 @@ def _announced_method(run: StoredRun, wanted: str | None) -> str:
     """The method that recommends; what it is, why, and what it goes without, go to stderr."""
     method, title = chosen(run) if wanted is None else (wanted, title_of(wanted))
     bare = "; histories are scored as they are, without what the run made for its own users"
-    declared = METHODS.get(method.split(WITH)[0])  # item tables and additions know anybody's items
+    declared = METHODS.get(METHODS.without_parts(method))  # item tables and additions know anybody's items
     echo(f"Recommending by {title}{bare if declared is None or declared.needs else ''}.", err=True)
     return method
 

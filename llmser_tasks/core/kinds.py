@@ -163,7 +163,11 @@ class Methods(Kind[Method]):
         )
 
     def module_of(self, name: str) -> str:
-        return super().module_of(name.split(WITH)[0])
+        return super().module_of(self.without_parts(name))
+
+    def without_parts(self, name: str) -> str:
+        """The method that a file declares, of one with an item table or an addition behind its name."""
+        return name.split(WITH)[0]
 
     def model_of(self, name: str) -> str:
         """The method that trains this one's models: the same without what is added to its scores."""
@@ -172,7 +176,7 @@ class Methods(Kind[Method]):
 
     def needed_at_most(self, own: str) -> list[str]:
         """Steps that a declared method needs, with whatever parts."""
-        names = (name for name in self.every() if name.split(WITH)[0] == own)
+        names = (name for name in self.every() if self.without_parts(name) == own)
         return list(dict.fromkeys(need for name in names for need in self[name].needs))
 
     def sorted(self, names: Iterable[str]) -> list[str]:

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from llmser_tasks.core.errors import InputError, StorageError
 from llmser_tasks.core.handle import Warehouse
-from llmser_tasks.core.kinds import METHODS, QUESTION_STEPS, TRAINED, USUAL, WITH
+from llmser_tasks.core.kinds import METHODS, QUESTION_STEPS, TRAINED, USUAL
 from llmser_tasks.core.names import steps
 from llmser_tasks.services import airflow_api
 from llmser_tasks.warehouse import queries
@@ -34,13 +34,13 @@ STEPS = {  # steps of the warehouse that a task does, where they are called othe
 def task_of(step: str) -> str:
     """The task that does a step of the warehouse."""
     if step in METHODS:
-        return f"train_{step.split(WITH)[0]}"
+        return f"train_{METHODS.without_parts(step)}"
     return next((task for task, done in STEPS.items() if step in done), step)
 
 
 def tasks_of(methods: Collection[str]) -> dict[str, str]:
     """The tasks of a run with these methods, with their titles, in order."""
-    trained = {METHODS.model_of(name).split(WITH)[0] for name in methods}
+    trained = {METHODS.without_parts(name) for name in methods}
     named = {
         name: title for name, title in steps([*methods, *trained]).items() if name not in METHODS or name in trained
     }
