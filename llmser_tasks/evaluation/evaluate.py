@@ -135,8 +135,7 @@ def evaluate(run: Run, refs: Refs, progress: Progress = silent) -> Artefact:
     models = {name: artefact(refs, name) for name in names}
     validation = {method: _validation(run, refs, method) for method in config.methods}
     chosen = best_of(validation) if config.evaluation.publish == BEST else config.evaluation.publish
-    modules: dict[str, TrainedModule] = {method: METHODS.load(method) for method in config.methods}
-    priors = {method: module.prior(run, refs) for method, module in modules.items()}
+    priors = {method: _prior(run, refs, method) for method in dict.fromkeys(map(METHODS.without_parts, config.methods))}
     counted = {need for counter in COUNTERS for need in METHODS[counter].needs}
     evaluated = config.evaluation.model_dump(include={"seeds", "recommendations", "sampled_negatives"}, mode="json")
     settings: dict[str, Any] = {
@@ -156,7 +155,7 @@ def evaluate(run: Run, refs: Refs, progress: Progress = silent) -> Artefact:
                 "lower the filters."
             )
         measured = {
-            (method, seed): _measured(run, models, method, seed, priors[method])
+            (method, seed): _measured(run, models, method, seed, priors[METHODS.without_parts(method)])
             for seed in seeds
             for method in config.methods
         }
@@ -212,6 +211,12 @@ def evaluate(run: Run, refs: Refs, progress: Progress = silent) -> Artefact:
         chosen=sorted(_modules(run, models)) + [METHODS.module_of(name) for name in COUNTERS],
         seed=config.seed,
     )
+
+
+def _prior(run: Run, refs: Refs, method: str) -> Histories:
+    """What the method shows before a user's own items, whatever its item table and addition."""
+    module: TrainedModule = METHODS.load(method)
+    return module.prior(run, refs)
 
 
 def _measured(run: Run, models: Mapping[str, Artefact], method: str, seed: int, prior: Histories) -> Measured:
