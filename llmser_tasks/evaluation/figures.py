@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from llmser_tasks.core.kinds import METHODS, REFERENCE
 from llmser_tasks.core.names import titles_of_parts
+from llmser_tasks.evaluation.decimals import decimal, signed
 
 REFERENCE_TITLE = METHODS[REFERENCE].title
 # Stand-ins that matplotlib can draw with; each becomes the page's own colour of that name.
@@ -122,10 +123,10 @@ def waterfall(rows: Sequence[Mapping[str, Any]]) -> str:
             fill, edge = (colour, colour) if row["stars"] else (SOFT, PLAIN)
             axes.bar(at, row["difference"], 0.62, before, color=fill, edgecolor=edge, lw=1.6)
             axes.vlines(at, before + row["low"], before + row["high"], color=INK, lw=1.2)
-            _above(axes, at, before + max(row["high"], 0.0), _written(row["difference"], "+") + row["stars"])
+            _above(axes, at, before + max(row["high"], 0.0), signed(row["difference"]) + row["stars"])
         for at, level, colour in ((0, start, PLAIN), (len(rows) + 1, end, INK)):
             axes.hlines(level, at - 0.31, at + 0.31, color=colour, lw=4)
-            _above(axes, at, level, _written(level))
+            _above(axes, at, level, decimal(level))
         levels = [start, *(row["mean"] for row in rows)]
         axes.hlines(levels, np.arange(len(levels)), np.arange(len(levels)) + 1, color=MUTED, lw=0.8, zorder=0.5)
         ticks = [REFERENCE_TITLE, *labels, "together"]
@@ -135,10 +136,10 @@ def waterfall(rows: Sequence[Mapping[str, Any]]) -> str:
         axes.set_ylabel("NDCG@10")
         axes.yaxis.set_major_formatter(lambda value, _: _decimal(value))
         told = [
-            f"{label}: {_written(row['difference'], '+')} ({_written(row['low'], '+')} to {_written(row['high'], '+')})"
+            f"{label}: {signed(row['difference'])} ({signed(row['low'])} to {signed(row['high'])})"
             for label, row in zip(labels, rows, strict=True)
         ]
-        parts = "; ".join([f"{REFERENCE_TITLE} {_written(start)}", *told, f"together {_written(end)}"])
+        parts = "; ".join([f"{REFERENCE_TITLE} {decimal(start)}", *told, f"together {decimal(end)}"])
         return _svg(figure, f"What each part adds to NDCG@10, {rows[0]['user_group']}. {parts}")
 
 
@@ -201,11 +202,6 @@ def _svg(figure: Figure, description: str) -> str:
 
 def _above(axes: Axes, at: float, top: float, words: str) -> None:
     axes.annotate(words, (at, top), (0, 5), textcoords="offset points", ha="center", color=INK)
-
-
-def _written(value: float, sign: str = "") -> str:
-    """.0834, and with a sign +.0012."""
-    return re.sub(r"^([+-]?)0\.", r"\1.", f"{value:{sign}.4f}").replace("-", "−")
 
 
 def _decimal(value: float) -> str:

@@ -19,6 +19,7 @@ from llmser_tasks.core.config import RunConfig, parameters, to_flat
 from llmser_tasks.core.kinds import BACKBONES, METHODS, REFERENCE, Method, reported
 from llmser_tasks.core.names import BY_PART, CONDITIONAL, INTERVALS, ONE_SEED, why_chosen
 from llmser_tasks.evaluation import figures
+from llmser_tasks.evaluation.decimals import decimal, signed
 from llmser_tasks.evaluation.examples import Example
 from llmser_tasks.evaluation.ladder import beside_reference
 from llmser_tasks.evaluation.metrics import METRICS
@@ -241,18 +242,6 @@ def _settings(config: RunConfig) -> list[tuple[str, str, str, str]]:
     """Section, name, value and description of every knob; credentials are never settings."""
     flat = to_flat(config)
     return [(knob.section, knob.name, str(flat[knob.name]), knob.description) for knob in parameters()]
-
-
-def decimal(value: float | None, places: int = 4) -> str:
-    """.0834, as the papers write it."""
-    if value is None:
-        return "–"
-    text = f"{value:.{places}f}"
-    return text.replace("0.", ".", 1) if text.startswith(("0.", "-0.")) else text
-
-
-def signed(value: float) -> str:
-    return ("+" if value >= 0 else "−") + decimal(abs(value))
 
 
 def change(row: Mapping[str, Any]) -> str:

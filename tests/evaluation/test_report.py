@@ -15,8 +15,9 @@ from llmser_tasks.core.config import from_flat
 from llmser_tasks.core.kinds import COUNTERS
 from llmser_tasks.core.names import BY_PART, CONDITIONAL, INTERVALS, ONE_SEED
 from llmser_tasks.evaluation import figures
+from llmser_tasks.evaluation.decimals import decimal, signed
 from llmser_tasks.evaluation.examples import Example, examples, spread
-from llmser_tasks.evaluation.report import Report, Trust, change, decimal, render, signed
+from llmser_tasks.evaluation.report import Report, Trust, change, render
 from llmser_tasks.evaluation.significance import stars
 
 LINES = {"read": 70, "kept": 60, "duplicates": 3, "filtered": {"user_core": 5}, "quarantined": {"bad JSON": 2}}
