@@ -22,6 +22,7 @@ from llmser_tasks.llm.fleet.budget import Budget
 from llmser_tasks.llm.fleet.claims import Claims
 from llmser_tasks.llm.fleet.concurrency import Gate
 from llmser_tasks.llm.fleet.ratelimit import BYTES_PER_TOKEN, Limiter
+from llmser_tasks.llm.fleet.workers import work_through
 from llmser_tasks.warehouse import ledger
 from llmser_tasks.warehouse.ledger import Entry
 from llmser_tasks.warehouse.tables.batches import Account, Meter
@@ -167,15 +168,10 @@ async def _ask_all(batch: Batch) -> Exception | None:
         Budget(endpoint, warehouse, meter, claims.owner, breaker) as budget,
         Client(endpoint, gate, limiter, budget, breaker) as client,
     ):
-        clock = asyncio.create_task(rest(budget))
         in_flight = min(endpoint.max_concurrency, len(batch.missing))
-        workers = [asyncio.create_task(work(client)) for _ in range(in_flight)]
         try:
-            await asyncio.gather(*workers)
+            await work_through([work(client) for _ in range(in_flight)], beside=[rest(budget)])
         finally:
-            for task in (clock, *workers):
-                task.cancel()
-            await asyncio.gather(clock, *workers, return_exceptions=True)
             batch.tally.calls += client.calls
             await batch.writer.write()  # before the claims end, or others would ask the same
     return breaker.cause

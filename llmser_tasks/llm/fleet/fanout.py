@@ -21,6 +21,7 @@ from llmser_tasks.llm.fleet.budget import Budget
 from llmser_tasks.llm.fleet.claims import Claims
 from llmser_tasks.llm.fleet.concurrency import Gate
 from llmser_tasks.llm.fleet.ratelimit import Limiter
+from llmser_tasks.llm.fleet.workers import work_through
 from llmser_tasks.llm.outcomes import Check, Failure, Outcomes, read
 from llmser_tasks.llm.prompts import Question
 from llmser_tasks.warehouse import ledger
@@ -226,15 +227,11 @@ async def _ask_all(batch: _Batch) -> Exception | None:
         Budget(endpoint, warehouse, meter, claims.owner, breaker) as budget,
         Client(endpoint, gate, limiter, budget, breaker, warehouse) as client,
     ):
-        clocks = [asyncio.create_task(write_in_time()), asyncio.create_task(keep_others_going(claims, budget))]
         in_flight = min(endpoint.max_concurrency, len(batch.missing))
-        workers = [asyncio.create_task(work(client, claims)) for _ in range(in_flight)]
+        workers = [work(client, claims) for _ in range(in_flight)]
         try:
-            await asyncio.gather(*workers)
+            await work_through(workers, beside=[write_in_time(), keep_others_going(claims, budget)])
         finally:
-            for task in (*clocks, *workers):
-                task.cancel()
-            await asyncio.gather(*clocks, *workers, return_exceptions=True)
             batch.tally.calls = client.calls
             await writer.write()  # before the claims end, or others would ask the same questions
     return breaker.cause
