@@ -34,7 +34,6 @@ from llmser_tasks.methods.additions import content, near_texts
 from llmser_tasks.methods.additions.near_history import NearHistory
 from llmser_tasks.methods.additions.near_texts import NearTexts
 from llmser_tasks.recommenders import Added, Model, Watch, load, ranks, ranks_by_share, top_k
-from llmser_tasks.recommenders.kernels.nearest import Lists
 from llmser_tasks.recommenders.load import make_model
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.sequences.targets import read_targets
@@ -192,9 +191,8 @@ def cost(users: int, items: int) -> None:
 
     listed = near_texts.NEAREST
     ids = np.sort(random.integers(1, items + 1, (items, listed), dtype=np.int32), axis=1)
-    starts = torch.arange(items + 1) * listed
-    lists = Lists(starts, torch.from_numpy(ids.ravel()), torch.rand(items * listed))
-    near = NearTexts(np.arange(-1, items, dtype=np.int32), lists)
+    nearness = random.random(items * listed, dtype=np.float32)
+    near = NearTexts(np.arange(-1, items, dtype=np.int32), np.arange(items + 1) * listed, ids.ravel(), nearness)
     added = NearHistory.to(contexts, near, torch.device("cpu")).times(np.full(users, 2, np.float32))
     added.tile(np.arange(1), 0, 1)  # compiles
     more = (

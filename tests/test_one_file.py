@@ -151,5 +151,5 @@ def test_the_dag_has_its_tasks(house: Path) -> None:
     assert ran.returncode == 0, ran.stderr[-3000:]
     upstream = json.loads(ran.stdout.splitlines()[-1])
     assert upstream["liked"] == ["sequences", "taste"] and "plan_taste" in upstream["taste"]
-    assert set(upstream["train_fond"]) == {"liked", "item-vectors", "sequences", "plan_train_fond"}
+    assert set(upstream["train_fond"]) == {"liked", "item-vectors", "near-texts", "sequences", "plan_train_fond"}
     assert upstream["plan_train_fond"] == ["start"] and "train_fond" in upstream["evaluate"]

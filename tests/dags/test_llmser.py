@@ -78,6 +78,7 @@ def test_order_is_the_fixed_one(dag: Any) -> None:
         "user-vectors",
         "user-neighbours",
         "item-neighbours",
+        "near-texts",
     }
     assert upstream["estimate"] == unpaid, "what needs no answers is made before"
     assert upstream["item-vectors"] == {"sequences"} and "item-vectors" in upstream["evaluate"]

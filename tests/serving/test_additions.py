@@ -22,7 +22,7 @@ from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.core.workspace import Artefact
 from llmser_tasks.evaluation.evaluate import known_items
 from llmser_tasks.methods import adding
-from llmser_tasks.methods.additions import content
+from llmser_tasks.methods.additions import content, near_texts
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.sequences.targets import read_targets
 from llmser_tasks.serving.export import added
@@ -42,7 +42,8 @@ def fitted(trained: Trained, settings: dict, monkeypatch: pytest.MonkeyPatch) ->
     """The content score of both seeds, with a γ that is seen."""
     monkeypatch.setattr(content, "GRID", (3.0,))
     run = trained.run(settings["config"])
-    return {f"{METHOD}/{seed}": adding.fit(run, trained.refs(), METHOD, seed) for seed in SEEDS}
+    refs = trained.refs(**{near_texts.STEP: near_texts.make(run, trained.refs())})
+    return {f"{METHOD}/{seed}": adding.fit(run, refs, METHOD, seed) for seed in SEEDS}
 
 
 @pytest.fixture

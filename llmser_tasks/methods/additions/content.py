@@ -9,6 +9,7 @@ training history, so n is n_u; whoever is served later belongs to the group of t
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,15 +25,15 @@ from llmser_tasks.core.kinds import Addition
 from llmser_tasks.core.progress import Progress, silent
 from llmser_tasks.core.run import Refs, Run
 from llmser_tasks.core.workspace import write_json
+from llmser_tasks.methods.additions import near_texts
 from llmser_tasks.methods.additions.near_history import NearHistory
 from llmser_tasks.methods.additions.near_texts import NearTexts
 from llmser_tasks.methods.trained import watch
 from llmser_tasks.recommenders import Added
 from llmser_tasks.sequences.artefacts import threshold_of
 from llmser_tasks.sequences.histories import Histories
-from llmser_tasks.texts.vectors import ItemVectors
 
-DECLARED = Addition(title="content score", place=1, needs=("item-vectors",))
+DECLARED = Addition(title="content score", place=1, needs=("near-texts",))
 
 GRID = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0)  # what γ is chosen from
 FILE = "gamma.json"
@@ -75,14 +76,15 @@ def settings(config: RunConfig) -> dict[str, Any]:
 
 
 def fit(run: Run, refs: Refs, model: Path, prior: Histories, into: Path, progress: Progress = silent) -> dict[str, Any]:
-    """Write the lists of near items and γ.
+    """Write γ, and beside it the lists of near items.
 
     Returns:
         `ndcg`: the validation NDCG@10 with it, `ndcg_without`; `gamma` by group; and for every group `users` and, in
         the order of `grid`, its NDCG@10 with each γ.
     """
-    near = NearTexts.among(ItemVectors.read(run.folder(refs, "item-vectors")), progress)
-    near.write(into)
+    lists = run.folder(refs, near_texts.STEP)
+    near = NearTexts.read(lists)
+    shutil.copyfile(lists / near_texts.FILE, into / near_texts.FILE)
     watched, trained = watch(run, refs, Histories.of_run(run, refs), prior), recommenders.load(model)
     likeness = NearHistory.to(watched.exclude, near, trained.device)
     ranks = recommenders.ranks_by_share(

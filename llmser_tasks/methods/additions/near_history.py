@@ -44,7 +44,8 @@ class NearHistory:
         lengths = np.bincount(owner[use], minlength=len(owned))
         weights = (1 / np.sqrt(from_end[use])).astype(np.float32)
         offsets = np.concatenate([[0], np.cumsum(lengths)])
-        return cls(near.lists.to(device), offsets, texts[use], weights)
+        known = Lists(*(torch.from_numpy(part) for part in (near.starts, near.ids, near.nearness)))
+        return cls(known.to(device), offsets, texts[use], weights)
 
     def times(self, gamma: NDArray[np.float32]) -> NearHistory:
         """The same, each user's with a factor (U,) of at least 0."""

@@ -91,10 +91,10 @@ def test_items_with_the_same_text_are_equally_near(tmp_path: Path) -> None:
 
 def test_a_list_stays_short_where_many_share_a_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(near_texts, "LISTED", 2)
-    lists = NearTexts.among(random_titles(tmp_path, 0)).lists
-    assert lists.starts.diff().max() == 2
-    of_three = slice(*lists.starts[NearTexts.among(random_titles(tmp_path, 0)).of[3] :][:2].tolist())
-    assert lists.ids[of_three].tolist() == [3, 7]
+    near = NearTexts.among(random_titles(tmp_path, 0))
+    assert np.diff(near.starts).max() == 2
+    of_three = slice(*near.starts[near.of[3] :][:2].tolist())
+    assert near.ids[of_three].tolist() == [3, 7]
 
 
 def test_a_catalogue_without_any_text_adds_nothing() -> None:
