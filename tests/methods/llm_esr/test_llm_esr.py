@@ -2,64 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from asrep_world import ITEMS, VALUES, walking
-from tiny_world import DATASET, NOWHERE, World
+from neighbour_world import prepared, world
+from tiny_world import World
 
 from llmser_tasks import recommenders
-from llmser_tasks.core import config, environment
+from llmser_tasks.core import environment
 from llmser_tasks.core.errors import InputError
-from llmser_tasks.core.run import Made, Run
-from llmser_tasks.core.workspace import Workspace
 from llmser_tasks.methods import trained
 from llmser_tasks.methods.llm_esr import method
-from llmser_tasks.sequences.histories import Histories
-from llmser_tasks.sequences.targets import Targets, write_targets
-from llmser_tasks.texts.neighbours import Neighbours
-from llmser_tasks.texts.vectors import ItemVectors
+
+__all__ = ["world"]
 
 PARTS = method.DECLARED.ablations
-LOOKED_FOR = 4  # neighbours
-
-
-@pytest.fixture
-def world(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> World:
-    monkeypatch.setenv("LLMSER_THREADS", "1")
-    return walking(workspace)
-
-
-def prepared(world: World, **settings: object) -> tuple[Run, Made]:
-    """A run, and what it has before its trainings."""
-    random = np.random.default_rng(1)
-    users, items = world.histories.users, len(world.histories)
-
-    def validation(folder: Path) -> dict[str, Any]:
-        last = (world.histories.last() % ITEMS + 1).astype(np.int32)
-        write_targets(folder / "targets.parquet", Targets(users, Histories.of(users, [[] for _ in users]), last))
-        return {}
-
-    def vectors(folder: Path) -> dict[str, Any]:
-        unit = random.normal(size=(ITEMS + 1, 6)).astype(np.float32)
-        unit[0] = 0
-        ItemVectors(unit, unit.any(1)).write(folder)
-        return {}
-
-    def neighbours(folder: Path) -> dict[str, Any]:
-        rows = random.integers(-1, items, (items, LOOKED_FOR)).astype(np.int32)
-        Neighbours(rows, np.zeros(rows.shape, np.float32)).write(folder)
-        return {}
-
-    steps = {"validation": validation, "item-vectors": vectors, "user-neighbours": neighbours}
-    made = {
-        name: world.workspace.produce(name, DATASET, write, inputs={}, config={}).reference()
-        for name, write in steps.items()
-    }
-    run = Run("one", config.from_flat(VALUES | {"esr_neighbours": 3} | settings), world.workspace, NOWHERE)
-    return run, made | {"training": world.training.reference(), "catalogue": world.catalogue.reference()}
 
 
 def test_users_learn_from_as_many_neighbours_as_is_said(world: World) -> None:
