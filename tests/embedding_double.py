@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import base64
-import json
 import threading
 import zlib
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import numpy as np
 import pytest
+from json_server import answering
 from numpy.typing import NDArray
 
 from llmser_tasks.llm import client
@@ -67,35 +66,16 @@ class Double:
 def embedding_server() -> Iterator[Double]:
     turn = threading.Lock()
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+    def answer(path: str, body: dict[str, Any]) -> tuple[int, Any]:
+        with turn:
+            number = len(made.asked)
+            made.asked.append(body)
+        assert path == "/v1/embeddings"
+        return made.script(number, body)
 
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            with turn:
-                number = len(made.asked)
-                made.asked.append(body)
-            assert self.path == "/v1/embeddings"
-            status, answer = made.script(number, body)
-            raw = json.dumps(answer).encode()
-            self.send_response(status)
-            self.send_header("content-type", "application/json")
-            self.send_header("content-length", str(len(raw)))
-            self.end_headers()
-            self.wfile.write(raw)
-
-        def log_message(self, *parts: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    made = Double(f"http://127.0.0.1:{server.server_port}/v1")
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
+    with answering(answer) as url:
+        made = Double(url)
         yield made
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 @pytest.fixture

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from json_server import answering
 
 from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.llm import client, dialects
@@ -52,47 +51,22 @@ class Double:
 def double() -> Iterator[Double]:
     """Serve on loopback for the length of the block."""
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+    def answer(_: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        block = json.loads(body["messages"][-1]["content"])
+        made.asked.append(block)
+        made.instructions.add(body["messages"][0]["content"])
+        reply = made.script(block, body["response_format"]["json_schema"]["schema"])
+        if not isinstance(reply, str):
+            return reply
+        return 200, {
+            "model": "double-1",
+            "choices": [{"message": {"role": "assistant", "content": reply}, "finish_reason": "stop"}],
+            "usage": {"prompt_tokens": 100, "completion_tokens": 10},
+        }
 
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            block = json.loads(body["messages"][-1]["content"])
-            made.asked.append(block)
-            made.instructions.add(body["messages"][0]["content"])
-            reply = made.script(block, body["response_format"]["json_schema"]["schema"])
-            if isinstance(reply, str):
-                message = {"role": "assistant", "content": reply}
-                status, answer = (
-                    200,
-                    {
-                        "model": "double-1",
-                        "choices": [{"message": message, "finish_reason": "stop"}],
-                        "usage": {"prompt_tokens": 100, "completion_tokens": 10},
-                    },
-                )
-            else:
-                status, answer = reply
-            raw = json.dumps(answer).encode()
-            self.send_response(status)
-            self.send_header("content-type", "application/json")
-            self.send_header("content-length", str(len(raw)))
-            self.end_headers()
-            self.wfile.write(raw)
-
-        def log_message(self, *parts: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    made = Double(f"http://127.0.0.1:{server.server_port}/v1")
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with answering(answer) as url:
+        made = Double(url)
         yield made
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 @pytest.fixture(scope="session")
