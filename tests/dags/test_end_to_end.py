@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import text
 
 from llmser_tasks.core.handle import Warehouse
-from llmser_tasks.core.kinds import COUNTERS, TRAINED, USUAL, chain
+from llmser_tasks.core.kinds import COUNTERS, METHODS, TRAINED, USUAL, chain
 from llmser_tasks.postgres import embedded
 from llmser_tasks.ranker import child as embedded_ranker
 from llmser_tasks.sample import write_sample
@@ -78,7 +78,7 @@ def results(home: Path, postgres: embedded.Server) -> list[Any]:
 
 
 NOT_TRAINED = {f"train_{name}" for name in TRAINED if name not in USUAL}
-FOR_NOBODY = set(chain()) - set(chain([*USUAL, *COUNTERS]))
+FOR_NOBODY = set(chain(METHODS.every())) - set(chain([*USUAL, *COUNTERS]))
 UNUSUAL = tuple(f"{task}[" for task in NOT_TRAINED | FOR_NOBODY)  # tasks that a usual run skips
 
 

@@ -20,13 +20,13 @@ from patience import PATIENCE_S, until
 from sqlalchemy import text
 
 from llmser_tasks.core.handle import Warehouse
-from llmser_tasks.core.kinds import COUNTERS, TRAINED, USUAL, chain
+from llmser_tasks.core.kinds import COUNTERS, METHODS, TRAINED, USUAL, chain
 from llmser_tasks.sample import write_sample
 from llmser_tasks.services import airflow_api, local, stack
 from llmser_tasks.warehouse.engine import engine
 
 UNUSUAL = {f"train_{name}" for name in TRAINED if name not in USUAL}
-UNUSUAL |= set(chain()) - set(chain([*USUAL, *COUNTERS]))  # tasks that a usual run skips
+UNUSUAL |= set(chain(METHODS.every())) - set(chain([*USUAL, *COUNTERS]))  # tasks that a usual run skips
 SMALL = {
     "dataset": "rerun", "dimension": 16, "epochs": 1, "negatives": 16, "pool": 8, "pseudo_items": 4,
     "reason_pool": 4, "users_per_batch": 75, "sampled_negatives": 10, "gate": 1,  # a model this small may get worse
