@@ -68,7 +68,14 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     titles: list[str | None] = [HOSTILE, None, *(f"Item {number}" for number in range(3, ITEMS + 1))]
     world = make_world(Workspace(tmp_path_factory.mktemp("evaluation")), walks, titles, T)
     config = from_flat(
-        {"dataset": DATASET, "seeds": SEEDS, "sampled_negatives": 5, "recommendations": 4, "publish": "llmser"}
+        {
+            "dataset": DATASET,
+            "methods": ["base", "llmser"],
+            "seeds": SEEDS,
+            "sampled_negatives": 5,
+            "recommendations": 4,
+            "publish": "llmser",
+        }
     )
 
     after = world.histories.last() % ITEMS + 1

@@ -25,7 +25,7 @@ from llmser_tasks.core import config
 from llmser_tasks.core import environment as settings
 from llmser_tasks.core.errors import InputError
 from llmser_tasks.core.handle import Warehouse
-from llmser_tasks.core.kinds import TRAINED, behind
+from llmser_tasks.core.kinds import TRAINED, USUAL, behind
 from llmser_tasks.postgres import embedded
 from llmser_tasks.postgres.launching import free_port
 from llmser_tasks.warehouse.engine import transaction
@@ -398,8 +398,8 @@ def test_a_setting_that_does_not_fit_is_told_before_anything_starts(triggered: d
 def test_methods_are_named_as_a_list_and_one_of_them_published(triggered: dict[str, Any]) -> None:
     said = " ".join(invoke("trigger", "--help").stdout.split())
     assert "--methods METHOD[,…]" in said and "--publish METHOD" in said
-    assert invoke("trigger", "--methods", "base,llmser", "--publish", "base").exit_code == 0
-    assert triggered["values"] == {"methods": ["base", "llmser"], "publish": "base"}
+    assert invoke("trigger", "--methods", ",".join(USUAL), "--publish", "base").exit_code == 0
+    assert triggered["values"] == {"methods": list(USUAL), "publish": "base"}
     assert as_arguments(config.to_flat(settings.configuration(triggered["values"])))[2:] == ["--publish", "base"]
 
 

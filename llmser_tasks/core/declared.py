@@ -52,10 +52,12 @@ class ItemTable(Declared):
     Attributes:
         features: names of the arrays that it is made from, each with a row for padding and for every item.
         needs: steps whose files give these (`methods.making.StepModule`).
+        usual: a run trains the reference with it, too, unless `methods` says otherwise.
     """
 
     features: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
+    usual: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,9 +77,11 @@ class Addition(Declared):
 
     Attributes:
         needs: steps whose artefacts it is made of, beside histories and catalogue.
+        usual: as an item table's; with a usual table together.
     """
 
     needs: tuple[str, ...] = ()
+    usual: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -184,6 +184,11 @@ class Methods(Kind[Method]):
         order = [*self, *ITEM_TABLES, *ADDITIONS]
         return sorted(set(names), key=lambda name: [order.index(part) for part in name.split(WITH)])
 
+    def usual(self, reference: str) -> list[str]:
+        """What a run trains unless its settings say otherwise: the usual methods, and the reference with usual parts."""
+        parts = [name for kind in (ITEM_TABLES, ADDITIONS) for name, part in kind.items() if part.usual]
+        return self.sorted([*(name for name, method in self.items() if method.usual), WITH.join([reference, *parts])])
+
     def every(self) -> list[str]:
         """All names that there are."""
         parts = (("", *(WITH + name for name in kind)) for kind in (ITEM_TABLES, ADDITIONS))
@@ -221,8 +226,8 @@ POOL_SOURCES: Kind[PoolSource] = Kind(PoolSource, "methods")
 
 TRAINED = tuple(name for name, method in METHODS.items() if method.trained)
 COUNTERS = tuple(name for name, method in METHODS.items() if not method.trained)
-USUAL = tuple(name for name, method in METHODS.items() if method.usual)
 REFERENCE = next(name for name, method in METHODS.items() if method.reference)
+USUAL = tuple(METHODS.usual(REFERENCE))
 ABLATIONS = tuple(part for method in METHODS.values() for part in method.ablations)
 
 

@@ -367,7 +367,7 @@ def test_a_run_that_asks_nothing_starts_no_ranker(
 
 # Knobs and ablations -------------------------------------------------------------------------------------------------
 
-UP_TO_SNF = {"ingest", "sequences", "item-vectors", "reverse", "forward"}
+UP_TO_SNF = {"ingest", "sequences", "item-vectors", "near-texts", "reverse", "forward"}
 
 
 @pytest.mark.parametrize(

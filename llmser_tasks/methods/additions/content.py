@@ -33,7 +33,7 @@ from llmser_tasks.recommenders import Added
 from llmser_tasks.sequences.artefacts import threshold_of
 from llmser_tasks.sequences.histories import Histories
 
-DECLARED = Addition(title="content score", place=1, needs=("near-texts",))
+DECLARED = Addition(title="content score", place=1, needs=("near-texts",), usual=True)
 
 GRID = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0)  # what γ is chosen from
 FILE = "gamma.json"

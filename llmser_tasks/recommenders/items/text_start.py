@@ -13,7 +13,7 @@ from llmser_tasks.recommenders.items.frozen_text import VECTORS
 from llmser_tasks.recommenders.items.projection import Projection
 from llmser_tasks.recommenders.items.table import PerItem, Table
 
-DECLARED = ItemTable(title="text start", place=2, needs=("item-vectors",), features=("item_vectors",))
+DECLARED = ItemTable(title="text start", place=2, needs=("item-vectors",), features=("item_vectors",), usual=True)
 
 
 class TextStart(Table):
