@@ -23,6 +23,7 @@ from llmser_tasks.core.kinds import BACKBONES, ITEM_TABLES
 from llmser_tasks.core.threads import pinned_threads
 from llmser_tasks.recommenders import Watch, WeightedTerm, train
 from llmser_tasks.recommenders.load import make_model
+from llmser_tasks.recommenders.loop.early_stopping import Seen
 from llmser_tasks.recommenders.loop.minibatches import plan_epoch, users_per_step
 from llmser_tasks.recommenders.loop.optimiser import Adam
 from llmser_tasks.recommenders.model import Model
@@ -116,7 +117,8 @@ def cost(data: Data, config: Recommender, arms: Sequence[Arm], rounds: int) -> N
     """Print the CPU seconds of an epoch's steps and of what comes before them, and how many times the first arm's.
 
     A round is an epoch of all: TURN batches of each at a time, in an order drawn anew each time, on one thread. Where
-    arms learn from the same users, they take the same batches. The first round warms up.
+    arms learn from the same users, they take the same batches. Validation does not count, and what it finds is at hand
+    as in a training. The first round warms up.
     """
     with pinned_threads():
         _print_cost(_seconds(data, config, arms, rounds))
@@ -135,8 +137,9 @@ def _seconds(data: Data, config: Recommender, arms: Sequence[Arm], rounds: int) 
         spent, order = dict.fromkeys(fitted, 0.0), np.random.default_rng(number)
         planned = {}
         for name, (model, _, objective) in fitted.items():
+            seen = Seen.by(model, data.watch)  # as when the epoch before was judged
             started = time.process_time()
-            objective.begin_epoch(model)
+            objective.begin_epoch(model, seen=seen)
             spent[name] += time.process_time() - started
             planned[name] = plan_epoch(objective.rows, users_per_step(config, len(objective.rows)), number)
         for first in range(0, max(map(len, planned.values())), TURN):
