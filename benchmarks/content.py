@@ -106,8 +106,8 @@ class Dense:
 
 
 def nearest_alone(cosines: Tensor, nearest: int) -> Tensor:
-    """Cosines to the K nearest, less that of the K-th; the others are 0."""
-    return (cosines - cosines.topk(nearest, dim=1)[0][:, -1:]).clamp_(min=0)
+    """Cosines to the K nearest, less that of the K-th, or of the last one where there are fewer; the others are 0."""
+    return (cosines - cosines.topk(min(nearest, len(cosines) - 1), dim=1)[0][:, -1:]).clamp_(min=0)
 
 
 def forms(case: Case) -> None:
