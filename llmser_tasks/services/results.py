@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
@@ -108,7 +108,7 @@ def _against_reference(compared: DataFrame, dataset: str, narrow: bool) -> Table
     return table
 
 
-def _decimal(value: float, places: int, narrow: bool) -> str:
+def _decimal(value: Any, places: int, narrow: bool) -> str:
     told = f"{value:.{places}f}"
     return told.removeprefix("0") if narrow else told
 
