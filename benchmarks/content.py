@@ -106,8 +106,8 @@ class Dense:
 
 
 def nearest_alone(cosines: Tensor, nearest: int) -> Tensor:
-    """Cosines to the K nearest, less that of the K-th; the others are 0."""
-    return (cosines - cosines.topk(nearest, dim=1)[0][:, -1:]).clamp_(min=0)
+    """Cosines to the K nearest, less that of the K-th, or of the last one where there are fewer; the others are 0."""
+    return (cosines - cosines.topk(min(nearest, len(cosines) - 1), dim=1)[0][:, -1:]).clamp_(min=0)
 
 
 def forms(case: Case) -> None:
@@ -156,6 +156,10 @@ def cold(case: Case) -> None:
     of_cold = is_cold[watch.targets]
     print(f"{int(is_cold.sum())} of {len(is_cold) - 1:,} items are in no training history and {int(of_cold.sum())} of")
     print(f"{len(of_cold):,} validation items are such; γ {gamma.tail:g} (tail), {gamma.head:g} (head)\n")
+    if not of_cold.any():
+        sys.exit(
+            "So nothing can be said of them here; take a dataset whose validation items training has not all seen."
+        )
     print("| | N@10 of all | H@10 of all | H@10 of cold targets | median rank of these | cold among all top 10 |")
     print("| --- " + "| ---: " * 5 + "|")
     for name, ranked, more, ndcg in (
@@ -163,10 +167,9 @@ def cold(case: Case) -> None:
         ("with content", served, added, said["ndcg"]),
     ):
         items, _ = top_k(case.model, watch.contexts, 10, watch.exclude, added=more)
-        of_cold_targets = ranked[of_cold] if of_cold.any() else np.zeros(1)
         print(
             f"| {name} | {ndcg:.4f} | {(ranked <= 10).mean():.4f} | {(ranked[of_cold] <= 10).sum()} of "
-            f"{int(of_cold.sum())} | {np.median(of_cold_targets):.0f} | {is_cold[items].mean():.5%} |"
+            f"{int(of_cold.sum())} | {np.median(ranked[of_cold]):.0f} | {is_cold[items].mean():.5%} |"
         )
 
 
@@ -183,6 +186,9 @@ def cost(users: int, items: int) -> None:
     torch.manual_seed(0)
     model = make_model(Recommender(backbone="sasrec"), items).eval()
     contexts, targets = histories.drop_last(), histories.last()
+    few = contexts.select(np.arange(min(64, users)))
+    ranks(model, few, targets[: len(few)], few)  # compiles
+    top_k(model, few, 10, few)
     plain = (
         _timed(lambda: ranks(model, contexts, targets, contexts)),
         _timed(lambda: top_k(model, contexts, 10, contexts)),
@@ -210,10 +216,10 @@ def cost(users: int, items: int) -> None:
     print(f"\nmemory: lists {of_lists:.0f} MiB, texts and weights of 10⁶ users {of_users:.0f} MiB")
     print(f"peak here: {before:.0f} MiB without it, {_peak():.0f} MiB with it")
 
-    few = min(20_000, items)
-    vectors = torch.nn.functional.normalize(torch.randn(few, 384)).numpy()
+    size = min(20_000, items)
+    vectors = torch.nn.functional.normalize(torch.randn(size, 384)).numpy()
     once = _timed(lambda: neighbours(vectors, listed))
-    print(f"neighbours of texts, once: {once * (items / few) ** 2:.0f} CPU s, from {once:.1f} s for {few:,}")
+    print(f"neighbours of texts, once: {once * (items / size) ** 2:.0f} CPU s, from {once:.1f} s for {size:,}")
 
 
 def _timed(work: Callable[[], object]) -> float:

@@ -10,25 +10,16 @@ with its validation. Neighbours are those of a run by default. Test items are ne
 
 from __future__ import annotations
 
-import argparse
-import os
-import tempfile
-import time
-from pathlib import Path
-
-import dumps
 import numpy as np
-from item_tables import Data, read
 from numpy.typing import NDArray
+from trainings import NEIGHBOURS, Arm, Data, begin, numbers, options, quality
 
-from llmser_tasks.core.config import Recommender
-from llmser_tasks.core.kinds import BACKBONES, ITEM_TABLES, METHODS, REFERENCE, TERMS
+from llmser_tasks.core.kinds import ITEM_TABLES, METHODS, REFERENCE, TERMS
 from llmser_tasks.methods.sra_cl.settings import SraCl
-from llmser_tasks.recommenders import WeightedTerm, train
+from llmser_tasks.recommenders import WeightedTerm
 from llmser_tasks.texts.neighbours import neighbours
-from llmser_tasks.texts.user_vectors import weighted_means
 
-WHOLE, NEIGHBOURS = "sra-cl", 10
+WHOLE = "sra-cl"
 PARTS = METHODS[WHOLE].terms
 ARMS = [REFERENCE, WHOLE, *PARTS]
 USUAL = SraCl()
@@ -36,7 +27,7 @@ USUAL = SraCl()
 
 def found(data: Data, temperature: float) -> dict[str, NDArray[np.generic]]:
     """What the terms are made from."""
-    users = neighbours(weighted_means(data.training, data.vectors), NEIGHBOURS)
+    users = data.user_neighbours()
     return {
         "user_neighbours": users.rows,
         "user_neighbour_cosines": users.cosines,
@@ -47,49 +38,24 @@ def found(data: Data, temperature: float) -> dict[str, NDArray[np.generic]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--dataset", choices=dumps.DATASETS, default="amazon_beauty_2014")
-    parser.add_argument("--backbone", choices=BACKBONES, default=BACKBONES.default)
+    parser = options(__doc__)
     parser.add_argument("--table", choices=ITEM_TABLES, default=ITEM_TABLES.default)
-    parser.add_argument("--seeds", default="42,43,44")
+    parser.add_argument("--seeds", type=numbers, default=[42, 43, 44])
     parser.add_argument("--arms", default=",".join(ARMS))
     parser.add_argument("--temperature", type=float, default=USUAL.sra_temperature)
     parser.add_argument("--weight", type=float, default=USUAL.sra_view_contrast)
-    arguments = parser.parse_args()
-    os.environ["LLMSER_THREADS"] = "1"
-    data, config = read(arguments.data, arguments.dataset), Recommender(backbone=arguments.backbone)
-    known = found(data, arguments.temperature)
-    size = f"{len(data.training):,} users, {data.items:,} items"
-    told = f"{BACKBONES[arguments.backbone].title}, {arguments.table}, τ {arguments.temperature}, {arguments.weight}"
-    print(f"{arguments.dataset}: {size}; {told}\n")
-    print("| | seed | best validation N@10 | epoch | epochs | CPU s an epoch |")
-    print("| --- | ---: | ---: | ---: | ---: | ---: |", flush=True)
-    weight = np.full(len(data.training), arguments.weight, np.float32)
-    for arm in arguments.arms.split(","):
-        parts = {WHOLE: PARTS, REFERENCE: ()}.get(arm, (arm,))
-        terms = [WeightedTerm(data.training), *(WeightedTerm(data.training, weight, name=part) for part in parts)]
-        features = {name: known[name] for part in parts for name in TERMS[part].features}
-        best = []
-        for seed in map(int, arguments.seeds.split(",")):
-            started = time.process_time()
-            with tempfile.TemporaryDirectory() as folder:
-                summary = train(
-                    config,
-                    terms,
-                    data.items,
-                    seed,
-                    Path(folder),
-                    watch=data.watch,
-                    item_table=arguments.table,
-                    features=data.features(arguments.table) | features,
-                    device="cpu",
-                )
-            spent = (time.process_time() - started) / summary.epochs
-            best.append(summary.ndcg)
-            told = f"{seed} | {summary.ndcg:.4f} | {summary.best_epoch} | {summary.epochs} | {spent:.2f}"
-            print(f"| {arm} | {told} |", flush=True)
-        print(f"| {arm} | mean | {np.mean(best):.4f} | | | |", flush=True)
+    given = parser.parse_args()
+    data, config = begin(given, f", {given.table}, τ {given.temperature}, weight {given.weight}")
+    known = found(data, given.temperature)
+    weight = np.full(len(data.training), given.weight, np.float32)
+
+    def arm(name: str) -> Arm:
+        parts = {WHOLE: PARTS, REFERENCE: ()}.get(name, (name,))
+        terms = [WeightedTerm(data.training, weight, name=part) for part in parts]
+        features = {feature: known[feature] for part in parts for feature in TERMS[part].features}
+        return Arm(name, given.table, terms=terms, features=features)
+
+    quality(data, config, [arm(name) for name in given.arms.split(",")], given.seeds)
 
 
 if __name__ == "__main__":

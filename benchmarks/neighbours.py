@@ -54,7 +54,7 @@ def libraries() -> Iterator[tuple[str, Callable[[Floats], Found]]]:
         try:
             importlib.import_module(name)
         except ImportError:
-            print(f"{name} is not installed", flush=True)
+            print(f"{name} is not installed.", flush=True)
         else:
             yield name, search
 
@@ -111,11 +111,15 @@ def main() -> None:
         print(f"| {count:,} | {cpu:.1f} | {wall:.1f} | {pair * 1e9:.1f} | {mib:.0f} | {hours:.1f} |", flush=True)
     if not arguments.libraries:
         return
+    print()
+    installed = list(libraries())
+    if not installed:
+        return
     print("\n| index | users | CPU s | exact ones found |\n| --- | ---: | ---: | ---: |")
     for count in arguments.sizes:
         given = vectors(count, arguments.dimension)
         true = neighbours(given, K).rows
-        for name, search in libraries():
+        for name, search in installed:
             cpu = time.process_time()
             found = search(given)
             print(f"| {name} | {count:,} | {time.process_time() - cpu:.1f} | {recall(found, true):.1%} |", flush=True)

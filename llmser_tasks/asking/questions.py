@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from llmser_tasks.core.config import RunConfig
 from llmser_tasks.core.kinds import QUESTION_STEPS
+from llmser_tasks.core.run import left_out
 from llmser_tasks.llm.prompts import Question
 from llmser_tasks.sequences.catalogue import Catalogue, Ints
 from llmser_tasks.sequences.histories import Histories
@@ -50,16 +51,14 @@ class Need:
 
 
 class QuestionModule(Protocol):
-    """What a question step's file has.
+    """What a question step's file has. It may also have `left_out(config)`: the part without which there is nothing to
+    ask, where the run is without that, or None.
 
     Attributes:
         NEEDS: what its questions are made of.
     """
 
     NEEDS: Sequence[Need]
-
-    def left_out(self, config: RunConfig) -> str | None:
-        """Which part the run leaves out, so that there is nothing to ask; None: it asks."""
 
     def may_be_asked(self, histories: Histories, titled: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """(U,) whom it can ask about, as far as histories and titles decide it."""
@@ -100,4 +99,5 @@ def shuffle_seed(seed: int, step: str, history: Iterable[int], candidates: Itera
 
 def asked_steps(config: RunConfig) -> list[str]:
     """The question steps that a run's methods need and that it does not leave out, in order."""
-    return [name for name in config.chain if name in QUESTION_STEPS and not QUESTION_STEPS.load(name).left_out(config)]
+    asking = [name for name in config.chain if name in QUESTION_STEPS]
+    return [name for name in asking if left_out(QUESTION_STEPS.load(name), config) is None]

@@ -99,9 +99,7 @@ def _preset(command: F) -> F:
     return click.option(
         "--preset",
         type=click.Choice(environment.preset_names()),
-        help="Settings that belong together; what else you pass stands over them. released: the released LLMSeR code's"
-        " protocol (max_length 200, bce with 1 negative, patience 20, seeds 42, 43 and 44, 100 uniform negatives"
-        " beside full ranking), on the paper's model; released-llm-esr: the same of LLM-ESR, against the base.",
+        help=f"Settings that belong together; what else you pass stands over them. {environment.ABOUT_PRESETS}",
     )(command)
 
 

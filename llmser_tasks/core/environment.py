@@ -17,6 +17,11 @@ from llmser_tasks.core.workspace import Workspace
 log = logging.getLogger(__name__)
 
 PRESETS = Path(__file__).parents[1] / "presets"
+ABOUT_PRESETS = (
+    "released: the released LLMSeR code's protocol (max_length 200, bce with 1 negative, patience 20, seeds 42, 43 and"
+    " 44, 100 uniform negatives beside full ranking), on the paper's model; released-llm-esr: the same of LLM-ESR,"
+    " against the base."
+)
 
 
 def home() -> Path:
@@ -85,7 +90,12 @@ def preset(name: str) -> dict[str, Any]:
 
     `released` leaves the core filter, T and the noun to the dataset's file, and takes over no defect: the model
     stays the paper's. An item's text is its title, whatever the file says.
+
+    Raises:
+        InputError: there is no such preset.
     """
+    if name not in preset_names():
+        raise InputError(f"There is no preset {name!r}; name one of {', '.join(preset_names())}, or none.")
     return config.load_dataset_defaults(name, [PRESETS])
 
 

@@ -63,3 +63,10 @@ def artefact(refs: Refs, name: str) -> Artefact:
 def model_name(method: str, seed: int) -> str:
     """What a trained model is called among a run's artefacts."""
     return f"{method}/{seed}"
+
+
+def left_out(step: Any, config: RunConfig) -> str | None:
+    """The part that a run is without and that leaves a step's file (`STEPS.load`) nothing to do; None: it has something
+    to do, as one has that says nothing of it."""
+    says: Callable[[RunConfig], str | None] | None = getattr(step, "left_out", None)
+    return says(config) if says else None

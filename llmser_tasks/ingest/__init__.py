@@ -48,6 +48,8 @@ from llmser_tasks.ingest.sources import named
 
 __all__ = ["ingest"]
 
+SAMPLE = "sample"  # what the names of synthetic datasets begin with
+
 
 def ingest(
     workspace: Workspace, dataset: Dataset, progress: Progress = silent, *, inbox: str | None = None
@@ -96,7 +98,11 @@ def _dumps(dataset: Dataset) -> tuple[Dump, Dump]:
     """The two dumps to read; for Yelp both may be in one .tar."""
     source = named(dataset.source)
     if not dataset.reviews:
-        raise InputError(f"Dataset {dataset.name} names no review dump; set reviews to its path.")
+        advice = "set reviews to its path"
+        if dataset.name.split("-")[0] == SAMPLE:  # those of the demonstration ship without dumps
+            written = f"`llmser sample --source {dataset.source}`"
+            advice += f", or let {written} write synthetic dumps and pass what it prints (--reviews, --items)"
+        raise InputError(f"Dataset {dataset.name} names no review dump; {advice}.")
     looks.refuse_address(dataset.reviews, "review")
     looks.refuse_address(dataset.items, "item")
     reviews = path_of("reviews", dataset.reviews)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from llmser_tasks.core.config import RunConfig
 from llmser_tasks.core.progress import Progress
 from llmser_tasks.core.run import Refs, Run
 from llmser_tasks.core.workspace import Artefact
@@ -13,14 +12,12 @@ from llmser_tasks.core.workspace import Artefact
 class StepModule(Protocol):
     """A step's file. Its artefact has the step's name.
 
-    It may also have `check(run, refs)`, which refuses data that the step could not work with, and `prepare(run)`, which
-    fetches what it must not lack later; both run before anything is trained or paid for. `features(folder)` gives the
-    arrays of its artefact that item tables and terms take by name (`recommenders.features`). `estimate(run, refs)` says
-    what an endpoint will take for it, as an `llm.estimate.Estimate`, None where none is asked.
+    It may also have `left_out(config)`: the part without which it has nothing to do, where the run is without that, or
+    None. Of `check(run, refs)`, which refuses data that the step could not work with, and `prepare(run)`, which fetches
+    what it must not lack later, both run before anything is trained or paid for. `features(folder)` gives the arrays of
+    its artefact that item tables and terms take by name (`recommenders.features`). `estimate(run, refs)` says what an
+    endpoint will take for it, as an `llm.estimate.Estimate`, None where none is asked.
     """
-
-    def left_out(self, config: RunConfig) -> str | None:
-        """The missing part that leaves the step nothing to do; None: it has something to do."""
 
     def make(self, run: Run, refs: Refs, progress: Progress) -> Artefact:
         """Make the artefact, or find it.

@@ -16,6 +16,7 @@ from llmser_tasks.core.errors import InputError
 from llmser_tasks.recommenders.features import Features
 from llmser_tasks.recommenders.items.table import Gathered
 from llmser_tasks.recommenders.layout import Layout
+from llmser_tasks.recommenders.loop.early_stopping import Seen
 from llmser_tasks.recommenders.loop.process_group import ALONE, ProcessGroup
 from llmser_tasks.recommenders.model import Model
 from llmser_tasks.recommenders.terms import make_term
@@ -69,10 +70,14 @@ class Objective:
             )
         return cls(terms, torch.from_numpy(weights).to(device), rows)
 
-    def begin_epoch(self, model: Model, group: ProcessGroup = ALONE) -> None:
-        """To be called before the first batch of every epoch, with the weights as early stopping judges them."""
+    def begin_epoch(self, model: Model, group: ProcessGroup = ALONE, seen: Seen | None = None) -> None:
+        """To be called before the first batch of every epoch, with the weights as early stopping judges them.
+
+        Args:
+            seen: what it made of the watched contexts with these very weights, where that is known.
+        """
         for term in self.terms:
-            term.begin_epoch(model, group)
+            term.begin_epoch(model, group, seen)
 
     def __call__(self, model: Model, rows: Tensor, seed: int, own: Tensor | None = None) -> Tensor:
         """The loss of one batch; `rows` (B,) on the model's device, `seed` fixes masks and negatives.

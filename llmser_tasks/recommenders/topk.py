@@ -85,13 +85,23 @@ def _likeliest(scores: Tensor, items: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 @torch.inference_mode()
-def ranks(model: Model, contexts: Histories, targets: Ints, exclude: Histories, added: Added | None = None) -> Ints:
+def ranks(
+    model: Model,
+    contexts: Histories,
+    targets: Ints,
+    exclude: Histories,
+    added: Added | None = None,
+    states: Tensor | None = None,
+) -> Ints:
     """(U,) 1-based rank of each target among all items but the excluded. The target itself is never excluded.
 
     Every other item that scores the same as the target, or NaN, ranks before it.
+
+    Args:
+        states: what `states_of` says of these contexts, where it is known.
     """
     result = np.zeros(len(contexts), np.int32)
-    for rows, wanted, tiles in _beside_targets(model, contexts, targets, exclude, added):
+    for rows, wanted, tiles in _beside_targets(model, contexts, targets, exclude, added, states):
         below = torch.zeros(len(rows), dtype=torch.int32, device=wanted.device)
         for _, tile in tiles:
             below += _count(tile < wanted)
@@ -126,7 +136,12 @@ def ranks_by_share(
 
 
 def _beside_targets(
-    model: Model, contexts: Histories, targets: Ints, exclude: Histories, added: Added | None = None
+    model: Model,
+    contexts: Histories,
+    targets: Ints,
+    exclude: Histories,
+    added: Added | None = None,
+    states: Tensor | None = None,
 ) -> Iterator[tuple[NDArray[np.int64], Tensor, Iterator[tuple[int, Tensor]]]]:
     """A few contexts at a time: which they are (B,), their targets' scores (B, 1), and all items' scores, tile by tile.
 
@@ -137,7 +152,7 @@ def _beside_targets(
     with _scoring(model) as everything:
         table = everything.vectors[1 : model.items + 1]
         height, width = TILE_CUDA if devices.on_gpu(table) else TILE
-        states = encode(model, contexts, everything)
+        states = encode(model, contexts, everything) if states is None else states
         for start in range(0, len(order), height):
             rows = np.sort(order[start : start + height])
             scorer = _Scorer(states[torch.from_numpy(rows).to(table.device)], table, rows, added)

@@ -10,7 +10,7 @@ from typing import Any
 from llmser_tasks.asking.askable import FEW, Askable
 from llmser_tasks.asking.questions import asked_steps
 from llmser_tasks.core.kinds import QUESTION_STEPS, STEPS
-from llmser_tasks.core.run import Refs, Run
+from llmser_tasks.core.run import Refs, Run, left_out
 from llmser_tasks.sequences.catalogue import Catalogue
 from llmser_tasks.sequences.enough import check_enough
 from llmser_tasks.sequences.histories import Histories
@@ -31,7 +31,7 @@ def check(run: Run, refs: Refs, note: Callable[[dict[str, Any]], None] | None = 
     check_enough(run, refs)
     for name in [name for name in run.config.chain if name not in QUESTION_STEPS]:
         module = STEPS.load(name)
-        if hasattr(module, "check") and module.left_out(run.config) is None:
+        if hasattr(module, "check") and left_out(module, run.config) is None:
             module.check(run, refs)
     if not asked_steps(run.config):
         return

@@ -17,7 +17,7 @@ from llmser_tasks.core import environment
 from llmser_tasks.core.config import RunConfig
 from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.core.kinds import QUESTION_STEPS, STEPS
-from llmser_tasks.core.run import Refs, Run
+from llmser_tasks.core.run import Refs, Run, left_out
 from llmser_tasks.core.workspace import Workspace
 from llmser_tasks.ingest import ingest
 from llmser_tasks.llm.dialects import Dialect, recall, request_body
@@ -62,7 +62,7 @@ def estimate(run: Run, refs: Refs, endpoint: Endpoint) -> list[Estimate]:
                 given[name] = [pool[:longest] for pool in given[need.like]]
             else:
                 given[name] = _popular(histories, sampled, len(known.item_ids), longest, config.seed)
-        if module.left_out(config) is None:
+        if left_out(module, config) is None:
             own = {need.artefact: given[need.artefact] for need in module.NEEDS}
             asked[step] = inquiries(module, sampled, own, known, config)
     scaled = [_scaled(step, sample, len(asking), endpoint, run.warehouse) for step, sample in asked.items()]

@@ -27,7 +27,7 @@ from llmser_tasks.core.errors import InputError, LlmserError, StorageError, Wait
 from llmser_tasks.core.files import EMBEDDINGS
 from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.core.kinds import METHODS, QUESTION_STEPS, STEPS
-from llmser_tasks.core.run import Made, Refs, Run, artefact, model_name
+from llmser_tasks.core.run import Made, Refs, Run, artefact, left_out, model_name
 from llmser_tasks.core.workspace import Artefact, Workspace
 from llmser_tasks.evaluation import evaluate as evaluation
 from llmser_tasks.evaluation import publish as publishing
@@ -163,7 +163,7 @@ def make(step: str, run: Run, refs: Refs) -> Made:
         return {}
     with _step(run, step) as recorder:
         module: StepModule = STEPS.load(step)
-        if (without := module.left_out(run.config)) is not None:
+        if (without := left_out(module, run.config)) is not None:
             return _left_out(recorder, without)
         return _made(run, recorder, {step: module.make(run, refs, recorder)})
 
@@ -210,7 +210,7 @@ def ask(step: str, run: Run, refs: Refs, batch: Mapping[str, Any], endpoint: End
     """A question step, for one batch of users."""
     part = asking.Batch(**batch)
     with _step(run, step, part.label) as recorder:
-        if (without := QUESTION_STEPS.load(step).left_out(run.config)) is not None:
+        if (without := left_out(QUESTION_STEPS.load(step), run.config)) is not None:
             return _left_out(recorder, without)
         counts = asking.ask_batch(run, refs, step, part, endpoint, open_rows(run, refs), recorder)
         recorder.summary(counts)

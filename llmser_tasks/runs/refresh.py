@@ -18,7 +18,7 @@ from llmser_tasks.core.errors import LlmserError, StorageError
 from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.core.kinds import METHODS, STEPS
 from llmser_tasks.core.progress import Progress, silent
-from llmser_tasks.core.run import Refs, Run, artefact
+from llmser_tasks.core.run import Refs, Run, artefact, left_out
 from llmser_tasks.core.workspace import Artefact, Workspace
 from llmser_tasks.methods.held_out import HELD
 from llmser_tasks.sequences import changes
@@ -66,7 +66,7 @@ def refreshable(warehouse: Warehouse, workspace: Workspace, run_id: str | None, 
     if differing:
         raise NothingKept(f"run {run_id} was made with other settings ({', '.join(differing)})")
     noted = artefacts.of_run(warehouse, run_id)
-    pools = {name for name, step in now.chain.items() if step.kept and not STEPS.load(name).left_out(now)}
+    pools = {name for name, step in now.chain.items() if step.kept and not left_out(STEPS.load(name), now)}
     needed = {"training", "validation", "catalogue"} | pools
     models = {name for name in noted if (method := name.split("/")[0]) in METHODS and not METHODS[method].addition}
     steps = {

@@ -96,6 +96,17 @@ class Histories:
         found = self.users[rows] == users if len(self) else np.zeros(len(users), bool)
         return np.where(found, rows, -1)
 
+    def found_in(self, other: Histories) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Rows, ascending, that the same user has in `other` with the same items, and their rows there."""
+        row = np.arange(len(self))
+        there = other.rows_of(self.users)
+        row = row[there >= 0]
+        row = row[self.lengths[row] == other.lengths[there[row]]]
+        one, another = self.select(row), other.select(there[row])
+        differ = np.zeros(len(row), bool)
+        differ[np.repeat(np.arange(len(row)), one.lengths)[one.items != another.items]] = True
+        return row[~differ], there[row[~differ]]
+
     def select(self, keep: NDArray[np.bool_] | NDArray[np.int64]) -> Histories:
         """A subset of rows (mask or ascending row numbers)."""
         rows = np.flatnonzero(keep) if keep.dtype == bool else keep

@@ -3,6 +3,9 @@
 A field of the section `dataset` is empty by default and then takes the value of the dataset's own file, or the general
 default where the file is silent; any value entered wins over the file. Every other field shows its default and means
 what it shows, because dataset files do not speak of them.
+
+A preset does speak of them. The form sends every field, touched or not, so beside a preset one that still shows its
+default counts as untouched; whatever else is entered wins.
 """
 
 from __future__ import annotations
@@ -11,9 +14,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from llmser_tasks.core import config
+from llmser_tasks.core import config, environment
+from llmser_tasks.core.config import Parameter
 
 FIRST = ("dataset", "source", "reviews", "items")
+PRESET = "preset"
 SYMBOLS = {"pool": "N", "pseudo_items": "M", "reason_pool": "H", "tail_threshold": "T", "beta": "β", "dimension": "d"}
 AS_FILE = "as the dataset's file says"
 Field = dict[str, Any]
@@ -28,20 +33,18 @@ def fields(datasets: Iterable[str] = ()) -> Iterator[tuple[str, Field]]:
     for parameter in config.parameters():
         schema = _flat(parameter.schema)
         default, text = parameter.default, parameter.description
-        if isinstance(default, tuple):
-            default = list(default)
         if parameter.name == "dataset":
             schema["examples"] = sorted({str(default), *datasets})
         elif parameter.section == "dataset":
             text += " Empty: as the dataset's file says" + (f", else {_shown(default)}." if _shown(default) else ".")
-            default, schema = None, _optional(schema)
+            schema = _optional(schema)
         else:
             text += f" Default: {_shown(default) or 'none'}."
         symbol = SYMBOLS.get(parameter.name)
         yield (
             parameter.name,
             {
-                "default": default,
+                "default": _untouched(parameter),
                 "description": text.strip(),
                 "title": parameter.name.replace("_", " ").capitalize() + (f" ({symbol})" if symbol else ""),
                 # What every run needs stands outside the sections, where the form shows it unfolded.
@@ -49,11 +52,22 @@ def fields(datasets: Iterable[str] = ()) -> Iterator[tuple[str, Field]]:
                 **schema,
             },
         )
+        if parameter.name == FIRST[-1]:
+            yield PRESET, _preset()
 
 
 def values(entered: Mapping[str, Any]) -> dict[str, Any]:
-    """What the form sends, less the fields that were left empty."""
-    return {name: value for name, value in entered.items() if value is not None}
+    """What the form sends, less the fields that were left empty, over the values of the preset.
+
+    Raises:
+        InputError: there is no such preset.
+    """
+    filled = {name: value for name, value in entered.items() if value is not None and name != PRESET}
+    if not entered.get(PRESET):
+        return filled
+    preset = environment.preset(str(entered[PRESET]))
+    untouched = {parameter.name: _untouched(parameter) for parameter in config.parameters()}
+    return preset | {name: value for name, value in filled.items() if name not in preset or value != untouched[name]}
 
 
 def dataset_names(*folders: Path) -> list[str]:
@@ -61,10 +75,30 @@ def dataset_names(*folders: Path) -> list[str]:
     return sorted({path.stem for folder in folders if folder.is_dir() for path in folder.glob("*.json")})
 
 
+def _preset() -> Field:
+    names = environment.preset_names()
+    return {
+        "default": None,
+        "description": "Settings that belong together. They stand in for fields that show their default; what else you"
+        f" enter wins. {environment.ABOUT_PRESETS} Default: none.",
+        "title": "Preset",
+        "type": ["string", "null"],
+        "enum": [None, *names],
+        "values_display": {None: "none"},
+    }
+
+
+def _untouched(parameter: Parameter) -> Any:
+    """What a field holds before anybody enters something."""
+    if parameter.section == "dataset" and parameter.name != "dataset":
+        return None
+    return list(parameter.default) if isinstance(parameter.default, tuple) else parameter.default
+
+
 def _shown(default: Any) -> str:
     if isinstance(default, bool):
         return "yes" if default else "no"
-    if isinstance(default, list):
+    if isinstance(default, list | tuple):
         return ", ".join(map(str, default))
     return "" if default is None else str(default)
 

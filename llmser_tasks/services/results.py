@@ -1,11 +1,14 @@
-"""A finished run's figures in a terminal."""
+"""A finished run's figures in a terminal. Where it is too narrow for a table with the methods' titles, there is less
+around these: no lines between columns, no zero before a decimal point, and what is said of a group stands above it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 METRICS = ("H@10", "N@10", "H@20", "N@20", "MRR")
+ANY_WIDTH = 1000  # characters, more than any table has
 
 
 def show(warehouse: Warehouse, run_id: str, console: Console) -> None:
@@ -29,7 +33,9 @@ def show(warehouse: Warehouse, run_id: str, console: Console) -> None:
     run = runs.load(warehouse, run_id)
     compared = _frame(warehouse, "tail-report", run_id).query("protocol == 'full'")
     overall = _frame(warehouse, "table1", run_id).query("protocol == 'full' and user_group == 'all'")
-    tables = [_overall(overall)] + ([] if compared.empty else [_against_reference(compared, run.dataset)])
+    tables = [_fitting(console, lambda narrow: _overall(overall, narrow))]
+    if not compared.empty:
+        tables.append(_fitting(console, lambda narrow: _against_reference(compared, run.dataset, narrow)))
     tables[-1].caption = _warning(warehouse, run) or None
     for table in tables:
         console.print(table)
@@ -58,37 +64,53 @@ def _frame(warehouse: Warehouse, what: str, run_id: str) -> DataFrame:
         return DataFrame(map(tuple, found.rows), columns=list(found.columns), dtype=object)  # values as they are
 
 
-def _overall(of_methods: DataFrame) -> Table:
-    table = _table("All users, full ranking", "method", *METRICS)
+def _fitting(console: Console, make: Callable[[bool], Table]) -> Table:
+    """The table as it is where the terminal is wide enough for it, else the narrow one."""
+    table = make(False)
+    needed = console.measure(table, options=console.options.update(width=ANY_WIDTH)).maximum
+    return table if needed <= console.width else make(True)
+
+
+def _overall(of_methods: DataFrame, narrow: bool) -> Table:
+    table = _table("All users, full ranking", ["method", *METRICS], narrow)
     by_method = of_methods.set_index("method")
     for name in _in_order(by_method.index):
-        figures = ["" if value is None else f"{value:.4f}" for value in by_method.loc[name, list(METRICS)]]
+        figures = ["" if value is None else _decimal(value, 4, narrow) for value in by_method.loc[name, list(METRICS)]]
         table.add_row(title_of(name), *figures)
     return table
 
 
-def _against_reference(compared: DataFrame, dataset: str) -> Table:
+def _against_reference(compared: DataFrame, dataset: str, narrow: bool) -> Table:
     """A line per group and compared method; the one method of a usual run has its title above its column."""
     methods = _in_order(compared["method"])
     reference = METHODS[REFERENCE]
-    only = title_of(methods[0]) if len(methods) == 1 else ""
-    title = f"{reference.heading} against {only or 'the others'}, NDCG@10, full ranking, {dataset}"
-    what = ["group", "users", reference.title, *([only] if only else ["method", "N@10"])]
-    table = _table(title, *what, "difference", "p (Holm)")
-    for group, of_group in compared.groupby("user_group", sort=False):
-        by_method = of_group.set_index("method").to_dict("index")
+    one = title_of(methods[0]) if len(methods) == 1 else ""
+    only = "" if narrow else one
+    title = f"{reference.heading} against {one or 'the others'}, NDCG@10, full ranking, {dataset}"
+    of_group = [] if narrow else ["group", "users", reference.title]
+    of_method = [only] if only else ["method", "N@10"]
+    table = _table(title, [*of_group, *of_method, "difference", "p (Holm)"], narrow)
+    for group, rows in compared.groupby("user_group", sort=False):
+        by_method = rows.set_index("method").to_dict("index")
         for place, method in enumerate(methods):
             row = by_method[method]
-            first = [str(group), f"{row['users']:,}", f"{row['reference_mean']:.4f}"] if not place else [""] * 3
+            first = [str(group), f"{row['users']:,}", _decimal(row["reference_mean"], 4, narrow)]
             change = f"{100 * row['difference'] / row['reference_mean']:+.1f} %" if row["reference_mean"] else "–"
+            if narrow and not place:
+                table.add_row("{}: {} users, {} {}".format(*first[:2], reference.title, first[2]), style="bold")
             table.add_row(
-                *first,
-                *([] if only else [title_of(method)]),
-                f"{row['mean']:.4f}",
+                *([] if narrow else [""] * 3 if place else first),
+                *([] if only else [f"  {title_of(method)}" if narrow else title_of(method)]),
+                _decimal(row["mean"], 4, narrow),
                 f"{change} {row['stars'] or ''}".rstrip(),
-                f"{row['p_holm']:.3f}",
+                _decimal(row["p_holm"], 3, narrow),
             )
     return table
+
+
+def _decimal(value: Any, places: int, narrow: bool) -> str:
+    told = f"{value:.{places}f}"
+    return told.removeprefix("0") if narrow else told
 
 
 def _in_order(methods: Iterable[str]) -> list[str]:
@@ -98,8 +120,10 @@ def _in_order(methods: Iterable[str]) -> list[str]:
     return known + [name for name in found if name not in known]
 
 
-def _table(title: str, *columns: str) -> Table:
+def _table(title: str, columns: Iterable[str], narrow: bool) -> Table:
     table = Table(title=title)
+    if narrow:
+        table.box, table.show_edge, table.pad_edge, table.padding = box.SIMPLE_HEAD, False, False, 0
     for name in columns:
         table.add_column(name, justify="left" if name in {"group", "method"} else "right")
     return table

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llmser_tasks.core.config import RunConfig
 from llmser_tasks.core.kinds import Step
 from llmser_tasks.core.progress import Progress, silent
 from llmser_tasks.core.run import Refs, Run, artefact
@@ -19,11 +18,6 @@ from llmser_tasks.texts.vectors import ItemVectors
 DECLARED = Step(title="Find neighbours of items", place=2, needs=("item-vectors",))
 
 STEP = "item-neighbours"
-
-
-def left_out(config: RunConfig) -> str | None:
-    del config
-    return None
 
 
 def make(run: Run, refs: Refs, progress: Progress = silent) -> Artefact:

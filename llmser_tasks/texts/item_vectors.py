@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from llmser_tasks.core.config import RunConfig
 from llmser_tasks.core.kinds import Step
 from llmser_tasks.core.progress import Progress, silent
 from llmser_tasks.core.run import Refs, Run, artefact
@@ -21,11 +20,6 @@ from llmser_tasks.texts.vectors import ItemVectors, Vectors
 DECLARED = Step(title="Embed titles", place=1)
 
 STEP = "item-vectors"
-
-
-def left_out(config: RunConfig) -> str | None:
-    del config
-    return None
 
 
 def prepare(run: Run) -> None:

@@ -16,7 +16,6 @@ import numpy as np
 import scipy.sparse as sp
 from safetensors.numpy import load_file, save_file
 
-from llmser_tasks.core.config import RunConfig
 from llmser_tasks.core.kinds import Step
 from llmser_tasks.core.progress import Progress, silent
 from llmser_tasks.core.run import Refs, Run, artefact
@@ -35,11 +34,6 @@ USERS_AT_ONCE = 8192  # whose vectors are summed at once
 BEGINNING = "The user has chosen the following {noun}s, the latest first: "
 BETWEEN = ", "
 END = ". Conclude the user's preference."
-
-
-def left_out(config: RunConfig) -> str | None:
-    del config
-    return None
 
 
 def prepare(run: Run) -> None:

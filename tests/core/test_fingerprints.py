@@ -241,6 +241,7 @@ OTHERS: dict[str, tuple[Any, set[str]]] = {
     "asrep_reverse_start": (False, {"asrep/42"}),
     "esr_distillation": (0.5, {"llm-esr/42"}),
     "esr_neighbours": (3, {"llm-esr/42"}),
+    "esr_cross_attention": ("residual", {"llm-esr/42"}),
     "sra_neighbour_contrast": (0.0, {"sra-cl/42"}),
     "sra_view_contrast": (0.0, {"sra-cl/42"}),
     "sra_replaced": (0.5, {"sra-cl/42"}),

@@ -111,6 +111,26 @@ def test_a_run_cannot_read_what_is_the_service_users(
     assert "root:" not in str(error.value)
 
 
+def test_the_form_offers_presets_and_a_run_starts_from_one(
+    dag: Any, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert dag.params.get_param("preset").schema["enum"] == [None, *settings.preset_names()]
+    monkeypatch.setattr(address, "warehouse", lambda: warehouse)
+    conf = {name: param.value for name, param in dag.params.items()}  # what the form sends
+    assert conf["preset"] is None
+
+    def started(run_id: str, **entered: Any) -> Any:
+        context = {"run_id": run_id, "dag_run": SimpleNamespace(conf=conf | entered, start_date=None)}
+        monkeypatch.setattr(airflow.sdk, "get_current_context", lambda: context)
+        return dag.get_task("start").python_callable()
+
+    assert started("preset", preset="released", max_length=30) == [42, 43, 44]
+    noted = runs.load(warehouse, "preset").settings
+    assert (noted["max_length"], noted["loss"], noted["ties"]) == (30, "bce", "file")
+    with pytest.raises(AirflowFailException, match="There is no preset 'nosuch'; name one of released"):
+        started("other", preset="nosuch")
+
+
 def test_the_llm_waits_in_its_pool_and_trainings_in_theirs(dag: Any) -> None:
     pools = {task.task_id: (task.pool, task.queue) for task in dag.tasks}
     assert {name for name, (pool, _) in pools.items() if pool == "llm"} == {"snf", "reason"}
@@ -152,7 +172,7 @@ def test_every_task_and_the_dag_are_explained(dag: Any) -> None:
 
 def test_the_form_has_every_knob_with_help(dag: Any) -> None:
     params = {name: dag.params.get_param(name) for name in dag.params}
-    assert list(params) == [parameter.name for parameter in config.parameters()]
+    assert [name for name in params if name != "preset"] == [parameter.name for parameter in config.parameters()]
     assert all(param.description for param in params.values())
     assert "beauty" in params["dataset"].schema["examples"]
     dag.params.validate()

@@ -16,6 +16,7 @@ import duckdb
 import pytest
 from small_dumps import START, Ingested, encode, full, leftovers, review, titles, write
 
+from llmser_tasks.core import environment
 from llmser_tasks.core.config import Dataset
 from llmser_tasks.core.errors import InputError, LlmserError, StorageError
 from llmser_tasks.core.workspace import Workspace
@@ -49,11 +50,22 @@ def test_what_is_no_path(workspace: Workspace, tmp_path: Path) -> None:
 
 
 def test_missing_settings(workspace: Workspace, tmp_path: Path) -> None:
-    assert "names no review dump; set reviews" in sentence(workspace, Dataset(name="test"))
+    missing = sentence(workspace, Dataset(name="test"))
+    assert "names no review dump; set reviews" in missing and "llmser sample" not in missing
     assert "names no item dump, which has the titles; set items" in sentence(
         workspace, write(tmp_path, full(), items="")
     )
     assert "names no item dump" in sentence(workspace, write(tmp_path, full(), items="", source="yelp"))
+
+
+@pytest.mark.parametrize("name", ["sample", "sample-amazon", "sample-yelp"])
+def test_a_sample_that_nobody_has_written_yet(workspace: Workspace, name: str) -> None:
+    dataset = environment.configuration({"dataset": name}).dataset
+    assert sentence(workspace, dataset) == (
+        f"Dataset {name} names no review dump; set reviews to its path, or let"
+        f" `llmser sample --source {dataset.source}` write synthetic dumps and pass"
+        " what it prints (--reviews, --items)."
+    )
 
 
 def test_folder(workspace: Workspace, tmp_path: Path) -> None:
@@ -206,6 +218,7 @@ def test_duckdbs_own_errors_are_storage_errors(
 RUN = """
 import resource, sys
 from pathlib import Path
+from llmser_tasks.core import environment
 from llmser_tasks.core.config import Dataset
 from llmser_tasks.core.errors import LlmserError
 from llmser_tasks.ingest import ingest

@@ -7,7 +7,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from llmser_tasks.core import config
+from llmser_tasks.core import config, environment
 from llmser_tasks.core.errors import InputError
 from llmser_tasks.core.kinds import ABLATIONS, BACKBONES, METHODS, TRAINED, USUAL
 from llmser_tasks.services import form
@@ -17,7 +17,8 @@ SCHEMA_KEYS = {"type", "enum", "minimum", "maximum", "exclusiveMinimum", "exclus
 
 
 def test_every_knob_has_a_field_with_help() -> None:
-    assert list(FIELDS) == [parameter.name for parameter in config.parameters()]
+    knobs = [parameter.name for parameter in config.parameters()]
+    assert list(FIELDS) == [*form.FIRST, "preset", *knobs[len(form.FIRST) :]]
     assert all(len(field["description"]) > 10 for field in FIELDS.values())
 
 
@@ -36,6 +37,26 @@ def test_an_empty_dataset_field_lets_the_datasets_file_speak_and_a_filled_one_do
     assert FIELDS["item_core"]["default"] is None
     assert "item_core" not in form.values({"dataset": "beauty", "item_core": None})
     assert form.values({"item_core": 3}) == {"item_core": 3}
+
+
+def test_a_preset_stands_beneath_what_is_entered_and_above_what_is_not() -> None:
+    assert FIELDS["preset"]["default"] is None and "section" not in FIELDS["preset"]
+    assert FIELDS["preset"]["enum"] == [None, *environment.preset_names()]
+    untouched = {name: field["default"] for name, field in FIELDS.items()}
+    released = environment.preset("released")
+    sent = untouched | {"dataset": "beauty", "preset": "released", "max_length": 30, "seeds": [7], "ties": "hash"}
+    made = environment.configuration(form.values(sent))
+    assert (made.recommender.max_length, made.evaluation.seeds, made.dataset.ties) == (30, (7,), "hash")
+    rest = {name: value for name, value in released.items() if name not in {"max_length", "seeds", "ties"}}
+    assert rest.items() <= config.to_flat(made).items()
+    alone = environment.configuration(form.values({"dataset": "beauty", "preset": "released"}))
+    assert alone == environment.configuration(released | {"dataset": "beauty"})
+
+
+def test_a_preset_that_there_is_not_is_one_sentence() -> None:
+    sentence = "^There is no preset 'nosuch'; name one of released, released-llm-esr, or none\\.$"
+    with pytest.raises(InputError, match=sentence):
+        form.values({"preset": "nosuch"})
 
 
 def test_bounds_and_choices_are_the_configurations() -> None:

@@ -12,6 +12,7 @@ from sqlalchemy import text
 
 from llmser_tasks.cli import cli
 from llmser_tasks.core.handle import Warehouse
+from llmser_tasks.core.kinds import METHODS
 from llmser_tasks.core.names import CONDITIONAL, INTERVALS, ONE_SEED
 from llmser_tasks.services import results
 from llmser_tasks.warehouse.engine import transaction
@@ -63,6 +64,27 @@ def test_every_compared_method_stands_beside_the_reference_in_each_group(warehou
     assert against[0] == ["all", "40", "0.1150", "LLMSeR", "0.2150", "+87.0 % ***", "0.000"]
     assert against[1] == ["", "", "", "co-occurrence", "0.0575", "-50.0 % ▼*", "0.013"]
     assert len(against) == 2 * len(GROUPS)
+
+
+def test_the_longest_titles_stay_in_one_line_of_a_terminal_of_80_columns(warehouse: Warehouse) -> None:
+    longest = max(
+        (name for name in METHODS.every() if METHODS[name].trained), key=lambda name: len(METHODS[name].title)
+    )
+    title = METHODS[longest].title
+    with transaction(warehouse) as connection:
+        for table in ("comparisons", "metrics"):
+            connection.execute(
+                text(f"update {table} set method = :longest where method = 'llmser'"),
+                {"longest": longest},
+            )
+    console = Console(file=io.StringIO(), width=80)
+    results.show(warehouse, FINISHED, console)
+    told = console.file.getvalue().split("SYNTHETIC")[0]  # type: ignore[attr-defined]
+    assert all(len(line) <= 80 for line in told.splitlines())
+    of_method = [line.split(title)[1].split() for line in told.splitlines() if line.strip().startswith(title)]
+    assert [len(figures) for figures in of_method] == [5] + [5] * len(GROUPS)
+    assert of_method[1] == [".2150", "+87.0", "%", "***", ".000"]
+    assert told.count("users, base .1150") >= 1 and "all: 40 users" in told
 
 
 def test_a_method_that_is_declared_no_more_is_shown_by_its_name(warehouse: Warehouse) -> None:

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from llmser_tasks.core.config import RunConfig
 from llmser_tasks.core.errors import StorageError
 from llmser_tasks.core.kinds import Step
 from llmser_tasks.core.progress import Progress, silent
@@ -82,11 +81,6 @@ class NearTexts:
 
     def write(self, folder: Path) -> None:
         save_file(dict(vars(self)), folder / FILE)
-
-
-def left_out(config: RunConfig) -> str | None:
-    del config
-    return None
 
 
 def make(run: Run, refs: Refs, progress: Progress = silent) -> Artefact:

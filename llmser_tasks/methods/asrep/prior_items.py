@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmser_tasks import recommenders
-from llmser_tasks.core.config import RunConfig
 from llmser_tasks.core.errors import InputError
 from llmser_tasks.core.kinds import Step
 from llmser_tasks.core.progress import Progress, silent
@@ -30,11 +29,6 @@ DECLARED = Step(title="Extend short histories (ASReP)", place=2, needs=("reverse
 
 STEP = "prior-items"
 FILE = "prior_items.parquet"
-
-
-def left_out(config: RunConfig) -> str | None:
-    del config
-    return None
 
 
 def check(run: Run, refs: Refs) -> None:

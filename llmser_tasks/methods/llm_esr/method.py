@@ -42,6 +42,7 @@ DECLARED = Method(
 )
 
 DISTILLED = "self-distillation"  # the part that is a term; the others are parts of the item table
+BARENESS, NEEDED = "bare-attention", ("co-view", "se-view", "cross-attention")  # what is bare, unless there is none
 
 
 def settings(config: RunConfig) -> dict[str, Any]:
@@ -49,6 +50,7 @@ def settings(config: RunConfig) -> dict[str, Any]:
     return {
         "esr_distillation": own.esr_distillation,
         "esr_neighbours": own.esr_neighbours,
+        "esr_cross_attention": own.esr_cross_attention,
         "without": [part for part in DECLARED.ablations if config.without(part)],
     }
 
@@ -72,6 +74,8 @@ def lessons(run: Run, refs: Refs, histories: Histories) -> Lessons:
         weight = np.full(len(histories), own.esr_distillation, np.float32)
         terms += [WeightedTerm(histories, weight, name=name) for name in DECLARED.terms]
     left_out = [part for part in DECLARED.ablations if part != DISTILLED and run.config.without(part)]
+    if own.esr_cross_attention == "residual" and not set(left_out) & set(NEEDED):
+        left_out.append(BARENESS)
     return Lessons(terms, features, table_without=left_out)
 
 

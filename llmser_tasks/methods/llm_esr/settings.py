@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -23,4 +23,9 @@ class LlmEsr(Section):
     )
     esr_neighbours: int = Field(
         10, ge=1, le=1000, description="N, the nearest users that one learns from, at most neighbours. [paper]"
+    )
+    esr_cross_attention: Literal["plain", "residual"] = Field(
+        "plain",
+        description="How the two views look at each other: plain, as in the paper, puts what they see in the place of"
+        " the items; residual adds it to them, from 0 on. [paper; residual measured on Beauty and Gift Cards]",
     )

@@ -5,7 +5,6 @@ The paper's pools have one source, a model that looks back. Others may be joined
 
 from __future__ import annotations
 
-from llmser_tasks.core.config import RunConfig
 from llmser_tasks.core.kinds import POOL_SOURCES, Step
 from llmser_tasks.core.progress import Progress, silent
 from llmser_tasks.core.run import Refs, Run
@@ -16,10 +15,6 @@ from llmser_tasks.sequences.histories import Histories
 DECLARED = Step(title="Propose candidates (CCG)", place=2, needs=("reverse", "item-vectors"), ranks=True, kept=True)
 
 STEP = parts.CCG
-
-
-def left_out(config: RunConfig) -> str | None:
-    return parts.left_out(STEP, config)
 
 
 def make(run: Run, refs: Refs, progress: Progress = silent) -> Artefact:

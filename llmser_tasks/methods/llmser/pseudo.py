@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from llmser_tasks.asking.picks import Picks
-from llmser_tasks.core.config import Augmentation, RunConfig
+from llmser_tasks.core.config import Augmentation
 from llmser_tasks.core.files import PSEUDO
 from llmser_tasks.core.kinds import Step
 from llmser_tasks.core.progress import Progress, silent
@@ -26,10 +26,6 @@ DECLARED = Step(title="Write pseudo-prior items", place=5, needs=("ccg", "snf"))
 
 STEP = parts.PSEUDO
 EMPTY_POOL = "CCG found no candidate"
-
-
-def left_out(config: RunConfig) -> str | None:
-    return parts.left_out(STEP, config)
 
 
 def make(run: Run, refs: Refs, progress: Progress = silent) -> Artefact:

@@ -16,7 +16,6 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from llmser_tasks.asking.picks import Picks
-from llmser_tasks.core.config import RunConfig
 from llmser_tasks.core.files import EMBEDDINGS, PSEUDO, RELIABILITY
 from llmser_tasks.core.kinds import Step
 from llmser_tasks.core.progress import Progress, silent
@@ -52,10 +51,6 @@ SCHEMA = pa.schema(
         ("reason", pa.string()),
     ]
 )
-
-
-def left_out(config: RunConfig) -> str | None:
-    return parts.left_out(STEP, config)
 
 
 def prepare(run: Run) -> None:

@@ -29,8 +29,9 @@ DECLARED = ItemTable(title="dual view", place=9, needs=("item-vectors",), featur
 HEADS = 2  # of the attention between views
 CO_VIEW, SE_VIEW, SHARING, CROSS_ATTENTION = "co-view", "se-view", "sharing", "cross-attention"
 SECOND_LAYER, PCA_START, FREEZING = "second-layer", "pca-start", "freezing"
-NEED_BOTH_VIEWS = (SHARING, CROSS_ATTENTION)
+BARENESS = "bare-attention"  # the paper's: nothing around the attention between views; without it there are residuals
 ADAPTER = "adapter"  # the vectors have been adapted before: what a model is exported with
+NEED_BOTH_VIEWS = (SHARING, CROSS_ATTENTION, BARENESS)
 OF_CO_VIEW, OF_SE_VIEW = (PCA_START,), (SECOND_LAYER, FREEZING, ADAPTER)
 
 
@@ -55,6 +56,7 @@ class DualView(Table):
         SECOND_LAYER,
         PCA_START,
         FREEZING,
+        BARENESS,
         ADAPTER,
     )
 
@@ -81,7 +83,8 @@ class DualView(Table):
             self.trained = PerItem(self, given) if FREEZING in without else None
         both = self.ids is not None and self.adapter is not None
         self.width = 2 * self.view_width if both else self.view_width
-        self.crossing = CrossAttention(self.view_width) if both and CROSS_ATTENTION not in without else None
+        crosses = both and CROSS_ATTENTION not in without
+        self.crossing = CrossAttention(self.view_width, BARENESS not in without) if crosses else None
         self.more_encoders = 1 if SHARING in without else 0
 
     def initialise(self, deviation: float) -> None:
@@ -93,6 +96,9 @@ class DualView(Table):
             for part in module.modules() if module else ():
                 if isinstance(part, nn.Linear):
                     nn.init.xavier_normal_(part.weight)
+        if self.crossing is not None and not self.crossing.bare:
+            for out in self.crossing.outs:
+                nn.init.zeros_(cast(nn.Linear, out).weight)
         if self.ids is not None and self.start is None:
             nn.init.xavier_normal_(self.ids.weight[1:])
         with torch.no_grad():
@@ -204,11 +210,15 @@ class Adapter(nn.Module):
 
 class CrossAttention(nn.Module):
     """X̂_c = attention(queries of X_s, keys and values of X_c), and X̂_s the other way round: two attentions, without
-    residuals or norms, with biases behind them alone.
+    norms, with biases behind them alone.
+
+    Bare, as in the paper, they put means of what came before in the place of items. With residuals, X̂ = X + attention,
+    and what comes out of the attention begins as 0: a training starts from two views that do not look at each other.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, bare: bool = True) -> None:
         super().__init__()
+        self.bare = bare
         if width % HEADS:
             raise InputError(
                 f"Two views look at each other with {HEADS} heads, so the dimension must be even, not {width}; "
@@ -225,7 +235,8 @@ class CrossAttention(nn.Module):
         to_first, second_key, second_value = torch.split(self.projections[1](second), width, dim=1)
         projected = torch.cat([to_first, to_second, first_key, second_key, first_value, second_value], dim=1)
         attended = torch.split(attention(projected, 2 * HEADS), width, dim=1)
-        return self.outs[0](attended[0]), self.outs[1](attended[1])
+        seen = self.outs[0](attended[0]), self.outs[1](attended[1])
+        return seen if self.bare else (first + seen[0], second + seen[1])
 
 
 def _refuse_nothing_to_leave_out(without: Sequence[str]) -> None:
@@ -233,7 +244,11 @@ def _refuse_nothing_to_leave_out(without: Sequence[str]) -> None:
     Raises:
         InputError: one part is left out together with another that it is a part of, or both views are.
     """
-    of = {CO_VIEW: {SE_VIEW, *OF_CO_VIEW, *NEED_BOTH_VIEWS}, SE_VIEW: {*OF_SE_VIEW, *NEED_BOTH_VIEWS}}
+    of = {
+        CO_VIEW: {SE_VIEW, *OF_CO_VIEW, *NEED_BOTH_VIEWS},
+        SE_VIEW: {*OF_SE_VIEW, *NEED_BOTH_VIEWS},
+        CROSS_ATTENTION: {BARENESS},
+    }
     for one, other in combinations(without, 2):
         if other in of.get(one, ()) or one in of.get(other, ()):
             raise InputError(

@@ -31,7 +31,7 @@ from llmser_tasks.recommenders.loop.checkpoints import (
     save_description,
     save_weights,
 )
-from llmser_tasks.recommenders.loop.early_stopping import Watch, ndcg_at_10
+from llmser_tasks.recommenders.loop.early_stopping import Seen, Watch, ndcg_at_10
 from llmser_tasks.recommenders.loop.inputs import TrainingInputs, TrainingSummary
 from llmser_tasks.recommenders.loop.minibatches import plan_epoch, users_per_step
 from llmser_tasks.recommenders.loop.optimiser import Adam
@@ -142,20 +142,24 @@ def run(inputs: TrainingInputs, device: torch.device, group: ProcessGroup, progr
         signature = inputs.signature
         found = restore_checkpoint(folder, model, average, optimiser, signature)
         state = _State(**found) if found else _State(signature, [])
+        seen: Seen | None = None
         if found:
             log.info("Training goes on after epoch %d (%s)", len(state.log), folder)
         elif inputs.start_from and len(watch.contexts):  # epoch 0: what it begins with may stay the best
-            state.best = ndcg_at_10(judged, watch, group)
+            seen = Seen.by(judged, watch, group)
+            state.best = ndcg_at_10(judged, watch, seen, group)
             if group.leads:
                 save_weights(folder, judged)
         while len(state.log) < _last_epoch(state, config):
             epoch = len(state.log) + 1
             started = time.monotonic()
-            objective.begin_epoch(judged, group)
+            objective.begin_epoch(judged, group, seen)
+            seen = None  # it is as large as users are many
             loss = _run_epoch(model, optimiser, objective, batch_size, inputs.seed, epoch, group)
             if average is not None:
                 average.update_parameters(model)
-            ndcg = ndcg_at_10(judged, watch, group)
+            seen = Seen.by(judged, watch, group)
+            ndcg = ndcg_at_10(judged, watch, seen, group)
             better = ndcg > state.best or not len(watch.contexts)
             if better:
                 state.best, state.best_epoch = ndcg, epoch

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from llmser_tasks.recommenders.loop.early_stopping import Seen
 from llmser_tasks.recommenders.loop.minibatches import Sequences
 from llmser_tasks.recommenders.loop.process_group import ALONE, ProcessGroup
 from llmser_tasks.recommenders.model import Model
@@ -64,8 +65,8 @@ class Taught(UserTerm):
         learning: NDArray[np.bool_] = self.teachers.learning.cpu().numpy()
         return learning
 
-    def begin_epoch(self, model: Model, group: ProcessGroup = ALONE) -> None:
-        self.teachers.begin_epoch(model, group)
+    def begin_epoch(self, model: Model, group: ProcessGroup = ALONE, seen: Seen | None = None) -> None:
+        self.teachers.begin_epoch(model, group, seen)
 
     def students(self, model: Model, rows: Tensor, wanted: Tensor, seed: int) -> tuple[Tensor, Tensor, Tensor]:
         """Of a batch of users: the rows (R,) of those who stand for the wanted ones, and what the model is shown."""

@@ -19,6 +19,7 @@ from llmser_tasks.core.config import Recommender
 from llmser_tasks.core.kinds import TERMS
 from llmser_tasks.recommenders.items.table import Gathered
 from llmser_tasks.recommenders.kernels.gather import pick
+from llmser_tasks.recommenders.loop.early_stopping import Seen
 from llmser_tasks.recommenders.loop.process_group import ALONE, ProcessGroup
 from llmser_tasks.recommenders.model import Model
 from llmser_tasks.sequences.histories import Histories
@@ -118,7 +119,7 @@ class UserTerm(ABC):
     def teaches(self) -> NDArray[np.bool_]:
         """(U,) the users who have a loss."""
 
-    def begin_epoch(self, model: Model, group: ProcessGroup = ALONE) -> None:
+    def begin_epoch(self, model: Model, group: ProcessGroup = ALONE, seen: Seen | None = None) -> None:
         """Work out anew what a whole epoch needs; most terms need nothing.
 
         It follows from the weights alone, so that a killed training goes on as if it had never stopped; what is random
@@ -127,8 +128,9 @@ class UserTerm(ABC):
         Args:
             model: with the weights as early stopping judges them; it must be left as it is.
             group: all processes of the training, each of which is called.
+            seen: what the model made of the watched contexts when it was judged; None where it was not.
         """
-        del model, group  # nothing
+        del model, group, seen  # nothing
 
     @abstractmethod
     def batch(self, model: Model, rows: Tensor, wanted: Tensor, seed: int) -> TermBatch:

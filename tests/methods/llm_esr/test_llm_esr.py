@@ -13,6 +13,7 @@ from llmser_tasks.core import environment
 from llmser_tasks.core.errors import InputError
 from llmser_tasks.methods import trained
 from llmser_tasks.methods.llm_esr import method
+from llmser_tasks.recommenders.items.dual_view import DualView
 
 __all__ = ["world"]
 
@@ -52,6 +53,15 @@ def test_each_part_may_be_left_out_of_a_training(world: World, part: str) -> Non
     assert table.without == (() if part == "self-distillation" else (part,))
 
 
+@pytest.mark.parametrize("part", [None, *PARTS])
+def test_residuals_stand_around_the_attention_wherever_there_is_one(world: World, part: str | None) -> None:
+    run, refs = prepared(world, esr_cross_attention="residual", without=[part] if part else [])
+    table = recommenders.load(run.workspace.folder(trained.train(run, refs, "llm-esr", 42)), "cpu").item_table
+    assert isinstance(table, DualView)
+    assert (table.crossing is not None) == (part not in {"co-view", "se-view", "cross-attention"})
+    assert table.crossing is None or not table.crossing.bare
+
+
 @pytest.mark.parametrize("backbone", ["sasrec", "gru4rec", "bert4rec", "esasrec"])
 def test_every_backbone_is_trained_on_both_views(world: World, backbone: str) -> None:
     run, refs = prepared(world, backbone=backbone)
@@ -74,5 +84,5 @@ def test_the_preset_is_the_released_codes_protocol() -> None:
     assert made["recommender"] == plain["recommender"] | recommender
     assert made["evaluation"]["methods"] == ("base", "llm-esr") and made["evaluation"]["seeds"] == (42, 43, 44)
     assert made["dataset"] == plain["dataset"] | {"ties": "file"}  # its file's filters stay
-    assert made["llm_esr"] == {"esr_distillation": 0.1, "esr_neighbours": 10}
+    assert made["llm_esr"] == {"esr_distillation": 0.1, "esr_neighbours": 10, "esr_cross_attention": "plain"}
     assert made["texts"]["user_vectors"] == "titles"

@@ -27,7 +27,7 @@ ITEMS, GIVEN, WIDTH, LONGEST = 40, 24, 16, 90
 VECTORS = np.random.default_rng(3).normal(size=(ITEMS + 1, GIVEN)).astype(np.float32)
 VECTORS[[0, 7]] = 0  # padding, and an item without a text
 CAUSAL = [name for name in BACKBONES if name != "bert4rec"]
-ENCODED = [(), ("sharing",), ("cross-attention",), ("co-view",), ("se-view",)]
+ENCODED = [(), ("sharing",), ("cross-attention",), ("bare-attention",), ("co-view",), ("se-view",)]
 
 
 def model_of(backbone: str = "sasrec", without: Sequence[str] = ()) -> Model:
@@ -222,6 +222,7 @@ def test_each_part_left_out_changes_what_it_names_and_nothing_else() -> None:
     assert whole - names(["se-view"]) == crossing | adapter
     assert whole - names(["second-layer"]) == {f"item_table.adapter.layers.1.{what}" for what in ("weight", "bias")}
     assert whole - names(["pca-start"]) == start
+    assert whole == names(["bare-attention"])
     own = {name for name in whole if not name.startswith("item_table")}
     assert names(["sharing"]) - whole == {f"item_table.encoders.0.{name}" for name in own}
     assert names(["sharing"]) > whole
@@ -244,7 +245,24 @@ def test_with_one_encoder_the_same_views_come_to_the_same_and_with_two_they_do_n
         assert torch.allclose(first, second, atol=1e-6) == same
 
 
-@pytest.mark.parametrize("both", [("co-view", "se-view"), ("co-view", "sharing"), ("freezing", "se-view")])
+@pytest.mark.parametrize("more", [(), ("sharing",)], ids=["shared", "apart"])
+def test_with_residuals_the_views_begin_as_if_they_did_not_look_at_each_other(more: Sequence[str]) -> None:
+    apart, residual = model_of(without=["cross-attention", *more]), model_of(without=["bare-attention", *more])
+    residual.load_state_dict(apart.state_dict(), strict=False)
+    tokens, lengths = some_rows([5, 9])
+    states = residual.encode(tokens, lengths)
+    torch.testing.assert_close(states, apart.encode(tokens, lengths))
+    states.square().sum().backward()
+    crossing = cast(DualView, residual.item_table).crossing
+    assert crossing is not None
+    grown = [cast(nn.Linear, out).weight.grad for out in crossing.outs]
+    assert all(grad is not None and grad.any() for grad in grown), "and learn to"
+
+
+@pytest.mark.parametrize(
+    "both",
+    [("co-view", "se-view"), ("co-view", "sharing"), ("freezing", "se-view"), ("bare-attention", "cross-attention")],
+)
 def test_what_cannot_be_left_out_together_is_said(both: Sequence[str]) -> None:
     with pytest.raises(InputError, match=f"without {both[0]} and {both[1]} at once"):
         model_of(without=both)

@@ -17,11 +17,13 @@ from llmser_tasks.core.config import Recommender
 from llmser_tasks.core.errors import InputError
 from llmser_tasks.recommenders import Watch, WeightedTerm, load, train
 from llmser_tasks.recommenders.load import make_model
+from llmser_tasks.recommenders.loop.early_stopping import Seen
 from llmser_tasks.recommenders.loop.inputs import TrainingInputs
 from llmser_tasks.recommenders.loop.parallel import VARIABLE
 from llmser_tasks.recommenders.model import Model
 from llmser_tasks.recommenders.objective import Objective, losses_of
-from llmser_tasks.recommenders.terms import make_term, students
+from llmser_tasks.recommenders.terms import make_term, students, teachers
+from llmser_tasks.recommenders.terms.distillation import Distillation
 from llmser_tasks.recommenders.topk import states_of
 from llmser_tasks.sequences.histories import Histories
 
@@ -69,6 +71,26 @@ def test_teachers_have_no_dropout_and_the_model_is_left_as_it_was() -> None:
     rows = torch.arange(len(USERS))
     batch: Any = term.batch(model, rows, torch.ones_like(rows, dtype=torch.bool), 1)
     torch.testing.assert_close(batch.taught, states_of(model, USERS)[near[[0, 1, 2, 4], 0]])
+
+
+def test_teachers_that_were_judged_with_the_same_history_are_not_encoded_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = model_of().train()
+    term = make_term(WeightedTerm(USERS, name="distillation"), CONFIG, ITEMS, {"user_neighbours": NEAR}, CPU)
+    assert isinstance(term, Distillation)
+    term.begin_epoch(model)
+    alone = term.teachers.states
+    judged = Histories.of([0, 1, 2, 4], [[4], [5, 6, 8], [8, 9], [11, 12, 13, 14]])
+    seen = Seen.by(model, Watch(judged, np.ones(4, np.int32), judged))
+    encoded: list[int] = []
+
+    def recorded(model: Model, contexts: Histories) -> torch.Tensor:
+        encoded.extend(contexts.users.tolist())
+        return states_of(model, contexts)
+
+    monkeypatch.setattr(teachers, "states_of", recorded)
+    term.begin_epoch(model, seen=seen)
+    assert encoded == [1, 3], "whose history is another, and who was not judged"
+    torch.testing.assert_close(term.teachers.states, alone)
 
 
 @pytest.mark.parametrize("backbone", ["sasrec", "gru4rec", "bert4rec"])
