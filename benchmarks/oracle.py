@@ -1,7 +1,7 @@
 """What perfect pseudo items would bring: the ceiling of putting items before short histories.
 
     python benchmarks/oracle.py --data FOLDER [--dataset amazon_beauty_2014] [--backbone sasrec] [--seeds 42]
-        [--arms base,true,true marked,…]
+        [--arms 'base; true; true marked; …']
 
 FOLDER holds `amazon_gift_cards_2018/`, or what --dataset names. Every training history loses its first items, up to
 four, and keeps two or more: what is left is S_u, and everything is trained on it. The lost items are what a perfect
@@ -94,8 +94,7 @@ class Data:
     @cached_property
     def asked(self) -> Cases:
         """Nobody is tested on an item that they had, lost ones included, which are excluded with the rest."""
-        usual = cases(self.whole, self.test)
-        return usual
+        return cases(self.whole, self.test)
 
     def pools(self, seed: int) -> Ints:
         """(U, POOL) CCG's candidates for what came before S_u, the likeliest first."""
@@ -201,7 +200,7 @@ def measure(data: Data, name: str, seed: int) -> dict[str, Any]:
     own = histories.select(histories.rows_of(asked.contexts.users)).then(between)
     found = ranks(load(folder), own.after(shown), asked.targets, asked.contexts)
     truly = data.lost if make else arm.pseudo
-    right = sum(int(np.isin(one & ((1 << 30) - 1), lost).sum()) for one, lost in zip(arm.pseudo, truly, strict=True))
+    right = sum(int(np.isin(one, lost).sum()) for one, lost in zip(arm.pseudo.unmarked(), truly, strict=True))
     return {
         "figures": {metric: per_user(found)[metric] for metric in ("H@10", "N@10")},
         "users": float((arm.omega > 0).mean()) if len(arm.omega) else 0.0,
@@ -212,23 +211,28 @@ def measure(data: Data, name: str, seed: int) -> dict[str, Any]:
 def show(data: Data, found: dict[str, dict[int, dict[str, Any]]]) -> None:
     """One row an arm, each against the base over the same users, who are averaged over the seeds."""
     n = data.histories.lengths[data.histories.rows_of(data.asked.contexts.users)]
-    gave = data.lost.lengths[data.lost.rows_of(data.asked.contexts.users)] > 0
-    groups = {"all": np.ones(len(n), bool), f"lost some, n ≤ {SHORT}": gave & (n <= SHORT), "lost some": gave}
-    print("| arm | users with pseudo items | of these items true | " + " | ".join(
-        f"{group}: H@10 | N@10 | against base" for group in groups) + " |")  # fmt: skip
-    print("| --- |" + " ---: |" * (2 + 3 * len(groups)))
+    groups = {"all": np.ones(len(n), bool), f"n ≤ {SHORT}": n <= SHORT}
+    columns = [f"{group}: {what}" for group in groups for what in ("H@10", "N@10", "against base")]
+    print("| arm | users with pseudo items | of these items true | " + " | ".join(columns) + " |")
+    print("| --- |" + " ---: |" * (2 + len(columns)))
     for name, seeds in found.items():
         cells = [f"{fmean(one[what] for one in seeds.values()):.1%}" for what in ("users", "right")]
         for users in groups.values():
-            for metric in ("H@10", "N@10"):
-                values = [float(one["figures"][metric][users].mean()) for one in seeds.values()]
-                cells.append(f"{fmean(values):.4f}" + (f" ± {stdev(values):.4f}" if len(values) > 1 else ""))
-            ours, base = (
-                np.mean([one["figures"]["N@10"][users] for one in of.values()], 0) for of in (seeds, found["base"])
-            )
-            test = PairedTest.of(ours - base)
-            cells.append(f"{ours.mean() / base.mean() - 1:+.1%} (p {test.p:.2g})" if name != "base" else "")
+            cells += [spread(seeds, metric, users) for metric in ("H@10", "N@10")]
+            ours, base = (ndcg(of, users) for of in (seeds, found["base"]))
+            p = PairedTest.of(ours - base).p
+            cells.append(f"{ours.mean() / base.mean() - 1:+.1%} (p {p:.2g})" if name != "base" else "")
         print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
+
+
+def spread(seeds: dict[int, dict[str, Any]], metric: str, users: NDArray[np.bool_]) -> str:
+    values = [float(one["figures"][metric][users].mean()) for one in seeds.values()]
+    return f"{fmean(values):.4f}" + (f" ± {stdev(values):.4f}" if len(values) > 1 else "")
+
+
+def ndcg(seeds: dict[int, dict[str, Any]], users: NDArray[np.bool_]) -> NDArray[np.float64]:
+    mean: NDArray[np.float64] = np.mean([one["figures"]["N@10"][users] for one in seeds.values()], axis=0)
+    return mean
 
 
 def main() -> None:

@@ -290,9 +290,10 @@ def test_it_says_whose_recommendations_readers_are_given_and_why(report: Report)
 
 def test_of_the_reference_alone_the_report_has_no_comparison_and_no_pseudo_items(report: Report, drawn: None) -> None:
     facts = {**report.facts, "chosen": "base", "chosen_by": "validation", "validation": {"base": 0.05}, "rungs": []}
+    facts["item_maps"] = facts["item_maps"][:1]
     metrics = [row for row in report.metrics if row["method"] != "llmser"]
     page = Page(render(replace(report, facts=facts, metrics=metrics, comparisons=[], trust=None)))
-    assert page.tags.count("svg") == 2 and "Ten augmented users" not in page.text and "Holm" not in page.text
+    assert page.tags.count("svg") == 3 and "Ten augmented users" not in page.text and "Holm" not in page.text
     assert "LLMSeR N@10" not in page.text and "LLMSeR against" not in page.text
 
 

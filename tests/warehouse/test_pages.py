@@ -191,7 +191,6 @@ def test_what_each_part_brought_comes_from_the_reference_up_and_earlier_runs_hav
 
 
 def test_results_have_maps_of_items_and_say_what_they_show(warehouse: Warehouse) -> None:
-    fill(warehouse)
     fill_several(warehouse)
     maps = {row["method"]: row for row in results.results(warehouse, FINISHED)["item_maps"]}
     assert maps.keys() == {"base", "llmser"}
