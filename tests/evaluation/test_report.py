@@ -115,7 +115,7 @@ def test_maps_of_items_are_told_in_words_and_their_dots_are_those_of_the_items(r
     for row in report.facts["item_maps"]:
         told = about_item_map(row["shares"], row["silhouette"], row["overlap"], row["chance"])
         assert ("aria-label", told) in page.attributes and told in page.text
-    paths = re.findall(r'<path d="([^"]*)" stroke="var\(--(\w+)\)"/>', html)
+    paths = re.findall(r'<path d="([^"]*)" style="stroke:var\(--(\w+)\);stroke-linecap:round"/>', html)
     assert [colour for _, colour in paths] == ["ours", "third"] * 2
     assert [path.count("M") for path, _ in paths] == [24, 6] * 2, "head items lie over tail items"
     assert "What items are to each model" not in render(replace(report, places={}))
