@@ -187,7 +187,7 @@ export function itemMap(row) {
   return figure(method(row.method).heading, row.told, `${method(row.method).heading}: ${row.told}`, {
     type: "scatter",
     data: { datasets: [dots("head items", true, "third"), dots("tail items", false, "ours")] }, // the first is drawn last
-    options: { events: [], scales: { x: hidden, y: hidden }, tooltip: { enabled: false } },
+    options: { events: [], maintainAspectRatio: true, aspectRatio: 0.9, scales: { x: hidden, y: hidden }, tooltip: { enabled: false } }, // square, below a legend
   }, 250);
 }
 
