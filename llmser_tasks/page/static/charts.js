@@ -188,7 +188,7 @@ export function itemMap(row) {
     type: "scatter",
     data: { datasets: [dots("head items", true, "third"), dots("tail items", false, "ours")] }, // the first is drawn last
     options: { events: [], maintainAspectRatio: true, aspectRatio: 0.9, scales: { x: hidden, y: hidden }, tooltip: { enabled: false } }, // square, below a legend
-  }, 250);
+  }, 360); // less would narrow it on a phone
 }
 
 // A text in lines of at most so many characters, where its words allow it.
