@@ -8,10 +8,10 @@ its interactions, in training and in validation; the items stay in the catalogue
 the last one they had, after what they had before it, their other items excluded. All other test users are asked as
 ever. --share 0 takes nothing out: cold are then the test items that are in no training history.
 
-A table is trained with negatives drawn from the whole catalogue (all), or, as a run does, from the items that are in a
-training history alone (seen); each is ranked without and with the content score, whose γ is chosen on validation items.
-Trained models and figures are kept in $LLMSER_HOME/benchmarks/cold, so an interrupted call goes on; delete the folder
-after a change of the code.
+A table is trained with negatives drawn from the whole catalogue (all), or from the items that are in a training history
+alone (seen); each is ranked without and with the content score, whose γ is chosen on validation items. Trained models
+and figures are kept in $LLMSER_HOME/benchmarks/cold, so an interrupted call goes on; delete the folder after a change
+of the code.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from llmser_tasks.methods.additions.near_history import NearHistory
 from llmser_tasks.methods.additions.near_texts import NearTexts
 from llmser_tasks.recommenders import Watch, WeightedTerm, load, ranks, ranks_by_share, top_k, train
 from llmser_tasks.recommenders.load import DESCRIPTION
-from llmser_tasks.recommenders.negatives import BatchPositives, Sampler, WholeCatalogue, target_counts
+from llmser_tasks.recommenders.negatives import Negatives, Sampler, target_counts
 from llmser_tasks.sequences.artefacts import threshold_of
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.sequences.targets import read_targets
@@ -143,27 +143,45 @@ def last_of(every: Histories, taken: NDArray[np.bool_]) -> Asked:
     return Asked(contexts.select(these), targets[these], owned.select(owned.rows_of(contexts.users[these])))
 
 
-# Negatives among all items ------------------------------------------------------------------------------------------
+# Negatives among the items of training ------------------------------------------------------------------------------
 
 
-def drawn_from_all(
+@dataclass(frozen=True)
+class Seen:
+    """The configured loss's shared negatives, drawn from the items that are in a training history alone."""
+
+    ids: torch.Tensor
+    share: torch.Tensor
+    count: int
+
+    def draw(self, rows: torch.Tensor, positives: torch.Tensor, generator: torch.Generator) -> Negatives:
+        del rows
+        if self.count >= len(self.ids):
+            return Negatives(self.ids, torch.zeros(len(self.ids)))
+        uniform = self.ids[torch.randint(0, len(self.ids), (self.count,), generator=generator)]
+        distinct, times = torch.unique(torch.cat([positives, uniform]), return_counts=True)
+        expected = len(positives) * self.share[distinct] + self.count / len(self.ids)
+        return Negatives(distinct, (times / expected).log())
+
+
+def seen(
     config: Recommender,
     histories: Histories,
     items: int,
     device: torch.device,
     context: NDArray[np.int64] | None = None,
 ) -> Sampler:
-    """The usual loss's negatives, drawn from the whole catalogue."""
-    if config.negatives_drawn >= items:
-        return WholeCatalogue(items, device)
-    return BatchPositives(target_counts(histories, items, context), config.negatives_drawn, device)
+    del device
+    counts = target_counts(histories, items, context)
+    ids = torch.from_numpy(np.flatnonzero(histories.counts(items)))
+    return Seen(ids, torch.from_numpy(counts / max(1, counts.sum())).float(), config.negatives_drawn)
 
 
 @contextmanager
 def drawn_from(config: Recommender, which: str) -> Iterator[None]:
     module: Any = LOSSES.load(config.loss)
     usual = module.make_sampler
-    module.make_sampler = drawn_from_all if which == "all" else usual
+    module.make_sampler = seen if which == "seen" else usual
     try:
         yield
     finally:

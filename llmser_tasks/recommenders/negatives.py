@@ -2,14 +2,11 @@
 
 Those shared by a batch carry weights that correct for how they were drawn (the logQ correction of Bengio and Senécal,
 2008): Σ_k weight_k · exp(s_k) is an unbiased estimate of the softmax's Σ_j exp(s_j), whatever the draws favour.
-
-An item that nobody has in training is no negative: never a positive, it would only ever be pushed away, below all
-others, whatever its text says (benchmarks/cold.py). Wherever "items" are counted here, these are left out.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -29,8 +26,8 @@ class Negatives:
 
     Attributes:
         items: (K,) distinct ascending items shared by all positions, or (P, K) items of each position.
-        log_weight: (K,) logarithm of how many items each shared one stands for; None if per position.
-        whole: the shared ones are all items there are; those that are no negatives stand for none.
+        log_weight: (K,) logarithm of how many items of the catalogue each shared one stands for; None if per position.
+        whole: the shared ones are all items there are.
     """
 
     items: Tensor
@@ -54,17 +51,10 @@ class Sampler(Protocol):
 
 
 class WholeCatalogue:
-    """Every item, each standing for itself.
+    """Every item, each standing for itself."""
 
-    Args:
-        had: (items + 1,) which of them somebody has; None: all.
-    """
-
-    def __init__(self, items: int, device: torch.device, had: NDArray[np.bool_] | None = None) -> None:
-        log_weight = torch.zeros(items, device=device)
-        if had is not None:
-            log_weight[torch.from_numpy(~had[1:]).to(device)] = -torch.inf
-        self._all = Negatives(torch.arange(1, items + 1, device=device), log_weight, True)
+    def __init__(self, items: int, device: torch.device) -> None:
+        self._all = Negatives(torch.arange(1, items + 1, device=device), torch.zeros(items, device=device), True)
 
     def draw(self, rows: Tensor, positives: Tensor, generator: torch.Generator) -> Negatives:
         del rows, positives, generator
@@ -88,7 +78,7 @@ class SharedUniform:
 class SharedPopular:
     """`count` draws with replacement, shared by the batch, each item in proportion to its count plus one.
 
-    The plus one keeps items that are no targets within reach; without them the partition could not be estimated. A draw
+    The plus one keeps items that nobody chose within reach; without them the partition could not be estimated. A draw
     of item j, of probability q_j, stands for 1 / (count · q_j) items.
     """
 
@@ -109,7 +99,7 @@ class SharedPopular:
 class BatchPositives:
     """What the batch's own positions should predict, plus `count` uniform draws, shared by the batch.
 
-    Positives alone would never show an item that is no target (mixed negative sampling, Yang et al., 2020). Of P
+    Positives alone would never show an item that nobody chose (mixed negative sampling, Yang et al., 2020). Of P
     positives each is item j with probability p_j, its share of the training targets, so P · p_j + count / items of j
     are expected among all draws and one stands for the inverse of that.
     """
@@ -184,24 +174,6 @@ def _nth_unseen(rows: Ints, uniform: Floats, first: Ints, gaps: Ints, items: int
             out[place, k] = nth + 1 + low - start
 
 
-@dataclass(frozen=True)
-class AmongHad:
-    """What a sampler draws that knows only the items that somebody has, numbered 1 … S in the order of their ids.
-
-    Attributes:
-        ids: (S + 1,) of each number; padding stays 0.
-        numbers: (I + 1,) of each id, 0 for those that nobody has.
-    """
-
-    sampler: Sampler
-    ids: Tensor
-    numbers: Tensor
-
-    def draw(self, rows: Tensor, positives: Tensor, generator: torch.Generator) -> Negatives:
-        drawn = self.sampler.draw(rows, self.numbers[positives], generator)
-        return replace(drawn, items=self.ids[drawn.items])
-
-
 def own(
     config: Recommender,
     histories: Histories,
@@ -210,14 +182,8 @@ def own(
     context: NDArray[np.int64] | None = None,
 ) -> Sampler:
     """For a loss whose positions have their own negatives."""
-    had, count = had_items(histories, items, context), config.negatives_drawn
-    if had[1:].all():
-        return UnseenUniform(histories, items, count, device)
-    ids, numbers = _numbered(had)
-    real = had[histories.items]
-    offsets = np.concatenate([[0], np.cumsum(real)])[histories.offsets]
-    renumbered = Histories(histories.users, offsets, numbers[histories.items[real]].astype(np.int32))
-    return _among(UnseenUniform(renumbered, len(ids) - 1, count, device), ids, numbers, device)
+    del context
+    return UnseenUniform(histories, items, config.negatives_drawn, device)
 
 
 def whole(
@@ -228,8 +194,8 @@ def whole(
     context: NDArray[np.int64] | None = None,
 ) -> Sampler:
     """For a loss that takes all items."""
-    del config
-    return WholeCatalogue(items, device, had_items(histories, items, context))
+    del config, histories, context
+    return WholeCatalogue(items, device)
 
 
 def shared(
@@ -240,43 +206,18 @@ def shared(
     context: NDArray[np.int64] | None = None,
 ) -> Sampler:
     """For a loss whose negatives a batch shares; if the catalogue has no more items than that, it takes all."""
-    count, had = config.negatives_drawn, had_items(histories, items, context)
+    count = config.negatives_drawn
     if count >= items:
-        return WholeCatalogue(items, device, had)
-    ids, numbers = _numbered(had)
-    counts = target_counts(histories, items, context)[ids]
-    sampler: Sampler
+        return WholeCatalogue(items, device)
     if config.negatives_from == "uniform":
-        sampler = SharedUniform(len(ids) - 1, count)
-    else:
-        drawn = SharedPopular if config.negatives_from == "popularity" else BatchPositives
-        sampler = drawn(counts, count, device)
-    return sampler if had[1:].all() else _among(sampler, ids, numbers, device)
-
-
-def had_items(histories: Histories, items: int, context: NDArray[np.int64] | None = None) -> NDArray[np.bool_]:
-    """(items + 1,) which items somebody has, beyond what is only shown before their own; padding nobody."""
-    first = 0 if context is None else np.repeat(context, histories.lengths)
-    had: NDArray[np.bool_] = np.bincount(histories.items[_places(histories) >= first], minlength=items + 1) > 0
-    return had
+        return SharedUniform(items, count)
+    counts = target_counts(histories, items, context)
+    drawn = SharedPopular if config.negatives_from == "popularity" else BatchPositives
+    return drawn(counts, count, device)
 
 
 def target_counts(histories: Histories, items: int, context: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
     """(items + 1,) how often each item is to be predicted from those before it; a history's first item never is."""
+    place = np.arange(len(histories.items)) - np.repeat(histories.offsets[:-1], histories.lengths)
     shown = 1 if context is None else np.repeat(np.maximum(context, 1), histories.lengths)
-    return np.bincount(histories.items[_places(histories) >= shown], minlength=items + 1)
-
-
-def _places(histories: Histories) -> NDArray[np.int64]:
-    """Of every item in its history, from 0."""
-    places: NDArray[np.int64] = np.arange(len(histories.items)) - np.repeat(histories.offsets[:-1], histories.lengths)
-    return places
-
-
-def _numbered(had: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(S + 1,) id of each number and (I + 1,) number of each id, for the items that somebody has; 0 is padding."""
-    return np.concatenate([[0], np.flatnonzero(had)]), np.where(had, np.cumsum(had), 0)
-
-
-def _among(sampler: Sampler, ids: NDArray[np.int64], numbers: NDArray[np.int64], device: torch.device) -> AmongHad:
-    return AmongHad(sampler, *(torch.from_numpy(part).to(device) for part in (ids, numbers)))
+    return np.bincount(histories.items[place >= shown], minlength=items + 1)
