@@ -33,6 +33,7 @@ def fill(warehouse: Warehouse) -> None:
         with transaction(warehouse) as connection:
             _figures(connection, run_id, {"base": 0.1, "llmser": 0.2})
             _rungs(connection, run_id)
+            _item_maps(connection, run_id)
             _users(connection, run_id)
             runs.finish(connection, run_id)
             _publish(connection, run_id, {"base": 0.09, "llmser": 0.1})
@@ -133,6 +134,18 @@ def _rungs(connection: Connection, run_id: str) -> None:
     columns = ("run_id", "place", "user_group", "method", "previous", "added", "previous_mean", "mean", "difference",
                "low", "high", "p", "p_holm", "level", "seeds", "stars")  # fmt: skip
     replace_rows(connection, "rungs", columns, rows, run_id=run_id)
+
+
+def _item_maps(connection: Connection, run_id: str) -> None:
+    """Of two models; runs of `fill_several` are from before there were any."""
+    rows = [
+        (run_id, method, 1, [0.5, 0.25], silhouette, 0.3, 0.05, [HOSTILE, "item 1", "item 2"], [True, False, False],
+         [9, 1, 0], [1.0, -0.5, 0.25], [0.125, 0.0, -0.5])
+        for method, silhouette in (("llmser", -0.02), ("base", 0.3))
+    ]  # fmt: skip
+    columns = ("run_id", "method", "seed", "shares", "silhouette", "overlap", "chance", "item_ids", "heads", "counts",
+               "xs", "ys")  # fmt: skip
+    replace_rows(connection, "item_maps", columns, rows, run_id=run_id)
 
 
 def _earlier(connection: Connection) -> None:

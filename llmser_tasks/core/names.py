@@ -1,6 +1,6 @@
 """What people call the steps, and what must be said beside figures."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from llmser_tasks.core.kinds import (
     ADDITIONS,
@@ -63,6 +63,27 @@ def why_chosen(by: str, validation: Mapping[str, float]) -> str:
     return f"the best on validation items (N@10: {figures})"
 
 
+def about_item_map(
+    shares: Sequence[float], silhouette: float | None, overlap: float | None, chance: float | None
+) -> str:
+    """What a map of items shows, for those who do not see it (`evaluation.item_maps`)."""
+    held = f"The picture holds {_percent(sum(shares))} of the table's variance."
+    if silhouette is None:
+        apart = "There are head items alone or tail items alone."
+    else:
+        how = next(word for least, word in APART if silhouette >= least)
+        apart = f"Head and tail items {how} (silhouette {f'{silhouette:+.2f}'.replace('-', chr(0x2212))})."
+    if overlap is None or chance is None:
+        return f"{held} {apart}"
+    near = f"Of an item's ten nearest, {_percent(overlap)} are among the ten nearest to it by text"
+    return f"{held} {apart} {near} ({_percent(chance)} by chance)."
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}\N{NO-BREAK SPACE}%"
+
+
+APART = ((0.5, "lie far apart"), (0.25, "lie apart"), (0.1, "lie a little apart"), (-1.0, "are mixed"))
 CONDITIONAL = (  # beside every p and every ± (the sd over seeds)
     "p, intervals and sd are about users and training seeds, given this run's candidates, forward model and shuffles:"
     " these have one seed, and another one would move the figures further than they say."
@@ -76,3 +97,9 @@ BY_PART = (
     " begin at 0."
 )
 ONE_SEED = "One seed: no stars, for what one training gains over another may be luck; give several (--seeds)."
+OF_ITEM_MAPS = (
+    "Each dot is an item, where the table by which it is ranked puts it: the first two principal components of each"
+    " trained model's item table, in the run's first seed, of a sample where the catalogue is large; all show the same"
+    " items. Between two maps neither places nor directions can be compared, only how head and tail items lie among"
+    " each other."
+)

@@ -28,7 +28,8 @@ from llmser_tasks.core.kinds import ADDITIONS, COUNTERS, METHODS, REFERENCE
 from llmser_tasks.core.progress import Progress, silent
 from llmser_tasks.core.run import Refs, Run, artefact, model_name
 from llmser_tasks.core.workspace import Artefact, write_json
-from llmser_tasks.evaluation.groups import Mask, groups
+from llmser_tasks.evaluation.groups import COLD, Mask, groups
+from llmser_tasks.evaluation.item_maps import write_maps
 from llmser_tasks.evaluation.ladder import beside_reference, climb, ladder
 from llmser_tasks.evaluation.metrics import METRICS, Floats, Ranks, means, per_user
 from llmser_tasks.evaluation.protocols import FULL, Cases, append, cases, draw_negatives, uniform
@@ -42,6 +43,8 @@ from llmser_tasks.sequences.artefacts import threshold_of
 from llmser_tasks.sequences.catalogue import catalogue_size
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.sequences.targets import Targets, read_targets
+from llmser_tasks.texts import item_vectors
+from llmser_tasks.texts.vectors import ItemVectors
 
 LONGEST_SHOWN = 30  # histories at least this long share the last bar of the length histogram
 
@@ -121,7 +124,7 @@ class Measured:
 
 
 def evaluate(run: Run, refs: Refs, progress: Progress = silent) -> Artefact:
-    """Write metrics, comparisons, ranks, recommendations (Parquet) and the report's facts (JSON).
+    """Write metrics, comparisons, ranks, recommendations, maps of items (Parquet) and the report's facts (JSON).
 
     Recommendations are those of the method that readers are given (`publish`), with the run's first seed.
 
@@ -159,7 +162,8 @@ def evaluate(run: Run, refs: Refs, progress: Progress = silent) -> Artefact:
             for seed in seeds
             for method in config.methods
         }
-        masks = groups(asked.n, asked.targets, histories.counts(catalogue_size(run, refs)), tail_threshold)
+        counts = histories.counts(catalogue_size(run, refs))
+        masks = groups(asked.n, asked.targets, counts, tail_threshold)
         rankings = rank_all(run, refs, asked, measured, progress)
         metrics, sums = measure(rankings, asked, masks, folder / "ranks.parquet")
         pq.write_table(pa.Table.from_pylist(metrics, METRIC_ROWS), folder / "metrics.parquet")
@@ -175,6 +179,8 @@ def evaluate(run: Run, refs: Refs, progress: Progress = silent) -> Artefact:
         )
         recommended = write_recommendations(folder / "recommendations.parquet", known.users, best, scores)
 
+        trained = METHODS.sorted(config.models)
+        mapped = {name: run.workspace.folder(models[model_name(name, config.seed)]) for name in trained}
         ndcg = {method: sums[FULL].mean(method, "N@10", len(seeds)) for method in config.methods}
         facts = {
             "users": pq.read_metadata(run.folder(refs, "catalogue") / "users.parquet").num_rows,
@@ -190,6 +196,7 @@ def evaluate(run: Run, refs: Refs, progress: Progress = silent) -> Artefact:
             "groups": {name: int(mask.sum()) for name, mask in masks.items()},
             "lengths": by_length(histories.lengths, asked.n, ndcg[REFERENCE]),
             "rungs": climb(ladder(config.methods, beside_reference(chosen, validation)), ndcg, masks, len(seeds)),
+            "item_maps": write_maps(folder, mapped, counts, config.seed, _texts(run, refs)),
         }
         write_json(folder / "facts.json", facts)
         return {
@@ -200,7 +207,8 @@ def evaluate(run: Run, refs: Refs, progress: Progress = silent) -> Artefact:
             "validation": validation,
         }
 
-    given_ = {name: artefact(refs, name) for name in sorted({"training", "validation", "test", "catalogue"} | counted)}
+    read = {"training", "validation", "test", "catalogue"} | counted | ({item_vectors.STEP} & set(refs))
+    given_ = {name: artefact(refs, name) for name in sorted(read)}
     shown_before = {f"prior/{method}": prior.content() for method, prior in priors.items()}
     return run.workspace.produce(
         "evaluation",
@@ -211,6 +219,11 @@ def evaluate(run: Run, refs: Refs, progress: Progress = silent) -> Artefact:
         chosen=sorted(_modules(run, models)) + [METHODS.module_of(name) for name in COUNTERS],
         seed=config.seed,
     )
+
+
+def _texts(run: Run, refs: Refs) -> ItemVectors | None:
+    """The vectors of items' texts, where the run has them."""
+    return ItemVectors.read(run.folder(refs, item_vectors.STEP)) if item_vectors.STEP in refs else None
 
 
 def _prior(run: Run, refs: Refs, method: str) -> Histories:
@@ -303,9 +316,11 @@ def measure(
 
 def compare(sums: Mapping[str, Sums], masks: Mapping[str, Mask], seeds: int) -> list[dict[str, Any]]:
     """Every trained method against the reference in every protocol, group and metric, over users, each user averaged
-    over the seeds; p is corrected over all of them.
+    over the seeds; p is corrected over all of them. Cold items are left out: they are few, and counted in another
+    group already.
     """
     rows, tests = [], []
+    masks = {group: users for group, users in masks.items() if group != COLD}
     for protocol, of_methods in sums.items():
         for method in of_methods.sums:
             if method == REFERENCE:

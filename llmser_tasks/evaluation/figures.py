@@ -162,6 +162,24 @@ def reliability(omega: NDArray[np.float64], hit: NDArray[np.bool_], compared: ND
         return _svg(figure, "Histogram of the reliability ω over users")
 
 
+def item_map(places: Sequence[tuple[float, float, bool]], told: str) -> str:
+    """Items as dots, head items over tail items. Written by hand, a group of dots as one path of lines without length:
+    thousands of dots would be a megabyte otherwise. They need round ends, which another figure's style sheet would take
+    from all paths of the page that do not insist.
+
+    Args:
+        places: x and y from -1 to 1, and whether it is a head item.
+        told: what it shows.
+    """
+    paths = ""
+    for head, colour in ((False, OURS), (True, THIRD)):
+        dots = "".join(f"M{x:g} {-y:g}h0" for x, y, is_head in places if is_head == head)
+        paths += f'<path d="{dots}" style="stroke:var(--{COLOURS[colour]});stroke-linecap:round"/>' if dots else ""
+    style = 'fill="none" stroke-width=".032" stroke-opacity=".7"'
+    box = 'viewBox="-1.03 -1.03 2.06 2.06"'
+    return f'<svg role="img" aria-label="{told}" {box} {style}>{paths}</svg>'
+
+
 @contextmanager
 def _figure(name: str) -> Iterator[tuple[Figure, Axes]]:
     """A figure without global state; `name` keeps the ids inside its SVG apart from the others'."""

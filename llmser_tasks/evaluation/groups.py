@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 Ints = NDArray[np.int32]
 Mask = NDArray[np.bool_]
 
+COLD = "cold items"
 HEAD_ITEMS = 0.2  # the share of the catalogue that counts as head
 LENGTHS = ((1, 1), (2, 2), (3, 3), (4, 5), (6, 9), (10, None))
 
@@ -16,7 +17,7 @@ def groups(n: NDArray[np.int64], targets: Ints, counts: NDArray[np.int64], tail_
     """Every non-empty group as a mask over the evaluated users.
 
     Tail users have n_u ≤ T. A target is a head item when it is one of the 20 % of the catalogue's items with the most
-    training interactions. Groups by length divide the users by n_u.
+    training interactions; cold items, a part of the tail, have none. Groups by length divide the users by n_u.
 
     Args:
         n: (U,) n_u, length of the training history: the validation and test items do not count.
@@ -31,6 +32,7 @@ def groups(n: NDArray[np.int64], targets: Ints, counts: NDArray[np.int64], tail_
         "head users": ~tail,
         "tail items": ~head_item,
         "head items": head_item,
+        COLD: counts[targets] == 0,
     }
     for low, high in LENGTHS:
         found[_label(low, high)] = (n >= low) & (n <= (high if high is not None else n))

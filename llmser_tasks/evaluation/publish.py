@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from llmser_tasks.core.files import PSEUDO, RELIABILITY
 from llmser_tasks.core.run import Refs, Run
-from llmser_tasks.evaluation import earlier, ladder
+from llmser_tasks.evaluation import earlier, item_maps, ladder
 from llmser_tasks.evaluation.evaluate import COMPARISON_ROWS, METRIC_ROWS
 from llmser_tasks.evaluation.examples import examples
 from llmser_tasks.evaluation.report import Report, Trust, render
@@ -27,6 +28,9 @@ from llmser_tasks.warehouse.tables.publications import Chosen
 log = logging.getLogger(__name__)
 
 USERS_AT_ONCE = 50_000
+ITEM_MAPS = (
+    "method", "seed", "shares", "silhouette", "overlap", "chance", "item_ids", "heads", "counts", "xs", "ys",
+)  # fmt: skip
 RECOMMENDATIONS = ("method", "seed", "user_id", "item_ids", "scores")
 
 
@@ -50,6 +54,7 @@ def publish(run: Run, refs: Refs) -> tuple[dict[str, int], publications.KeptBack
     )
     ingest_report = json.loads((run.folder(refs, "ingest") / "report.json").read_text(encoding="utf-8"))
     facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
+    maps = item_maps.read_maps(folder)
     before = earlier.against_earlier(run.warehouse, run_id, run.workspace)
     chosen = Chosen(facts["chosen"], facts["validation"][facts["chosen"]], facts["chosen_by"])
     recommended = _recommendations(folder / "recommendations.parquet", known)
@@ -72,6 +77,7 @@ def publish(run: Run, refs: Refs) -> tuple[dict[str, int], publications.KeptBack
                 answered_by=results.answered_by(connection, run_id),
                 costs=results.costs(connection, run_id),
                 asked=results.asked(connection, run_id),
+                places={method: shown.places for method, shown in maps.items()},
             )
         )
         tables = {
@@ -82,6 +88,7 @@ def publish(run: Run, refs: Refs) -> tuple[dict[str, int], publications.KeptBack
                 ([row[name] for name in COMPARISON_ROWS.names] for row in comparisons),
             ),
             "rungs": (ladder.COLUMNS, ([row[name] for name in ladder.COLUMNS] for row in facts.get("rungs", ()))),
+            "item_maps": (ITEM_MAPS, _item_maps(facts.get("item_maps", ()), maps, known)),
             "earlier_comparisons": (earlier.COLUMNS, before),
             "recommendations": (RECOMMENDATIONS, ((chosen.method, config.seed, *rest) for rest in recommended)),
             "reports": (("html",), [(html,)]),
@@ -111,6 +118,16 @@ def _trust(run: Run, refs: Refs, known: Catalogue, tail_threshold: int) -> Trust
         Histories.of_run(run, refs), pseudo, scores, known, tail_threshold=tail_threshold, seed=run.config.seed
     )
     return Trust(*_reliability(scores), shown)
+
+
+def _item_maps(
+    said: Iterable[Mapping[str, Any]], maps: Mapping[str, item_maps.Drawn], catalogue: Catalogue
+) -> Iterator[tuple[Any, ...]]:
+    """Rows of ITEM_MAPS, with original ids."""
+    for row in said:
+        drawn = maps[row["method"]]
+        told = [row[name] for name in ITEM_MAPS[:6]]
+        yield (*told, catalogue.item_ids_of(drawn.items), drawn.heads, drawn.counts, drawn.xs, drawn.ys)
 
 
 def _recommendations(path: Path, catalogue: Catalogue) -> Iterator[tuple[str, list[str], list[float]]]:

@@ -17,10 +17,11 @@ from llmser_tasks import __version__
 from llmser_tasks.asking.questions import asked_steps
 from llmser_tasks.core.config import RunConfig, parameters, to_flat
 from llmser_tasks.core.kinds import BACKBONES, METHODS, REFERENCE, Method, reported
-from llmser_tasks.core.names import BY_PART, CONDITIONAL, INTERVALS, ONE_SEED, why_chosen
+from llmser_tasks.core.names import BY_PART, CONDITIONAL, INTERVALS, OF_ITEM_MAPS, ONE_SEED, about_item_map, why_chosen
 from llmser_tasks.evaluation import figures
 from llmser_tasks.evaluation.decimals import decimal, signed
 from llmser_tasks.evaluation.examples import Example
+from llmser_tasks.evaluation.groups import COLD
 from llmser_tasks.evaluation.ladder import beside_reference
 from llmser_tasks.evaluation.metrics import METRICS
 from llmser_tasks.evaluation.protocols import FULL, uniform
@@ -62,6 +63,7 @@ class Report:
         answered_by: per name under which the endpoint answered, how many questions.
         costs: rows of the view run_costs.
         asked: per step how many users it was about (`users`), and of how many there was something to ask (`asked`).
+        places: per method each item's x, y and whether it is a head item, as its map shows it (`item_maps`).
     """
 
     run_id: str
@@ -76,6 +78,7 @@ class Report:
     answered_by: Mapping[str, int] = field(default_factory=dict)
     costs: Sequence[Mapping[str, Any]] = ()
     asked: Sequence[Mapping[str, Any]] = ()
+    places: Mapping[str, Sequence[tuple[float, float, bool]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -94,11 +97,12 @@ def render(report: Report) -> str:
     methods = reported({row["method"] for row in report.metrics})
     compared = {(row["method"], row["protocol"], row["user_group"], row["metric"]): row for row in report.comparisons}
     groups = report.facts["groups"]
+    tested = [group for group in groups if group != COLD]
     legacy = uniform(report.config.evaluation.sampled_negatives)
     tailed = [group for group in USER_KINDS if group in groups]
     ours = beside_reference(report.facts["chosen"], report.facts["validation"])
     rungs = report.facts.get("rungs", [])  # earlier evaluations have none
-    differing = [compared[ours, FULL, group, "N@10"] for group in groups] if ours != REFERENCE else []
+    differing = [compared[ours, FULL, group, "N@10"] for group in tested] if ours != REFERENCE else []
     counter = _best_counter(values, methods)
     return (
         _environment()
@@ -121,6 +125,8 @@ def render(report: Report) -> str:
             beaten_by=[METHODS[name].heading for name in methods if _beats(values, name, ours)],
             metrics=METRICS,
             groups=groups,
+            tested=tested,
+            cold=COLD,
             tables={protocol: _table(values, compared, groups, protocol, methods) for protocol in (FULL, legacy)},
             full=FULL,
             legacy=legacy,
@@ -131,6 +137,7 @@ def render(report: Report) -> str:
             level=in_percent(report.comparisons[0]["level"]) if report.comparisons else "",
             rungs=rungs,
             by_part=BY_PART,
+            of_item_maps=OF_ITEM_MAPS,
             rungs_level=in_percent(rungs[0]["level"]) if rungs else "",
             fewest=figures.FEWEST,
             counter=METHODS[counter].title if counter else "",
@@ -144,6 +151,7 @@ def render(report: Report) -> str:
                     TILES[group]: figures.waterfall([row for row in rungs if row["user_group"] == group])
                     for group in dict.fromkeys(row["user_group"] for row in rungs)
                 },
+                "item_maps": {METHODS[row["method"]].heading: _item_map(report, row) for row in _maps(report)},
                 "reliability": figures.reliability(report.trust.omega, report.trust.hit, report.trust.compared)
                 if report.trust
                 else "",
@@ -155,6 +163,17 @@ def render(report: Report) -> str:
             ),
         )
     )
+
+
+def _maps(report: Report) -> list[Mapping[str, Any]]:
+    """Earlier evaluations have none; and of a table that could not be drawn there is none."""
+    return [row for row in report.facts.get("item_maps", ()) if row["method"] in report.places]
+
+
+def _item_map(report: Report, row: Mapping[str, Any]) -> tuple[str, str]:
+    """Picture and caption."""
+    told = about_item_map(row["shares"], row["silhouette"], row["overlap"], row["chance"])
+    return figures.item_map(report.places[row["method"]], told), told
 
 
 def _published(report: Report) -> str:

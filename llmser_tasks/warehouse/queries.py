@@ -37,6 +37,12 @@ QUERIES = {
         "select place, user_group, method, previous, added, previous_mean, mean, difference, low, high, level, p,"
         " p_holm, seeds, stars from rungs where run_id = :run order by place, user_group"
     ),
+    "item-maps": (
+        "select method, seed, item_id, case when head then 'head' else 'tail' end as item_group, count, x, y"
+        " from item_maps, unnest(item_ids, heads, counts, xs, ys) with ordinality"
+        " as listed (item_id, head, count, x, y, place)"
+        " where run_id = :run order by method, place"
+    ),
     "validations": (
         'select method, ndcg as "N@10", method = chosen as chosen, case when method = chosen then chosen_by end as by'
         " from validations join runs using (run_id) where run_id = :run order by method"

@@ -17,6 +17,7 @@ from llmser_tasks.core.errors import InputError
 from llmser_tasks.core.kinds import COUNTERS
 from llmser_tasks.core.workspace import Artefact
 from llmser_tasks.evaluation.evaluate import best_of
+from llmser_tasks.evaluation.groups import COLD
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.sequences.targets import Targets, read_targets, write_targets
 
@@ -64,6 +65,27 @@ def test_the_ring_is_learned_so_the_ranks_mean_something(trained: Trained) -> No
 
 
 ALL = ("all", "MRR", "full")
+
+
+def test_cold_items_have_metrics_and_are_in_no_comparison(trained: Trained) -> None:
+    test = read_targets(trained.folder("test") / "targets.parquet")
+    target = int(test.items[0])
+    histories = trained.world.histories
+    kept = histories.items != target
+    ends = np.concatenate([[0], np.cumsum(kept)])[histories.offsets]
+
+    def write(made: Path) -> dict[str, Any]:
+        Histories(histories.users, ends, histories.items[kept]).write(made / "histories.parquet")
+        return {"tail_threshold": T}
+
+    training = trained.workspace.produce("cold-training", "tiny", write, inputs={}, config={})
+    made = folder(trained, training=training)
+    metrics = [row for row in rows(made / "metrics.parquet") if row["user_group"] == COLD]
+    assert {row["method"] for row in metrics} == METHODS and {row["metric"] for row in metrics} >= {"H@10", "N@10"}
+    facts = json.loads((made / "facts.json").read_text(encoding="utf-8"))
+    assert {row["users"] for row in metrics} == {facts["groups"][COLD]} and facts["groups"][COLD] > 0
+    compared = {row["user_group"] for row in rows(made / "comparisons.parquet")}
+    assert compared == set(facts["groups"]) - {COLD}
 
 
 def test_comparisons_average_each_user_over_the_seeds(trained: Trained) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from llmser_tasks.evaluation.groups import groups, head_items
+from llmser_tasks.evaluation.groups import COLD, groups, head_items
 
 COUNTS = np.array([0, 9, 1, 7, 1, 1, 0, 1, 8, 1, 1])  # items 1 … 10; 1 and 8 are the top fifth
 
@@ -17,6 +17,12 @@ def test_targets_are_head_in_the_top_fifth_by_training_count() -> None:
     found = groups(np.array([1, 1, 1, 1]), np.array([1, 8, 3, 6], np.int32), COUNTS, tail_threshold=3)
     assert found["head items"].tolist() == [True, True, False, False]
     assert found["tail items"].tolist() == [False, False, True, True]
+
+
+def test_a_target_that_nobody_had_in_training_is_cold_and_stays_a_tail_item() -> None:
+    found = groups(np.array([1, 1, 1]), np.array([1, 2, 6], np.int32), COUNTS, tail_threshold=3)
+    assert found[COLD].tolist() == [False, False, True]
+    assert found["tail items"].tolist() == [False, True, True]
 
 
 def test_an_item_nobody_bought_in_training_is_no_head_item() -> None:

@@ -24,12 +24,14 @@ from llmser_tasks.warehouse.rows import replace_rows
 from llmser_tasks.warehouse.tables import runs
 
 RUN = "run-1"
-TABLES = ("metrics", "validations", "comparisons", "rungs", "earlier_comparisons", "recommendations", "reports")
+TABLES = (
+    "metrics", "validations", "comparisons", "rungs", "item_maps", "earlier_comparisons", "recommendations", "reports",
+)  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("lengths", "tail_and_head", "differences", "waterfall", "reliability"):
+    for name in ("lengths", "tail_and_head", "differences", "waterfall", "item_map", "reliability"):
         monkeypatch.setattr(figures, name, lambda *_: "<svg></svg>")
 
 
@@ -100,6 +102,34 @@ def test_rungs_of_the_run_arrive_and_of_an_evaluation_from_before_there_were_non
     assert publish(trained.run(None, warehouse, RUN), trained.refs(evaluation=before))[0]["rungs"] == 0
     assert ask(warehouse, asked) == []
     assert "What each part brought" not in ask(warehouse, "select html from reports")[0][0]
+
+
+def test_maps_of_items_arrive_under_original_ids_and_of_an_evaluation_from_before_there_were_none(
+    trained: Trained, warehouse: Warehouse
+) -> None:
+    put(trained, warehouse)
+    found = ask(
+        warehouse, "select method, seed, cardinality(item_ids), item_ids[1], heads, xs from item_maps order by 1"
+    )
+    assert [row[:3] for row in found] == [("base", 42, 30), ("llmser", 42, 30)]
+    assert {row[3] for row in found} == {trained.world.known.item_ids[0].as_py()} and found[0][4] == found[1][4]
+    assert found[0][5] != found[1][5] and max(map(abs, found[0][5])) <= 1
+    assert "What items are to each model" in ask(warehouse, "select html from reports")[0][0]
+
+    folder = trained.workspace.folder(trained.evaluated())
+
+    def write(before: Path) -> dict[str, Any]:
+        for name in ("metrics.parquet", "comparisons.parquet", "recommendations.parquet", "ranks.parquet"):
+            (before / name).write_bytes((folder / name).read_bytes())
+        facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
+        del facts["item_maps"]
+        write_json(before / "facts.json", facts)
+        return {}
+
+    before = trained.workspace.produce("evaluation-without-maps", "tiny", write, inputs={}, config={})
+    assert publish(trained.run(None, warehouse, RUN), trained.refs(evaluation=before))[0]["item_maps"] == 0
+    assert ask(warehouse, "select * from item_maps") == []
+    assert "What items are to each model" not in ask(warehouse, "select html from reports")[0][0]
 
 
 def test_again_doubles_nothing_and_leaves_other_runs_alone(trained: Trained, warehouse: Warehouse) -> None:

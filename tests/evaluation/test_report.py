@@ -13,10 +13,12 @@ from evaluated_world import HOSTILE, T, Trained
 
 from llmser_tasks.core.config import from_flat
 from llmser_tasks.core.kinds import COUNTERS
-from llmser_tasks.core.names import BY_PART, CONDITIONAL, INTERVALS, ONE_SEED
+from llmser_tasks.core.names import BY_PART, CONDITIONAL, INTERVALS, OF_ITEM_MAPS, ONE_SEED, about_item_map
 from llmser_tasks.evaluation import figures
 from llmser_tasks.evaluation.decimals import decimal, signed
 from llmser_tasks.evaluation.examples import Example, examples, spread
+from llmser_tasks.evaluation.groups import COLD
+from llmser_tasks.evaluation.item_maps import read_maps
 from llmser_tasks.evaluation.report import Report, Trust, change, render
 from llmser_tasks.evaluation.significance import stars
 
@@ -49,6 +51,7 @@ def report(trained: Trained) -> Report:
         facts=json.loads((folder / "facts.json").read_text(encoding="utf-8")),
         metrics=pq.read_table(folder / "metrics.parquet").to_pylist(),
         comparisons=pq.read_table(folder / "comparisons.parquet").to_pylist(),
+        places={method: drawn.places for method, drawn in read_maps(folder).items()},
         trust=Trust(np.array([0.0, 0.5, 1.0]), np.array([False, False, True]), np.array([False, True, True]), shown),
         ingest=INGEST,
     )
@@ -58,7 +61,7 @@ def report(trained: Trained) -> Report:
 def quick(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes half a second; tests that do not look at the figures go without."""
     if "drawn" not in request.fixturenames:
-        for name in ("lengths", "tail_and_head", "differences", "waterfall", "reliability"):
+        for name in ("lengths", "tail_and_head", "differences", "waterfall", "item_map", "reliability"):
             monkeypatch.setattr(figures, name, lambda *_: "<svg></svg>")
 
 
@@ -87,7 +90,7 @@ class Page(HTMLParser):
 
 def test_it_holds_tables_figures_and_ten_examples(report: Report, drawn: None) -> None:
     page = Page(render(report))
-    assert page.tags.count("svg") == 6
+    assert page.tags.count("svg") == 8
     assert page.tags.count("article") == 10
     for words in ("Full ranking", "By group", "tail users", "Co-occurrence", "Popularity", "uniform-5", "run <1>"):
         assert words in page.text
@@ -103,6 +106,27 @@ def test_it_loads_nothing_and_runs_nothing(report: Report, drawn: None) -> None:
     assert all(value.startswith("#") for value in links)
     assert not re.search(r"@import|url\((?!['\"]?#)", html)
     assert "default-src 'none'" in html
+
+
+def test_maps_of_items_are_told_in_words_and_their_dots_are_those_of_the_items(report: Report, drawn: None) -> None:
+    html = render(report)
+    page = Page(html)
+    assert "What items are to each model" in page.text and OF_ITEM_MAPS in " ".join(page.text.split())
+    for row in report.facts["item_maps"]:
+        told = about_item_map(row["shares"], row["silhouette"], row["overlap"], row["chance"])
+        assert ("aria-label", told) in page.attributes and told in page.text
+    paths = re.findall(r'<path d="([^"]*)" style="stroke:var\(--(\w+)\);stroke-linecap:round"/>', html)
+    assert [colour for _, colour in paths] == ["ours", "third"] * 2
+    assert [path.count("M") for path, _ in paths] == [24, 6] * 2, "head items lie over tail items"
+    assert "What items are to each model" not in render(replace(report, places={}))
+
+
+def test_cold_items_are_told_apart_from_what_is_compared(report: Report) -> None:
+    groups = report.facts["groups"] | {COLD: 3}
+    metrics = [*report.metrics, *({**row, "user_group": COLD} for row in report.metrics if row["user_group"] == "all")]
+    html = render(replace(report, facts={**report.facts, "groups": groups}, metrics=metrics))
+    assert "3 of the test items are cold: nobody had them in training." in Page(html).text
+    assert "are cold" not in Page(render(report)).text
 
 
 @pytest.mark.parametrize("where", ["user", "pseudo", "history", "named", "source", "reason"])
@@ -266,9 +290,10 @@ def test_it_says_whose_recommendations_readers_are_given_and_why(report: Report)
 
 def test_of_the_reference_alone_the_report_has_no_comparison_and_no_pseudo_items(report: Report, drawn: None) -> None:
     facts = {**report.facts, "chosen": "base", "chosen_by": "validation", "validation": {"base": 0.05}, "rungs": []}
+    facts["item_maps"] = facts["item_maps"][:1]
     metrics = [row for row in report.metrics if row["method"] != "llmser"]
     page = Page(render(replace(report, facts=facts, metrics=metrics, comparisons=[], trust=None)))
-    assert page.tags.count("svg") == 2 and "Ten augmented users" not in page.text and "Holm" not in page.text
+    assert page.tags.count("svg") == 3 and "Ten augmented users" not in page.text and "Holm" not in page.text
     assert "LLMSeR N@10" not in page.text and "LLMSeR against" not in page.text
 
 

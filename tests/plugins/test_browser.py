@@ -17,7 +17,7 @@ from sqlalchemy import text
 
 from llmser_tasks.core.config import from_flat, to_flat
 from llmser_tasks.core.handle import Warehouse
-from llmser_tasks.core.names import BY_PART, CONDITIONAL, INTERVALS, ONE_SEED
+from llmser_tasks.core.names import BY_PART, CONDITIONAL, INTERVALS, OF_ITEM_MAPS, ONE_SEED, about_item_map
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.tables import acceptance, runs
 
@@ -99,8 +99,8 @@ def test_figures_are_those_of_the_warehouse(viewer: Tab, page: Page) -> None:
     expect(viewer.locator(".tile .big.up").first).to_have_text("+87.0 %*** significant")
     earlier = viewer.locator("section").filter(has_text="Against earlier runs").locator("tbody tr")
     expect(earlier).to_contain_text("▼**")
-    assert viewer.locator("canvas").count() == 6
-    for name in ("metrics", "comparisons", "rungs", "earlier", "omega"):
+    assert viewer.locator("canvas").count() == 8
+    for name in ("metrics", "comparisons", "rungs", "item-maps", "earlier", "omega"):
         assert viewer.locator(f"a.csv[href*='/csv/{name}?']").count() == 1
     viewer.get_by_label("Metric").select_option("H@10")
     expect(viewer.locator(".tile").first).to_contain_text("H@10")
@@ -118,6 +118,16 @@ def test_what_each_part_brought_is_told_beside_its_chart_also_to_those_who_do_no
     assert told in str(drawn.first.get_attribute("aria-label"))
     viewer.get_by_label("Metric").select_option("H@10")
     expect(drawn).to_have_count(2)
+
+
+def test_maps_of_items_say_in_words_what_they_show(viewer: Tab, page: Page) -> None:
+    shown(viewer, page, VIEWS[1])
+    expect(viewer.locator("main")).to_contain_text(OF_ITEM_MAPS)
+    maps = viewer.locator("figure").filter(has=viewer.locator("canvas[aria-label*='silhouette']"))
+    expect(maps.locator("h3")).to_have_text(["Base", "LLMSeR"])
+    told = about_item_map([0.5, 0.25], 0.3, 0.3, 0.05)
+    expect(maps.first.locator("figcaption")).to_have_text(told)
+    expect(maps.first.locator("canvas")).to_have_attribute("aria-label", f"Base: {told}")
 
 
 @pytest.mark.parametrize(("seeds", "word"), [(2, "not significant"), (1, "one seed")])

@@ -12,6 +12,7 @@ from filled_warehouse import (
     DATASET,
     FINISHED,
     GONE,
+    HOSTILE,
     OTHER,
     SEVERAL,
     STUCK,
@@ -187,6 +188,20 @@ def test_what_each_part_brought_comes_from_the_reference_up_and_earlier_runs_hav
     assert [row["difference"] for row in rungs] == [0.01, 0.01, 0.1, 0.1]
     fill_several(warehouse)
     assert results.results(warehouse, SEVERAL)["rungs"] == []
+
+
+def test_results_have_maps_of_items_and_say_what_they_show(warehouse: Warehouse) -> None:
+    fill_several(warehouse)
+    maps = {row["method"]: row for row in results.results(warehouse, FINISHED)["item_maps"]}
+    assert maps.keys() == {"base", "llmser"}
+    assert (maps["base"]["xs"], maps["base"]["heads"]) == ([1.0, -0.5, 0.25], [True, False, False])
+    assert "Head and tail items lie apart (silhouette +0.30)" in maps["base"]["told"]
+    assert "Head and tail items are mixed (silhouette \N{MINUS SIGN}0.02)" in maps["llmser"]["told"]
+    assert results.results(warehouse, SEVERAL)["item_maps"] == []
+    with tables.read(warehouse, "item-maps", run_id=FINISHED, dataset=None) as read:
+        listed = [dict(zip(read.columns, row, strict=True)) for row in read.rows]
+    one = {"method": "base", "seed": 1, "item_id": HOSTILE, "item_group": "head", "count": 9, "x": 1.0, "y": 0.125}
+    assert len(listed) == 6 and listed[0] == one
 
 
 @pytest.mark.parametrize("name", [*tables.OF_RUN, *tables.OF_DATASET, *tables.OF_ALL])

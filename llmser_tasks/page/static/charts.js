@@ -173,6 +173,24 @@ export function waterfall(title, caption, rows) {
   });
 }
 
+// row of item_maps: every item's place, head items over tail items
+export function itemMap(row) {
+  const dots = (label, isHead, name) => ({
+    label,
+    data: row.xs.flatMap((x, at) => (row.heads[at] === isHead ? [{ x, y: row.ys[at] }] : [])),
+    backgroundColor: `${colour(name)}99`, // they lie over each other
+    pointRadius: 2,
+    pointHoverRadius: 2,
+    borderWidth: 0,
+  });
+  const hidden = { display: false, min: -1.03, max: 1.03 };
+  return figure(method(row.method).heading, row.told, `${method(row.method).heading}: ${row.told}`, {
+    type: "scatter",
+    data: { datasets: [dots("head items", true, "third"), dots("tail items", false, "ours")] }, // the first is drawn last
+    options: { events: [], maintainAspectRatio: true, aspectRatio: 0.9, scales: { x: hidden, y: hidden }, tooltip: { enabled: false } }, // square, below a legend
+  }, 360); // less would narrow it on a phone
+}
+
 // A text in lines of at most so many characters, where its words allow it.
 function lines(text, most) {
   return text.split(" ").reduce((found, word) => {

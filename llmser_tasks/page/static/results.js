@@ -1,13 +1,14 @@
 // A run's figures: against the reference, against earlier runs, by group, and how far pseudo items are trusted.
 import { csv, link, read } from "./api.js";
-import { bars, forget, histogram, intervals, waterfall } from "./charts.js";
+import { bars, forget, histogram, intervals, itemMap, waterfall } from "./charts.js";
 import { bdi, card, download, el, note, select, table } from "./dom.js";
 import { change, decimal, level, percent, probability, signed, tone, verdict, when, whole } from "./numbers.js";
 import { listed, method, REFERENCE } from "./titles.js";
 
 const METRICS = ["N@10", "H@10", "N@20", "H@20", "MRR"];
 const KINDS = ["tail users", "head users", "tail items", "head items"];
-const FIRST = ["all", ...KINDS];
+const COLD = "cold items"; // tested, but in no comparison
+const FIRST = ["all", ...KINDS, COLD];
 
 export async function results({ run }) {
   const found = await read("results", { run: run.run_id });
@@ -75,6 +76,8 @@ function content(found, { metric, protocol, name: compared }, run) {
       bars("By length of the history", "n: items in the training history", grouped(lengths), charted, metric),
       ...omega(found.omega, of)),
     ...byPart(found, of),
+    ...itemMaps(found, of),
+    groups.includes(COLD) && card(`Cold items: ${whole(users(COLD))} of the test items`, note("Nobody had them in training. They are few, and tail items already, so there is no test of them."), methodsTable(methods, value, of, found, COLD)),
     card("Against earlier runs", earlierTable(found.earlier.filter((row) => row.metric === metric), of, metric, found)),
   ].filter(Boolean);
 }
@@ -113,10 +116,20 @@ function byPart({ rungs, by_part: told, one_seed: oneSeed, conditional }, of) {
   ];
 }
 
-function methodsTable(methods, value, of, { chosen: ours, conditional }) {
-  const best = Object.fromEntries(METRICS.map((metric) => [metric, Math.max(...methods.map((name) => value("all", name, metric)?.mean ?? 0))]));
+// What training made of items.
+function itemMaps({ item_maps: rows, of_item_maps: told }, of) {
+  if (!rows.length) return [];
+  const inOrder = listed(rows.map((row) => row.method)).map((name) => rows.find((row) => row.method === name));
+  return [
+    card("What items are to each model", note(`${told} `, download(csv("item-maps", of)))),
+    el("div", { class: "figures three" }, inOrder.map(itemMap)),
+  ];
+}
+
+function methodsTable(methods, value, of, { chosen: ours, conditional }, group = "all") {
+  const best = Object.fromEntries(METRICS.map((metric) => [metric, Math.max(...methods.map((name) => value(group, name, metric)?.mean ?? 0))]));
   const cell = (name, metric) => {
-    const found = value("all", name, metric);
+    const found = value(group, name, metric);
     if (!found) return "–";
     return [el(found.mean === best[metric] ? "b" : "span", {}, decimal(found.mean)), found.sd ? el("span", { class: "sd" }, ` ± ${decimal(found.sd)}`) : null];
   };

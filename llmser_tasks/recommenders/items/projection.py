@@ -47,7 +47,7 @@ class Projection(nn.Module):
             InputError: a number is not finite, or there are no two different texts.
         """
         with_text = vectors[vectors.any(1)]
-        mean, covariance = _moments(with_text)
+        mean, covariance = moments(with_text)
         if not bool(torch.isfinite(covariance).all()):
             raise InputError("The vectors of items hold numbers that are not finite; embed their texts anew.")
         variances, directions = torch.linalg.eigh(covariance)
@@ -59,7 +59,7 @@ class Projection(nn.Module):
             )
         kept = variances > NEGLIGIBLE * variances[0]
         deviations = variances[kept].sqrt()
-        directions = directions[:, kept] * _signs(directions[:, kept])
+        directions = directions[:, kept] * signs(directions[:, kept])
         if deviation is not None:
             directions *= deviation / (deviations if whiten else deviations.mean())
         self.mean.copy_(mean)
@@ -80,7 +80,7 @@ class Projection(nn.Module):
         return projected.masked_fill_(~vectors.any(1)[:, None], 0.0)
 
 
-def _moments(vectors: Tensor) -> tuple[Tensor, Tensor]:
+def moments(vectors: Tensor) -> tuple[Tensor, Tensor]:
     """Mean (D,) and covariance (D, D) of vectors (N, D), in double precision and bounded memory."""
     count = max(1, len(vectors))
     mean = vectors.sum(0, dtype=torch.float64) / count
@@ -91,6 +91,6 @@ def _moments(vectors: Tensor) -> tuple[Tensor, Tensor]:
     return mean, covariance / count
 
 
-def _signs(directions: Tensor) -> Tensor:
+def signs(directions: Tensor) -> Tensor:
     """(k,) what makes the largest coordinate of each direction positive: its sign is otherwise up to the library."""
     return directions.gather(0, directions.abs().argmax(0, keepdim=True)).sign()[0]

@@ -4,9 +4,11 @@ against earlier runs, the histogram of ω where the run has one.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from llmser_tasks.core.handle import Warehouse
+from llmser_tasks.core.names import about_item_map
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.pages.compared import compared
 from llmser_tasks.warehouse.pages.reading import first, rows
@@ -25,6 +27,9 @@ STATEMENTS = {
         " from comparisons where run_id = :run order by method, protocol, user_group, metric"
     ),
     "rungs": QUERIES["rungs"],
+    "item_maps": (
+        "select method, seed, shares, silhouette, overlap, chance, heads, xs, ys from item_maps where run_id = :run"
+    ),
     "earlier": (
         "select e.earlier_run, r.started_at, r.chosen as earlier_method, e.method, e.protocol, e.user_group, e.metric,"
         " e.earlier, e.mean, e.difference, e.low, e.high, e.level, e.p, e.p_holm, e.seeds, e.stars"
@@ -52,4 +57,9 @@ def results(warehouse: Warehouse, run_id: str) -> dict[str, Any]:
         found = {name: rows(connection, statement, run=run_id) for name, statement in STATEMENTS.items()}
         chosen = first(connection, CHOSEN, run=run_id) or {"chosen": None, "chosen_by": None, "method": None}
         validation = {row["method"]: row["ndcg"] for row in rows(connection, VALIDATIONS, run=run_id)}
-    return found | chosen | {"validation": validation}
+    of_maps = [row | {"told": _told(row)} for row in found["item_maps"]]
+    return found | chosen | {"validation": validation, "item_maps": of_maps}
+
+
+def _told(row: Mapping[str, Any]) -> str:
+    return about_item_map(*(row[name] for name in ("shares", "silhouette", "overlap", "chance")))
