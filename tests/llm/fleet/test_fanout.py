@@ -17,8 +17,7 @@ from sqlalchemy import QueuePool, text
 
 from llmser_tasks.core.errors import StorageError
 from llmser_tasks.core.handle import Warehouse
-from llmser_tasks.llm import client
-from llmser_tasks.llm import outcomes as outcomes_of
+from llmser_tasks.llm import client, prompts
 from llmser_tasks.llm.answers import PickAnswer
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.errors import EndpointFatal, EndpointUnsupported, KeyRefused, QuotaExhausted
@@ -352,7 +351,7 @@ def test_what_is_paid_for_is_kept_before_it_is_read(
     def broken(*_: object) -> PickAnswer:
         raise RuntimeError("a fault of ours")
 
-    monkeypatch.setattr(outcomes_of, "parse", broken)
+    monkeypatch.setattr(prompts, "parse", broken)
     with pytest.raises(RuntimeError, match="a fault of ours"):
         answer(endpoint, questions(1), warehouse)
     assert len(_rows(warehouse)) == 1
