@@ -31,7 +31,7 @@ from llmser_tasks.core.errors import StorageError
 from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.llm.endpoint import RANKER, Endpoint
 from llmser_tasks.llm.fleet.fanout import answer
-from llmser_tasks.llm.prompts import Question, build_question
+from llmser_tasks.llm.prompts import PickQuestion, build_question
 from llmser_tasks.postgres import embedded
 from llmser_tasks.ranker import child as embedded_ranker
 from llmser_tasks.ranker.faults import ODD, SPOILT
@@ -60,7 +60,7 @@ WORDS = ("argan", "oil", "shampoo", "repair", "conditioner", "black", "eyeliner"
 TITLES = 500
 
 
-def question(user: int) -> Question:
+def question(user: int) -> PickQuestion:
     draw = random.Random(user)
     titles = [title(item) for item in draw.sample(range(TITLES), 22)]
     return build_question(

@@ -47,7 +47,7 @@ from llmser_tasks.core.errors import Waiting
 from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.core.progress import Progress, silent
 from llmser_tasks.llm import client
-from llmser_tasks.llm.answers import Answer
+from llmser_tasks.llm.answers import PickAnswer
 from llmser_tasks.llm.batch_api import provider_batches
 from llmser_tasks.llm.dialects import dialect_of
 from llmser_tasks.llm.endpoint import Endpoint
@@ -55,7 +55,7 @@ from llmser_tasks.llm.errors import LlmError
 from llmser_tasks.llm.fleet import fanout
 from llmser_tasks.llm.fleet.breaker import Breaker
 from llmser_tasks.llm.outcomes import Failure, Outcomes
-from llmser_tasks.llm.prompts import Question, QuestionFormat, build_question
+from llmser_tasks.llm.prompts import PickQuestion, QuestionFormat, build_question
 from llmser_tasks.methods.llmser import reason, snf
 from llmser_tasks.postgres import embedded
 from llmser_tasks.sequences.catalogue import Catalogue
@@ -215,7 +215,7 @@ CATALOGUE = Catalogue(pa.array([str(n) for n in range(len(KNOWN))]), pa.array(KN
 CONFIG = RunConfig(augmentation=Augmentation(pseudo_items=6))
 
 
-def snf_questions(first: int, count: int) -> list[Question]:
+def snf_questions(first: int, count: int) -> list[PickQuestion]:
     """Users `first` and on, each with a history and 20 candidates, as the pipeline asks about them."""
     found = []
     for user in range(first, first + count):
@@ -226,7 +226,7 @@ def snf_questions(first: int, count: int) -> list[Question]:
     return found
 
 
-def reason_questions(first: int, count: int) -> list[Question]:
+def reason_questions(first: int, count: int) -> list[PickQuestion]:
     found = []
     for user in range(first, first + count):
         draw = np.random.default_rng([2, user])
@@ -237,7 +237,7 @@ def reason_questions(first: int, count: int) -> list[Question]:
     return found
 
 
-def too_long() -> Question:
+def too_long() -> PickQuestion:
     """More than fits into any context here, and not so much that a server that takes it fills the memory."""
     words = [" ".join(random.Random(n).choices(["lamp", "shade", "oak", "pine", "brass"], k=400)) for n in range(12)]
     return build_question(
@@ -395,7 +395,7 @@ class Bench:
         )
         return replace(made, **changes)
 
-    def ask(self, endpoint: Endpoint, questions: Sequence[Question], progress: Progress = silent) -> Outcomes:
+    def ask(self, endpoint: Endpoint, questions: Sequence[PickQuestion], progress: Progress = silent) -> Outcomes:
         print(f"  {time.strftime('%X')} {self.peer.name}: {len(questions)} × {endpoint.model}", file=sys.stderr)
         signal.alarm(HANGS_S)
         try:
@@ -416,14 +416,14 @@ class Bench:
         self.batch_api()
         self.killed()
 
-    def step(self, step: str, questions: Sequence[Question]) -> None:
+    def step(self, step: str, questions: Sequence[PickQuestion]) -> None:
         """Ask, read, and ask again."""
         endpoint = self.endpoint(step)
         retries.clear()
         outcomes = self.ask(endpoint, questions)
         repeated = "; ".join(f"{number} × {kind}" for kind, number in retries.items())
         dialect = dialect_of(endpoint)
-        answers = [(q, o) for q, o in zip(questions, outcomes, strict=True) if isinstance(o, Answer)]
+        answers = [(q, o) for q, o in zip(questions, outcomes, strict=True) if isinstance(o, PickAnswer)]
         read: Counter[str] = Counter()
         outside = accepted = 0
         for question, said in answers:
@@ -448,7 +448,7 @@ class Bench:
             f"{step}: calls of a rerun": str(again.calls),
         }
 
-    def refused(self, what: str, endpoint: Endpoint, questions: Sequence[Question] = ()) -> None:
+    def refused(self, what: str, endpoint: Endpoint, questions: Sequence[PickQuestion] = ()) -> None:
         """What the client makes of a refusal: its error class, after how many calls."""
         before = len(refusals)
         asked = questions or snf_questions(100_000 + 10 * len(self.column), 3)
@@ -478,7 +478,7 @@ class Bench:
                 print(f"    batch: {error}", file=sys.stderr)
                 return
             else:
-                self.column["Batch API"] = f"{sum(isinstance(o, Answer) for o in found)} of 20 answered"
+                self.column["Batch API"] = f"{sum(isinstance(o, PickAnswer) for o in found)} of 20 answered"
                 return
 
     def killed(self) -> None:
@@ -526,8 +526,8 @@ class Bench:
 _USAGE = text("select count(*) from answers where model = :model and step = :step and prompt_tokens is not null")
 
 
-def _kind(outcome: Answer | Failure) -> str:
-    if isinstance(outcome, Answer):
+def _kind(outcome: PickAnswer | Failure) -> str:
+    if isinstance(outcome, PickAnswer):
         return "answered all the same"
     return f"{outcome.kind}{' (a rerun asks again)' if outcome.retriable else ', for good'}"
 

@@ -3,9 +3,9 @@
 Names are `llmser.TASK.…`, behind Airflow's prefix; the dataset is a tag.
 
 - `duration`, a timer in ms, and the counter `failures`: of every attempt;
-- of `snf` and `reason` also counters `calls`, `prompt_tokens`, `completion_tokens`, `cost_millionths` (of the price
-  table's currency), `unanswered` (users that an attempt left without an answer) and `accepted` (those of them that the
-  run went on without).
+- of `snf`, `reason` and `user-summary` also counters `calls`, `prompt_tokens`, `completion_tokens`, `cost_millionths`
+  (of the price table's currency), `unanswered` (users that an attempt left without an answer) and `accepted` (those of
+  them that the run went on without).
 """
 
 from __future__ import annotations

@@ -22,7 +22,11 @@ Reply = str | tuple[int, dict[str, Any]]  # the message's content, or a status a
 
 
 def by_title(block: Block, schema: dict[str, Any]) -> str:
-    """Likes candidates by a hash of history and title, so that neither order nor number matters."""
+    """Likes candidates by a hash of history and title, so that neither order nor number matters; and writes of every
+    history something of its own.
+    """
+    if "text" in schema["properties"]:
+        return json.dumps({"text": f"Likes {', '.join(block['history'])} and the like."})
 
     def liking(candidate: dict[str, str]) -> str:
         return hashlib.sha256(json.dumps([block["history"], candidate["title"]]).encode()).hexdigest()

@@ -184,4 +184,6 @@ def _users(connection: Connection, run_id: str) -> None:
     picks = [(run_id, "snf", user, f"key of {run_id}", 1, ["item 0"], ["strict"], None, 1) for user in users]
     columns = ("run_id", "step", "user_id", "question_key", "shuffle_seed", "item_ids", "sources", "reason", "invented")
     replace_rows(connection, "picks", columns, picks, run_id=run_id)
+    texts = [(run_id, "user-summary", user, HOSTILE, "prose") for user in users]
+    replace_rows(connection, "user_texts", ("run_id", "step", "user_id", "text", "source"), texts, run_id=run_id)
     connection.execute(text("select count_answers(:run)"), {"run": run_id})

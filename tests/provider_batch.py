@@ -11,11 +11,11 @@ from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.llm.batch_api import provider_batches
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.outcomes import Outcomes
-from llmser_tasks.llm.prompts import Question
+from llmser_tasks.llm.prompts import PickQuestion
 from llmser_tasks.warehouse.tables.batches import Account
 
 
-def finish(endpoint: Endpoint, questions: list[Question], warehouse: Warehouse, account: Account) -> Outcomes:
+def finish(endpoint: Endpoint, questions: list[PickQuestion], warehouse: Warehouse, account: Account) -> Outcomes:
     """What came of the questions; what a batch leaves open is asked by the next call."""
     outcomes: list[Outcomes] = []
 

@@ -39,7 +39,7 @@ LISTED = f"{', '.join(TRAINED[:-1])} or {TRAINED[-1]}" + (
 )
 WHAT = [
     "tail-report", "comparisons", "rungs", "item-maps", "validations", "reliability", "steps", "batches", "runs",
-    "costs", "group-costs", "answer-quality",
+    "costs", "group-costs", "answer-quality", "user-texts",
 ]  # fmt: skip
 METRICS = ["H@10", "N@10", "H@20", "N@20", "MRR"]
 

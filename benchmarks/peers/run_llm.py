@@ -93,11 +93,13 @@ async def by_llmser_bare() -> int:
     from llmser_tasks.llm.dialects import request_body
     from llmser_tasks.llm.endpoint import Endpoint
     from llmser_tasks.llm.fleet.breaker import Breaker
-    from llmser_tasks.llm.prompts import Question
+    from llmser_tasks.llm.prompts import PickQuestion
     from llmser_tasks.llm.replies import read_reply
 
     endpoint = Endpoint("bench", URL, "m", max_concurrency=IN_FLIGHT)
-    question = Question("snf", "1", tuple(MESSAGES), ("x",) * 20, 2, 72)
+    question = PickQuestion(
+        step="snf", prompt_version="1", messages=tuple(MESSAGES), choices=("x",) * 20, picks=2, max_tokens=72
+    )
     nobody: Any = None
     async with Client(endpoint, nobody, nobody, nobody, Breaker(endpoint)) as client:
 
@@ -112,7 +114,7 @@ async def by_llmser_bare() -> int:
 def by_llmser() -> int:
     """Everything: prompts, ledger look-up and commits, claims, concurrency, budget, the parsing of answers."""
     from llmser_tasks.core.handle import Warehouse
-    from llmser_tasks.llm.answers import Answer
+    from llmser_tasks.llm.answers import PickAnswer
     from llmser_tasks.llm.endpoint import Endpoint
     from llmser_tasks.llm.fleet.fanout import answer
     from llmser_tasks.llm.prompts import build_question
@@ -133,7 +135,7 @@ def by_llmser() -> int:
         for number in range(FIRST, FIRST + REQUESTS)
     ]
     outcomes = answer(endpoint, questions, Warehouse(DATABASE), account=Account("bench", "snf", FIRST))
-    return sum(isinstance(outcome, Answer) and len(outcome.chosen) > 0 for outcome in outcomes)
+    return sum(isinstance(outcome, PickAnswer) and len(outcome.chosen) > 0 for outcome in outcomes)
 
 
 def main() -> None:

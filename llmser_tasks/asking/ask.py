@@ -1,16 +1,17 @@
 """Asking an LLM about a batch of users, whatever the question step.
 
-Answers live in the ledger, one row per distinct question, committed as they arrive; what was made of them lives in
-`picks`, one row per user; what the batch cost lives in `batches`. So a batch that is killed, fails half-way or is
-cleared asks only for what the ledger does not hold.
+Answers live in the ledger, one row per distinct question, committed as they arrive; what was made of them is one row
+per user, in the table of the step's kind of answer; what the batch cost lives in `batches`. So a batch that is killed,
+fails half-way or is cleared asks only for what the ledger does not hold.
 
 The way of one answer:
 
 - `llm.replies.Reply`: what came over the wire.
 - `warehouse.ledger.Entry`: its row in `answers`, committed before anything is made of it.
-- `llm.answers.Answer`: what it says, as candidates of its question. Whoever has the row, new or from the ledger, reads
-  it here and once (`llm.outcomes.read`); only a reply that was cut off is read before, to see whether it says anything.
-- `asking.picks.Pick`: one user's row in `picks`, with items in the place of candidates; `Picks` has a whole step's.
+- `llm.question.Answer`: what it says to its question. Whoever has the row, new or from the ledger, reads it here and
+  once (`llm.outcomes.read`); only a reply that was cut off is read before, to see whether it says anything.
+- the row of its user, which the step's kind of answer makes (`questions.Answers`): `picks.Pick`, with items in the
+  place of candidates, or `user_texts.UserText`; `Picks` and `UserTexts` have a whole step's.
 - a method's own figures, such as ω and α (`methods.llmser.score`).
 """
 
@@ -25,24 +26,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llmser_tasks.asking.picks import UNANSWERED, Pick, write_picks
-from llmser_tasks.asking.questions import Inquiry, QuestionModule, inquiries
-from llmser_tasks.core.errors import LlmserError, Waiting
+from llmser_tasks.asking.questions import Answers, Inquiry, QuestionModule, inquiries
+from llmser_tasks.core.errors import InputError, LlmserError, Waiting
 from llmser_tasks.core.kinds import QUESTION_STEPS
 from llmser_tasks.core.progress import Progress, silent
 from llmser_tasks.core.run import Refs, Run
 from llmser_tasks.core.text import clean_title
-from llmser_tasks.llm.answers import Answer
 from llmser_tasks.llm.batch_api import provider_batches
-from llmser_tasks.llm.endpoint import Endpoint
+from llmser_tasks.llm.endpoint import RANKER_MODEL, Endpoint
 from llmser_tasks.llm.errors import Nonsense, Retriable
 from llmser_tasks.llm.fleet import fanout
 from llmser_tasks.llm.fleet.breaker import Stopped
 from llmser_tasks.llm.outcomes import Failure, Outcomes
+from llmser_tasks.llm.question import Answer
 from llmser_tasks.sequences.catalogue import Catalogue
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.warehouse.engine import transaction
-from llmser_tasks.warehouse.retention import NO_USABLE_ANSWER
 from llmser_tasks.warehouse.tables import acceptance, batches
 from llmser_tasks.warehouse.tables.batches import Standing
 
@@ -100,12 +99,14 @@ def ask_batch(
     open_rows: NDArray[np.int64] | None = None,
     progress: Progress = silent,
 ) -> dict[str, Any]:
-    """Ask about every user of a batch; the answers become rows of `picks`. Returns and raises as `ask`.
+    """Ask about every user of a batch; the answers become rows, a user each. Returns and raises as `ask`.
 
     Args:
         open_rows: whom the batch counts, as `Batch.of` takes them.
     """
     module: QuestionModule = QUESTION_STEPS.load(step)
+    if (obstacle := module.ANSWERS.obstacle(ranker=endpoint.model == RANKER_MODEL)) is not None:
+        raise InputError(obstacle)
     known = Catalogue.read(run.folder(refs, "catalogue"))
     histories = batch.of(Histories.read(run.folder(refs, "training") / "histories.parquet"), open_rows)
     given = {
@@ -117,6 +118,7 @@ def ask_batch(
         step,
         batch,
         inquiries(module, histories, given, known, run.config),
+        module.ANSWERS,
         known,
         endpoint,
         progress,
@@ -128,17 +130,22 @@ def ask(
     step: str,
     batch: Batch,
     inquiries: Sequence[Inquiry],
+    answers: Answers[Any],
     catalogue: Catalogue,
     endpoint: Endpoint,
     progress: Progress = silent,
 ) -> dict[str, Any]:
-    """Ask what the ledger cannot answer, write the users' picks and the batch's row.
+    """Ask what the ledger cannot answer, write the users' rows and the batch's.
 
     Where a person has accepted that some of the batch's users stay without an answer, nothing is asked: answers in the
-    ledger count, and the other users get no picks.
+    ledger count, and the other users' rows say that they have none.
+
+    Args:
+        answers: what the step's are.
 
     Returns:
-        What happened, small and JSON-ready: users, answered, calls, from_ledger, failed, tokens, cost, sources.
+        What happened, small and JSON-ready: users, answered, calls, from_ledger, failed, tokens, cost, and what the
+        answers come to (`Answers.counts`).
 
     Raises:
         Unanswered: more users than tolerated have no answer. What was answered is safe; a rerun asks only for the rest.
@@ -157,7 +164,7 @@ def ask(
         if accepted:
             outcomes = fanout.known(endpoint, questions, warehouse)
         else:
-            usable = _UsableShare(endpoint, llm.least_usable)
+            usable = _UsableShare(endpoint, llm.least_usable, answers.say)
             answer = provider_batches.answer if llm.mode == "batch" else fanout.answer
             outcomes = answer(endpoint, questions, warehouse, progress, account=account, check=usable.count)
     except Waiting as waiting:
@@ -170,12 +177,12 @@ def ask(
     tolerated = batch.users if accepted else llm.tolerated_failures * batch.users
     complaint = outcomes.complaint() if outcomes.fatal or failed > tolerated else None
     without = acceptance.MESSAGE.format(accepted=failed) if accepted and failed else None
-    picks = [Pick(i.user, None, None, (), (), i.reason) for i in inquiries if i.question is None]
+    rows = [answers.row(inquiry, None, None) for inquiry in inquiries if inquiry.question is None]
     for inquiry, key, result in zip(asked, outcomes.keys, outcomes, strict=True):
         if complaint is None or not _is_open(result):
-            picks.append(_pick(inquiry, key, result))
+            rows.append(answers.row(inquiry, key, result))
     with transaction(warehouse) as connection:
-        write_picks(connection, run_id, step, picks, catalogue)
+        answers.write(connection, run_id, step, rows, catalogue)
     note(
         Standing(
             "done" if complaint is None and outcomes.fatal is None else "failed",
@@ -200,33 +207,36 @@ def ask(
         "prompt_tokens": outcomes.prompt_tokens,
         "completion_tokens": outcomes.completion_tokens,
         "cost": outcomes.cost,
-        "picks": sum(len(pick.items) for pick in picks),
-        "without_picks": dict(Counter(pick.reason for pick in picks if pick.reason)),
-        "sources": dict(Counter(source for pick in picks for source in pick.sources)),
+        **answers.counts(rows),
     }
 
 
 class _UsableShare:
     """Counts usable answers, and ends a batch early where there are too few: nonsense costs as much as good answers."""
 
-    def __init__(self, endpoint: Endpoint, least: float) -> None:
+    def __init__(self, endpoint: Endpoint, least: float, say: str) -> None:
+        """
+        Args:
+            say: what a usable answer does, in words.
+        """
         self._endpoint = endpoint
         self._least = least
+        self._say = say
         self._answers = self._usable = 0
 
     def count(self, answer: Answer) -> None:
         """
         Raises:
-            Nonsense: too few of the answers so far name a candidate.
+            Nonsense: too few of the answers so far are usable.
         """
         self._answers += 1
-        self._usable += len(answer.chosen) > 0
+        self._usable += answer.usable
         if self._answers >= JUDGED_FROM and self._usable < self._least * self._answers:
             said = clean_title(answer.content, 120) or ""
             ended = clean_title(answer.finish_reason, 40) or "unknown"
             raise Nonsense(
                 f"Only {self._usable} of {self._answers} answers of LLM endpoint {self._endpoint.name} (model "
-                f"{self._endpoint.model}) name a candidate, which is nonsense; one of them: “{said}” (finish_reason "
+                f"{self._endpoint.model}) {self._say}, which is nonsense; one of them: “{said}” (finish_reason "
                 f"{ended}). Choose another model; or, once it works, have it asked again "
                 f"(`llmser answers prune --unusable --model {self._endpoint.model}`); or lower least_usable."
             )
@@ -242,20 +252,3 @@ def _without_answer(outcomes: Outcomes) -> dict[str, int]:
 def _is_open(result: Answer | Failure) -> bool:
     """A rerun will ask again."""
     return isinstance(result, Failure) and result.retriable
-
-
-def _pick(inquiry: Inquiry, key: str, result: Answer | Failure) -> Pick:
-    question = inquiry.question
-    assert question is not None
-    if isinstance(result, Failure):
-        reason = f"{UNANSWERED}: {result.kind}" if result.retriable else result.kind
-        return Pick(inquiry.user, key, question.shuffle_seed, (), (), reason)
-    return Pick(
-        inquiry.user,
-        key,
-        question.shuffle_seed,
-        [inquiry.candidates[question.order[one.index]] for one in result.chosen],
-        [one.source for one in result.chosen],
-        None if result.chosen else NO_USABLE_ANSWER,
-        result.invented,
-    )

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from llmser_tasks.core.errors import InputError
+from llmser_tasks.asking.questions import Answers, Inquiry, require_all, unknown, why_none
 from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.core.run import Refs, Run
+from llmser_tasks.llm.answers import PickAnswer
+from llmser_tasks.llm.outcomes import Failure
+from llmser_tasks.llm.prompts import PickQuestion
+from llmser_tasks.llm.question import Answer
 from llmser_tasks.sequences.catalogue import Catalogue, Ints
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.warehouse.engine import Connection
 from llmser_tasks.warehouse.tables import picks as table
 from llmser_tasks.warehouse.tables.picks import NewPickRow
-
-UNANSWERED = table.UNANSWERED
 
 
 @dataclass(frozen=True)
@@ -43,22 +47,55 @@ class Pick:
     invented: int = 0
 
 
-def write_picks(connection: Connection, run_id: str, step: str, picks: Sequence[Pick], catalogue: Catalogue) -> None:
-    """Replace these users' rows, within the caller's transaction."""
-    user_ids = catalogue.user_ids_of([pick.user for pick in picks])
-    rows = (
-        NewPickRow(
-            user_id=user_id,
-            item_ids=catalogue.item_ids_of(pick.items),
-            sources=pick.sources,
-            reason=pick.reason,
-            question_key=pick.question_key,
-            shuffle_seed=pick.shuffle_seed,
-            invented=pick.invented,
+class _Answers:
+    """Answers that name candidates of their question."""
+
+    say = "name a candidate"
+
+    def obstacle(self, *, ranker: bool) -> None:
+        del ranker  # ranking is what it does
+
+    def row(self, inquiry: Inquiry, key: str | None, result: Answer | Failure | None) -> Pick:
+        question, reason = inquiry.question, why_none(inquiry, result)
+        if not isinstance(question, PickQuestion):
+            return Pick(inquiry.user, None, None, (), (), reason)
+        if not isinstance(result, PickAnswer):
+            return Pick(inquiry.user, key, question.shuffle_seed, (), (), reason)
+        return Pick(
+            inquiry.user,
+            key,
+            question.shuffle_seed,
+            [inquiry.candidates[question.order[one.index]] for one in result.chosen],
+            [one.source for one in result.chosen],
+            reason,
+            result.invented,
         )
-        for user_id, pick in zip(user_ids, picks, strict=True)
-    )
-    table.write(connection, run_id, step, rows)
+
+    def write(self, connection: Connection, run_id: str, step: str, rows: Sequence[Pick], catalogue: Catalogue) -> None:
+        user_ids = catalogue.user_ids_of([pick.user for pick in rows])
+        written = (
+            NewPickRow(
+                user_id=user_id,
+                item_ids=catalogue.item_ids_of(pick.items),
+                sources=pick.sources,
+                reason=pick.reason,
+                question_key=pick.question_key,
+                shuffle_seed=pick.shuffle_seed,
+                invented=pick.invented,
+            )
+            for user_id, pick in zip(user_ids, rows, strict=True)
+        )
+        table.write(connection, run_id, step, written)
+
+    def counts(self, rows: Sequence[Pick]) -> dict[str, Any]:
+        return {
+            "picks": sum(len(pick.items) for pick in rows),
+            "without_picks": dict(Counter(pick.reason for pick in rows if pick.reason)),
+            "sources": dict(Counter(source for pick in rows for source in pick.sources)),
+        }
+
+
+PICKS: Answers[Pick] = _Answers()
 
 
 @dataclass(frozen=True)
@@ -87,10 +124,7 @@ class Picks:
         users = catalogue.users_of([row.user_id for row in rows])
         items = catalogue.items_of([item_id for row in rows for item_id in row.item_ids])
         if (users < 0).any() or (items < 1).any():
-            raise InputError(
-                f"Run {run_id} holds answers of {step} for users or items that its catalogue does not know; "
-                "the dump changed under it: start a new run."
-            )
+            raise unknown(run_id, step)
         lengths = [len(row.item_ids) for row in rows]
         ends = np.cumsum([0, *lengths])
         chosen = Histories.of(users, [items[ends[i] : ends[i + 1]] for i in range(len(rows))])
@@ -132,12 +166,7 @@ class Picks:
         Raises:
             InputError: one of these users has no row yet.
         """
-        missing = int((self.chosen.rows_of(users) < 0).sum())
-        if missing:
-            raise InputError(
-                f"{missing} of {len(users)} users of run {self.run_id} have not been through {self.step} yet; "
-                f"run (or clear) the {self.step} batches that are missing or failed, then this step."
-            )
+        require_all(int((self.chosen.rows_of(users) < 0).sum()), len(users), self.run_id, self.step)
 
     def content(self) -> str:
         """sha256 over what the picks say, so that a step that reads them reruns only where they changed."""

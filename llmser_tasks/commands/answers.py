@@ -35,7 +35,7 @@ def selected(command: F) -> F:
             click.option("--step", type=click.Choice(list(QUESTION_STEPS)), help="Only those of this step."),
             click.option("--prompt-version", help="Only those to this version of a prompt."),
             click.option("--failed", is_flag=True, help="Only questions that failed for good."),
-            click.option("--unusable", is_flag=True, help="Only those in which no candidate was found."),
+            click.option("--unusable", is_flag=True, help="Only those in which nothing of use was found."),
             click.option(
                 "--unused", is_flag=True, help="Only those that no run refers to any more; not vectors of texts."
             ),

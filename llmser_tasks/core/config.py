@@ -117,8 +117,9 @@ class Common(Section):
 
     @property
     def chain(self) -> dict[str, Step]:
-        """Steps and question steps that the run's methods need, in order."""
-        return chain([*self.methods, *COUNTERS])
+        """Steps and question steps that the run's methods need with these settings, in order."""
+        values = {name: value for _, section in self for name, value in section}
+        return chain([*self.methods, *COUNTERS], values)
 
     @property
     def seed(self) -> int:

@@ -145,9 +145,11 @@ class Step(Declared):
         ranks: it ranks with a model, so a GPU is of use here too.
         kept: in a refresh, users who have not changed keep what the earlier run made of them.
         tables: the warehouse's, that it writes.
+        when: a setting, and the value without which nobody needs the step; empty: it is always needed.
     """
 
     needs: tuple[str, ...] = ()
+    when: tuple[str, str] | tuple[()] = ()
     trains: bool = False
     ranks: bool = False
     kept: bool = False
@@ -156,7 +158,7 @@ class Step(Declared):
 
 @dataclass(frozen=True, kw_only=True)
 class QuestionStep(Step):
-    """What an LLM is asked per user; its file has what `asking.ask.QuestionModule` names.
+    """What an LLM is asked per user; its file has what `asking.questions.QuestionModule` names.
 
     Attributes:
         short: the title where room is small.

@@ -185,7 +185,7 @@ class Methods(Kind[Method]):
         return sorted(set(names), key=lambda name: [order.index(part) for part in name.split(WITH)])
 
     def usual(self, reference: str) -> list[str]:
-        """What a run trains unless its settings say otherwise: the usual methods, and the reference with usual parts."""
+        """What a run trains unless its settings say otherwise: usual methods, and the reference with usual parts."""
         parts = [name for kind in (ITEM_TABLES, ADDITIONS) for name, part in kind.items() if part.usual]
         return self.sorted([*(name for name, method in self.items() if method.usual), WITH.join([reference, *parts])])
 
@@ -243,13 +243,18 @@ def reported(methods: Iterable[str] = METHODS) -> dict[str, Method]:
     return {name: METHODS[name] for name in [*trained, *(name for name in reversed(COUNTERS) if name in wanted)]}
 
 
-def chain(methods: Iterable[str] = METHODS) -> dict[str, Step]:
+def chain(methods: Iterable[str] = METHODS, settings: Mapping[str, Any] | None = None) -> dict[str, Step]:
     """The steps and question steps that these methods need, each after all that it needs.
+
+    Args:
+        settings: flat names; steps that nobody needs with these are left out. None: none is.
 
     Raises:
         DeclarationError: something needs a step that there is not, or steps need each other in a circle.
     """
     every: dict[str, Step] = {**STEPS, **QUESTION_STEPS}
+    unneeded = {name for name, step in every.items() if settings is not None and not _needed(step, settings)}
+    needs_of = {name: tuple(need for need in step.needs if need not in unneeded) for name, step in every.items()}
     open_: set[str] = set()
     asking: dict[str, tuple[str, ...]] = {method: METHODS[method].needs for method in methods}
     while asking:
@@ -261,16 +266,21 @@ def chain(methods: Iterable[str] = METHODS) -> dict[str, Step]:
                 )
         more = {need for needs in asking.values() for need in needs} - open_
         open_ |= more
-        asking = {name: every[name].needs for name in more}
+        asking = {name: needs_of[name] for name in more}
     ordered: dict[str, Step] = {}
     while open_:
-        ready = [name for name in open_ if set(every[name].needs) <= set(ordered)]
+        ready = [name for name in open_ if set(needs_of[name]) <= set(ordered)]
         if not ready:
             raise DeclarationError(f"{_circle(open_, every)}; take one of these out of `needs` in its declaration.")
         first = min(ready, key=lambda name: (every[name].place, name))
         ordered[first] = every[first]
         open_.remove(first)
     return ordered
+
+
+def _needed(step: Step, settings: Mapping[str, Any]) -> bool:
+    """Whether these settings are such that somebody may need the step."""
+    return not step.when or settings.get(step.when[0]) == step.when[1]
 
 
 def _circle(among: Collection[str], every: Mapping[str, Step]) -> str:

@@ -1,6 +1,7 @@
 """What people call the steps, and what must be said beside figures."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
 
 from llmser_tasks.core.kinds import (
     ADDITIONS,
@@ -22,10 +23,14 @@ ESTIMATE = "estimate"  # before the first question
 LAST = {"evaluation": "Evaluate", "publish": "Publish to Postgres"}
 
 
-def steps(methods: Collection[str] = TRAINED) -> dict[str, str]:
-    """The steps of a run with these methods, as rows of the warehouse name them, with their titles, in order."""
+def steps(methods: Collection[str] = TRAINED, settings: Mapping[str, Any] | None = None) -> dict[str, str]:
+    """The steps of a run with these methods, as rows of the warehouse name them, with their titles, in order.
+
+    Args:
+        settings: flat names; None: whatever they are.
+    """
     of_methods: dict[str, str] = {}
-    for name, step in chain([*methods, *COUNTERS]).items():
+    for name, step in chain([*methods, *COUNTERS], settings).items():
         if name in QUESTION_STEPS:
             of_methods.setdefault(ESTIMATE, "Estimate calls and price")
         of_methods[name] = step.title

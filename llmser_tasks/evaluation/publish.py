@@ -63,6 +63,7 @@ def publish(run: Run, refs: Refs) -> tuple[dict[str, int], publications.KeptBack
         synthetic = bool(row["synthetic"] or ingest_report.get("synthetic"))
         if synthetic:
             runs.mark_synthetic(connection, run_id)
+        results.count_texts(connection, run_id)
         html = render(
             Report(
                 run_id=run_id,

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import json_repair
 import orjson
@@ -20,9 +20,12 @@ from rapidfuzz.fuzz import ratio
 from rapidfuzz.utils import default_process
 
 from llmser_tasks.llm.harmless import PLAIN, REVERSES, harmless
-from llmser_tasks.llm.prompts import Question
+from llmser_tasks.llm.question import Answer
 from llmser_tasks.llm.server_cases.finishes import is_cut_off
 from llmser_tasks.llm.thinking import aloud
+
+if TYPE_CHECKING:
+    from llmser_tasks.llm.prompts import PickQuestion
 
 Source = Literal["strict", "repaired", "id-pattern", "fuzzy"]
 
@@ -53,22 +56,23 @@ class Chosen:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What a reply says to its question.
+class PickAnswer(Answer):
+    """What a reply says to a question for picks.
 
     Attributes:
-        content, finish_reason: as the endpoint wrote them.
         chosen: usable candidates, likeliest first, at most `question.picks`.
         invented: how many things it names that are no candidates.
     """
 
-    content: str
-    finish_reason: str | None
     chosen: tuple[Chosen, ...] = ()
     invented: int = 0
 
+    @property
+    def usable(self) -> bool:
+        return bool(self.chosen)
 
-def parse(content: str, question: Question, finish_reason: str | None = "stop") -> Answer:
+
+def parse(content: str, question: PickQuestion, finish_reason: str | None = "stop") -> PickAnswer:
     """Which candidates a reply names.
 
     Args:
@@ -77,7 +81,7 @@ def parse(content: str, question: Question, finish_reason: str | None = "stop") 
     """
     text = aloud(content)
     if not text:
-        return Answer(content, finish_reason)
+        return PickAnswer(content, finish_reason)
     cut_off = is_cut_off(finish_reason) or len(text) > LONGEST
     text = text[:LONGEST]
     choices = _Choices(question)
@@ -91,13 +95,13 @@ def parse(content: str, question: Question, finish_reason: str | None = "stop") 
     first: dict[int, Chosen] = {}
     for one in found or ():
         first.setdefault(one.index, one)
-    return Answer(content, finish_reason, tuple(first.values())[: question.picks], choices.invented)
+    return PickAnswer(content, finish_reason, tuple(first.values())[: question.picks], choices.invented)
 
 
 class _Choices:
     """The question's candidates, as the rungs look them up."""
 
-    def __init__(self, question: Question) -> None:
+    def __init__(self, question: PickQuestion) -> None:
         self.question = question
         self.picks = question.picks
         self.count = len(question.choices)

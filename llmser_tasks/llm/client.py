@@ -28,7 +28,7 @@ from llmser_tasks.llm.fleet.breaker import Breaker, Stopped
 from llmser_tasks.llm.fleet.budget import Budget
 from llmser_tasks.llm.fleet.concurrency import Gate
 from llmser_tasks.llm.fleet.ratelimit import PATIENCE_S, Limiter
-from llmser_tasks.llm.prompts import Question
+from llmser_tasks.llm.question import Question
 from llmser_tasks.llm.replies import Reply, cut_off, is_lost, read_reply
 from llmser_tasks.llm.search import Search
 from llmser_tasks.llm.transport import transport

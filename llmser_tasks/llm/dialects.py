@@ -18,7 +18,7 @@ from llmser_tasks.core.errors import StorageError
 from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.errors import FormatRefused, LengthRefused, Refused
-from llmser_tasks.llm.prompts import Question, answer_schema
+from llmser_tasks.llm.question import Question
 from llmser_tasks.warehouse.engine import Connection, transaction
 from llmser_tasks.warehouse.tables import endpoint_dialects
 
@@ -147,15 +147,15 @@ def request_body(endpoint: Endpoint, question: Question, dialect: Dialect = Dial
     if dialect.temperature:
         body["temperature"] = question.temperature
     if dialect.response_format != "plain":
-        made = _response_format(dialect.response_format, len(question.choices), question.picks)
+        made = _response_format(dialect.response_format, question.schema)
         body["response_format"] = orjson.Fragment(made)
     return orjson.dumps({**body, **endpoint.extra_body} if endpoint.extra_body else body)
 
 
 @cache
-def _response_format(name: str, choices: int, picks: int) -> bytes:
-    """At most 99 × 99 of each; a run has two."""
-    schema = answer_schema(choices, picks)
+def _response_format(name: str, schema: bytes) -> bytes:
+    """A run has one or two of these for each of its question steps."""
+    of_answer = orjson.Fragment(schema)
     if name == "json_schema":
-        return orjson.dumps({"type": name, "json_schema": {"name": "answer", "strict": True, "schema": schema}})
-    return orjson.dumps({"type": "json_object"} | ({"schema": schema} if name.endswith("with schema") else {}))
+        return orjson.dumps({"type": name, "json_schema": {"name": "answer", "strict": True, "schema": of_answer}})
+    return orjson.dumps({"type": "json_object"} | ({"schema": of_answer} if name.endswith("with schema") else {}))

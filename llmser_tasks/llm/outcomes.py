@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from llmser_tasks.core.errors import LlmserError
-from llmser_tasks.llm.answers import Answer, parse
 from llmser_tasks.llm.errors import NeverAnswered
-from llmser_tasks.llm.prompts import Question
+from llmser_tasks.llm.question import Answer, Question
 from llmser_tasks.warehouse.ledger import Entry
 
 Check = Callable[[Answer], None]
@@ -27,7 +26,7 @@ class Failure:
 def read(entry: Entry, question: Question) -> Answer | Failure:
     """What a row of the ledger says to its question."""
     if entry.content is not None:
-        return parse(entry.content, question, entry.finish_reason)
+        return question.read(entry.content, entry.finish_reason)
     kind = entry.failure or "failed"
     if kind == NeverAnswered.kind:
         said = "The endpoint answered this question with nothing several times, while it answered others."

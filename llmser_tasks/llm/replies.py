@@ -10,11 +10,10 @@ from typing import Any
 import orjson
 
 from llmser_tasks.core.text import clean_title
-from llmser_tasks.llm.answers import parse
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.error_responses import classify, unanswered
 from llmser_tasks.llm.errors import CutOff, NoAnswer, Unavailable
-from llmser_tasks.llm.prompts import Question
+from llmser_tasks.llm.question import Question
 from llmser_tasks.llm.server_cases import Case
 from llmser_tasks.llm.server_cases.finishes import finished, is_cut_off
 from llmser_tasks.llm.thinking import aloud, is_answer
@@ -27,7 +26,7 @@ LONGEST_KEPT = 20_000  # characters; of a longer reply, only what follows its th
 
 @dataclass(frozen=True)
 class Reply:
-    """What an endpoint said. `content` may be anything, also empty; `answers.parse` reads it."""
+    """What an endpoint said. `content` may be anything, also empty; its question reads it."""
 
     content: str
     finish_reason: str | None
@@ -105,8 +104,8 @@ def read_reply(
 
 
 def is_lost(reply: Reply, question: Question) -> bool:
-    """Whether it ended before it named a candidate."""
-    return is_cut_off(reply.finish_reason) and not parse(reply.content, question, reply.finish_reason).chosen
+    """Whether it ended before it said anything of use."""
+    return is_cut_off(reply.finish_reason) and not question.read(reply.content, reply.finish_reason).usable
 
 
 def cut_off(endpoint: Endpoint, reply: Reply) -> CutOff:

@@ -25,7 +25,7 @@ from llmser_tasks.llm.errors import (
     Refused,
 )
 from llmser_tasks.llm.fleet.breaker import Breaker
-from llmser_tasks.llm.prompts import Question
+from llmser_tasks.llm.question import Question
 from llmser_tasks.llm.replies import Reply
 
 Refusal = Refused | CutOff | PromptTooLong  # what another way of asking may solve

@@ -22,6 +22,8 @@ THINKING = (
     ("<|begin_of_thought|>", "<|end_of_thought|>"),  # OpenThinker
 )
 
+TEXT = "text"
+FIELDS = {"picks": list, "item": str, TEXT: str}  # in which answers stand, and what they are
 LONGEST_THINKING = 200_000  # characters looked through for the answer behind it: 50,000 tokens
 
 _FENCE = re.compile(r"^```[a-z]*", re.I)
@@ -65,7 +67,7 @@ def is_answer(text: str) -> bool:
         value = orjson.loads(aloud(text))
     except orjson.JSONDecodeError:
         return False
-    return isinstance(value, dict) and (
-        (list(value) == ["picks"] and isinstance(value["picks"], list))
-        or (list(value) == ["item"] and isinstance(value["item"], str))
-    )
+    if not isinstance(value, dict) or len(value) != 1:
+        return False
+    ((name, said),) = value.items()
+    return name in FIELDS and isinstance(said, FIELDS[name])

@@ -107,7 +107,10 @@ def _block(text: str) -> tuple[list[str], list[str], list[str]]:
     if not isinstance(history, list) or len(history) > MOST_HISTORY:
         raise Malformed(f"'history' must be a list of at most {MOST_HISTORY} titles.")
     if not isinstance(candidates, list) or not 1 <= len(candidates) <= MOST_CANDIDATES:
-        raise Malformed(f"'candidates' must be a list of 1 to {MOST_CANDIDATES} objects with id and title.")
+        raise Malformed(
+            f"'candidates' must be a list of 1 to {MOST_CANDIDATES} objects with id and title: this server "
+            "ranks them, and writes no text."
+        )
     given = [candidate.get("id") if isinstance(candidate, dict) else None for candidate in candidates]
     ids = [one for one in given if isinstance(one, str) and _ID.fullmatch(one)]
     if len(set(ids)) < len(candidates):

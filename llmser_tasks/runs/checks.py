@@ -8,7 +8,9 @@ from dataclasses import asdict
 from typing import Any
 
 from llmser_tasks.asking.askable import FEW, Askable
-from llmser_tasks.asking.questions import asked_steps
+from llmser_tasks.asking.questions import QuestionModule, asked_steps
+from llmser_tasks.core.config import RunConfig
+from llmser_tasks.core.errors import InputError
 from llmser_tasks.core.kinds import QUESTION_STEPS, STEPS
 from llmser_tasks.core.run import Refs, Run, left_out
 from llmser_tasks.sequences.catalogue import Catalogue
@@ -16,6 +18,21 @@ from llmser_tasks.sequences.enough import check_enough
 from llmser_tasks.sequences.histories import Histories
 
 log = logging.getLogger(__name__)
+
+
+def check_endpoint(config: RunConfig, *, ranker: bool) -> None:
+    """Refuse a run that would ask an endpoint for what it cannot give.
+
+    Args:
+        ranker: the endpoint is the embedded one, which is no LLM.
+
+    Raises:
+        InputError: it would.
+    """
+    for name in asked_steps(config):
+        module: QuestionModule = QUESTION_STEPS.load(name)
+        if (obstacle := module.ANSWERS.obstacle(ranker=ranker)) is not None:
+            raise InputError(obstacle)
 
 
 def check(run: Run, refs: Refs, note: Callable[[dict[str, Any]], None] | None = None) -> None:
@@ -39,5 +56,5 @@ def check(run: Run, refs: Refs, note: Callable[[dict[str, Any]], None] | None = 
     if note is not None:
         note({"askable": asdict(found)})
     found.check(run.dataset)
-    if found.gaining < FEW * found.users:
+    if found.fewest < FEW * found.users:
         log.warning("%s.", found.sentence())

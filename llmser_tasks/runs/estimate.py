@@ -21,11 +21,10 @@ from llmser_tasks.core.run import Refs, Run, left_out
 from llmser_tasks.core.workspace import Workspace
 from llmser_tasks.ingest import ingest
 from llmser_tasks.llm.dialects import Dialect, recall, request_body
-from llmser_tasks.llm.endpoint import Endpoint
+from llmser_tasks.llm.endpoint import RANKER_MODEL, Endpoint
 from llmser_tasks.llm.estimate import Estimate, hours
 from llmser_tasks.llm.fleet.ratelimit import BYTES_PER_TOKEN
-from llmser_tasks.llm.prompts import Question
-from llmser_tasks.runs.checks import check
+from llmser_tasks.runs.checks import check, check_endpoint
 from llmser_tasks.sequences.artefacts import sequences
 from llmser_tasks.sequences.catalogue import Catalogue, Ints
 from llmser_tasks.sequences.changes import open_rows
@@ -35,7 +34,6 @@ from llmser_tasks.warehouse.tables import answers
 from llmser_tasks.warehouse.tables.artefact_claims import Claims
 
 SAMPLE = 1000  # users whose questions are built; their mean size is within 2 % of everybody's
-TOKENS_PER_PICK, TOKENS_AROUND = 2.5, 6  # of a typical answer: {"picks":["c07","c03"]}
 
 
 def estimate(run: Run, refs: Refs, endpoint: Endpoint) -> list[Estimate]:
@@ -44,7 +42,11 @@ def estimate(run: Run, refs: Refs, endpoint: Endpoint) -> list[Estimate]:
 
     What a step needs and is not there yet is stood in for: by the first items of what it will be like, else by items
     drawn by popularity, which are as long on average.
+
+    Raises:
+        InputError: the endpoint cannot give what it would be asked for.
     """
+    check_endpoint(run.config, ranker=endpoint.model == RANKER_MODEL)
     config, known, histories = run.config, Catalogue.of_run(run, refs), Histories.of_run(run, refs)
     open_ = open_rows(run, refs)
     asking = np.arange(len(histories)) if open_ is None else open_
@@ -95,6 +97,7 @@ def before_training(
     Raises:
         InputError: the run could not come to anything.
     """
+    check_endpoint(config, ranker=endpoint.model == RANKER_MODEL)
     run = Run("", config, replace(workspace, claims=Claims(warehouse)), warehouse)
     if endpoint_of is not None:
         run = replace(run, endpoint_of=endpoint_of)
@@ -125,7 +128,7 @@ def _scaled(step: str, inquiries: Sequence[Inquiry], users: int, endpoint: Endpo
     tokens = usual.completion
     if tokens is None and (dialect.room or endpoint.max_tokens):  # it thinks, whatever it is asked
         tokens = usual.of_any_step
-    completion = share * sum(tokens or _answer(question) for question in open_.values())
+    completion = share * sum(tokens or question.usual_tokens for question in open_.values())
     longest = share * sum(dialect.most_tokens(endpoint, question) for question in open_.values())
     calls = round(share * len(open_))
     return Estimate(
@@ -140,7 +143,3 @@ def _scaled(step: str, inquiries: Sequence[Inquiry], users: int, endpoint: Endpo
         most=endpoint.cost(round(prompt), round(longest)),
         hours=hours(calls, prompt + longest, endpoint),
     )
-
-
-def _answer(question: Question) -> float:
-    return TOKENS_AROUND + TOKENS_PER_PICK * question.picks

@@ -39,7 +39,7 @@ from llmser_tasks.methods import adding, trained
 from llmser_tasks.methods.making import StepModule
 from llmser_tasks.ranker import child as embedded_ranker
 from llmser_tasks.runs import refresh
-from llmser_tasks.runs.checks import check
+from llmser_tasks.runs.checks import check, check_endpoint
 from llmser_tasks.runs.estimate import estimate as estimate_questions
 from llmser_tasks.sequences import artefacts as splitting
 from llmser_tasks.sequences.artefacts import threshold_of
@@ -68,11 +68,12 @@ def start(
         owner: number of the process that runs it; None: Airflow does.
 
     Raises:
-        InputError: the run's id cannot be used, a setting is unknown or out of bounds, the run exists with others, or
-            somebody else is at work on it.
+        InputError: the run's id cannot be used, a setting is unknown or out of bounds, the endpoint cannot give what it
+            would be asked for, the run exists with other settings, or somebody else is at work on it.
     """
     runs.usable(warehouse, run_id)
     made = environment.configuration(values)
+    check_endpoint(made, ranker=made.llm.endpoint == RANKER)
     former = publications.current(warehouse, made.dataset.name) if made.refresh.incremental else None
     runs.create(
         warehouse,

@@ -1,6 +1,7 @@
 """A refresh: a run that starts from the published one and does again only what new interactions change.
 
-It takes over what was picked for users who have not changed, asks about the others, and goes on training the models.
+It takes over what was answered about users who have not changed, asks about the others, and goes on training the
+models.
 `sequences.changes` says why that is right, and when it is not.
 """
 
@@ -26,7 +27,7 @@ from llmser_tasks.sequences.catalogue import Catalogue
 from llmser_tasks.sequences.changes import Changes
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.warehouse.engine import transaction
-from llmser_tasks.warehouse.tables import artefacts, picks, runs
+from llmser_tasks.warehouse.tables import answered, artefacts, runs
 
 # Settings that may differ from the earlier run's: where the dumps are, what is computed anew for everybody, how answers
 # are got, and what only measures. With any other changed, what it would take over is another method's.
@@ -93,7 +94,7 @@ def compare(run: Run, refs: Refs, earlier: Refreshable, progress: Progress = sil
     settled = None
     if steps:
         with transaction(run.warehouse) as connection:
-            settled = picks.settled(connection, earlier.run_id, steps)
+            settled = answered.settled(connection, earlier.run_id, steps)
         settled &= _users(run.workspace, earlier)
     compared = changes.compare(
         run.workspace,
@@ -111,10 +112,10 @@ def compare(run: Run, refs: Refs, earlier: Refreshable, progress: Progress = sil
 
 
 def take_over(warehouse: Warehouse, run_id: str, earlier: str, changed: Changes, catalogue: Catalogue) -> None:
-    """Give the run what the earlier one picked for the users who have not changed."""
+    """Give the run what answers said in the earlier one of the users who have not changed."""
     kept = catalogue.user_ids_of(changed.users[changed.kept])
     with transaction(warehouse) as connection:
-        picks.take_over(connection, run_id, earlier, kept)
+        answered.take_over(connection, run_id, earlier, kept)
 
 
 def _tells_apart(workspace: Workspace, model: Artefact) -> bool:

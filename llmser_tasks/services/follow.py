@@ -38,12 +38,15 @@ def task_of(step: str) -> str:
     return next((task for task, done in STEPS.items() if step in done), step)
 
 
-def tasks_of(methods: Collection[str]) -> dict[str, str]:
-    """The tasks of a run with these methods, with their titles, in order."""
+def tasks_of(methods: Collection[str], settings: Mapping[str, Any] | None = None) -> dict[str, str]:
+    """The tasks of a run with these methods, with their titles, in order.
+
+    Args:
+        settings: flat names; None: whatever they are.
+    """
     trained = {METHODS.without_parts(name) for name in methods}
-    named = {
-        name: title for name, title in steps([*methods, *trained]).items() if name not in METHODS or name in trained
-    }
+    of_run = steps([*methods, *trained], settings)
+    named = {name: title for name, title in of_run.items() if name not in METHODS or name in trained}
     return {"start": "Check the settings"} | {task_of(step): title for step, title in named.items()}
 
 
@@ -116,14 +119,17 @@ class Line:
 
 
 def lines(
-    tasks: Sequence[Mapping[str, Any]], noted: Sequence[Mapping[str, Any]], methods: Collection[str] = USUAL
+    tasks: Sequence[Mapping[str, Any]],
+    noted: Sequence[Mapping[str, Any]],
+    methods: Collection[str] = USUAL,
+    settings: Mapping[str, Any] | None = None,
 ) -> list[Line]:
     """Task instances of Airflow and step rows of the warehouse, put together, in the order of the DAG.
 
     Args:
-        methods: the run's; tasks that only others need, and which it therefore skips, are left out.
+        methods, settings: the run's; tasks that only others need, and which it therefore skips, are left out.
     """
-    found = {task: Line(task) for task in tasks_of(methods)}
+    found = {task: Line(task) for task in tasks_of(methods, settings)}
     others = TITLES.keys() - found.keys()
     for instance in tasks:
         if instance["task_id"] in others:
@@ -150,13 +156,17 @@ def lines(
     return [line for task, line in found.items() if task not in HIDDEN]
 
 
-def methods_of(warehouse: Warehouse, run_id: str) -> list[str]:
-    """The run's methods; none until its first task has noted it."""
+def settings_of(warehouse: Warehouse, run_id: str) -> dict[str, Any]:
+    """The run's settings; none until its first task has noted it."""
     try:
-        named = runs.load(warehouse, run_id).config.get("methods", ())
+        return dict(runs.load(warehouse, run_id).config)
     except (InputError, StorageError):  # not there yet, or Postgres is away for a moment
-        return []
-    return [method for method in named if method in METHODS]
+        return {}
+
+
+def methods_of(settings: Mapping[str, Any]) -> list[str]:
+    """The methods that these settings name."""
+    return [method for method in settings.get("methods", ()) if method in METHODS]
 
 
 def follow(
@@ -191,7 +201,7 @@ def _watch_run(
     watch: Callable[[], None],
     show: Callable[[list[Line]], None],
 ) -> bool:
-    methods: Collection[str] = USUAL
+    settings: dict[str, Any] = {}
     while True:
         watch()
         try:
@@ -200,8 +210,8 @@ def _watch_run(
         except (httpx.TransportError, airflow_api.Unready):  # the API server or its database is being started again
             time.sleep(LOOK_EVERY_S)
             continue
-        methods = methods_of(warehouse, run_id) or methods
-        show(lines(tasks, _steps(warehouse, run_id), methods))
+        settings = settings_of(warehouse, run_id) or settings
+        show(lines(tasks, _steps(warehouse, run_id), methods_of(settings) or USUAL, settings))
         if state in OVER:
             return bool(state == "success")
         time.sleep(LOOK_EVERY_S)

@@ -65,8 +65,15 @@ QUERIES = {
         "select p.user_id, p.step, p.item_ids, p.sources, p.reason, a.model, a.answered_by, a.prompt_version,"
         " a.content, a.failure, a.finish_reason, a.prompt_tokens, a.completion_tokens, a.cost, a.attempts,"
         " a.latency_ms, a.created_at, p.question_key"
-        " from picks p left join answers a using (question_key)"
+        " from (select run_id, step, user_id, question_key, item_ids, sources, reason from picks union all"
+        " select run_id, step, user_id, question_key, null, null, reason from user_texts) p"
+        " left join answers a using (question_key)"
         " where p.run_id = :run order by p.step, p.user_id"
+    ),
+    "user-texts": (
+        "select t.user_id, t.step, t.text, t.source, t.reason, coalesce(a.answered_by, a.model) as model"
+        " from user_texts t left join answers a using (question_key)"
+        " where t.run_id = :run order by t.step, t.user_id"
     ),
     "steps": (
         "select step, part, state, done, total, unit, note, peak_mib,"

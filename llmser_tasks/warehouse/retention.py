@@ -16,8 +16,8 @@ from llmser_tasks.warehouse.queries import Rows, stream
 
 COLUMNS = ("question_key", "created_at", "model", "step", "prompt_version", "content", "failure", "cost")
 ANSWERS = table("answers", *map(column, COLUMNS))
-PICKS = table("picks", column("question_key"), column("reason"))
-NO_USABLE_ANSWER = "no usable answer"  # why a user has no picks, where a reply named no candidate
+ANSWERED = table("answered", column("question_key"), column("reason"))
+NO_USABLE_ANSWER = "no usable answer"  # why a user has nothing, where a reply said nothing of use
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Selection:
     Attributes:
         older_than: days since they came.
         failed: only questions that failed for good.
-        unusable: only those in which no candidate was found, and questions that the endpoint never answered at all.
+        unusable: only those in which nothing of use was found, and questions that the endpoint never answered at all.
         unused: only those that no run refers to any more; vectors of texts are none of them, for the next run needs
             them and none refers to them.
     """
@@ -50,10 +50,11 @@ class Selection:
         if self.failed:
             yield answers.content.is_(None)
         if self.unusable:
-            in_vain = exists().where(PICKS.c.question_key == answers.question_key, PICKS.c.reason == NO_USABLE_ANSWER)
+            of_no_use = ANSWERED.c.reason == NO_USABLE_ANSWER
+            in_vain = exists().where(ANSWERED.c.question_key == answers.question_key, of_no_use)
             yield or_(in_vain, answers.content.op("!~")(r"\S"), answers.failure == NEVER_ANSWERED)
         if self.unused:
-            yield ~exists().where(PICKS.c.question_key == answers.question_key)
+            yield ~exists().where(ANSWERED.c.question_key == answers.question_key)
             yield answers.prompt_version != VECTOR
 
 

@@ -75,8 +75,6 @@ def test_order_is_the_fixed_one(dag: Any) -> None:
         "ccg",
         "prior-items",
         "forward",
-        "user-vectors",
-        "user-neighbours",
         "item-neighbours",
         "near-texts",
     }
@@ -85,7 +83,8 @@ def test_order_is_the_fixed_one(dag: Any) -> None:
     assert upstream["train_asrep"] == {"plan_train_asrep", "sequences", "reverse", "prior-items", *PARTS}
     assert upstream["train_llm-esr"] == {"plan_train_llm-esr", "sequences", "item-vectors", "user-neighbours", *PARTS}
     assert upstream["train_sra-cl"] == {"plan_train_sra-cl", "sequences", "user-neighbours", "item-neighbours", *PARTS}
-    assert "estimate" in upstream["snf"] and "estimate" in upstream["reason"]
+    assert "estimate" in upstream["snf"] and "estimate" in upstream["reason"] and "estimate" in upstream["user-summary"]
+    assert "user-summary" in upstream["user-vectors"], "which may be made of what is answered"
     base = {"plan_train_base", "sequences", *PARTS}
     assert upstream["train_base"] == base, "the base may train beside the LLM's answers"
     assert all(upstream[f"plan_train_{name}"] == {"start"} for name in TRAINED)
@@ -133,7 +132,7 @@ def test_the_form_offers_presets_and_a_run_starts_from_one(
 
 def test_the_llm_waits_in_its_pool_and_trainings_in_theirs(dag: Any) -> None:
     pools = {task.task_id: (task.pool, task.queue) for task in dag.tasks}
-    assert {name for name, (pool, _) in pools.items() if pool == "llm"} == {"snf", "reason"}
+    assert {name for name, (pool, _) in pools.items() if pool == "llm"} == {"snf", "reason", "user-summary"}
     trainings = {"reverse", "ccg", "prior-items", "forward", "rcs", *(f"train_{name}" for name in TRAINED)}
     assert {name for name, (pool, _) in pools.items() if pool == "gpu"} == trainings
     assert {name for name, (_, queue) in pools.items() if queue == "gpu"} == trainings
@@ -147,6 +146,7 @@ def test_a_skipped_empty_map_does_not_spread(dag: Any) -> None:
 def test_mapped_tasks_have_names_that_a_person_recognises(dag: Any) -> None:
     assert "label" in dag.get_task("snf").map_index_template
     assert "label" in dag.get_task("reason").map_index_template
+    assert "label" in dag.get_task("user-summary").map_index_template
     assert "label" in dag.get_task("train_llmser").map_index_template
 
 
@@ -193,7 +193,7 @@ def test_the_form_has_every_knob_with_help(dag: Any) -> None:
     ],
 )
 def test_batches_are_tried_again_only_where_that_can_help(dag: Any, error: Exception, action: RetryAction) -> None:
-    for name in ("snf", "reason"):
+    for name in ("snf", "reason", "user-summary"):
         policy = dag.get_task(name).retry_policy
         assert policy.evaluate(error, 1, 3).action == action
 

@@ -10,7 +10,7 @@ from llm_double import KEY, Double
 from llmser_tasks.llm import client, dialects
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.fleet import breaker
-from llmser_tasks.llm.prompts import Question, build_question
+from llmser_tasks.llm.prompts import PickQuestion, build_question
 
 
 @pytest.fixture(scope="session")
@@ -42,8 +42,8 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def questions() -> Callable[..., list[Question]]:
-    def make(count: int, picks: int = 2, first: int = 0) -> list[Question]:
+def questions() -> Callable[..., list[PickQuestion]]:
+    def make(count: int, picks: int = 2, first: int = 0) -> list[PickQuestion]:
         return [
             build_question(
                 step="snf",

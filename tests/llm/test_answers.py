@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from llmser_tasks.llm.answers import parse
-from llmser_tasks.llm.prompts import Question, build_question
+from llmser_tasks.llm.prompts import PickQuestion, build_question
 
 TITLES = [
     "Blue cotton socks",  # c01
@@ -25,7 +25,7 @@ TITLES = [
 ]
 
 
-def _question(picks: int) -> Question:
+def _question(picks: int) -> PickQuestion:
     return build_question(
         step="snf", prompt_version="t", instructions="x", history=["lamp"], candidates=TITLES, picks=picks, seed=None
     )
@@ -158,7 +158,7 @@ SINGLE = [
     [(THREE, *case[1:]) for case in MANY] + [(ONE, *case[1:]) for case in SINGLE],
     ids=[f"many: {case[0]}" for case in MANY] + [f"one: {case[0]}" for case in SINGLE],
 )
-def test_corpus(question: Question, reply: str, finish: str, numbers: list[int], sources: list[str]) -> None:
+def test_corpus(question: PickQuestion, reply: str, finish: str, numbers: list[int], sources: list[str]) -> None:
     picks = parse(reply, question, finish).chosen
     assert ([pick.index + 1 for pick in picks], [pick.source for pick in picks]) == (numbers, sources)
 
@@ -381,7 +381,7 @@ pieces = st.sampled_from(
     st.sampled_from([THREE, ONE]),
 )
 @example('{"picks": ["\\ud800"]}', "stop", THREE)
-def test_nothing_but_candidates_each_at_most_once(reply: str, finish: str | None, question: Question) -> None:
+def test_nothing_but_candidates_each_at_most_once(reply: str, finish: str | None, question: PickQuestion) -> None:
     indexes = [pick.index for pick in parse(reply, question, finish).chosen]
     assert all(0 <= index < len(TITLES) for index in indexes)
     assert len(set(indexes)) == len(indexes) <= question.picks

@@ -16,11 +16,11 @@ from llmser_tasks.llm import dialects
 from llmser_tasks.llm.dialects import Dialect
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.fleet import fanout
-from llmser_tasks.llm.prompts import Question
+from llmser_tasks.llm.prompts import PickQuestion
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.tables import batches, runs
 
-Make = Callable[..., list[Question]]
+Make = Callable[..., list[PickQuestion]]
 SECRETS = (KEY, "team-secret-42", "2024-10-21-preview")
 
 

@@ -25,9 +25,9 @@ from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.errors import EndpointUnsupported, LlmError, Timeout, Unavailable
 from llmser_tasks.llm.fleet.fanout import answer
 from llmser_tasks.llm.outcomes import Failure, Outcomes
-from llmser_tasks.llm.prompts import Question
+from llmser_tasks.llm.prompts import PickQuestion
 
-Make = Callable[..., list[Question]]
+Make = Callable[..., list[PickQuestion]]
 
 MIB = 1 << 20
 SLACK = 8 * MIB  # what sockets and readers hold on their way

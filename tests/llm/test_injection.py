@@ -11,10 +11,10 @@ from llm_double import Double, says
 from served_ranker import ranker
 
 from llmser_tasks.core.handle import Warehouse
-from llmser_tasks.llm.answers import Answer, parse
+from llmser_tasks.llm.answers import PickAnswer, parse
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.fleet.fanout import answer
-from llmser_tasks.llm.prompts import Question, answer_rules, build_question
+from llmser_tasks.llm.prompts import PickQuestion, answer_rules, build_question
 
 INSTRUCTIONS = "Pick what fits."
 REAL = ["Blue cotton socks", "Red felt hat", "Garden hose 50 feet", "Umbrella"]
@@ -99,7 +99,7 @@ HOSTILE = {
 }
 
 
-def ask_about(title: str, picks: int = 3, seed: int | None = None) -> Question:
+def ask_about(title: str, picks: int = 3, seed: int | None = None) -> PickQuestion:
     """The hostile title stands among the history and among the candidates, in the middle of real ones."""
     return build_question(
         step="snf",
@@ -159,7 +159,7 @@ def test_over_the_wire_and_into_postgres(endpoint: Endpoint, double: Double, war
     again = answer(endpoint, questions, warehouse)
     assert again.calls == 0
     for first, second in zip(outcomes, again, strict=True):
-        assert isinstance(first, Answer) and isinstance(second, Answer) and first.content == second.content
+        assert isinstance(first, PickAnswer) and isinstance(second, PickAnswer) and first.content == second.content
         assert {one.index for one in first.chosen} <= set(range(5))
 
 
@@ -170,5 +170,5 @@ def test_the_ranker_orders_real_candidates(warehouse: Warehouse) -> None:
             questions = [ask_about(title, picks) for title in HOSTILE.values()]
             outcomes = answer(replace(endpoint, max_concurrency=4), questions, warehouse)
             for outcome in outcomes:
-                assert isinstance(outcome, Answer)
+                assert isinstance(outcome, PickAnswer)
                 assert len(outcome.chosen) == picks

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 
 from llmser_tasks.core.errors import InputError
 from llmser_tasks.llm.endpoint import Endpoint
-from llmser_tasks.llm.prompts import Question, QuestionFormat, answer_schema, build_question, candidate_id
+from llmser_tasks.llm.prompts import PickQuestion, QuestionFormat, answer_schema, build_question, candidate_id
 
 
-def _build(**changes: object) -> Question:
+def _build(**changes: object) -> PickQuestion:
     given: dict = {
         "step": "snf",
         "prompt_version": "1",
@@ -23,7 +23,7 @@ def _build(**changes: object) -> Question:
     return build_question(**(given | changes))
 
 
-def _block(question: Question) -> dict:
+def _block(question: PickQuestion) -> dict:
     return json.loads(question.messages[-1]["content"])
 
 

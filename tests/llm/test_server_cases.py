@@ -18,7 +18,7 @@ from sqlalchemy import text
 
 from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.llm import client, dialects, error_responses, errors
-from llmser_tasks.llm.answers import Answer, parse
+from llmser_tasks.llm.answers import PickAnswer, parse
 from llmser_tasks.llm.batch_api.lines import ROUNDS
 from llmser_tasks.llm.dialects import Dialect, dialect_of, place_of
 from llmser_tasks.llm.endpoint import Endpoint
@@ -26,7 +26,7 @@ from llmser_tasks.llm.error_responses import CLASS_OF, classify
 from llmser_tasks.llm.errors import EndpointFatal, LlmError
 from llmser_tasks.llm.fleet import fanout
 from llmser_tasks.llm.outcomes import Failure, Outcomes
-from llmser_tasks.llm.prompts import Question
+from llmser_tasks.llm.prompts import PickQuestion
 from llmser_tasks.llm.replies import cut_off, is_lost, read_reply
 from llmser_tasks.llm.server_cases import FOLLOWS, Case, refusals
 from llmser_tasks.llm.server_cases.finishes import FINISHES
@@ -34,7 +34,7 @@ from llmser_tasks.llm.server_cases.refusals import REFUSALS
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.tables import batches, runs
 
-Make = Callable[..., list[Question]]
+Make = Callable[..., list[PickQuestion]]
 EXAMPLES = examples()
 OF: dict[Case, list[Example]] = defaultdict(list)
 for _example in EXAMPLES:
@@ -122,7 +122,7 @@ def test_answers_are_read_wherever_they_are_put(
     _plays(double, shown)
     outcomes = fanout.answer(endpoint, asked, warehouse)
     for example, outcome in zip(shown, outcomes, strict=True):
-        assert isinstance(outcome, Answer), (example.server, outcome)
+        assert isinstance(outcome, PickAnswer), (example.server, outcome)
         picks = [f"c{pick.index + 1:02d}" for pick in outcome.chosen]
         assert tuple(picks) == example.picks, example.server
     assert outcomes.calls == len(shown)
@@ -140,7 +140,7 @@ def test_what_passes_is_asked_again(
 
     double.script = script
     outcomes = fanout.answer(endpoint, questions(len(shown)), warehouse)
-    assert all(isinstance(outcome, Answer) for outcome in outcomes)
+    assert all(isinstance(outcome, PickAnswer) for outcome in outcomes)
     assert outcomes.calls == 3 * len(shown)
 
 
@@ -216,7 +216,7 @@ def test_thinking_gets_room_until_it_answers(
         dialects.known.clear()
         double.script = lambda _, body, said=example: _act(said) if body["max_tokens"] < 4096 else first_choices(body)
         outcomes = fanout.answer(replace(endpoint, max_concurrency=1, model=f"m{number}"), questions(3), warehouse)
-        assert all(isinstance(outcome, Answer) for outcome in outcomes), example
+        assert all(isinstance(outcome, PickAnswer) for outcome in outcomes), example
         assert [body["max_tokens"] for body in double.bodies] == [72, 1024, 4096, 4096, 4096]
 
 
@@ -271,7 +271,7 @@ def run(warehouse: Warehouse) -> Warehouse:
     return warehouse
 
 
-def _finish(endpoint: Endpoint, asked: list[Question], warehouse: Warehouse) -> Outcomes:
+def _finish(endpoint: Endpoint, asked: list[PickQuestion], warehouse: Warehouse) -> Outcomes:
     """One round: what it leaves open is asked by the next."""
     dialects.known.setdefault(place_of(endpoint), Dialect())  # or the first question is asked alone
     return provider_batch.finish(endpoint, asked, warehouse, ACCOUNT)
@@ -286,10 +286,10 @@ def test_a_batchs_lines_mean_the_same(
     _plays(double, shown)
     asked = questions(len(shown) + 2)
     outcomes = _finish(endpoint, asked, run)
-    assert len(double.times) == 0 and all(isinstance(outcome, Answer) for outcome in outcomes.results[-2:])
+    assert len(double.times) == 0 and all(isinstance(outcome, PickAnswer) for outcome in outcomes.results[-2:])
     for example, outcome in zip(shown, outcomes, strict=False):
         if case is Case.ANSWER:
-            assert isinstance(outcome, Answer), example
+            assert isinstance(outcome, PickAnswer), example
             picks = [f"c{pick.index + 1:02d}" for pick in outcome.chosen]
             assert tuple(picks) == example.picks, example
         else:

@@ -13,18 +13,18 @@ from sqlalchemy import text
 
 from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.llm import dialects
-from llmser_tasks.llm.answers import Answer, parse
+from llmser_tasks.llm.answers import PickAnswer, parse
 from llmser_tasks.llm.dialects import MOST_ROOM, Dialect, dialect_of
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.errors import NoRoom
 from llmser_tasks.llm.fleet import fanout
 from llmser_tasks.llm.fleet.budget import BudgetSpent
 from llmser_tasks.llm.outcomes import Failure
-from llmser_tasks.llm.prompts import Question
+from llmser_tasks.llm.prompts import PickQuestion
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.tables import batches, runs
 
-Make = Callable[..., list[Question]]
+Make = Callable[..., list[PickQuestion]]
 THOUGHT = {"prompt_tokens": 100, "completion_tokens": 70, "total_tokens": 170}
 DRAFTS = [
     '[THINK]maybe {"picks": ["c03", "c04"]} but no, those are wrong, let me',
@@ -135,7 +135,7 @@ def test_one_question_that_finds_no_end_is_settled_where_others_have_room_enough
     batches.record(warehouse, batches.Account("r", "snf", 0), "users", 20, batches.Standing("running"))
     outcomes = fanout.answer(replace(priced, max_concurrency=1), questions(20), warehouse, account=account)
     settled = outcomes.results[15]
-    assert isinstance(settled, Answer) and settled.finish_reason == "length" and outcomes.calls == 22
+    assert isinstance(settled, PickAnswer) and settled.finish_reason == "length" and outcomes.calls == 22
     assert dialect_of(endpoint) == Dialect()  # the others are not asked for more
     with transaction(warehouse) as connection:
         lost, cost = connection.execute(text("select lost, cost from batches")).one()
@@ -155,7 +155,7 @@ def test_a_prompt_that_leaves_less_room_is_asked_with_less(
 
     double.script = script
     outcomes = fanout.answer(replace(endpoint, max_concurrency=1), questions(10), warehouse)
-    assert all(isinstance(outcome, Answer) for outcome in outcomes) and outcomes.calls <= 15
+    assert all(isinstance(outcome, PickAnswer) for outcome in outcomes) and outcomes.calls <= 15
     assert dialect_of(endpoint) == Dialect(room=4096)
 
 

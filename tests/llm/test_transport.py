@@ -7,9 +7,9 @@ from llm_double import Double, says
 from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.fleet.fanout import answer
-from llmser_tasks.llm.prompts import Question
+from llmser_tasks.llm.prompts import PickQuestion
 
-Make = Callable[..., list[Question]]
+Make = Callable[..., list[PickQuestion]]
 
 
 @pytest.fixture

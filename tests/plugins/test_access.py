@@ -28,8 +28,8 @@ TABLES = [
     f"/csv/{name}?run={RUN}&dataset={SHOP}"
     for name in (
         "datasets", "runs", "drift", "steps", "batches", "metrics", "means", "comparisons", "earlier", "omega",
-        "reliability", "pseudo-items", "histories", "recommendations", "costs", "group-costs", "answer-quality",
-        "published", "kept-back",
+        "reliability", "pseudo-items", "user-texts", "histories", "recommendations", "costs", "group-costs",
+        "answer-quality", "published", "kept-back",
     )
 ]  # fmt: skip
 ROUTES = [*PAGES, *DATA, *STATIC, *TABLES]

@@ -82,6 +82,7 @@ def test_titles_answers_and_messages_appear_as_they_are(viewer: Tab, page: Page)
     assert user.locator("bdi").filter(has_text="onerror").first.inner_text() == HOSTILE
     user.locator("summary").click()
     expect(user.locator("pre")).to_have_text(HOSTILE)
+    expect(user.locator(".written bdi").last).to_have_text(HOSTILE)
     shown(viewer, page, f"/run?run={BROKEN}")
     expect(viewer.locator("[role=alert]")).to_contain_text(HOSTILE)
 

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from llmser_tasks.core.config import from_flat, to_flat
 from llmser_tasks.core.handle import Warehouse
-from llmser_tasks.services.follow import Line, _Plain, _view, lines, methods_of
+from llmser_tasks.services.follow import Line, _Plain, _view, lines, methods_of, settings_of
 from llmser_tasks.warehouse.tables import runs
 
 
@@ -48,10 +48,10 @@ def test_tasks_and_steps_are_put_together_in_the_order_of_the_dag() -> None:
 
 
 def test_tasks_that_only_methods_of_other_runs_need_do_not_count(warehouse: Warehouse) -> None:
-    assert methods_of(warehouse, "r1") == [], "its first task has not noted it yet"
+    assert settings_of(warehouse, "r1") == {}, "its first task has not noted it yet"
     runs.create(warehouse, "r1", "shop", to_flat(from_flat({"dataset": "shop", "methods": ["base"]})))
     every = [instance(task, None) for task in ("ingest", "snf", "plan_snf", "train_llmser", "train_base")]
-    found = lines([*every, instance("estimate", "skipped")], [], methods_of(warehouse, "r1"))
+    found = lines([*every, instance("estimate", "skipped")], [], methods_of(settings_of(warehouse, "r1")))
     assert [line.task for line in found] == [
         "start", "ingest", "sequences", "item-vectors", "train_base", "evaluate", "publish",
     ]  # fmt: skip

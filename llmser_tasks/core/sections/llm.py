@@ -43,8 +43,8 @@ class Llm(Section):
         0.5,
         ge=0,
         le=1,
-        description="Share of a batch's answers that must name a candidate; below it the endpoint talks nonsense and the"
-        " batch fails.",
+        description="Share of a batch's answers that must be usable (name a candidate, or say something of the user); below"
+        " it the endpoint talks nonsense and the batch fails.",
     )
     tolerated_failures: float = Field(
         0.0,

@@ -24,10 +24,11 @@ class Texts(Section):
         description="What items' and users' texts are embedded with: minilm (embedded), a folder with a BERT, a hub name, or"
         " endpoint:NAME, a connection whose model serves /v1/embeddings; empty: the encoder that scores.",
     )
-    user_vectors: Literal["mean", "titles"] = Field(
+    user_vectors: Literal["mean", "titles", "summary"] = Field(
         "mean",
-        description="What a user's vector is: the mean of the vectors of the items, the newer the heavier, or that of a"
-        " text of the newest titles. [design; LLM-ESR: titles]",
+        description="What a user's vector is: the mean of the vectors of the items, the newer the heavier, that of a"
+        " text of the newest titles, or that of a summary of them which the LLM endpoint is asked to write."
+        " [design; LLM-ESR: summary, its released code: titles]",
     )
     neighbours: int = Field(
         10, ge=1, le=1000, description="Neighbours that a user or an item has, the closest first. [LLM-ESR]"

@@ -25,7 +25,7 @@ from llmser_tasks.llm.errors import (
     QuestionFatal,
 )
 from llmser_tasks.llm.outcomes import Failure
-from llmser_tasks.llm.prompts import Question
+from llmser_tasks.llm.question import Question
 from llmser_tasks.llm.replies import cut_off, is_lost, read_reply
 from llmser_tasks.warehouse.engine import Connection
 from llmser_tasks.warehouse.ledger import Entry

@@ -21,7 +21,6 @@ import orjson
 from llmser_tasks.core.errors import InputError, Waiting
 from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.core.progress import Progress, silent
-from llmser_tasks.llm.answers import Answer
 from llmser_tasks.llm.batch_api.lines import InVain, dumped, read_line, weigh
 from llmser_tasks.llm.batch_api.wire import OVER, BatchApi
 from llmser_tasks.llm.dialects import Dialect, dialect_of, recall, request_body
@@ -31,7 +30,7 @@ from llmser_tasks.llm.errors import EndpointFatal, EndpointUnsupported
 from llmser_tasks.llm.fleet import budget, fanout
 from llmser_tasks.llm.fleet.ratelimit import BYTES_PER_TOKEN
 from llmser_tasks.llm.outcomes import Check, Failure, Outcomes, read
-from llmser_tasks.llm.prompts import Question
+from llmser_tasks.llm.question import Answer, Question
 from llmser_tasks.warehouse import ledger
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.ledger import Entry

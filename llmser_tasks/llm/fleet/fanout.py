@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from llmser_tasks.core.errors import StorageError
 from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.core.progress import Progress, silent
-from llmser_tasks.llm.answers import Answer
 from llmser_tasks.llm.client import Client
 from llmser_tasks.llm.dialects import recall
 from llmser_tasks.llm.endpoint import Endpoint
@@ -23,7 +22,7 @@ from llmser_tasks.llm.fleet.concurrency import Gate
 from llmser_tasks.llm.fleet.ratelimit import Limiter
 from llmser_tasks.llm.fleet.workers import work_through
 from llmser_tasks.llm.outcomes import Check, Failure, Outcomes, read
-from llmser_tasks.llm.prompts import Question
+from llmser_tasks.llm.question import Answer, Question
 from llmser_tasks.warehouse import ledger
 from llmser_tasks.warehouse.ledger import Entry
 from llmser_tasks.warehouse.tables.batches import Account, Meter

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from llmser_tasks.asking.picks import PICKS
 from llmser_tasks.asking.questions import Inquiry, Need, shuffle_seed
 from llmser_tasks.core.config import RunConfig
 from llmser_tasks.core.files import PSEUDO
@@ -40,6 +41,7 @@ NEEDS = (
     Need("pseudo", PSEUDO, lambda config: config.augmentation.pseudo_items, like="ccg"),
     Need("rcs", POOLS, lambda config: config.reliability.reason_pool),
 )
+ANSWERS = PICKS
 
 
 def left_out(config: RunConfig) -> str | None:

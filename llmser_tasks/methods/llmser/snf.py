@@ -11,7 +11,8 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from llmser_tasks.asking.questions import Inquiry, Need, shuffle_seed
+from llmser_tasks.asking.picks import PICKS
+from llmser_tasks.asking.questions import Inquiry, Need, any_titled, shuffle_seed
 from llmser_tasks.core.config import RunConfig
 from llmser_tasks.core.kinds import POOL_SOURCES, QuestionStep
 from llmser_tasks.llm.prompts import QuestionFormat, build_question
@@ -39,6 +40,7 @@ with the history. Leave the noise behind and pick the {picks} candidates that th
 before the earliest entry of the history; the likeliest comes first."""
 
 NEEDS = (Need("ccg", POOLS, lambda config: config.augmentation.pool),)
+ANSWERS = PICKS
 
 NO_HISTORY = "no item of the history has a title"
 NO_CANDIDATE = "no candidate has a title"
@@ -49,9 +51,7 @@ def left_out(config: RunConfig) -> str | None:
 
 
 def may_be_asked(histories: Histories, titled: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """(U,) whether any item of a history has a title."""
-    found = np.concatenate([[0], np.cumsum(titled[histories.items])])
-    return np.asarray(found[histories.offsets[1:]] > found[histories.offsets[:-1]])
+    return any_titled(histories, titled)
 
 
 def inquire(user: int, history: Ints, given: Mapping[str, Ints], catalogue: Catalogue, config: RunConfig) -> Inquiry:

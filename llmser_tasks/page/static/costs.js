@@ -10,7 +10,7 @@ export async function costs({ run }) {
   const quality = found["answer-quality"];
   return [
     [
-      el("div", { class: "tiles" }, quality.map(rates)),
+      el("div", { class: "tiles" }, quality.filter((row) => row.invented !== null).map(rates)),
       card("By step", found.costs.length ? table(
         [
           ["Step", (row) => row.step, "text"],

@@ -32,7 +32,7 @@ function untitled(run) {
   const askable = run.askable;
   if (!askable || Object.values(askable.steps).every((users) => users === askable.users)) return [];
   const asked = Object.entries(askable.steps).map(([step, users]) => `${whole(users)} of ${whole(askable.users)} users in ${step}`).join(", ");
-  const few = askable.gaining * 2 < askable.users;
+  const few = Math.min(...Object.values(askable.steps), askable.gaining ?? askable.users) * 2 < askable.users;
   return [el("p", { class: few ? "banner" : "muted" }, el("strong", {}, "Can be asked"), `: ${asked}. ${whole(askable.titled)} of ${whole(askable.items)} items have a title; about the others there is nothing to ask.`)];
 }
 

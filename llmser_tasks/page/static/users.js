@@ -2,6 +2,7 @@
 import { csv, read } from "./api.js";
 import { bdi, card, download, el, note, select } from "./dom.js";
 import { decimal, whole } from "./numbers.js";
+import { STEPS } from "./titles.js";
 
 const AT_ONCE = 10;
 const SOURCES = {
@@ -25,7 +26,7 @@ export async function users({ run }) {
     list.append(...found.map((user) => person(user, run)));
     last = found.at(-1) ?? last;
     more.hidden = found.length < AT_ONCE;
-    if (!list.children.length) list.append(note(asked.search ? "No user has this id or a later one." : "Users appear when ω has been computed."));
+    if (!list.children.length) list.append(note(asked.search ? "No user has this id or a later one." : "Users appear when ω has been computed, or when something has been written about them."));
   };
   const anew = () => {
     last = null;
@@ -42,13 +43,14 @@ export async function users({ run }) {
       search.value = "";
       anew();
     }));
-  const files = el("p", { class: "muted small" }, "All users: ", [["reliability", "ω and α"], ["pseudo-items", "pseudo items"], ["histories", "histories"]].map(([name, title]) => [el("a", { href: csv(name, { run: run.run_id }), download: true }, `${title} (CSV)`), " "]));
+  const files = el("p", { class: "muted small" }, "All users: ", [["reliability", "ω and α"], ["pseudo-items", "pseudo items"], ["histories", "histories"], ["user-texts", "what was written about them"]].map(([name, title]) => [el("a", { href: csv(name, { run: run.run_id }), download: true }, `${title} (CSV)`), " "]));
   await add();
   const legend = el("details", {}, el("summary", {}, "Where pseudo items come from"), el("dl", { class: "facts" }, Object.entries(SOURCES).map(([name, told]) => el("div", {}, el("dt", {}, name), el("dd", {}, told)))));
   return [[form, files, legend, list, more], null];
 }
 
 function person(user, run) {
+  if (user.omega === null) return el("article", { class: "card person" }, el("header", {}, el("b", { class: "id" }, bdi(user.user_id))), written(user.texts));
   const tail = run.tail_threshold === null ? "" : user.n <= run.tail_threshold ? " · tail user" : " · head user";
   const right = user.named_item !== null && user.named_item === user.masked_item;
   return el(
@@ -67,9 +69,17 @@ function person(user, run) {
             ? user.history.map((item, at) => line(item, at === user.history.length - 1 ? "masked" : "", at === user.history.length - 1 ? "masked" : null))
             : line({ item: user.masked_item, title: user.masked_title }, "masked", "masked")),
         verdict(user, right))),
+    user.texts.length ? written(user.texts) : null,
     user.answers.length ? answers(user.answers) : null,
   );
 }
+
+// What a model wrote about a user.
+const written = (texts) =>
+  texts.map((row) =>
+    el("div", { class: "written" },
+      el("div", { class: "kicker" }, STEPS[row.step]?.short ?? row.step, el("span", { class: "muted" }, " · ", bdi(row.model ?? "nobody asked"))),
+      el("p", {}, row.text === null ? el("i", { class: "muted" }, `none: ${row.reason}`) : bdi(row.text))));
 
 const weight = (letter, value) => el("span", {}, `${letter} `, el("b", {}, decimal(value, 2)), el("meter", { min: "0", max: "1", value, "aria-label": letter }));
 

@@ -20,7 +20,7 @@ RUN = """
            run_message(state, owner, message) as message, code_version, started_at, finished_at, budget,
            tail_threshold, unpublished, now.run_id as published_run, now.version as published_version,
            config ->> 'backbone' as backbone, config ->> 'endpoint' as endpoint, config -> 'seeds' as seeds,
-           config -> 'methods' as methods, chosen, chosen_by,
+           config -> 'methods' as methods, config as settings, chosen, chosen_by,
            exists (select from reports p where p.run_id = r.run_id) as has_report,
            extract(epoch from coalesce(finished_at, now()) - started_at)::float8 as seconds
     from runs r
@@ -72,7 +72,8 @@ def run(warehouse: Warehouse, run_id: str) -> Row:
         trained = first(connection, TRAINING_USERS, run=run_id)
     accepted = acceptance.users(warehouse, run_id)
     planned = _planned(batches, trained["users"] if trained else None)
-    titles = steps_of([method for method in found["methods"] or USUAL if method in METHODS])
+    settings = found.pop("settings")
+    titles = steps_of([method for method in found["methods"] or USUAL if method in METHODS], settings)
     passed = set(titles) if found["state"] == "succeeded" else _passed(titles, noted)
     titles |= {step: step for step in noted if step not in titles}
     steps = [

@@ -11,15 +11,9 @@ from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.rows import replace_rows
 
-UNANSWERED = "unanswered"  # how the reason of a user begins whom a rerun would ask
-
 _COLUMNS = ("run_id", "step", "user_id", "question_key", "shuffle_seed", "item_ids", "sources", "reason",
             "invented")  # fmt: skip
 _READ = text("select user_id, item_ids, sources, reason from picks where run_id = :run_id and step = :step")
-_SETTLED = text(
-    "select user_id from picks where run_id = :run and step = any(:steps)"
-    " and (reason is null or reason not like :open) group by user_id having count(*) = :count"
-)
 _TAKE_OVER = text(
     "insert into picks (run_id, step, user_id, question_key, shuffle_seed, item_ids, sources, reason, invented)"
     " select :run, step, user_id, question_key, shuffle_seed, item_ids, sources, reason, invented"
@@ -75,12 +69,6 @@ def read(warehouse: Warehouse, run_id: str, step: str) -> list[PickRow]:
     """All rows of a run's step, in no order."""
     with transaction(warehouse) as connection:
         return [PickRow(*row) for row in connection.execute(_READ, {"run_id": run_id, "step": step})]
-
-
-def settled(connection: Connection, run_id: str, steps: Sequence[str]) -> set[str]:
-    """Users that all of these steps have settled in a run: an answer came, or it is known that none will."""
-    given = {"run": run_id, "steps": list(steps), "open": f"{UNANSWERED}%", "count": len(steps)}
-    return set(connection.scalars(_SETTLED, given))
 
 
 def take_over(connection: Connection, run_id: str, earlier: str, user_ids: Collection[str]) -> int:

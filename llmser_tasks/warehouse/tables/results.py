@@ -24,7 +24,7 @@ def locked(connection: Connection, run_id: str) -> Mapping[str, Any]:
 def answered_by(connection: Connection, run_id: str) -> dict[str, int]:
     statement = text(
         "select coalesce(a.answered_by, a.model) as name, count(*) as questions"
-        " from picks p join answers a using (question_key)"
+        " from answered p join answers a using (question_key)"
         " where p.run_id = :run and a.content is not null group by 1 order by 2 desc, 1"
     )
     return {row.name: row.questions for row in connection.execute(statement, {"run": run_id})}
@@ -33,10 +33,18 @@ def answered_by(connection: Connection, run_id: str) -> dict[str, int]:
 def asked(connection: Connection, run_id: str) -> list[dict[str, Any]]:
     """Per step the users it was about, and of how many of them there was something to ask."""
     statement = text(
-        "select step, count(*) as users, count(question_key) as asked from picks where run_id = :run"
+        "select step, count(*) as users, count(question_key) as asked from answered where run_id = :run"
         " group by step order by step desc"
     )
     return [dict(row) for row in connection.execute(statement, {"run": run_id}).mappings()]
+
+
+def count_texts(connection: Connection, run_id: str) -> None:
+    """Count what texts cost and were worth, where the run has any: of picks that was done when they were weighed."""
+    statement = text(
+        "select count_answers(run_id) from (select distinct run_id from user_texts where run_id = :run) written"
+    )
+    connection.execute(statement, {"run": run_id})
 
 
 def costs(connection: Connection, run_id: str) -> list[dict[str, Any]]:

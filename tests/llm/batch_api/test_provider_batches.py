@@ -15,18 +15,18 @@ from sqlalchemy import text
 from llmser_tasks.core.errors import InputError, Waiting
 from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.llm import dialects
-from llmser_tasks.llm.answers import Answer
+from llmser_tasks.llm.answers import PickAnswer
 from llmser_tasks.llm.batch_api import provider_batches
 from llmser_tasks.llm.batch_api.wire import BatchApi
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.errors import EndpointFatal, KeyRefused
 from llmser_tasks.llm.fleet.budget import BudgetSpent
 from llmser_tasks.llm.outcomes import Failure, Outcomes
-from llmser_tasks.llm.prompts import Question
+from llmser_tasks.llm.prompts import PickQuestion
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.tables import batches, runs
 
-Make = Callable[..., list[Question]]
+Make = Callable[..., list[PickQuestion]]
 ONE, TWO = batches.Account("r", "snf", 0), batches.Account("r", "snf", 1)
 
 
@@ -57,7 +57,7 @@ def warehouse(warehouse: Warehouse) -> Warehouse:
 
 
 def finish(
-    endpoint: Endpoint, questions: list[Question], warehouse: Warehouse, account: batches.Account = ONE
+    endpoint: Endpoint, questions: list[PickQuestion], warehouse: Warehouse, account: batches.Account = ONE
 ) -> Outcomes:
     return provider_batch.finish(endpoint, questions, warehouse, account)
 
@@ -83,7 +83,7 @@ def test_questions_go_out_once_and_answers_come_into_the_ledger(
             provider_batches.answer(endpoint, asked, warehouse, account=ONE)
         assert again.value.on == waiting.value.on == (listed(provider)[0]["id"],)
     outcomes = finish(endpoint, asked, warehouse)
-    assert all(isinstance(outcome, Answer) for outcome in outcomes) and outcomes.unanswered == 0
+    assert all(isinstance(outcome, PickAnswer) for outcome in outcomes) and outcomes.unanswered == 0
     assert len(listed(provider)) == 1 and listed(provider)[0]["request_counts"]["total"] == 39  # one told the dialect
     assert provider.get("/stats").json()["calls"] == 40
     (bill,) = rows(warehouse, "select calls, cost, held from batches where batch = 0")
@@ -108,9 +108,9 @@ def test_the_answers_are_those_of_single_calls(
     from llmser_tasks.llm.fleet import fanout
 
     asked = questions(12)
-    first = [answer.content for answer in finish(endpoint, asked, warehouse) if isinstance(answer, Answer)]
+    first = [answer.content for answer in finish(endpoint, asked, warehouse) if isinstance(answer, PickAnswer)]
     other = replace(endpoint, model="embedding-ranker-again")  # another key in the ledger
-    second = [answer.content for answer in fanout.answer(other, asked, warehouse) if isinstance(answer, Answer)]
+    second = [answer.content for answer in fanout.answer(other, asked, warehouse) if isinstance(answer, PickAnswer)]
     assert first == second and len(first) == 12
 
 

@@ -25,14 +25,14 @@ from llmser_tasks.llm.fleet import budget, fanout
 from llmser_tasks.llm.fleet.breaker import Breaker
 from llmser_tasks.llm.fleet.budget import BudgetSpent
 from llmser_tasks.llm.fleet.fanout import answer
-from llmser_tasks.llm.prompts import Question
+from llmser_tasks.llm.prompts import PickQuestion
 from llmser_tasks.warehouse import ledger
 from llmser_tasks.warehouse.engine import engine, transaction
 from llmser_tasks.warehouse.ledger import Entry
 from llmser_tasks.warehouse.tables import batches, runs
 from llmser_tasks.warehouse.tables.question_claims import LOCKS
 
-Make = Callable[..., list[Question]]
+Make = Callable[..., list[PickQuestion]]
 PRICE = 1.1e-4  # of an answer of the double: 100 tokens in, 10 out
 ACCOUNT = batches.Account("r", "snf", 0)
 

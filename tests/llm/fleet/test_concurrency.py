@@ -25,11 +25,11 @@ from llmser_tasks.llm.fleet import concurrency, fanout
 from llmser_tasks.llm.fleet.breaker import Breaker
 from llmser_tasks.llm.fleet.concurrency import Gate, fair_share
 from llmser_tasks.llm.fleet.fanout import answer
-from llmser_tasks.llm.prompts import Question
+from llmser_tasks.llm.prompts import PickQuestion
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.tables.question_claims import LOCKS
 
-Make = Callable[..., list[Question]]
+Make = Callable[..., list[PickQuestion]]
 
 _BATCH = """
 import sys

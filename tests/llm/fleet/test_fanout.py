@@ -17,19 +17,18 @@ from sqlalchemy import QueuePool, text
 
 from llmser_tasks.core.errors import StorageError
 from llmser_tasks.core.handle import Warehouse
-from llmser_tasks.llm import client
-from llmser_tasks.llm import outcomes as outcomes_of
-from llmser_tasks.llm.answers import Answer
+from llmser_tasks.llm import client, prompts
+from llmser_tasks.llm.answers import PickAnswer
 from llmser_tasks.llm.endpoint import Endpoint
 from llmser_tasks.llm.errors import EndpointFatal, EndpointUnsupported, KeyRefused, QuotaExhausted
 from llmser_tasks.llm.fleet import fanout
 from llmser_tasks.llm.fleet.fanout import answer
 from llmser_tasks.llm.outcomes import Failure
-from llmser_tasks.llm.prompts import Question
+from llmser_tasks.llm.prompts import PickQuestion
 from llmser_tasks.warehouse import ledger
 from llmser_tasks.warehouse.engine import engine, transaction
 
-Make = Callable[..., list[Question]]
+Make = Callable[..., list[PickQuestion]]
 
 
 def _rows(warehouse: Warehouse) -> list[dict]:
@@ -116,7 +115,7 @@ def test_what_passes_is_retried_and_leaves_no_row(
 ) -> None:
     double.plays(act, act, says('{"picks": ["c01"]}'))
     outcomes = answer(endpoint, questions(1), warehouse)
-    assert isinstance(outcomes.results[0], Answer) and outcomes.calls == 3
+    assert isinstance(outcomes.results[0], PickAnswer) and outcomes.calls == 3
     assert _rows(warehouse)[0]["attempts"] == 3
     double.reset()
     double.plays(act)
@@ -342,17 +341,17 @@ def test_odd_but_paid_replies_are_kept(
 ) -> None:
     double.plays(act)
     (outcome,) = answer(endpoint, questions(1), warehouse)
-    assert isinstance(outcome, Answer) and outcome.content == content
+    assert isinstance(outcome, PickAnswer) and outcome.content == content
     assert _rows(warehouse)[0]["content"] == content
 
 
 def test_what_is_paid_for_is_kept_before_it_is_read(
     endpoint: Endpoint, double: Double, questions: Make, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(*_: object) -> Answer:
+    def broken(*_: object) -> PickAnswer:
         raise RuntimeError("a fault of ours")
 
-    monkeypatch.setattr(outcomes_of, "parse", broken)
+    monkeypatch.setattr(prompts, "parse", broken)
     with pytest.raises(RuntimeError, match="a fault of ours"):
         answer(endpoint, questions(1), warehouse)
     assert len(_rows(warehouse)) == 1
@@ -370,7 +369,7 @@ def test_anothers_earlier_answer_counts(
 
     double.script = script
     outcomes = answer(endpoint, [asked], warehouse)
-    assert isinstance(outcomes.results[0], Answer) and outcomes.results[0].content == "theirs"
+    assert isinstance(outcomes.results[0], PickAnswer) and outcomes.results[0].content == "theirs"
     assert len(_rows(warehouse)) == 1
 
 

@@ -19,12 +19,12 @@ from llmser_tasks.llm.fleet import ratelimit
 from llmser_tasks.llm.fleet.breaker import Breaker, Stopped
 from llmser_tasks.llm.fleet.fanout import answer
 from llmser_tasks.llm.fleet.ratelimit import Limiter
-from llmser_tasks.llm.prompts import Question
+from llmser_tasks.llm.prompts import PickQuestion
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.listening import listen
 from llmser_tasks.warehouse.session import Session
 
-Make = Callable[..., list[Question]]
+Make = Callable[..., list[PickQuestion]]
 
 _BATCH = """
 import json, sys

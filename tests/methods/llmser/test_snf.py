@@ -27,11 +27,12 @@ from llmser_tasks.core.run import Run
 from llmser_tasks.core.workspace import Workspace
 from llmser_tasks.llm import answers
 from llmser_tasks.llm.errors import EndpointFatal, Nonsense
-from llmser_tasks.llm.prompts import Question
+from llmser_tasks.llm.prompts import PickQuestion
 from llmser_tasks.llm.thinking import aloud
 from llmser_tasks.methods.llmser import snf
 from llmser_tasks.sequences.catalogue import Catalogue
 from llmser_tasks.warehouse.engine import transaction
+from llmser_tasks.warehouse.retention import NO_USABLE_ANSWER
 from llmser_tasks.warehouse.tables import acceptance
 
 TITLES = [f"thing {n}" for n in range(1, 9)] + [None, None]
@@ -104,7 +105,7 @@ def test_a_question_shows_what_describes_items_and_matches_their_titles(world: W
     assert inquiry.question != inquire(world.known, [9, 1, 2], [5, 9, 6]).question
 
 
-def asked_with(world: World, **augmentation: Any) -> Question:
+def asked_with(world: World, **augmentation: Any) -> PickQuestion:
     made = config.RunConfig(dataset=config.Dataset(noun="lamp"), augmentation=config.Augmentation(**augmentation))
     given = {"ccg": np.array([5, 6, 7, 8], np.int32)}
     question = snf.inquire(0, np.array([1, 2], np.int32), given, world.known, made).question
@@ -253,7 +254,7 @@ def test_a_filtered_prompt_is_settled_for_good(
 def test_an_unusable_answer_is_no_pick(ask: Ask, llm: Double, world: World, warehouse: Warehouse, run_id: str) -> None:
     llm.script = lambda *_: "I would rather not say."
     ask()
-    assert Picks.read(warehouse, run_id, "snf", world.known).of(0) == ([], [], asking.NO_USABLE_ANSWER)
+    assert Picks.read(warehouse, run_id, "snf", world.known).of(0) == ([], [], NO_USABLE_ANSWER)
 
 
 def test_an_endpoint_that_talks_nonsense_is_stopped_early_and_again_by_a_rerun(
