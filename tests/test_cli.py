@@ -38,7 +38,7 @@ LISTED = f"{', '.join(TRAINED[:-1])} or {TRAINED[-1]}" + (
     f", or one of them with an item table or an addition behind it ({', '.join(behind())})" if behind() else ""
 )
 WHAT = [
-    "tail-report", "comparisons", "rungs", "validations", "reliability", "steps", "batches", "runs", "costs",
+    "tail-report", "comparisons", "rungs", "tried", "validations", "reliability", "steps", "batches", "runs", "costs",
     "group-costs", "answer-quality",
 ]  # fmt: skip
 METRICS = ["H@10", "N@10", "H@20", "N@20", "MRR"]

@@ -141,6 +141,7 @@ class Step(Declared):
         ranks: it ranks with a model, so a GPU is of use here too.
         kept: in a refresh, users who have not changed keep what the earlier run made of them.
         tables: the warehouse's, that it writes.
+        tries: it tries the run's other methods (`kinds.Methods.tried`), so it comes after all that these need.
     """
 
     needs: tuple[str, ...] = ()
@@ -148,6 +149,7 @@ class Step(Declared):
     ranks: bool = False
     kept: bool = False
     tables: tuple[str, ...] = ()
+    tries: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

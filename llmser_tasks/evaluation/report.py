@@ -17,7 +17,15 @@ from llmser_tasks import __version__
 from llmser_tasks.asking.questions import asked_steps
 from llmser_tasks.core.config import RunConfig, parameters, to_flat
 from llmser_tasks.core.kinds import BACKBONES, METHODS, REFERENCE, Method, reported
-from llmser_tasks.core.names import BY_PART, CONDITIONAL, INTERVALS, ONE_SEED, why_chosen
+from llmser_tasks.core.names import (
+    BY_PART,
+    CONDITIONAL,
+    INTERVALS,
+    ONE_SEED,
+    SHOWN_TRIED,
+    what_was_tried,
+    why_chosen,
+)
 from llmser_tasks.evaluation import figures
 from llmser_tasks.evaluation.decimals import decimal, signed
 from llmser_tasks.evaluation.examples import Example
@@ -62,6 +70,7 @@ class Report:
         answered_by: per name under which the endpoint answered, how many questions.
         costs: rows of the view run_costs.
         asked: per step how many users it was about (`users`), and of how many there was something to ask (`asked`).
+        searched: what a search came to, as its step sums it up; None: there was none.
     """
 
     run_id: str
@@ -76,6 +85,7 @@ class Report:
     answered_by: Mapping[str, int] = field(default_factory=dict)
     costs: Sequence[Mapping[str, Any]] = ()
     asked: Sequence[Mapping[str, Any]] = ()
+    searched: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -131,6 +141,8 @@ def render(report: Report) -> str:
             level=in_percent(report.comparisons[0]["level"]) if report.comparisons else "",
             rungs=rungs,
             by_part=BY_PART,
+            told_of_search=what_was_tried(report.searched) if report.searched else "",
+            shown_tried=SHOWN_TRIED,
             rungs_level=in_percent(rungs[0]["level"]) if rungs else "",
             fewest=figures.FEWEST,
             counter=METHODS[counter].title if counter else "",

@@ -85,6 +85,10 @@ def test_order_is_the_fixed_one(dag: Any) -> None:
     assert upstream["train_asrep"] == {"plan_train_asrep", "sequences", "reverse", "prior-items", *PARTS}
     assert upstream["train_llm-esr"] == {"plan_train_llm-esr", "sequences", "item-vectors", "user-neighbours", *PARTS}
     assert upstream["train_sra-cl"] == {"plan_train_sra-cl", "sequences", "user-neighbours", "item-neighbours", *PARTS}
+    others = {*chain} - {"search"}
+    assert upstream["search"] == {"sequences", *others}, "a search comes after whatever there is to try"
+    steps = others - {"snf", "reason"}
+    assert upstream["train_searched"] == {"plan_train_searched", "sequences", "search", *steps}
     assert "estimate" in upstream["snf"] and "estimate" in upstream["reason"]
     base = {"plan_train_base", "sequences", *PARTS}
     assert upstream["train_base"] == base, "the base may train beside the LLM's answers"
@@ -114,7 +118,7 @@ def test_a_run_cannot_read_what_is_the_service_users(
 def test_the_llm_waits_in_its_pool_and_trainings_in_theirs(dag: Any) -> None:
     pools = {task.task_id: (task.pool, task.queue) for task in dag.tasks}
     assert {name for name, (pool, _) in pools.items() if pool == "llm"} == {"snf", "reason"}
-    trainings = {"reverse", "ccg", "prior-items", "forward", "rcs", *(f"train_{name}" for name in TRAINED)}
+    trainings = {"reverse", "ccg", "prior-items", "forward", "rcs", "search", *(f"train_{name}" for name in TRAINED)}
     assert {name for name, (pool, _) in pools.items() if pool == "gpu"} == trainings
     assert {name for name, (_, queue) in pools.items() if queue == "gpu"} == trainings
 

@@ -75,6 +75,7 @@ function content(found, { metric, protocol, name: compared }, run) {
       bars("By length of the history", "n: items in the training history", grouped(lengths), charted, metric),
       ...omega(found.omega, of)),
     ...byPart(found, of),
+    ...searched(found, of),
     card("Against earlier runs", earlierTable(found.earlier.filter((row) => row.metric === metric), of, metric, found)),
   ].filter(Boolean);
 }
@@ -111,6 +112,26 @@ function byPart({ rungs, by_part: told, one_seed: oneSeed, conditional }, of) {
     card("What each part brought", note(`${ranked} ${tested} ${seeds < 2 ? oneSeed : "In colour: p < .05."} ${conditional} `, download(csv("rungs", of)))),
     el("div", { class: "figures" }, groups.map((group) => waterfall(group === "all" ? "All users" : "Tail users", "Lines: intervals", rungs.filter((row) => row.user_group === group)))),
   ];
+}
+
+// What a search on validation items tried, the best first.
+const SHOWN_TRIED = 20;
+
+function searched({ tried, told_of_search: told }, of) {
+  if (!told) return [];
+  const more = tried.length - SHOWN_TRIED;
+  return [card("What the search tried", table(
+    [
+      ["Tried", (row) => row.title, "text"],
+      ["N@10", (row) => decimal(row["N@10"])],
+      ["Tail users", (row) => decimal(row.tail)],
+      ["Epochs", (row) => whole(row.epochs)],
+      ["Best", (row) => whole(row.best_epoch)],
+      ["How it ended", (row) => row.how, "text"],
+    ],
+    tried.slice(0, SHOWN_TRIED),
+    { csv: csv("tried", of), caption: `${told}${more > 0 ? ` ${whole(more)} more were tried and were no better.` : ""}`, mark: (row) => (row.chosen ? "ours" : null) },
+  ))];
 }
 
 function methodsTable(methods, value, of, { chosen: ours, conditional }) {

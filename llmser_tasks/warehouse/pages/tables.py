@@ -18,7 +18,7 @@ OF_ALL = {"datasets": overview.DATASETS, "runs": queries.QUERIES["runs"]}
 OF_DATASET = {"drift": drift.DRIFT, "published": published.VERSIONS, "kept-back": published.KEPT_BACK}
 OF_RUN = {
     name: queries.QUERIES[name]
-    for name in ("steps", "batches", "metrics", "rungs", "reliability", "pseudo-items", "recommendations")
+    for name in ("steps", "batches", "metrics", "rungs", "tried", "reliability", "pseudo-items", "recommendations")
 } | {
     "means": results.STATEMENTS["metrics"],
     "comparisons": results.STATEMENTS["comparisons"],
