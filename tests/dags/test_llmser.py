@@ -18,11 +18,11 @@ from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk import RetryAction, TriggerRule
 from airflow.sdk.exceptions import AirflowFailException
 
-from llmser_tasks.core import config
+from llmser_tasks.core import config, kinds
 from llmser_tasks.core import environment as settings
 from llmser_tasks.core.errors import InputError, StorageError
 from llmser_tasks.core.handle import Warehouse
-from llmser_tasks.core.kinds import ADDITIONS, ITEM_TABLES, TRAINED
+from llmser_tasks.core.kinds import ADDITIONS, ITEM_TABLES, METHODS, TRAINED
 from llmser_tasks.llm import errors as llm
 from llmser_tasks.llm.fleet.budget import BudgetSpent
 from llmser_tasks.warehouse import address
@@ -85,7 +85,7 @@ def test_order_is_the_fixed_one(dag: Any) -> None:
     assert upstream["train_asrep"] == {"plan_train_asrep", "sequences", "reverse", "prior-items", *PARTS}
     assert upstream["train_llm-esr"] == {"plan_train_llm-esr", "sequences", "item-vectors", "user-neighbours", *PARTS}
     assert upstream["train_sra-cl"] == {"plan_train_sra-cl", "sequences", "user-neighbours", "item-neighbours", *PARTS}
-    others = {*chain} - {"search"}
+    others = set(kinds.chain(METHODS.every())) - {"search"}
     assert upstream["search"] == {"sequences", *others}, "a search comes after whatever there is to try"
     steps = others - {"snf", "reason"}
     assert upstream["train_searched"] == {"plan_train_searched", "sequences", "search", *steps}
