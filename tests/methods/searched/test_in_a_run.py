@@ -109,7 +109,7 @@ def test_a_search_asks_nothing_leaves_the_runs_rows_alone_and_is_told_of_everywh
 def test_what_was_found_is_trained_and_shown_with_its_own_settings(
     go: Callable[..., str], tmp_path: Path, warehouse: Warehouse
 ) -> None:
-    go("searching", search="4")
+    go("searching", search="4", tail_threshold=2)  # so that there are head users, for whom β counts
     workspace = Workspace(tmp_path / "artefacts")
     run = pipeline.load("searching", workspace=workspace, warehouse=warehouse)
     made = of_run(warehouse, "searching")
