@@ -425,8 +425,9 @@ When a batch of LLM questions fails, clear just that mapped task; everything bel
     unpaid: list[Any] = [sequenced]
     estimated: Any = None
     for name, declared in chain(METHODS.every()).items():
-        given = [sequenced, *(made[need] for need in declared.needs if need in STEPS)]
-        asked_before = [made[need] for need in declared.needs if need in QUESTION_STEPS]
+        needs = list(made) if declared.tries else declared.needs
+        given = [sequenced, *(made[need] for need in needs if need in STEPS)]
+        asked_before = [made[need] for need in needs if need in QUESTION_STEPS]
         if name in QUESTION_STEPS:
             estimated = estimate(given=unpaid) if estimated is None else estimated
             made[name] = ask(name).partial(given=given).expand(batch=plan(name)(given=given))

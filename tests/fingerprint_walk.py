@@ -16,12 +16,13 @@ from llmser_tasks.asking.picks import Picks
 from llmser_tasks.core import config, reachable
 from llmser_tasks.core.config import RunConfig, digest
 from llmser_tasks.core.handle import Warehouse
-from llmser_tasks.core.kinds import QUESTION_STEPS, STEPS, TRAINED
+from llmser_tasks.core.kinds import METHODS, QUESTION_STEPS, STEPS, TRAINED
 from llmser_tasks.core.reachable import Sources
 from llmser_tasks.core.run import Refs, Run, artefact, model_name
 from llmser_tasks.core.workspace import Artefact, Workspace, basis_of
 from llmser_tasks.evaluation.evaluate import evaluate
 from llmser_tasks.ingest import ingest
+from llmser_tasks.methods import adding
 from llmser_tasks.methods.llmser import reliability
 from llmser_tasks.methods.trained import train
 from llmser_tasks.sequences import changes
@@ -92,7 +93,9 @@ class Changed(Sources):
 
 def settings(folder: Path, **other: Any) -> dict[str, Any]:
     """Flat settings of a tiny dataset, whose dumps are written."""
-    return SMALL | {"dataset": "tiny", "seeds": (42,), "methods": TRAINED} | write_dumps(folder, careers()) | other
+    return SMALL | {
+        "dataset": "tiny", "seeds": (42,), "methods": TRAINED, "search": "2", **write_dumps(folder, careers()), **other
+    }  # fmt: skip
 
 
 def walk(store: Recorder, config: RunConfig) -> dict[str, Call]:
@@ -103,19 +106,21 @@ def walk(store: Recorder, config: RunConfig) -> dict[str, Call]:
     refs: dict[str, Any] = {"ingest": read.reference()}
     refs |= {name: made.reference() for name, made in sequences(store, config.dataset, read).items()}
     with mock.patch.object(Picks, "of_run", _picks), mock.patch.object(Encoder, "open", FakeEncoder.open):
-        for name in config.chain:
-            if name not in QUESTION_STEPS:
+        for name in [*(name for name in config.chain if name not in QUESTION_STEPS), *STEPS]:
+            if name not in refs:
                 module = reliability.score if name == "reliability" else STEPS.load(name).make
+                if STEPS[name].tries:
+                    own = dict(store.calls)  # what it makes aside, with other settings, goes by the same names
                 refs[name] = module(run, refs).reference()
-        for name in [name for name in STEPS if name not in refs]:  # that no method of this run needs
-            refs[name] = STEPS.load(name).make(run, refs).reference()
-    for method in config.methods:
-        refs[model_name(method, config.seed)] = train(run, refs, method, config.seed).reference()
-    evaluate(run, refs)
+        for method in config.models:
+            refs[model_name(method, config.seed)] = train(run, refs, method, config.seed).reference()
+        for method in [method for method in config.methods if METHODS[method].addition]:
+            refs[model_name(method, config.seed)] = adding.fit(run, refs, method, config.seed).reference()
+        evaluate(run, refs)
     known = {name: artefact(refs, name) for name in ("training", "catalogue")}
     former = {f"former_{name}": made for name, made in known.items()}
     changes.compare(store, config.dataset.name, **known, **former)
-    return dict(store.calls)
+    return {**store.calls, **own}
 
 
 def modules() -> list[str]:

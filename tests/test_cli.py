@@ -38,8 +38,8 @@ LISTED = f"{', '.join(TRAINED[:-1])} or {TRAINED[-1]}" + (
     f", or one of them with an item table or an addition behind it ({', '.join(behind())})" if behind() else ""
 )
 WHAT = [
-    "tail-report", "comparisons", "rungs", "item-maps", "validations", "reliability", "steps", "batches", "runs",
-    "costs", "group-costs", "answer-quality", "user-texts",
+    "tail-report", "comparisons", "rungs", "item-maps", "tried", "validations", "reliability", "steps", "batches",
+    "runs", "costs", "group-costs", "answer-quality", "user-texts",
 ]  # fmt: skip
 METRICS = ["H@10", "N@10", "H@20", "N@20", "MRR"]
 

@@ -204,6 +204,28 @@ def test_test_items_change_no_byte_of_a_model_that_a_refresh_goes_on_from(
     names_no_test(workspace, theirs)
 
 
+def test_test_items_change_no_byte_of_a_search_or_of_what_it_found(
+    tmp_path: Path, warehouse: Warehouse, llm: Double, light: None
+) -> None:
+    people = careers()
+    found, models = [], []
+    for name, world in (("before", people), ("after", last_permuted(people, list(people)))):
+        workspace = Workspace(tmp_path / name)
+        other = {"methods": ["base", "llmser", "llm-esr"], "seeds": [42], "search": "4"}
+        values = LEARNING | other | write_dumps(tmp_path / f"{name}-dumps", world)
+        run = pipeline.start(name, values, workspace=workspace, warehouse=warehouse)
+        refs = pipeline.augment(run, llm.endpoint)
+        folder = workspace.root / refs["search"]["path"]
+        inputs = json.loads((folder / "manifest.json").read_text())["inputs"]
+        assert not {refs[name]["content"] for name in ("test", "ingest")} & set(inputs.values())
+        found.append((folder / "search.json").read_bytes())
+        refs |= pipeline.train("searched", run, refs, 42)
+        gamma = (workspace.root / refs["searched+content/42"]["path"] / "gamma.json").read_bytes()
+        models.append([files(workspace, refs, "searched/42"), gamma])
+    assert found[0] == found[1] and len(json.loads(found[0])["tried"]) > 3
+    assert models[0] == models[1] and all(models[0])
+
+
 UNPAID = (
     "item-vectors",
     "reverse",

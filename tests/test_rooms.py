@@ -80,6 +80,7 @@ MEANS_MORE = {  # words that are something else, too
     "pseudo": "items that a report tells of where a run has any",
     "reason": "a column: why something is not there",
     "reliability": "a table, and a section of the settings",
+    "search": "what people do in a page",
     "titles": "what items are called",
 }
 ADDRESSES = {"llmser_tasks.services": {"sqlalchemy.make_url"}}  # what takes an address apart and connects to nothing

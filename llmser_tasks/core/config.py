@@ -98,6 +98,10 @@ class Common(Section):
             raise ValueError("asked_items must lie between pseudo_items (M) and pool (N)")
         if self.recommender.dimension % self.recommender.heads:
             raise ValueError("dimension must be divisible by heads")
+        for _, section in self:
+            named = self.evaluation.methods
+            if (methods := tuple(section.with_methods(named))) != named:
+                self.__dict__["evaluation"] = self.evaluation.model_copy(update={"methods": methods})
         methods = self.evaluation.methods
         if REFERENCE not in methods:
             raise ValueError(f"methods must hold {REFERENCE}, which the others are compared with")

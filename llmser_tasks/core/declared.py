@@ -146,6 +146,7 @@ class Step(Declared):
         kept: in a refresh, users who have not changed keep what the earlier run made of them.
         tables: the warehouse's, that it writes.
         when: a setting, and the value without which nobody needs the step; empty: it is always needed.
+        tries: it tries the run's other methods (`kinds.Methods.tried`), so it comes after all that these need.
     """
 
     needs: tuple[str, ...] = ()
@@ -154,6 +155,7 @@ class Step(Declared):
     ranks: bool = False
     kept: bool = False
     tables: tuple[str, ...] = ()
+    tries: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -147,7 +147,7 @@ class Methods(Kind[Method]):
         if not parts:
             return declared
         tables, additions = kinds_of(parts)
-        fixed = bool(declared.item_table) or ITEM_TABLES.default in tables
+        fixed = bool(declared.item_table) or ITEM_TABLES.default in tables or self.found(own)
         if [*tables, *additions] != parts or not declared.trained or len(additions) > 1 or len(tables) > (not fixed):
             raise KeyError(name)
         of_tables, added = [ITEM_TABLES[table] for table in tables], [ADDITIONS[addition] for addition in additions]
@@ -175,9 +175,24 @@ class Methods(Kind[Method]):
         return WITH.join([own, *kinds_of(parts)[0]])
 
     def needed_at_most(self, own: str) -> list[str]:
-        """Steps that a declared method needs, with whatever parts."""
+        """Steps that a declared method needs, with whatever parts; all that there are, where it may be any other."""
+        if self.found(own):
+            return [name for name in chain(self.every()) if name in STEPS]
         names = (name for name in self.every() if self.without_parts(name) == own)
         return list(dict.fromkeys(need for name in names for need in self[name].needs))
+
+    def found(self, own: str) -> bool:
+        """Whether a step that tries others finds out what a declared method is, its item table included."""
+        return any(need in STEPS and STEPS[need].tries for need in super().__getitem__(own).needs)
+
+    def tried(self, methods: Iterable[str]) -> list[str]:
+        """What there is to try in a run with these methods: each of them without its parts, and with every item table
+        that it takes.
+        """
+        families = dict.fromkeys(self.without_parts(name) for name in self.sorted(methods))
+        own = [name for name in families if self[name].trained and not self.found(name)]
+        tables = ("", *(WITH + name for name in ITEM_TABLES))
+        return [name for family in own for table in tables if (name := family + table) in self]
 
     def sorted(self, names: Iterable[str]) -> list[str]:
         """Each once, as tables list them: a method, then the same with parts."""
@@ -244,7 +259,8 @@ def reported(methods: Iterable[str] = METHODS) -> dict[str, Method]:
 
 
 def chain(methods: Iterable[str] = METHODS, settings: Mapping[str, Any] | None = None) -> dict[str, Step]:
-    """The steps and question steps that these methods need, each after all that it needs.
+    """The steps and question steps that these methods need, each after all that it needs. Where one of them tries the
+    other methods, what these need is among them, and it comes last.
 
     Args:
         settings: flat names; steps that nobody needs with these are left out. None: none is.
@@ -256,7 +272,10 @@ def chain(methods: Iterable[str] = METHODS, settings: Mapping[str, Any] | None =
     unneeded = {name for name, step in every.items() if settings is not None and not _needed(step, settings)}
     needs_of = {name: tuple(need for need in step.needs if need not in unneeded) for name, step in every.items()}
     open_: set[str] = set()
-    asking: dict[str, tuple[str, ...]] = {method: METHODS[method].needs for method in methods}
+    names = list(methods)
+    if any(METHODS.found(METHODS.without_parts(name)) for name in names):
+        names += METHODS.tried(names)
+    asking: dict[str, tuple[str, ...]] = {method: METHODS[method].needs for method in names}
     while asking:
         for name, needs in asking.items():
             if unknown := [need for need in needs if need not in every]:
@@ -269,7 +288,8 @@ def chain(methods: Iterable[str] = METHODS, settings: Mapping[str, Any] | None =
         asking = {name: needs_of[name] for name in more}
     ordered: dict[str, Step] = {}
     while open_:
-        ready = [name for name in open_ if set(needs_of[name]) <= set(ordered)]
+        trying = {name for name in open_ if every[name].tries}
+        ready = [name for name in open_ - trying or open_ if set(needs_of[name]) <= set(ordered)]
         if not ready:
             raise DeclarationError(f"{_circle(open_, every)}; take one of these out of `needs` in its declaration.")
         first = min(ready, key=lambda name: (every[name].place, name))

@@ -9,6 +9,7 @@ from llmser_tasks.core.kinds import (
     ITEM_TABLES,
     METHODS,
     QUESTION_STEPS,
+    REFERENCE,
     TRAINED,
     WITH,
     Declared,
@@ -55,6 +56,31 @@ def titles_of_parts(parts: str) -> list[str]:
     return [next((kind[part].title for kind in kinds if part in kind), part) for part in parts.split(WITH)]
 
 
+SHOWN_TRIED = 20  # rows of what a search tried; who wants all takes the table as a file
+
+
+def what_was_tried(found: Mapping[str, Any]) -> str:
+    """What a search came to, in a sentence.
+
+    Args:
+        found: the summary of the step that searched.
+    """
+    best = next(row for row in found["tried"] if row["chosen"])
+    ends = f"{_decimal(best['ndcg'])}; {METHODS[REFERENCE].title} {_decimal(found['reference'])}"
+    counted = f"{len(found['tried']):,} of {found['listed']:,} ways to train, in {found['epochs']:,} epochs"
+    full = f"a full training is {found['full']:,}, the budget {_budget(found['budget'])}"
+    by = " by the run that this one refreshes" if found["taken_over"] else ""
+    return f"Searched on validation items{by}: {counted} ({full}). The best: {best['title']} (N@10 {ends})."
+
+
+def _budget(budget: str) -> str:
+    return f"{budget.removesuffix('m')} minutes" if budget.endswith("m") else f"{budget} of these"
+
+
+def _decimal(value: float) -> str:
+    return f"{value:.4f}".removeprefix("0")
+
+
 def why_chosen(by: str, validation: Mapping[str, float]) -> str:
     """Why a run has this method's recommendations and not another's, to follow its title and a comma.
 
@@ -64,7 +90,7 @@ def why_chosen(by: str, validation: Mapping[str, float]) -> str:
     """
     if by == "name":
         return "as the settings say"
-    figures = ", ".join(f"{title_of(name)} {f'{ndcg:.4f}'.removeprefix('0')}" for name, ndcg in validation.items())
+    figures = ", ".join(f"{title_of(name)} {_decimal(ndcg)}" for name, ndcg in validation.items())
     return f"the best on validation items (N@10: {figures})"
 
 

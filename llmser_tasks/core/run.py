@@ -26,6 +26,8 @@ class Run:
     """
     Attributes:
         refreshes: the run that it starts from.
+        aside: it has other settings than the run of its id, to try what comes of them: steps write artefacts for it,
+            and no rows into Postgres, where those of the run's own settings stay.
         endpoint_of: name of a connection → `llm.endpoint.Endpoint`; raises InputError where there is none.
     """
 
@@ -35,6 +37,7 @@ class Run:
     warehouse: Warehouse
     refreshes: str | None = None
     endpoint_of: Callable[[str], Any] = field(default=_nowhere, compare=False)
+    aside: bool = False
 
     @property
     def dataset(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
@@ -26,5 +26,14 @@ class Section(BaseModel):
             if {name, worked_out := self._resolved.get(name, "")} & reads
         }
 
+    def with_methods(self, named: Sequence[str]) -> Sequence[str]:
+        """The methods of a run with these settings, which names some.
+
+        Raises:
+            ValueError: these do not go with the settings; the message says so in words.
+        """
+        return named
+
     heading: ClassVar[str] = ""  # as the form calls it
+    may_differ: ClassVar[frozenset[str]] = frozenset()  # knobs that a refresh may change, see `runs.refresh`
     _resolved: ClassVar[Mapping[str, str]] = {}  # knob → the property that works out its value

@@ -36,7 +36,7 @@ from llmser_tasks.evaluation.protocols import FULL, Cases, append, cases, draw_n
 from llmser_tasks.evaluation.significance import PairedTest, judged
 from llmser_tasks.methods import adding
 from llmser_tasks.methods.counting import Counted, Test
-from llmser_tasks.methods.trained import TrainedModule
+from llmser_tasks.methods.trained import Recipe
 from llmser_tasks.recommenders import Added, Model
 from llmser_tasks.recommenders.load import modules_in
 from llmser_tasks.sequences.artefacts import threshold_of
@@ -138,7 +138,9 @@ def evaluate(run: Run, refs: Refs, progress: Progress = silent) -> Artefact:
     models = {name: artefact(refs, name) for name in names}
     validation = {method: _validation(run, refs, method) for method in config.methods}
     chosen = best_of(validation) if config.evaluation.publish == BEST else config.evaluation.publish
-    priors = {method: _prior(run, refs, method) for method in dict.fromkeys(map(METHODS.without_parts, config.methods))}
+    # What a method shows before a user's own items is the same whatever its item table and addition.
+    own = dict.fromkeys(map(METHODS.without_parts, config.methods))
+    priors = {method: Recipe.of(run, refs, method).prior() for method in own}
     counted = {need for counter in COUNTERS for need in METHODS[counter].needs}
     evaluated = config.evaluation.model_dump(include={"seeds", "recommendations", "sampled_negatives"}, mode="json")
     settings: dict[str, Any] = {
@@ -224,12 +226,6 @@ def evaluate(run: Run, refs: Refs, progress: Progress = silent) -> Artefact:
 def _texts(run: Run, refs: Refs) -> ItemVectors | None:
     """The vectors of items' texts, where the run has them."""
     return ItemVectors.read(run.folder(refs, item_vectors.STEP)) if item_vectors.STEP in refs else None
-
-
-def _prior(run: Run, refs: Refs, method: str) -> Histories:
-    """What the method shows before a user's own items, whatever its item table and addition."""
-    module: TrainedModule = METHODS.load(method)
-    return module.prior(run, refs)
 
 
 def _measured(run: Run, models: Mapping[str, Artefact], method: str, seed: int, prior: Histories) -> Measured:

@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from llmser_tasks.core.files import PSEUDO, RELIABILITY
-from llmser_tasks.core.run import Refs, Run
+from llmser_tasks.core.kinds import STEPS
+from llmser_tasks.core.run import Refs, Run, artefact
 from llmser_tasks.evaluation import earlier, item_maps, ladder
 from llmser_tasks.evaluation.evaluate import COMPARISON_ROWS, METRIC_ROWS
 from llmser_tasks.evaluation.examples import examples
@@ -79,6 +80,7 @@ def publish(run: Run, refs: Refs) -> tuple[dict[str, int], publications.KeptBack
                 costs=results.costs(connection, run_id),
                 asked=results.asked(connection, run_id),
                 places={method: shown.places for method, shown in maps.items()},
+                searched=_searched(run, refs),
             )
         )
         tables = {
@@ -107,6 +109,12 @@ def publish(run: Run, refs: Refs) -> tuple[dict[str, int], publications.KeptBack
     if kept_back is not None:
         log.warning("%s", kept_back.told)
     return written, kept_back
+
+
+def _searched(run: Run, refs: Refs) -> dict[str, Any] | None:
+    """What the run's search came to; None if it has none."""
+    made = (artefact(refs, name) for name, step in STEPS.items() if step.tries and name in refs)
+    return next((run.workspace.summary(one) for one in made), None)
 
 
 def _trust(run: Run, refs: Refs, known: Catalogue, tail_threshold: int) -> Trust | None:

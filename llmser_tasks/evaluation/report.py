@@ -17,7 +17,17 @@ from llmser_tasks import __version__
 from llmser_tasks.asking.questions import asked_steps
 from llmser_tasks.core.config import RunConfig, parameters, to_flat
 from llmser_tasks.core.kinds import BACKBONES, METHODS, REFERENCE, Method, reported
-from llmser_tasks.core.names import BY_PART, CONDITIONAL, INTERVALS, OF_ITEM_MAPS, ONE_SEED, about_item_map, why_chosen
+from llmser_tasks.core.names import (
+    BY_PART,
+    CONDITIONAL,
+    INTERVALS,
+    OF_ITEM_MAPS,
+    ONE_SEED,
+    SHOWN_TRIED,
+    about_item_map,
+    what_was_tried,
+    why_chosen,
+)
 from llmser_tasks.evaluation import figures
 from llmser_tasks.evaluation.decimals import decimal, signed
 from llmser_tasks.evaluation.examples import Example
@@ -64,6 +74,7 @@ class Report:
         costs: rows of the view run_costs.
         asked: per step how many users it was about (`users`), and of how many there was something to ask (`asked`).
         places: per method each item's x, y and whether it is a head item, as its map shows it (`item_maps`).
+        searched: what a search came to, as its step sums it up; None: there was none.
     """
 
     run_id: str
@@ -79,6 +90,7 @@ class Report:
     costs: Sequence[Mapping[str, Any]] = ()
     asked: Sequence[Mapping[str, Any]] = ()
     places: Mapping[str, Sequence[tuple[float, float, bool]]] = field(default_factory=dict)
+    searched: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -138,6 +150,8 @@ def render(report: Report) -> str:
             rungs=rungs,
             by_part=BY_PART,
             of_item_maps=OF_ITEM_MAPS,
+            told_of_search=what_was_tried(report.searched) if report.searched else "",
+            shown_tried=SHOWN_TRIED,
             rungs_level=in_percent(rungs[0]["level"]) if rungs else "",
             fewest=figures.FEWEST,
             counter=METHODS[counter].title if counter else "",

@@ -12,7 +12,7 @@ from llmser_tasks.core.kinds import ADDITIONS, METHODS
 from llmser_tasks.core.progress import Progress, silent
 from llmser_tasks.core.run import Refs, Run, artefact, model_name
 from llmser_tasks.core.workspace import Artefact
-from llmser_tasks.methods.trained import TrainedModule
+from llmser_tasks.methods.trained import Recipe
 from llmser_tasks.recommenders import Added
 from llmser_tasks.recommenders.load import modules_in
 from llmser_tasks.sequences.histories import Histories
@@ -45,12 +45,11 @@ def fit(run: Run, refs: Refs, method: str, seed: int, progress: Progress = silen
     """What is added to the scores of a method's model, which `refs` has."""
     declared = METHODS[method]
     module: AdditionModule = ADDITIONS.load(declared.addition)
-    method_module: TrainedModule = METHODS.load(method)
     needed = {name: artefact(refs, name) for name in declared.needs}
     known = {name: artefact(refs, name) for name in ("training", "validation", "catalogue")}
     model = artefact(refs, model_name(METHODS.model_of(method), seed))
     folder = run.workspace.folder(model)
-    prior = method_module.prior(run, refs)
+    prior = Recipe.of(run, refs, method).prior()
 
     def write(into: Path) -> dict[str, Any]:
         return module.fit(run, refs, folder, prior, into, progress)

@@ -1,11 +1,13 @@
-"""What a step's file has to have."""
+"""What a step's file has to have, and steps made anew with other settings."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Protocol
 
-from llmser_tasks.core.progress import Progress
-from llmser_tasks.core.run import Refs, Run
+from llmser_tasks.core.kinds import STEPS
+from llmser_tasks.core.progress import Progress, silent
+from llmser_tasks.core.run import Made, Refs, Run
 from llmser_tasks.core.workspace import Artefact
 
 
@@ -25,3 +27,15 @@ class StepModule(Protocol):
         Args:
             refs: what the run has so far, including what the step needs.
         """
+
+
+def make_anew(steps: Collection[str], run: Run, refs: Refs, progress: Progress = silent) -> Made:
+    """References to these steps' artefacts for a run whose settings are others than those that `refs` were made with,
+    in the order in which they need each other.
+    """
+    made: Made = {}
+    for name in [name for name in run.config.chain if name in steps]:
+        module: StepModule = STEPS.load(name)
+        if module.left_out(run.config) is None:
+            made[name] = module.make(run, {**refs, **made}, progress).reference()
+    return made

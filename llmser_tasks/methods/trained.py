@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,15 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmser_tasks import recommenders
-from llmser_tasks.core.config import RunConfig
+from llmser_tasks.core.config import Recommender, RunConfig
 from llmser_tasks.core.kinds import ITEM_TABLES, METHODS, STEPS, ItemTable, Method
 from llmser_tasks.core.progress import Progress, silent
 from llmser_tasks.core.run import Refs, Run, artefact, model_name
 from llmser_tasks.core.workspace import Artefact
 from llmser_tasks.methods import warm
 from llmser_tasks.methods.warm import Start
-from llmser_tasks.recommenders import Watch, WeightedTerm
+from llmser_tasks.recommenders import TrainingSummary, Watch, WeightedTerm
 from llmser_tasks.recommenders.features import Features
+from llmser_tasks.recommenders.loop.checkpoints import save_description
 from llmser_tasks.sequences.catalogue import catalogue_size
 from llmser_tasks.sequences.changes import earlier_run, may_go_on
 from llmser_tasks.sequences.histories import Histories
@@ -44,8 +45,26 @@ class Lessons:
     table_without: Sequence[str] = ()
 
 
+@dataclass(frozen=True)
+class Axis:
+    """Settings of which a search on validation items takes the best (`methods.searched`).
+
+    Attributes:
+        choices: flat settings that exclude each other; {} are the run's own.
+        remade: steps whose artefacts depend on them, to be made anew. Everything else stays the run's, answers of LLMs
+            among it: none of these settings may cost a question.
+    """
+
+    choices: Sequence[Mapping[str, Any]]
+    remade: tuple[str, ...] = ()
+
+
 class TrainedModule(Protocol):
-    """What the file of a method that trains has to have."""
+    """What the file of a method that trains has to have.
+
+    It may also have `searched(config)`, the `Axis`es among which a search finds its settings; and `stands_for(run,
+    refs)`, the `Recipe` of the other method that is trained in its place.
+    """
 
     def settings(self, config: RunConfig) -> dict[str, Any]:
         """Settings that matter to its training besides the recommender's own."""
@@ -57,45 +76,106 @@ class TrainedModule(Protocol):
         """What comes before a user's own items wherever the method shows them to a model; users not in it have none."""
 
 
-def train(run: Run, refs: Refs, method: str, seed: int, progress: Progress = silent) -> Artefact:
-    """Train a method's model, early stopping on validation targets; in a refresh, go on from the earlier one."""
-    module: TrainedModule = METHODS.load(method)
-    declared = METHODS[method]
-    needed = {name: artefact(refs, name) for name in declared.needs}
-    validation = artefact(refs, "validation")
-    start = _earlier(run, refs, model_name(method, seed))
-    if same := warm.as_it_was(start, validation=validation, **needed):
-        return same
-    recommender = warm.shortened(run.config.recommender, start)
-    items = catalogue_size(run, refs)
+@dataclass(frozen=True)
+class Recipe:
+    """What a method of a run comes to.
 
-    def write(folder: Path) -> dict[str, Any]:
+    Attributes:
+        run, refs: with the settings and artefacts that it is trained with.
+        method: what is trained, a method with its item table.
+        goes_on: in a refresh, from the earlier run's model of the name that this one gets.
+    """
+
+    run: Run
+    refs: Refs
+    method: str
+    goes_on: bool = True
+
+    @classmethod
+    def of(cls, run: Run, refs: Refs, method: str) -> Recipe:
+        """A method's own, or, where it stands for another one, that one's."""
+        stands_for: Callable[[Run, Refs], Recipe] | None = getattr(METHODS.load(method), "stands_for", None)
+        return stands_for(run, refs) if stands_for else cls(run, refs, METHODS.model_of(method))
+
+    @property
+    def declared(self) -> Method:
+        return METHODS[self.method]
+
+    @property
+    def module(self) -> TrainedModule:
+        loaded: TrainedModule = METHODS.load(self.method)
+        return loaded
+
+    def prior(self) -> Histories:
+        """What comes before a user's own items wherever the method shows them to a model."""
+        return self.module.prior(self.run, self.refs)
+
+    def modules(self, start: Start | None = None) -> list[str]:
+        """The modules that a training chooses by name; its step has to name them."""
+        tables = [STEPS.module_of(step) for step in _table(self.declared).needs]
+        terms, table = self.declared.terms, self.declared.item_table
+        return [
+            METHODS.module_of(self.method),
+            *warm.modules(self.run.config.recommender, start, terms, table),
+            *tables,
+        ]
+
+    def train(
+        self, recommender: Recommender, seed: int, folder: Path, start: Start | None = None, progress: Progress = silent
+    ) -> TrainingSummary:
+        """Train it in this folder (`recommenders.train`).
+
+        Args:
+            start: the model to go on from.
+        """
+        run, refs, module = self.run, self.refs, self.module
         histories = Histories.of_run(run, refs)
         taught = module.lessons(run, refs, histories)
         begins = warm.arguments(start) or {"start_from": taught.start_from}
-        summary = recommenders.train(
+        return recommenders.train(
             recommender,
             taught.terms,
-            items,
+            catalogue_size(run, refs),
             seed,
             folder,
             watch=watch(run, refs, histories, module.prior(run, refs)),
-            item_table=declared.item_table or ITEM_TABLES.default,
+            item_table=self.declared.item_table or ITEM_TABLES.default,
             table_without=taught.table_without,
-            features={**taught.features, **_features(run, refs, declared)},
+            features={**taught.features, **_features(run, refs, self.declared)},
             progress=progress,
             **begins,
         )
-        return asdict(summary)
+
+    def describe(self, folder: Path) -> None:
+        """Write what it takes to load the best model so far of a training that has not ended."""
+        taught = self.module.lessons(self.run, self.refs, Histories.of_run(self.run, self.refs))
+        marks = self.prior().any_marked or any(term.sequences.any_marked for term in taught.terms)
+        table = self.declared.item_table or ITEM_TABLES.default
+        items, config = catalogue_size(self.run, self.refs), self.run.config.recommender
+        save_description(folder, config, items, {}, table, taught.table_without, marks)
+
+
+def train(run: Run, refs: Refs, method: str, seed: int, progress: Progress = silent) -> Artefact:
+    """Train a method's model, early stopping on validation targets; in a refresh, go on from the earlier one."""
+    recipe = Recipe.of(run, refs, method)
+    needed = {name: artefact(recipe.refs, name) for name in recipe.declared.needs}
+    validation = artefact(refs, "validation")
+    start = _earlier(run, refs, model_name(method, seed)) if recipe.goes_on else None
+    if same := warm.as_it_was(start, validation=validation, **needed):
+        return same
+    recommender = warm.shortened(recipe.run.config.recommender, start)
+    items = catalogue_size(run, refs)
+
+    def write(folder: Path) -> dict[str, Any]:
+        return asdict(recipe.train(recommender, seed, folder, start, progress))
 
     return run.workspace.produce(
         model_name(method, seed),
         run.dataset,
         write,
         inputs={"training": artefact(refs, "training"), "validation": validation} | needed | warm.inputs(start),
-        config={"recommender": recommender, "items": items} | module.settings(run.config),
-        chosen=[METHODS.module_of(method), *warm.modules(recommender, start, declared.terms, declared.item_table)]
-        + [STEPS.module_of(step) for step in _table(declared).needs],
+        config={"recommender": recommender, "items": items} | recipe.module.settings(recipe.run.config),
+        chosen=recipe.modules(start),
         seed=seed,
         resumable=True,
     )

@@ -5,7 +5,7 @@ Early stopping watches only targets that neither training saw.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ class Start:
 
     Attributes:
         nothing_new: training histories and catalogue are what they were.
+        inputs: what the model was made from, by name: its content.
     """
 
     model: Artefact
@@ -35,6 +36,7 @@ class Start:
     earlier: EarlierRun
     changes: Changes
     nothing_new: bool
+    inputs: Mapping[str, str]
 
 
 def start(workspace: Workspace, earlier: EarlierRun | None, name: str) -> Start | None:
@@ -44,7 +46,8 @@ def start(workspace: Workspace, earlier: EarlierRun | None, name: str) -> Start 
     made = earlier.made[name]
     given = workspace.manifest(earlier.changes)["inputs"]
     nothing_new = all(given[what] == given[f"former_{what}"] for what in ("training", "catalogue"))
-    return Start(made, workspace.folder(made), earlier, Changes.read(workspace.folder(earlier.changes)), nothing_new)
+    changes, inputs = Changes.read(workspace.folder(earlier.changes)), workspace.manifest(made)["inputs"]
+    return Start(made, workspace.folder(made), earlier, changes, nothing_new, inputs)
 
 
 def as_it_was(start: Start | None, **present: Artefact) -> Artefact | None:
@@ -56,8 +59,7 @@ def as_it_was(start: Start | None, **present: Artefact) -> Artefact | None:
     """
     if start is None or not start.nothing_new:
         return None
-    before = start.earlier.made
-    same = all(name in before and before[name].content == artefact.content for name, artefact in present.items())
+    same = all(start.inputs.get(name) == artefact.content for name, artefact in present.items())
     return replace(start.model, unchanged=True) if same else None
 
 

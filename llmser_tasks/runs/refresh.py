@@ -30,7 +30,8 @@ from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.tables import answered, artefacts, runs
 
 # Settings that may differ from the earlier run's: where the dumps are, what is computed anew for everybody, how answers
-# are got, and what only measures. With any other changed, what it would take over is another method's.
+# are got, and what only measures; a method's own say so themselves (`Section.may_differ`). With any other changed, what
+# it would take over is another method's.
 MAY_DIFFER = {
     "dataset": {"name", "reviews", "items", "tail_threshold"},
     "reliability": {"beta", "encoder"},
@@ -135,5 +136,6 @@ def _differing(before: RunConfig, now: RunConfig) -> list[str]:
     found = []
     for section, theirs in before.model_dump().items():
         ours = now.model_dump()[section]
-        found += [name for name in theirs if name not in MAY_DIFFER.get(section, set()) and theirs[name] != ours[name]]
+        may = MAY_DIFFER.get(section, set()) | getattr(now, section).may_differ
+        found += [name for name in theirs if name not in may and theirs[name] != ours[name]]
     return found + (["seeds"] if before.seed != now.seed else [])

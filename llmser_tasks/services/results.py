@@ -14,9 +14,9 @@ from rich.table import Table
 
 from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.core.kinds import METHODS, REFERENCE, reported
-from llmser_tasks.core.names import CONDITIONAL, ONE_SEED, title_of, why_chosen
+from llmser_tasks.core.names import CONDITIONAL, ONE_SEED, title_of, what_was_tried, why_chosen
 from llmser_tasks.warehouse import queries
-from llmser_tasks.warehouse.tables import runs
+from llmser_tasks.warehouse.tables import runs, steps
 from llmser_tasks.warehouse.tables.runs import RunRow
 
 if TYPE_CHECKING:
@@ -45,6 +45,8 @@ def show(warehouse: Warehouse, run_id: str, console: Console) -> None:
     for method, by in validated["by"].dropna().items():
         why = why_chosen(by, in_order)
         console.print(f"Recommendations are those of {title_of(str(method))}, {why}.", markup=False, highlight=False)
+    if (found := steps.tried(warehouse, run_id)) is not None:
+        console.print(what_was_tried(found), markup=False, highlight=False)
     console.print(*[ONE_SEED] * bool((compared["seeds"] == 1).any()), CONDITIONAL, style="dim")
 
 

@@ -43,6 +43,14 @@ QUERIES = {
         " as listed (item_id, head, count, x, y, place)"
         " where run_id = :run order by method, place"
     ),
+    "tried": (  # by a search, as its step says
+        "select place, tried ->> 'title' as title, (tried ->> 'ndcg')::float8 as \"N@10\","
+        " (tried ->> 'tail_ndcg')::float8 as tail, (tried ->> 'epochs')::int as epochs,"
+        " (tried ->> 'best_epoch')::int as best_epoch, tried ->> 'how' as how, (tried ->> 'chosen')::bool as chosen"
+        " from steps, jsonb_array_elements(case when jsonb_typeof(summary -> 'tried') = 'array'"
+        " then summary -> 'tried' else '[]' end) with ordinality as listed (tried, place)"
+        " where run_id = :run order by place"
+    ),
     "validations": (
         'select method, ndcg as "N@10", method = chosen as chosen, case when method = chosen then chosen_by end as by'
         " from validations join runs using (run_id) where run_id = :run order by method"

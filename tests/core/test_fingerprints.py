@@ -21,6 +21,7 @@ from llmser_tasks.core.workspace import Artefact
 
 FOLDER = Path(reachable.__file__).parents[1]
 TRAININGS = {"reverse", "forward", "base/42", "llmser/42", "llmser-mended/42", "asrep/42", "llm-esr/42", "sra-cl/42"}
+SEARCHED = {"search", "searched/42", "searched+content/42"}  # whatever the methods that are tried depend on
 MODELS = TRAININGS | {"ccg", "rcs", "prior-items", "evaluation"}  # steps that train a model or rank with one
 
 
@@ -43,7 +44,7 @@ def calls(store: Recorder, values: dict[str, Any]) -> dict[str, Call]:
 
 
 def made_again(calls: dict[str, Call], sources: Sources) -> set[str]:
-    return {step for step, call in calls.items() if call.fingerprint(sources) != call.fingerprint()}
+    return {step for step, call in calls.items() if call.fingerprint(sources) != call.fingerprint()} - SEARCHED
 
 
 # Code ----------------------------------------------------------------------------------------------------------------
@@ -250,6 +251,7 @@ OTHERS: dict[str, tuple[Any, set[str]]] = {
     "mark": (False, {"llmser-mended/42", "evaluation"}),
     "pseudo_targets": (True, {"llmser/42", "llmser-mended/42"}),
     "enhance_inference": (False, {"llmser/42", "llmser-mended/42", "evaluation"}),
+    "search": ("3", set()),  # the search alone, see below
     "recommendations": (4, {"evaluation"}),
     "publish": ("base", {"evaluation"}),
     "sampled_negatives": (6, {"evaluation"}),
@@ -280,7 +282,7 @@ NO_RESULT = {  # of an artefact: where dumps lie, what is trained, whom to ask a
 
 def changed_by(store: Recorder, calls: dict[str, Call], run: RunConfig) -> set[str]:
     other = walk(store, run)
-    return {step for step, call in calls.items() if other[step].fingerprint() != call.fingerprint()}
+    return {step for step, call in calls.items() if other[step].fingerprint() != call.fingerprint()} - SEARCHED
 
 
 @pytest.mark.parametrize("setting", OTHERS)
@@ -289,6 +291,42 @@ def test_a_changed_setting_makes_its_steps_again_and_no_others(
 ) -> None:
     value, again = OTHERS[setting]
     assert changed_by(store, calls, run_config(values | {setting: value})) == again
+
+
+@pytest.mark.parametrize(
+    ("changed", "again"),
+    [
+        ({"search": "3"}, True),
+        ({"beta": 0.25}, True),
+        ({"pseudo_items": 2}, True),
+        ({"dimension": 4}, True),
+        ({"omega": "cosine"}, True),
+        ({"esr_neighbours": 3}, True),
+        ({"methods": ["base", "asrep"]}, True),
+        ({"recommendations": 4}, False),
+        ({"publish": "base"}, False),
+        ({"asrep_length": 4}, False),  # it counts by the items that come of it
+    ],
+)
+def test_a_search_is_made_again_by_whatever_its_trials_depend_on(
+    store: Recorder, calls: dict[str, Call], values: dict[str, Any], changed: dict[str, Any], again: bool
+) -> None:
+    other = walk(store, run_config(values | changed))
+    assert (other["search"].fingerprint() != calls["search"].fingerprint()) is again
+
+
+def test_a_search_is_made_again_with_the_code_of_what_it_tries(calls: dict[str, Call], package: Path) -> None:
+    search = calls["search"]
+    for file, old, new in (
+        ("recommenders/items/text_start.py", "def ", "def _"),
+        ("methods/llmser_mended/trust.py", "ALIKE = 1 - 1e-6", "ALIKE = 1 - 1e-5"),
+        ("methods/llmser/pseudo.py", "items[::-1]", "items[::1]"),
+    ):
+        assert search.fingerprint(Sources(package)) == search.fingerprint()
+        before = (package / file).read_text()
+        edit(package / file, old, new)
+        assert search.fingerprint(Sources(package)) != search.fingerprint(), file
+        (package / file).write_text(before)
 
 
 def test_a_setting_of_one_loss_makes_its_trainings_again(store: Recorder, values: dict[str, Any]) -> None:
@@ -334,7 +372,7 @@ def test_a_default_that_changed_makes_again_what_it_is_the_default_of(
         Recommender, setting, property(lambda self: other(self) if self.backbone == "bert4rec" else of_old(self))
     )
     for backbone, calls in before.items():
-        again = {step for step, call in calls.items() if call.fingerprint() != fingerprints[backbone][step]}
+        again = {step for step, call in calls.items() if call.fingerprint() != fingerprints[backbone][step]} - SEARCHED
         assert again == (TRAININGS if backbone == "bert4rec" else set())
 
 

@@ -18,11 +18,11 @@ from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk import RetryAction, TriggerRule
 from airflow.sdk.exceptions import AirflowFailException
 
-from llmser_tasks.core import config
+from llmser_tasks.core import config, kinds
 from llmser_tasks.core import environment as settings
 from llmser_tasks.core.errors import InputError, StorageError
 from llmser_tasks.core.handle import Warehouse
-from llmser_tasks.core.kinds import ADDITIONS, ITEM_TABLES, TRAINED
+from llmser_tasks.core.kinds import ADDITIONS, ITEM_TABLES, METHODS, TRAINED
 from llmser_tasks.llm import errors as llm
 from llmser_tasks.llm.fleet.budget import BudgetSpent
 from llmser_tasks.warehouse import address
@@ -83,6 +83,10 @@ def test_order_is_the_fixed_one(dag: Any) -> None:
     assert upstream["train_asrep"] == {"plan_train_asrep", "sequences", "reverse", "prior-items", *PARTS}
     assert upstream["train_llm-esr"] == {"plan_train_llm-esr", "sequences", "item-vectors", "user-neighbours", *PARTS}
     assert upstream["train_sra-cl"] == {"plan_train_sra-cl", "sequences", "user-neighbours", "item-neighbours", *PARTS}
+    others = set(kinds.chain(METHODS.every())) - {"search"}
+    assert upstream["search"] == {"sequences", *others}, "a search comes after whatever there is to try"
+    steps = others - {"snf", "reason", "user-summary"}
+    assert upstream["train_searched"] == {"plan_train_searched", "sequences", "search", *steps}
     assert "estimate" in upstream["snf"] and "estimate" in upstream["reason"] and "estimate" in upstream["user-summary"]
     assert "user-summary" in upstream["user-vectors"], "which may be made of what is answered"
     base = {"plan_train_base", "sequences", *PARTS}
@@ -133,7 +137,7 @@ def test_the_form_offers_presets_and_a_run_starts_from_one(
 def test_the_llm_waits_in_its_pool_and_trainings_in_theirs(dag: Any) -> None:
     pools = {task.task_id: (task.pool, task.queue) for task in dag.tasks}
     assert {name for name, (pool, _) in pools.items() if pool == "llm"} == {"snf", "reason", "user-summary"}
-    trainings = {"reverse", "ccg", "prior-items", "forward", "rcs", *(f"train_{name}" for name in TRAINED)}
+    trainings = {"reverse", "ccg", "prior-items", "forward", "rcs", "search", *(f"train_{name}" for name in TRAINED)}
     assert {name for name, (pool, _) in pools.items() if pool == "gpu"} == trainings
     assert {name for name, (_, queue) in pools.items() if queue == "gpu"} == trainings
 

@@ -157,6 +157,23 @@ def test_models_go_on_and_items_that_are_new_have_their_rows(go: Go, tmp_path: P
     assert rows(warehouse, offered)[0]["n"] > 0, "nobody is offered the new item"
 
 
+def test_what_a_search_found_is_taken_over_and_not_searched_again(go: Go, tmp_path: Path, warehouse: Warehouse) -> None:
+    go("full", methods=["base", "llmser"], search="3", publish="searched")
+    four_users_come(tmp_path)
+    again(go, warehouse, "refresh", warm_epochs=1)
+    statement = "select step, summary from steps where run_id = :r"
+    before, after = (
+        {row["step"]: row["summary"] for row in rows(warehouse, statement, r=name)} for name in ("full", "refresh")
+    )
+    assert not before["search"]["taken_over"] and after["search"] == before["search"] | {"taken_over": True}
+    assert after["searched"]["epochs"] == 1, "it did not go on from the earlier model"
+    assert runs.load(warehouse, "refresh").state == "succeeded"
+    again(go, warehouse, "third", methods=["base"], publish="best", warm_epochs=1)
+    (third,) = rows(warehouse, f"{statement} and step = 'search'", r="third")
+    best = next(row for row in before["search"]["tried"] if row["chosen"])
+    assert third["summary"]["taken_over"] is best["title"].startswith("base")
+
+
 def test_a_refresh_of_a_refresh_keeps_on(go: Go, tmp_path: Path, warehouse: Warehouse) -> None:
     go("full")
     arrive(tmp_path, "1.json", [("U001", NEW_ITEM, LATER)])
@@ -175,6 +192,15 @@ def test_nothing_new_asks_and_trains_nothing(go: Go, warehouse: Warehouse, llm: 
     states = {row["step"]: row["state"] for row in steps}
     for step in ("ingest", "reverse", "forward", "base", "llmser", "evaluation"):
         assert states[step] == "unchanged", step
+
+
+def test_nothing_new_searches_and_trains_nothing_of_what_was_found(go: Go, warehouse: Warehouse) -> None:
+    go("full", methods=["base", "llmser"], search="3")
+    again(go, warehouse, "refresh")
+    steps = rows(warehouse, "select step, state, summary from steps where run_id = 'refresh'")
+    assert {row["step"]: row["state"] for row in steps}["searched"] == "unchanged"
+    (found,) = (row["summary"] for row in steps if row["step"] == "search")
+    assert found["taken_over"]
 
 
 def test_who_got_no_answer_is_asked_now(go: Go, warehouse: Warehouse, llm: Double) -> None:

@@ -13,7 +13,7 @@ from llmser_tasks.core.kinds import Method
 from llmser_tasks.core.run import Refs, Run
 from llmser_tasks.methods.asrep.prior_items import FILE
 from llmser_tasks.methods.asrep.settings import Asrep
-from llmser_tasks.methods.trained import Lessons
+from llmser_tasks.methods.trained import Axis, Lessons
 from llmser_tasks.recommenders import WeightedTerm
 from llmser_tasks.sequences.histories import Histories
 
@@ -22,6 +22,11 @@ DECLARED = Method(title="ASReP", place=4, colour="third", trained=True, needs=("
 
 def settings(config: RunConfig) -> dict[str, Any]:
     return {"asrep_reverse_start": config.of(Asrep).asrep_reverse_start}
+
+
+def searched(config: RunConfig) -> list[Axis]:
+    """Whether it begins with the model that looks back; if it does, it has that model's item table and no other."""
+    return [Axis([{}, {"asrep_reverse_start": not config.of(Asrep).asrep_reverse_start}])]
 
 
 def lessons(run: Run, refs: Refs, histories: Histories) -> Lessons:

@@ -16,7 +16,7 @@ from llmser_tasks.core.errors import InputError
 from llmser_tasks.core.kinds import Method
 from llmser_tasks.core.run import Refs, Run
 from llmser_tasks.methods.llm_esr.settings import LlmEsr
-from llmser_tasks.methods.trained import Lessons
+from llmser_tasks.methods.trained import Axis, Lessons
 from llmser_tasks.recommenders import WeightedTerm
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.texts import user_neighbours
@@ -42,7 +42,9 @@ DECLARED = Method(
 )
 
 DISTILLED = "self-distillation"  # the part that is a term; the others are parts of the item table
-BARENESS, NEEDED = "bare-attention", ("co-view", "se-view", "cross-attention")  # what is bare, unless there is none
+CROSSED = "cross-attention"
+BARENESS, NEEDED = "bare-attention", ("co-view", "se-view", CROSSED)  # what is bare, unless there is none
+WEIGHTS = (0.0, 0.01, 0.1, 1.0)  # of the distillation that a search tries
 
 
 def settings(config: RunConfig) -> dict[str, Any]:
@@ -53,6 +55,19 @@ def settings(config: RunConfig) -> dict[str, Any]:
         "esr_cross_attention": own.esr_cross_attention,
         "without": [part for part in DECLARED.ablations if config.without(part)],
     }
+
+
+def searched(config: RunConfig) -> list[Axis]:
+    """With cross-attention of both forms and without, and how much users learn from each other; no part comes back that
+    a run leaves out.
+    """
+    found = []
+    if not config.without(CROSSED):
+        residual = {"esr_cross_attention": "residual"}
+        found.append(Axis([{}, residual, {"without": (*config.augmentation.without, CROSSED)}]))
+    if not config.without(DISTILLED):
+        found.append(Axis([{}, *({"esr_distillation": weight} for weight in WEIGHTS)]))
+    return found
 
 
 def lessons(run: Run, refs: Refs, histories: Histories) -> Lessons:

@@ -14,8 +14,9 @@ from llmser_tasks.core.config import RunConfig
 from llmser_tasks.core.files import PSEUDO, RELIABILITY
 from llmser_tasks.core.kinds import Method
 from llmser_tasks.core.run import Refs, Run
+from llmser_tasks.methods.llmser.axes import axes
 from llmser_tasks.methods.llmser.dual_channel import dual_channel
-from llmser_tasks.methods.trained import Lessons
+from llmser_tasks.methods.trained import Axis, Lessons
 from llmser_tasks.sequences.histories import Histories
 
 DECLARED = Method(
@@ -34,6 +35,10 @@ def settings(config: RunConfig) -> dict[str, Any]:
         "pseudo_targets": config.reliability.pseudo_targets,
         "enhance_inference": config.reliability.enhance_inference,
     }
+
+
+def searched(config: RunConfig) -> list[Axis]:
+    return axes(config)
 
 
 def lessons(run: Run, refs: Refs, histories: Histories) -> Lessons:

@@ -63,13 +63,14 @@ def prepare(run: Run) -> None:
 
 
 def make(run: Run, refs: Refs, progress: Progress = silent) -> Artefact:
-    """ω and α of every training user, into the artefact store and Postgres.
+    """ω and α of every training user, into the artefact store and, unless the run stands aside, Postgres.
 
     Raises:
         InputError: users have not been asked yet.
     """
     made = score(run, refs, progress)
-    record(run, refs, made)
+    if not run.aside:
+        record(run, refs, made)
     return made
 
 

@@ -18,7 +18,7 @@ from llmser_tasks.core.config import RunConfig
 from llmser_tasks.core.kinds import TERMS, Method
 from llmser_tasks.core.run import Refs, Run
 from llmser_tasks.methods.sra_cl.settings import SraCl
-from llmser_tasks.methods.trained import Lessons
+from llmser_tasks.methods.trained import Axis, Lessons
 from llmser_tasks.recommenders import WeightedTerm
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.texts import item_neighbours, user_neighbours
@@ -32,6 +32,8 @@ DECLARED = Method(
     terms=("neighbour-contrast", "view-contrast"),
 )
 
+WEIGHTS = (0.0, 0.01, 0.1)  # of a contrast, that a search tries
+
 
 def settings(config: RunConfig) -> dict[str, Any]:
     own = config.of(SraCl)
@@ -41,6 +43,13 @@ def settings(config: RunConfig) -> dict[str, Any]:
         "sra_replaced": own.sra_replaced,
         "sra_temperature": own.sra_temperature,
     }
+
+
+def searched(config: RunConfig) -> list[Axis]:
+    """Both weights."""
+    del config
+    names = ("sra_neighbour_contrast", "sra_view_contrast")
+    return [Axis([{}, *({name: weight} for weight in WEIGHTS)]) for name in names]
 
 
 def lessons(run: Run, refs: Refs, histories: Histories) -> Lessons:

@@ -78,6 +78,7 @@ function content(found, { metric, protocol, name: compared }, run) {
     ...byPart(found, of),
     ...itemMaps(found, of),
     groups.includes(COLD) && card(`Cold items: ${whole(users(COLD))} of the test items`, note("Nobody had them in training. They are few, and tail items already, so there is no test of them."), methodsTable(methods, value, of, found, COLD)),
+    ...searched(found, of),
     card("Against earlier runs", earlierTable(found.earlier.filter((row) => row.metric === metric), of, metric, found)),
   ].filter(Boolean);
 }
@@ -124,6 +125,26 @@ function itemMaps({ item_maps: rows, of_item_maps: told }, of) {
     card("What items are to each model", note(`${told} `, download(csv("item-maps", of)))),
     el("div", { class: "figures three" }, inOrder.map(itemMap)),
   ];
+}
+
+// What a search on validation items tried, the best first.
+const SHOWN_TRIED = 20;
+
+function searched({ tried, told_of_search: told }, of) {
+  if (!told) return [];
+  const more = tried.length - SHOWN_TRIED;
+  return [card("What the search tried", table(
+    [
+      ["Tried", (row) => row.title, "text"],
+      ["N@10", (row) => decimal(row["N@10"])],
+      ["Tail users", (row) => decimal(row.tail)],
+      ["Epochs", (row) => whole(row.epochs)],
+      ["Best", (row) => whole(row.best_epoch)],
+      ["How it ended", (row) => row.how, "text"],
+    ],
+    tried.slice(0, SHOWN_TRIED),
+    { csv: csv("tried", of), caption: `${told}${more > 0 ? ` ${whole(more)} more were tried and were no better.` : ""}`, mark: (row) => (row.chosen ? "ours" : null) },
+  ))];
 }
 
 function methodsTable(methods, value, of, { chosen: ours, conditional }, group = "all") {

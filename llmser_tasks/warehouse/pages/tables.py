@@ -24,6 +24,7 @@ OF_RUN = {
         "metrics",
         "rungs",
         "item-maps",
+        "tried",
         "reliability",
         "pseudo-items",
         "user-texts",

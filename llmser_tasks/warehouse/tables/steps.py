@@ -144,6 +144,14 @@ def recorded(warehouse: Warehouse, run_id: str, step: str, part: str = "") -> It
     recorder.end(recorder.state)
 
 
+def tried(warehouse: Warehouse, run_id: str) -> dict[str, Any] | None:
+    """The summary of a run's search; None where it has none, or it has not ended."""
+    statement = "select summary from steps where run_id = :run and jsonb_typeof(summary -> 'tried') = 'array'"
+    with transaction(warehouse) as connection:
+        found: dict[str, Any] | None = connection.scalar(text(statement), {"run": run_id})
+    return found
+
+
 def peak_mib() -> int:
     """Peak resident memory of this process so far, MiB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
