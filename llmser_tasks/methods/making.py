@@ -7,7 +7,7 @@ from typing import Protocol
 
 from llmser_tasks.core.kinds import STEPS
 from llmser_tasks.core.progress import Progress, silent
-from llmser_tasks.core.run import Made, Refs, Run
+from llmser_tasks.core.run import Made, Refs, Run, left_out
 from llmser_tasks.core.workspace import Artefact
 
 
@@ -36,6 +36,6 @@ def make_anew(steps: Collection[str], run: Run, refs: Refs, progress: Progress =
     made: Made = {}
     for name in [name for name in run.config.chain if name in steps]:
         module: StepModule = STEPS.load(name)
-        if module.left_out(run.config) is None:
+        if left_out(module, run.config) is None:
             made[name] = module.make(run, {**refs, **made}, progress).reference()
     return made

@@ -21,7 +21,7 @@ from llmser_tasks.core.workspace import write_json
 from llmser_tasks.methods.trained import Recipe, watch
 from llmser_tasks.recommenders.load import DESCRIPTION
 from llmser_tasks.recommenders.loop.checkpoints import CHECKPOINT, WEIGHTS
-from llmser_tasks.recommenders.loop.early_stopping import ndcg_at_10
+from llmser_tasks.recommenders.loop.early_stopping import Seen, ndcg_at_10
 from llmser_tasks.recommenders.loop.training import LOG
 from llmser_tasks.sequences.histories import Histories
 
@@ -149,4 +149,5 @@ class Trial:
         few = recommenders.Watch(watched.contexts.select(tail), watched.targets[tail], watched.exclude.select(tail))
         if not self.ended:  # an ended training has described its model
             recipe.describe(self.folder)
-        return ndcg_at_10(recommenders.load(self.folder), few)
+        model = recommenders.load(self.folder)
+        return ndcg_at_10(model, few, Seen.by(model, few))
