@@ -75,7 +75,7 @@ def test_the_preset_released_is_the_released_codes_protocol() -> None:
         "epochs": 200,
         "patience": 20,
     }
-    protocol = {"seeds": (42, 43, 44), "sampled_negatives": 100, "recommendations": 20}
+    protocol = {"methods": ("base", "llmser"), "seeds": (42, 43, 44), "sampled_negatives": 100, "recommendations": 20}
     assert made["evaluation"] == plain["evaluation"] | protocol
     assert made["dataset"] == plain["dataset"] | {
         "split": "leave-one-out",

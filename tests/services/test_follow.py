@@ -87,8 +87,8 @@ def test_plain_output_says_each_change_once() -> None:
     plain.show(running)
     plain.show(lines([instance("ingest", "success", 3, 1)], []))
     assert out.getvalue().splitlines() == [
-        "[2/17] Read the dumps: running",
-        "[2/17] Read the dumps: success (2 s)",
+        "[2/18] Read the dumps: running",
+        "[2/18] Read the dumps: success (2 s)",
     ]
 
 
@@ -98,8 +98,8 @@ def test_plain_output_goes_on_telling_while_others_of_a_failed_batch_run() -> No
     for others in ("running", "running", "success"):
         plain.show(lines([instance("snf", "failed", 9, 4), *(instance("snf", others, 4) for _ in range(2))], []))
     assert out.getvalue().splitlines() == [
-        "[9/17] Ask which candidates fit (SNF): failed: 0 of 3 tasks, 1 failed",
-        "[9/17] Ask which candidates fit (SNF): failed: 2 of 3 tasks, 1 failed",
+        "[10/18] Ask which candidates fit (SNF): failed: 0 of 3 tasks, 1 failed",
+        "[10/18] Ask which candidates fit (SNF): failed: 2 of 3 tasks, 1 failed",
     ]
 
 

@@ -30,6 +30,7 @@ from llmser_tasks.warehouse import pages
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.pages import costs, drift, overview, progress, published, reading, results, tables
 from llmser_tasks.warehouse.tables import batches, publications, runs
+from llmser_tasks.warehouse.tables.steps import recorded
 
 
 @pytest.fixture
@@ -208,7 +209,25 @@ def test_results_have_maps_of_items_and_say_what_they_show(warehouse: Warehouse)
 def test_every_table_can_be_read(warehouse: Warehouse, name: str) -> None:
     with tables.read(warehouse, name, run_id=FINISHED, dataset=DATASET) as found:
         rows = list(found.rows)
-    assert found.columns and (rows or name == "recommendations")
+    assert found.columns and (rows or name in ("recommendations", "tried"))  # the run did not search
+
+
+def test_what_a_search_tried_is_listed_and_told_of_the_run_that_searched_alone(warehouse: Warehouse) -> None:
+    best = {"title": HOSTILE, "ndcg": 0.06, "tail_ndcg": None, "epochs": 9, "best_epoch": 7, "how": "h", "chosen": True}
+    other = best | {"title": "base", "ndcg": 0.05, "tail_ndcg": 0.04, "chosen": False}
+    summary = {"tried": [best, other], "reference": 0.05, "listed": 40, "epochs": 18, "full": 9, "budget": "2"}
+    fill_several(warehouse)
+    with recorded(warehouse, SEVERAL, "search") as step:
+        step.summary(summary | {"taken_over": False})
+    with tables.read(warehouse, "tried", run_id=SEVERAL, dataset=DATASET) as found:
+        rows = [dict(zip(found.columns, row, strict=True)) for row in found.rows]
+    assert [(row["place"], row["title"], row["N@10"], row["tail"]) for row in rows] == [
+        (1, HOSTILE, 0.06, None),
+        (2, "base", 0.05, 0.04),
+    ]
+    shown = results.results(warehouse, SEVERAL)
+    assert len(shown["tried"]) == 2 and shown["told_of_search"].startswith("Searched on validation items: 2 of 40 ways")
+    assert not results.results(warehouse, FINISHED)["told_of_search"]
 
 
 def test_what_readers_have_is_told_with_every_switch_and_who_was_kept_back(warehouse: Warehouse) -> None:
