@@ -15,6 +15,7 @@ from filled_warehouse import (
     OTHER,
     SEVERAL,
     STUCK,
+    STUDY,
     USERS,
     fill,
     fill_several,
@@ -189,9 +190,9 @@ def test_what_each_part_brought_comes_from_the_reference_up_and_earlier_runs_hav
     assert results.results(warehouse, SEVERAL)["rungs"] == []
 
 
-@pytest.mark.parametrize("name", [*tables.OF_RUN, *tables.OF_DATASET, *tables.OF_ALL])
+@pytest.mark.parametrize("name", [*tables.OF_RUN, *tables.OF_DATASET, *tables.OF_STUDY, *tables.OF_ALL])
 def test_every_table_can_be_read(warehouse: Warehouse, name: str) -> None:
-    with tables.read(warehouse, name, run_id=FINISHED, dataset=DATASET) as found:
+    with tables.read(warehouse, name, run_id=FINISHED, dataset=DATASET, study=STUDY) as found:
         rows = list(found.rows)
     assert found.columns and (rows or name == "recommendations")
 
