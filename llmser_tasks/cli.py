@@ -25,6 +25,8 @@ COMMANDS = {  # name → module below llmser_tasks.commands, what it does
     "ingest": ("ingest", "Read a dataset's dumps and say what is in them."),
     "estimate": ("estimate", "Say what a run would ask and cost, without asking."),
     "run": ("run", "Run the whole pipeline in this process."),
+    "study": ("study", "Run many cells: datasets × backbones × methods × seeds."),
+    "studies": ("study", "List studies, or the cells of one."),
     "trigger": ("trigger", "Start a run on Airflow."),
     "rerun-failed": ("rerun", "Let what failed of a run run again."),
     "accept": ("rerun", "Let a run go on without the users that have no answer."),

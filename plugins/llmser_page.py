@@ -57,7 +57,17 @@ def application() -> FastAPI:
     from llmser_tasks.core.kinds import ADDITIONS, BACKBONES, ITEM_TABLES, METHODS, QUESTION_STEPS, REFERENCE, reported
     from llmser_tasks.core.names import BY_PART, CONDITIONAL, INTERVALS, OF_ITEM_MAPS, ONE_SEED
     from llmser_tasks.warehouse import address, queries
-    from llmser_tasks.warehouse.pages import costs, drift, overview, progress, published, results, tables, users
+    from llmser_tasks.warehouse.pages import (
+        costs,
+        drift,
+        overview,
+        progress,
+        published,
+        results,
+        studies,
+        tables,
+        users,
+    )
     from llmser_tasks.warehouse.rows import storable
     from llmser_tasks.warehouse.tables import acceptance
 
@@ -92,6 +102,8 @@ def application() -> FastAPI:
     @app.get("/")
     @app.get("/run")
     @app.get("/dataset")
+    @app.get("/studies")
+    @app.get("/study")
     def shell() -> Response:
         """The same for every page: the script reads from the address which one it is."""
         content, kind = page.file("index.html")
@@ -129,6 +141,14 @@ def application() -> FastAPI:
     def get_runs(dataset: str | None = None, started: datetime | None = None, before: str | None = None) -> Response:
         beyond = (started, before) if started is not None and before is not None else None
         return json(overview.runs(address.warehouse(), dataset=dataset, before=beyond))
+
+    @app.get("/api/studies")
+    def get_studies() -> Response:
+        return json(studies.studies(address.warehouse()))
+
+    @app.get("/api/study")
+    def get_study(study: str) -> Response:
+        return json(studies.study(address.warehouse(), study) | {"conditional": CONDITIONAL})
 
     @app.get("/api/drift")
     def get_drift(dataset: str) -> Response:
@@ -193,11 +213,11 @@ def application() -> FastAPI:
         return json(parts)
 
     @app.get("/csv/{name}")
-    def get_csv(name: str, run: str | None = None, dataset: str | None = None) -> Response:
+    def get_csv(name: str, run: str | None = None, dataset: str | None = None, study: str | None = None) -> Response:
         """A table of the page, as `llmser export` writes it."""
         out = cast(IO[bytes], tempfile.SpooledTemporaryFile(IN_MEMORY))  # noqa: SIM115 - the response closes it
         try:
-            with tables.read(address.warehouse(), name, run_id=run, dataset=dataset) as rows:
+            with tables.read(address.warehouse(), name, run_id=run, dataset=dataset, study=study) as rows:
                 comma_separated(rows, out)  # type: ignore[arg-type]
         except BaseException:
             out.close()

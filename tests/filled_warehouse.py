@@ -19,6 +19,7 @@ FINISHED, BROKEN = "finished:1+<i>x</i>", "broken:2"
 STUCK = "stuck:3+"  # failed in batches, too, and goes on without two users of another one
 SEVERAL, BEFORE_IT = "several:4", "several:3"  # of three trained methods, one of which is declared no more
 OTHER, GONE = "other", "gone-method"
+STUDY = "hostile <i>study</i>"
 USERS = 25
 GROUPS = ("all", "tail users", "head users", "tail items", "head items", "n=1", "n=2", "n=4–5")
 
@@ -53,6 +54,24 @@ def fill(warehouse: Warehouse) -> None:
     failed_runs.fail(warehouse, STUCK, "2 of 20 unanswered.")
     _asked(warehouse, BROKEN, failed=(1, 3))
     failed_runs.fail(warehouse, BROKEN, f"2 of 20 unanswered: {HOSTILE}")
+    _study(warehouse)
+
+
+def _study(warehouse: Warehouse) -> None:
+    """Three cells: one that succeeded, one that failed, one that has not begun and is no longer in the file."""
+    cells = [(FINISHED, "main", {}, True), (BROKEN, "main", {}, True), ("to come", HOSTILE, {"noun": HOSTILE}, False)]
+    columns = ("study", "run_id", "place", "part", "dataset", "backbone", "method", "seed", "changed", "settings",
+               "wanted")  # fmt: skip
+    rows = [
+        (STUDY, run_id, place, part, DATASET, "sasrec", "llmser", 2, changed, {}, wanted)
+        for place, (run_id, part, changed, wanted) in enumerate(cells, start=1)
+    ]
+    with transaction(warehouse) as connection:
+        connection.execute(
+            text("insert into studies (study, title, asked) values (:study, :title, '{}')"),
+            {"study": STUDY, "title": HOSTILE},
+        )
+        replace_rows(connection, "study_cells", columns, rows, study=STUDY)
 
 
 def fill_several(warehouse: Warehouse) -> None:

@@ -209,7 +209,7 @@ endpoint = Endpoint.from_mapping("llmser_ranker", url, key, extra)
 assert endpoint == Endpoint.from_environment("llmser_ranker") and endpoint.key == 64 * "x", endpoint
 print(*sorted(bag.dags))
 """
-    assert python(program, of_worker) == "llmser llmser_inbox llmser_refresh"
+    assert python(program, of_worker) == "llmser llmser_inbox llmser_refresh llmser_study"
 
 
 def commands() -> Iterator[tuple[str, list[str]]]:

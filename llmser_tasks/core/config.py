@@ -13,6 +13,7 @@ import re
 import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -61,6 +62,7 @@ __all__ = [
     "check_dataset_name",
     "digest",
     "from_flat",
+    "json_object",
     "load_dataset_defaults",
     "parameters",
     "to_flat",
@@ -185,7 +187,7 @@ def parameters() -> Iterator[Parameter]:
     for section, field in RunConfig.model_fields.items():
         model = field.annotation
         assert isinstance(model, type) and issubclass(model, Section)
-        properties = model.model_json_schema()["properties"]
+        properties = _schema(model)
         for name, leaf in model.model_fields.items():
             yield Parameter(
                 section=section,
@@ -195,6 +197,13 @@ def parameters() -> Iterator[Parameter]:
                 default=leaf.default,
                 description=leaf.description or "",
             )
+
+
+@cache
+def _schema(model: type[Section]) -> Mapping[str, Any]:
+    """JSON schemas of a section's knobs; kept, because a study asks for them thousands of times."""
+    properties: Mapping[str, Any] = model.model_json_schema()["properties"]
+    return properties
 
 
 def from_flat(values: Mapping[str, Any]) -> RunConfig:
@@ -278,15 +287,32 @@ def load_dataset_defaults(name: str, folders: list[Path]) -> dict[str, Any]:
     for folder in folders:
         path = folder / f"{name}.json"
         if path.is_file():
-            try:
-                values = json.loads(path.read_text(encoding="utf-8-sig"))
-            except UnicodeDecodeError:
-                raise InputError(f"Dataset file {path} is not UTF-8; save it as that.") from None
-            except json.JSONDecodeError as error:
-                raise InputError(f"Dataset file {path} is not JSON: {error}.") from None
-            except OSError as error:
-                raise InputError(f"Dataset file {path} cannot be read: {error.strerror or error}.") from None
-            if not isinstance(values, dict):
-                raise InputError(f"Dataset file {path} must hold one JSON object of settings.")
-            return values
+            return json_object(path, "Dataset file", "settings")
     return {}
+
+
+def json_object(path: Path, what: str, holds: str) -> dict[str, Any]:
+    """What a file holds; `what` it is and what it `holds` are for the sentences.
+
+    Raises:
+        InputError: it cannot be read, or is not one JSON object, in which every name stands once.
+    """
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        names = [name for name, _ in pairs]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise InputError(f"{what} {path} says {twice!r} twice; take one of them out.")
+        return dict(pairs)
+
+    try:
+        values = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=once)
+    except UnicodeDecodeError:
+        raise InputError(f"{what} {path} is not UTF-8; save it as that.") from None
+    except (json.JSONDecodeError, RecursionError) as error:
+        why = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise InputError(f"{what} {path} is not JSON: {why}.") from None
+    except OSError as error:
+        raise InputError(f"{what} {path} cannot be read: {error.strerror or error}.") from None
+    if not isinstance(values, dict):
+        raise InputError(f"{what} {path} must hold one JSON object of {holds}.")
+    return values

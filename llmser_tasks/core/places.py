@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from llmser_tasks.core.config import RunConfig
@@ -41,28 +41,42 @@ def check(config: RunConfig, folders: Sequence[Path], home: Path) -> None:
     for name, model in (("encoder", config.reliability.encoder), ("vectors", config.texts.vectors)):
         if model and (Path(model).is_absolute() or ".." in Path(model).parts or is_folder(model)):
             given[name] = model
+    check_files({f"Setting {name}": text for name, text in given.items()}, folders, home)
+
+
+def check_files(given: Mapping[str, str], folders: Sequence[Path], home: Path) -> None:
+    """The same for paths by what they are, as the sentence begins: `Setting reviews`.
+
+    Raises:
+        InputError: one lies elsewhere.
+    """
     open_ = [folder.absolute().resolve() for folder in folders]
     closed = home.absolute().resolve()
-    for name, text in given.items():
-        if text and not _allowed(path_of(name, text).absolute().resolve(), open_, closed):
+    for what, text in given.items():
+        if text and not _allowed(_path(what, text).absolute().resolve(), open_, closed):
             raise InputError(
-                f"Setting {name}: {text} lies outside the folders from which runs on Airflow may read: "
+                f"{what}: {text} lies outside the folders from which runs on Airflow may read: "
                 f"{', '.join(map(str, folders))}. Put it into one of them, or name its folder in {VARIABLE} where the "
                 "services are started."
             )
 
 
 def path_of(name: str, text: str) -> Path:
-    """
+    """Of a setting.
+
     Raises:
         InputError: the text is not a path.
     """
+    return _path(f"Setting {name}", text)
+
+
+def _path(what: str, text: str) -> Path:
     try:
         path = Path(text).expanduser()
     except RuntimeError:  # ~somebody, whom this machine does not know
         path = Path("\0")
     if "\0" in str(path):
-        raise InputError(f"Setting {name}: {text!r} is no path; check it.")
+        raise InputError(f"{what}: {text!r} is no path; check it.")
     return path
 
 

@@ -17,7 +17,7 @@ from llmser_tasks.core import environment
 from llmser_tasks.core.config import RunConfig
 from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.core.kinds import QUESTION_STEPS, STEPS
-from llmser_tasks.core.run import Refs, Run, left_out
+from llmser_tasks.core.run import Made, Refs, Run, left_out
 from llmser_tasks.core.workspace import Workspace
 from llmser_tasks.ingest import ingest
 from llmser_tasks.llm.dialects import Dialect, recall, request_body
@@ -98,13 +98,28 @@ def before_training(
         InputError: the run could not come to anything.
     """
     check_endpoint(config, ranker=endpoint.model == RANKER_MODEL)
+    run, refs = prepared(workspace, config, warehouse=warehouse, endpoint_of=endpoint_of)
+    check(run, refs)
+    return estimate(run, refs, endpoint)
+
+
+def prepared(
+    workspace: Workspace,
+    config: RunConfig,
+    *,
+    warehouse: Warehouse,
+    endpoint_of: Callable[[str], Endpoint] | None = None,
+) -> tuple[Run, Made]:
+    """A run that nobody has started, with its dumps read and split.
+
+    Raises:
+        InputError: they cannot be.
+    """
     run = Run("", config, replace(workspace, claims=Claims(warehouse)), warehouse)
     if endpoint_of is not None:
         run = replace(run, endpoint_of=endpoint_of)
     made = sequences(run.workspace, config.dataset, ingest(run.workspace, config.dataset, inbox=environment.inbox()))
-    refs = {name: artefact.reference() for name, artefact in made.items()}
-    check(run, refs)
-    return estimate(run, refs, endpoint)
+    return run, {name: artefact.reference() for name, artefact in made.items()}
 
 
 def _popular(histories: Histories, sampled: Histories, items: int, size: int, seed: int) -> list[Ints]:

@@ -263,6 +263,7 @@ def run_all(
     warehouse: Warehouse,
     endpoint: Endpoint | None = None,
     run_id: str | None = None,
+    again: str | None = None,
 ) -> str:
     """Take a dataset through the whole pipeline in this process; returns the run's id.
 
@@ -271,6 +272,7 @@ def run_all(
         endpoint: whom to ask; by default what the environment says, and for the embedded ranker one that runs for the
             length of the call.
         run_id: an existing run is taken up where it stopped; a new one is made up by default.
+        again: what continues the run if it is interrupted, for its message; by default `llmser run` with its id.
     """
     run_id = new_run_id(values) if run_id is None else run_id
     with living(warehouse) as owner:
@@ -281,17 +283,20 @@ def run_all(
             compare(run, refs)
         except BaseException as error:
             with suppress(StorageError):  # what went wrong first is what people should read
-                failed_runs.failed(warehouse, run.run_id, _why(error, run.run_id))
+                failed_runs.failed(warehouse, run.run_id, _why(error, again or _same_command(run_id)))
             raise
     return run.run_id
 
 
-def _why(error: BaseException, run_id: str) -> Failure:
+def _same_command(run_id: str) -> str:
+    return f"the same command with --run-id {shlex.quote(run_id)}"
+
+
+def _why(error: BaseException, again: str) -> Failure:
     if isinstance(error, LlmserError):
         return of_error(error)
     if isinstance(error, (KeyboardInterrupt, SystemExit)):
-        sentence = f"Interrupted; the same command with --run-id {shlex.quote(run_id)} continues it."
-        return Failure(RUN, -1, "interrupted", sentence)
+        return Failure(RUN, -1, "interrupted", f"Interrupted; {again} continues it.")
     return Failure(RUN, -1, None, f"{type(error).__name__}; see the log.")
 
 

@@ -37,7 +37,7 @@ FILE = Path(__file__).parents[2] / "dags" / "llmser.py"
 def dag() -> Any:
     bag = DagBag(str(FILE.parent))
     assert bag.import_errors == {}
-    assert set(bag.dags) == {"llmser", "llmser_inbox", "llmser_refresh"}
+    assert set(bag.dags) == {"llmser", "llmser_inbox", "llmser_refresh", "llmser_study"}
     return bag.dags["llmser"]
 
 

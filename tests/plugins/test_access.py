@@ -10,26 +10,26 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from filled_warehouse import BROKEN, DATASET, FINISHED, HOSTILE, STUCK, USERS
+from filled_warehouse import BROKEN, DATASET, FINISHED, HOSTILE, STUCK, STUDY, USERS
 from served_page import ROLES, Page
 
 from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.warehouse.tables import acceptance
 
-RUN, SHOP = quote(FINISHED, safe=""), quote(DATASET, safe="")
-PAGES = ["/", f"/run?run={RUN}", f"/dataset?dataset={SHOP}", f"/report/{RUN}"]
+RUN, SHOP, ASKED = (quote(name, safe="") for name in (FINISHED, DATASET, STUDY))
+PAGES = ["/", f"/run?run={RUN}", f"/dataset?dataset={SHOP}", f"/report/{RUN}", "/studies", f"/study?study={ASKED}"]
 DATA = [
     "/api/titles", "/api/overview", "/api/runs", f"/api/runs?dataset={SHOP}", f"/api/drift?dataset={SHOP}",
-    f"/api/published?dataset={SHOP}", f"/api/run?run={RUN}",
+    f"/api/published?dataset={SHOP}", f"/api/run?run={RUN}", "/api/studies", f"/api/study?study={ASKED}",
     f"/api/results?run={RUN}", f"/api/costs?run={RUN}", f"/api/users?run={RUN}",
 ]  # fmt: skip
 STATIC = ["/static/page.js", "/static/page.css", "/static/icon.svg", "/static/vendor/chart-4.6.1.umd.min.js"]
 TABLES = [
-    f"/csv/{name}?run={RUN}&dataset={SHOP}"
+    f"/csv/{name}?run={RUN}&dataset={SHOP}&study={ASKED}"
     for name in (
         "datasets", "runs", "drift", "steps", "batches", "metrics", "means", "comparisons", "earlier", "omega",
         "reliability", "pseudo-items", "user-texts", "histories", "recommendations", "costs", "group-costs",
-        "answer-quality", "published", "kept-back",
+        "answer-quality", "published", "kept-back", "studies", "cells", "main-table",
     )
 ]  # fmt: skip
 ROUTES = [*PAGES, *DATA, *STATIC, *TABLES]
@@ -195,12 +195,12 @@ def test_what_is_not_there_is_said_in_a_sentence(page: Page) -> None:
 
 ODD = ["%00", "a%00b", "%FF", "%ED%A0%80", "%1b%5B31m", "..%2F..%2Fetc%2Fpasswd", "../..", "'", "%25s", "", "x" * 8000]
 TEXTS = {  # every text that a route takes, where it stands in the address
-    "/{}", "/static/{}", "/report/{}", "/csv/{}?run=x&dataset=x",
+    "/{}", "/static/{}", "/report/{}", "/csv/{}?run=x&dataset=x&study=x",
     "/api/runs?dataset={}", "/api/runs?started=2026-01-01T00:00:00Z&before={}", "/api/runs?started={}&before=x",
     "/api/drift?dataset={}", "/api/published?dataset={}", "/api/run?run={}", "/api/results?run={}",
     "/api/costs?run={}", "/api/users?run={}", f"/api/users?run={RUN}&search={{}}", f"/api/users?run={RUN}&order={{}}",
     f"/api/users?run={RUN}&omega={{}}&after=x", f"/api/users?run={RUN}&omega=nan&after={{}}",
-    *(f"{table.split('?')[0]}?run={{}}&dataset={{}}" for table in TABLES),
+    *(f"{table.split('?')[0]}?run={{}}&dataset={{}}&study={{}}" for table in TABLES), "/api/study?study={}",
 }  # fmt: skip
 
 

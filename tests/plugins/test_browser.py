@@ -8,7 +8,19 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from filled_warehouse import BEFORE_IT, BROKEN, DATASET, FINISHED, GONE, HOSTILE, OTHER, SEVERAL, STUCK, fill_several
+from filled_warehouse import (
+    BEFORE_IT,
+    BROKEN,
+    DATASET,
+    FINISHED,
+    GONE,
+    HOSTILE,
+    OTHER,
+    SEVERAL,
+    STUCK,
+    STUDY,
+    fill_several,
+)
 from patience import PATIENCE_S
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, expect, sync_playwright
 from playwright.sync_api import Page as Tab
@@ -25,7 +37,8 @@ CHROMIUM = shutil.which("chromium")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on the PATH")
 RUN, SHOP, STOOD = quote(FINISHED, safe=""), quote(DATASET, safe=""), quote(STUCK, safe="")
 VIEWS = [f"/run?run={RUN}&view={view}" for view in ("progress", "results", "users", "costs")]
-EVERY = ["/", f"/dataset?dataset={SHOP}", *VIEWS, f"/run?run={BROKEN}", f"/run?run={STOOD}"]
+STUDIES = ["/studies", f"/study?study={quote(STUDY, safe='')}"]
+EVERY = ["/", f"/dataset?dataset={SHOP}", *STUDIES, *VIEWS, f"/run?run={BROKEN}", f"/run?run={STOOD}"]
 
 
 @pytest.fixture(scope="module")
@@ -265,6 +278,27 @@ def test_readers_version_is_shown_where_people_look_for_it(viewer: Tab, page: Pa
     expect(viewer.locator(".chips")).to_contain_text(f"readers have {FINISHED}")
     shown(viewer, page, "/")
     expect(viewer.locator(".tile")).to_contain_text("Readers haveversion 2")
+
+
+def test_a_study_shows_its_cells_and_its_main_table(viewer: Tab, page: Page) -> None:
+    shown(viewer, page, "/")
+    viewer.get_by_role("link", name="Studies").click()
+    row = viewer.locator("tbody tr").filter(has_text=STUDY)
+    expect(row).to_contain_text(HOSTILE)
+    expect(row.locator("td").nth(2)).to_have_text("2")
+    row.get_by_role("link").click()
+    expect(viewer.locator("h1")).to_have_text(HOSTILE)
+    figures = viewer.locator("section").filter(has_text="Main table").locator("tbody tr")
+    expect(figures.filter(has_text="LLMSeR")).to_contain_text(".2150 ± .0071")
+    expect(figures.filter(has_text="Base")).to_contain_text(".1150 ± .0071")
+    expect(viewer.locator("main")).to_contain_text(CONDITIONAL)
+    cells = viewer.locator("section").filter(has_text="In the order in which they run").locator("tbody tr")
+    assert cells.locator(".badge").all_inner_texts() == ["succeeded", "failed", "open"]
+    expect(cells.nth(1)).to_contain_text("2 of 20 unanswered")
+    expect(cells.nth(2)).to_contain_text("no longer in the file")
+    expect(cells.nth(2)).to_contain_text(f"noun {HOSTILE}")
+    cells.first.get_by_role("link", name=FINISHED).click()
+    expect(viewer.locator("h1")).to_contain_text(DATASET)
 
 
 @pytest.mark.parametrize("path", EVERY)

@@ -16,6 +16,7 @@ from filled_warehouse import (
     OTHER,
     SEVERAL,
     STUCK,
+    STUDY,
     USERS,
     fill,
     fill_several,
@@ -205,9 +206,9 @@ def test_results_have_maps_of_items_and_say_what_they_show(warehouse: Warehouse)
     assert len(listed) == 6 and listed[0] == one
 
 
-@pytest.mark.parametrize("name", [*tables.OF_RUN, *tables.OF_DATASET, *tables.OF_ALL])
+@pytest.mark.parametrize("name", [*tables.OF_RUN, *tables.OF_DATASET, *tables.OF_STUDY, *tables.OF_ALL])
 def test_every_table_can_be_read(warehouse: Warehouse, name: str) -> None:
-    with tables.read(warehouse, name, run_id=FINISHED, dataset=DATASET) as found:
+    with tables.read(warehouse, name, run_id=FINISHED, dataset=DATASET, study=STUDY) as found:
         rows = list(found.rows)
     assert found.columns and (rows or name in ("recommendations", "tried"))  # the run did not search
 

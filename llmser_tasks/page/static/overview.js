@@ -8,7 +8,7 @@ import { backbone, method, REFERENCE } from "./titles.js";
 export async function overview() {
   const [{ datasets, conditional }, list] = await Promise.all([read("overview"), runsTable()]);
   show(
-    el("header", { class: "top" }, el("h1", {}, "LLMSeR"), download(csv("datasets"))),
+    el("header", { class: "top" }, el("h1", {}, "LLMSeR"), el("span", { class: "spread" }, el("a", { href: link("studies") }, "Studies"), download(csv("datasets")))),
     datasets.length
       ? el("div", { class: "tiles wide" }, datasets.map(tile))
       : card(null, note("No run yet. Trigger the DAG llmser with a dataset, and it appears here.")),

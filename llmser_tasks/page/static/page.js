@@ -5,8 +5,9 @@ import { el, show } from "./dom.js";
 import { dataset } from "./dataset.js";
 import { overview } from "./overview.js";
 import { run } from "./run.js";
+import { studies, study } from "./study.js";
 
-const PAGES = { "": overview, dataset, run };
+const PAGES = { "": overview, dataset, run, studies, study };
 
 async function open() {
   forget();

@@ -10,11 +10,12 @@ from sqlalchemy import text
 from llmser_tasks.core.errors import InputError
 from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.warehouse import queries
-from llmser_tasks.warehouse.pages import costs, drift, overview, published, results
+from llmser_tasks.warehouse.pages import costs, drift, overview, published, results, studies
 from llmser_tasks.warehouse.pages.reading import given
 from llmser_tasks.warehouse.rows import storable
 
-OF_ALL = {"datasets": overview.DATASETS, "runs": queries.QUERIES["runs"]}
+OF_ALL = {"datasets": overview.DATASETS, "runs": queries.QUERIES["runs"], "studies": studies.LIST}
+OF_STUDY = {"cells": studies.CELLS, "main-table": studies.FIGURES}
 OF_DATASET = {"drift": drift.DRIFT, "published": published.VERSIONS, "kept-back": published.KEPT_BACK}
 OF_RUN = {
     name: queries.QUERIES[name]
@@ -46,15 +47,17 @@ OF_RUN = {
 
 
 @contextmanager
-def read(warehouse: Warehouse, name: str, *, run_id: str | None, dataset: str | None) -> Iterator[queries.Rows]:
+def read(
+    warehouse: Warehouse, name: str, *, run_id: str | None, dataset: str | None, study: str | None = None
+) -> Iterator[queries.Rows]:
     """A table by its name, with the dump's own ids.
 
     Raises:
-        InputError: there is no table of this name, or it wants a run or dataset and none is given.
+        InputError: there is no table of this name, or it wants a run, dataset or study and none is given.
         StorageError: Postgres is down.
     """
     statement, wanted = _statement(name)
-    asked = {"run": run_id, "dataset": dataset}
+    asked = {"run": run_id, "dataset": dataset, "study": study}
     values = {key: asked[key] for key in wanted}
     missing = [key for key, value in values.items() if value is None]
     if missing:
@@ -67,7 +70,7 @@ def read(warehouse: Warehouse, name: str, *, run_id: str | None, dataset: str | 
 
 def _statement(name: str) -> tuple[str, tuple[str, ...]]:
     """The statement of a table, and what it is asked for."""
-    for tables, wanted in ((OF_RUN, ("run",)), (OF_DATASET, ("dataset",)), (OF_ALL, ())):
+    for tables, wanted in ((OF_RUN, ("run",)), (OF_DATASET, ("dataset",)), (OF_STUDY, ("study",)), (OF_ALL, ())):
         if name in tables:
             return tables[name], wanted
-    raise InputError(f"There is no table {name!r}; there are: {', '.join([*OF_RUN, *OF_DATASET, *OF_ALL])}.")
+    raise InputError(f"There is no table {name!r}; there are: {', '.join([*OF_RUN, *OF_DATASET, *OF_STUDY, *OF_ALL])}.")

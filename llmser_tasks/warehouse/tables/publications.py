@@ -23,6 +23,7 @@ from llmser_tasks.core.names import why_chosen
 from llmser_tasks.warehouse.engine import transaction
 from llmser_tasks.warehouse.queries import Rows, stream
 from llmser_tasks.warehouse.rows import storable
+from llmser_tasks.warehouse.tables import studies
 from llmser_tasks.warehouse.tables.runs import RunRow, load
 
 BY_HAND = "`llmser publish {run}` publishes it all the same."
@@ -64,12 +65,13 @@ class KeptBack:
     """A run that readers are not given.
 
     Attributes:
-        by: ablation (it leaves out parts of the method), older (the published run was started later), gate.
+        by: ablation (it leaves out parts of the method), study (it is a cell of one), older (the published run was
+            started later), gate.
         why: one sentence.
         then: what a person can do.
     """
 
-    by: Literal["ablation", "older", "gate"]
+    by: Literal["ablation", "study", "older", "gate"]
     why: str
     then: str
 
@@ -95,10 +97,10 @@ def conclude(
 ) -> KeptBack | None:
     """Within the transaction that writes a run's results: give it to the readers, or note why not.
 
-    It is kept from them where it leaves out parts of a method, where the published run was started later (what runs
-    late must not undo what is newer), and where its validation metric is below the published run's by more than the
-    gate allows. The same method is compared, where the published run has it; else what readers are given by either. The
-    run that is published already stays so.
+    It is kept from them where it leaves out parts of a method, where it is a cell of a study, where the published run
+    was started later (what runs late must not undo what is newer), and where its validation metric is below the
+    published run's by more than the gate allows. The same method is compared, where the published run has it; else what
+    readers are given by either. The run that is published already stays so.
 
     Args:
         chosen: whose recommendations the run has.
@@ -228,6 +230,9 @@ def _standing_against(
     if ablation:
         why = f"Run {run_id} is not published, because it leaves out parts of the method."
         return KeptBack("ablation", why, BY_HAND.format(run=run_id))
+    if study := studies.study_of(connection, run_id):
+        why = f"Run {run_id} is not published, because it is a cell of the study {study}."
+        return KeptBack("study", why, BY_HAND.format(run=run_id))
     if now is None:
         return None
     newer = connection.scalar(
