@@ -64,7 +64,8 @@ class Taught(UserTerm):
         learning: NDArray[np.bool_] = self.teachers.learning.cpu().numpy()
         return learning
 
-    def begin_epoch(self, model: Model, group: ProcessGroup = ALONE) -> None:
+    def begin_epoch(self, model: Model, group: ProcessGroup = ALONE, *, epoch: int = 1) -> None:
+        del epoch
         self.teachers.begin_epoch(model, group)
 
     def students(self, model: Model, rows: Tensor, wanted: Tensor, seed: int) -> tuple[Tensor, Tensor, Tensor]:
