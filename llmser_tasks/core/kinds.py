@@ -174,6 +174,10 @@ class Methods(Kind[Method]):
         own, *parts = name.split(WITH)
         return WITH.join([own, *kinds_of(parts)[0]])
 
+    def reference_of(self, name: str) -> str:
+        """The reference, with the item table of this one's models."""
+        return WITH.join([REFERENCE, *kinds_of(name.split(WITH)[1:])[0]])
+
     def needed_at_most(self, own: str) -> list[str]:
         """Steps that a declared method needs, with whatever parts."""
         names = (name for name in self.every() if self.without_parts(name) == own)

@@ -45,7 +45,13 @@ class Lessons:
 
 
 class TrainedModule(Protocol):
-    """What the file of a method that trains has to have."""
+    """What the file of a method that trains has to have.
+
+    One that comes after the reference may have, in the place of `lessons`,
+    `finish(run, refs, reference: Artefact, into: Path, seed: int, progress: Progress) -> dict`, which makes its model
+    of the reference's: it writes into the folder what `recommenders.train` does, and returns a summary with `ndcg`.
+    Killed and called again, it goes on with what lies there.
+    """
 
     def settings(self, config: RunConfig) -> dict[str, Any]:
         """Settings that matter to its training besides the recommender's own."""
@@ -58,21 +64,29 @@ class TrainedModule(Protocol):
 
 
 def train(run: Run, refs: Refs, method: str, seed: int, progress: Progress = silent) -> Artefact:
-    """Train a method's model, early stopping on validation targets; in a refresh, go on from the earlier one."""
+    """Train a method's model, early stopping on validation targets; in a refresh, go on from the earlier one. What
+    comes after the reference goes on from the reference's, which is trained here unless it is there already.
+    """
     module: TrainedModule = METHODS.load(method)
     declared = METHODS[method]
     needed = {name: artefact(refs, name) for name in declared.needs}
     validation = artefact(refs, "validation")
-    start = _earlier(run, refs, model_name(method, seed))
+    reference = train(run, refs, METHODS.reference_of(method), seed, progress) if declared.after_reference else None
+    start = None if reference else _earlier(run, refs, model_name(method, seed))
     if same := warm.as_it_was(start, validation=validation, **needed):
         return same
     recommender = warm.shortened(run.config.recommender, start)
     items = catalogue_size(run, refs)
 
     def write(folder: Path) -> dict[str, Any]:
+        if reference and hasattr(module, "finish"):
+            finished: dict[str, Any] = module.finish(run, refs, reference, folder, seed, progress)
+            return finished
         histories = Histories.of_run(run, refs)
         taught = module.lessons(run, refs, histories)
-        begins = warm.arguments(start) or {"start_from": taught.start_from}
+        begins = warm.arguments(start) or {
+            "start_from": run.workspace.folder(reference) if reference else taught.start_from
+        }
         summary = recommenders.train(
             recommender,
             taught.terms,
@@ -92,10 +106,14 @@ def train(run: Run, refs: Refs, method: str, seed: int, progress: Progress = sil
         model_name(method, seed),
         run.dataset,
         write,
-        inputs={"training": artefact(refs, "training"), "validation": validation} | needed | warm.inputs(start),
+        inputs={"training": artefact(refs, "training"), "validation": validation}
+        | ({"reference": reference} if reference else {})
+        | needed
+        | warm.inputs(start),
         config={"recommender": recommender, "items": items} | module.settings(run.config),
         chosen=[METHODS.module_of(method), *warm.modules(recommender, start, declared.terms, declared.item_table)]
-        + [STEPS.module_of(step) for step in _table(declared).needs],
+        + [STEPS.module_of(step) for step in _table(declared).needs]
+        + ([ITEM_TABLES.module_of(ITEM_TABLES.default)] if reference else []),  # which finished rows are put into
         seed=seed,
         resumable=True,
     )
