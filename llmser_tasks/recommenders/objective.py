@@ -71,7 +71,7 @@ class Objective:
             )
         return cls(terms, torch.from_numpy(weights).to(device), rows)
 
-    def begin_epoch(self, model: Model, group: ProcessGroup = ALONE, *, epoch: int = 1) -> None:
+    def begin_epoch(self, model: Model, group: ProcessGroup = ALONE, epoch: int = 1) -> None:
         """To be called before the first batch of every epoch, with the weights as they would be judged."""
         for term in self.terms:
             term.begin_epoch(model, group, epoch=epoch)

@@ -155,7 +155,7 @@ def run(inputs: TrainingInputs, device: torch.device, group: ProcessGroup, progr
         while len(state.log) < _last_epoch(state, config):
             epoch = len(state.log) + 1
             started = time.monotonic()
-            objective.begin_epoch(judged, group, epoch=epoch)
+            objective.begin_epoch(judged, group, epoch)
             loss = _run_epoch(model, optimiser, objective, batch_size, inputs.seed, epoch, group)
             if average is not None:
                 average.update_parameters(model)
