@@ -234,7 +234,7 @@ UNPAID = (
     "user-neighbours",
     "item-neighbours",
 )  # what methods without questions are made of
-SILENT = ("asrep", "llm-esr", "sra-cl")  # methods that ask no LLM
+SILENT = ("asrep", "llm-esr", "sra-cl", "cities", "melt", "rlmrec")  # methods that ask no LLM
 WITHOUT_QUESTIONS = LEARNING | {"methods": ["base", *SILENT], "seeds": [42], "asrep_items": 3, "asrep_length": 6}
 
 

@@ -107,6 +107,8 @@ class Method(Declared):
     Attributes:
         trained: it trains a model for every seed; else it only counts, and is always measured.
         reference: the others are compared with it; there is exactly one.
+        after_reference: it begins with the reference's model of the same item table and seed, which is trained or found
+            first; in a refresh, too.
         usual: a run trains it unless `methods` says otherwise.
         needs: steps whose artefacts it is made of, beside histories and catalogue.
         item_table: what items are to its models; empty: the usual one.
@@ -119,6 +121,7 @@ class Method(Declared):
 
     trained: bool = False
     reference: bool = False
+    after_reference: bool = False
     usual: bool = False
     needs: tuple[str, ...] = ()
     item_table: str = ""

@@ -174,6 +174,10 @@ class Methods(Kind[Method]):
         own, *parts = name.split(WITH)
         return WITH.join([own, *kinds_of(parts)[0]])
 
+    def reference_of(self, name: str) -> str:
+        """The reference, with the item table of this one's models."""
+        return WITH.join([REFERENCE, *kinds_of(name.split(WITH)[1:])[0]])
+
     def needed_at_most(self, own: str) -> list[str]:
         """Steps that a declared method needs, with whatever parts; all that there are, where it may be any other."""
         if self.found(own):
@@ -187,10 +191,11 @@ class Methods(Kind[Method]):
 
     def tried(self, methods: Iterable[str]) -> list[str]:
         """What there is to try in a run with these methods: each of them without its parts, and with every item table
-        that it takes.
+        that it takes. What comes after the reference is not: it begins with a finished training.
         """
         families = dict.fromkeys(self.without_parts(name) for name in self.sorted(methods))
-        own = [name for name in families if self[name].trained and not self.found(name)]
+        able = (name for name in families if self[name].trained and not self[name].after_reference)
+        own = [name for name in able if not self.found(name)]
         tables = ("", *(WITH + name for name in ITEM_TABLES))
         return [name for family in own for table in tables if (name := family + table) in self]
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from llmser_tasks.sequences.head_items import head_items
+
 Ints = NDArray[np.int32]
 Mask = NDArray[np.bool_]
 
 COLD = "cold items"
-HEAD_ITEMS = 0.2  # the share of the catalogue that counts as head
 LENGTHS = ((1, 1), (2, 2), (3, 3), (4, 5), (6, 9), (10, None))
 
 
@@ -37,15 +38,6 @@ def groups(n: NDArray[np.int64], targets: Ints, counts: NDArray[np.int64], tail_
     for low, high in LENGTHS:
         found[_label(low, high)] = (n >= low) & (n <= (high if high is not None else n))
     return {name: users for name, users in found.items() if users.any()}
-
-
-def head_items(counts: NDArray[np.int64]) -> Mask:
-    """(I + 1,) whether an item is among the top 20 % by training count; equal counts by item id, never with 0."""
-    items = len(counts) - 1
-    best = np.argsort(-counts[1:], kind="stable")[: round(HEAD_ITEMS * items)] + 1
-    head = np.zeros(items + 1, bool)
-    head[best] = True
-    return head & (counts > 0)
 
 
 def _label(low: int, high: int | None) -> str:

@@ -64,6 +64,10 @@ class TrainedModule(Protocol):
 
     It may also have `searched(config)`, the `Axis`es among which a search finds its settings; and `stands_for(run,
     refs)`, the `Recipe` of the other method that is trained in its place.
+    One that comes after the reference may have, in the place of `lessons`,
+    `finish(run, refs, reference: Artefact, into: Path, seed: int, progress: Progress) -> dict`, which makes its model
+    of the reference's: it writes into the folder what `recommenders.train` does, and returns a summary with `ndcg`.
+    Killed and called again, it goes on with what lies there.
     """
 
     def settings(self, config: RunConfig) -> dict[str, Any]:
@@ -121,17 +125,24 @@ class Recipe:
         ]
 
     def train(
-        self, recommender: Recommender, seed: int, folder: Path, start: Start | None = None, progress: Progress = silent
+        self,
+        recommender: Recommender,
+        seed: int,
+        folder: Path,
+        start: Start | None = None,
+        progress: Progress = silent,
+        reference: Path | None = None,
     ) -> TrainingSummary:
         """Train it in this folder (`recommenders.train`).
 
         Args:
             start: the model to go on from.
+            reference: folder of the reference's model, of a method that comes after it.
         """
         run, refs, module = self.run, self.refs, self.module
         histories = Histories.of_run(run, refs)
         taught = module.lessons(run, refs, histories)
-        begins = warm.arguments(start) or {"start_from": taught.start_from}
+        begins = warm.arguments(start) or {"start_from": reference or taught.start_from}
         return recommenders.train(
             recommender,
             taught.terms,
@@ -156,26 +167,38 @@ class Recipe:
 
 
 def train(run: Run, refs: Refs, method: str, seed: int, progress: Progress = silent) -> Artefact:
-    """Train a method's model, early stopping on validation targets; in a refresh, go on from the earlier one."""
+    """Train a method's model, early stopping on validation targets; in a refresh, go on from the earlier one. What
+    comes after the reference goes on from the reference's, which is trained here unless it is there already.
+    """
     recipe = Recipe.of(run, refs, method)
     needed = {name: artefact(recipe.refs, name) for name in recipe.declared.needs}
     validation = artefact(refs, "validation")
-    start = _earlier(run, refs, model_name(method, seed)) if recipe.goes_on else None
+    after = recipe.declared.after_reference
+    reference = train(run, refs, METHODS.reference_of(recipe.method), seed, progress) if after else None
+    start = _earlier(run, refs, model_name(method, seed)) if recipe.goes_on and not after else None
     if same := warm.as_it_was(start, validation=validation, **needed):
         return same
     recommender = warm.shortened(recipe.run.config.recommender, start)
     items = catalogue_size(run, refs)
 
     def write(folder: Path) -> dict[str, Any]:
-        return asdict(recipe.train(recommender, seed, folder, start, progress))
+        if reference and hasattr(recipe.module, "finish"):
+            finished: dict[str, Any] = recipe.module.finish(recipe.run, recipe.refs, reference, folder, seed, progress)
+            return finished
+        begins_with = run.workspace.folder(reference) if reference else None
+        return asdict(recipe.train(recommender, seed, folder, start, progress, begins_with))
 
     return run.workspace.produce(
         model_name(method, seed),
         run.dataset,
         write,
-        inputs={"training": artefact(refs, "training"), "validation": validation} | needed | warm.inputs(start),
+        inputs={"training": artefact(refs, "training"), "validation": validation}
+        | ({"reference": reference} if reference else {})
+        | needed
+        | warm.inputs(start),
         config={"recommender": recommender, "items": items} | recipe.module.settings(recipe.run.config),
-        chosen=recipe.modules(start),
+        chosen=recipe.modules(start)
+        + ([ITEM_TABLES.module_of(ITEM_TABLES.default)] if reference else []),  # which finished rows are put into
         seed=seed,
         resumable=True,
     )

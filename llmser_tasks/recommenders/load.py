@@ -16,6 +16,7 @@ from llmser_tasks.recommenders.features import Features
 from llmser_tasks.recommenders.items import make_table
 from llmser_tasks.recommenders.items.table import Table
 from llmser_tasks.recommenders.model import Model
+from llmser_tasks.recommenders.parts import make_parts
 
 DESCRIPTION = "config.json"  # in a finished model's folder
 
@@ -29,6 +30,7 @@ class Description:
         item_table: its name among `ITEM_TABLES`.
         table_without: parts that are left out of it.
         marks: it tells marked items from others.
+        parts: the terms whose parts have stayed with it.
     """
 
     recommender: Recommender
@@ -36,6 +38,7 @@ class Description:
     item_table: str
     table_without: tuple[str, ...] = ()
     marks: bool = False
+    parts: tuple[str, ...] = ()
 
 
 def make_model(
@@ -45,6 +48,7 @@ def make_model(
     features: Features | None = None,
     table_without: Sequence[str] = (),
     marks: bool = False,
+    parts: Sequence[str] = (),
 ) -> Model:
     """A fresh model of the configured backbone for the items 1 … `items`; torch's global seed decides its weights.
 
@@ -52,6 +56,7 @@ def make_model(
         features: what the item table is made from; others are passed over.
         table_without: parts that are left out of the item table.
         marks: it shall tell marked items from others.
+        parts: terms whose parts have stayed with a finished model; a training adds its own (`parts.make_parts`).
 
     Raises:
         InputError: the item table needs a feature that was not given, or one of another size; or it has no such part.
@@ -65,6 +70,7 @@ def make_model(
         table.encoders.append(another)
     if marks:
         model.take_marks()
+    model.parts.update(make_parts(parts, table.width))
     return model
 
 
@@ -84,7 +90,7 @@ def read_description(folder: Path) -> Description:
         said = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
         config, items = Recommender.model_validate(said["recommender"]), int(said["items"])
         table, without = said.get("item_table"), tuple(map(str, said.get("item_table_without", ())))
-        marks = bool(said.get("marks", False))
+        marks, parts = bool(said.get("marks", False)), tuple(map(str, said.get("parts", ())))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise no_usable_model(folder, error) from error
     if table is None:
@@ -97,7 +103,12 @@ def read_description(folder: Path) -> Description:
             f"{folder} holds a model with the item table {str(table)!r}, which this version of LLMSeR does not have; "
             "load it with the version that made it."
         )
-    return Description(config, items, table, without, marks)
+    if unknown := [part for part in parts if part not in TERMS]:
+        raise StorageError(
+            f"{folder} holds a model with a part of the term {unknown[0]!r}, which this version of LLMSeR does not "
+            "have; load it with the version that made it."
+        )
+    return Description(config, items, table, without, marks, parts)
 
 
 def no_usable_model(folder: Path, error: Exception) -> StorageError:
@@ -114,7 +125,8 @@ def modules_in(folder: Path) -> list[str]:
         StorageError: the folder holds no model.
     """
     described = read_description(folder)
-    return [BACKBONES.module_of(described.recommender.backbone), ITEM_TABLES.module_of(described.item_table)]
+    made_of = [BACKBONES.module_of(described.recommender.backbone), ITEM_TABLES.module_of(described.item_table)]
+    return made_of + [TERMS.module_of(part) for part in described.parts]
 
 
 def modules_of(

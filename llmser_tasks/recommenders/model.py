@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from llmser_tasks.recommenders.items.table import Gathered, Table
 from llmser_tasks.recommenders.kernels.attention import Attention
 from llmser_tasks.recommenders.kernels.gather import pick
 from llmser_tasks.recommenders.layout import Layout
+from llmser_tasks.recommenders.parts import Part
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class Model(nn.Module, ABC):
         max_length: most items of a context that are looked at; the newest are kept.
         mark: (d,) what is added to the vectors of marked items (`Histories.marked`), as the backbone reads them; zeros
             before anything is learned. None: the model has learned on unmarked items alone.
+        parts: what terms have trained beside it (`Part`), by their names.
     """
 
     extra_tokens: ClassVar[int] = 0
@@ -58,6 +60,7 @@ class Model(nn.Module, ABC):
         self.max_length = config.max_length
         self.item_table = item_table
         self.register_parameter("mark", None)
+        self.parts = nn.ModuleDict()
 
     @property
     def table(self) -> Tensor:
@@ -133,11 +136,17 @@ class Model(nn.Module, ABC):
         after them is wanted: the state at the last token scores it.
         """
 
+    def served(self, states: Tensor, lengths: Tensor) -> Tensor:
+        """(B, w) what its parts make of states (B, w) that score the item after rows of so many items (B,)."""
+        for part in self.parts.values():
+            states = cast(Part, part).served(states, lengths)
+        return states
+
     def encode(self, tokens: Tensor, lengths: Tensor, everything: Gathered | None = None) -> Tensor:
         """(B, w) state that scores the item after each row of up to max_length items; of an empty row it is zeros,
         which prefer nothing.
         """
-        states = self.last_states(*self.open_ended(tokens, lengths.clamp(min=1)), everything)
+        states = self.served(self.last_states(*self.open_ended(tokens, lengths.clamp(min=1)), everything), lengths)
         return states.masked_fill((lengths == 0)[:, None], 0.0)
 
 

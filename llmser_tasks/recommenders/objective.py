@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from torch import Tensor
 from llmser_tasks.core.config import Recommender
 from llmser_tasks.core.errors import InputError
 from llmser_tasks.recommenders.features import Features
+from llmser_tasks.recommenders.finished import finish
 from llmser_tasks.recommenders.items.table import Gathered
 from llmser_tasks.recommenders.layout import Layout
 from llmser_tasks.recommenders.loop.early_stopping import Seen
@@ -70,14 +72,30 @@ class Objective:
             )
         return cls(terms, torch.from_numpy(weights).to(device), rows)
 
-    def begin_epoch(self, model: Model, group: ProcessGroup = ALONE, seen: Seen | None = None) -> None:
+    def begin_epoch(
+        self, model: Model, group: ProcessGroup = ALONE, seen: Seen | None = None, *, epoch: int = 1
+    ) -> None:
         """To be called before the first batch of every epoch, with the weights as early stopping judges them.
 
         Args:
             seen: what it made of the watched contexts with these very weights, where that is known.
         """
         for term in self.terms:
-            term.begin_epoch(model, group, seen)
+            term.begin_epoch(model, group, seen, epoch=epoch)
+
+    def completed(self, model: Model, *, trained: bool) -> Model:
+        """What is judged and kept of a model: itself, or the copy of it that terms complete.
+
+        Args:
+            trained: terms have learned something; else a copy is as it was.
+        """
+        completing = [term for term in self.terms if term.completes]
+        if not completing:
+            return model
+        model = finish(copy.deepcopy(model))
+        for term in completing if trained else ():
+            term.complete(model)
+        return model
 
     def __call__(self, model: Model, rows: Tensor, seed: int, own: Tensor | None = None) -> Tensor:
         """The loss of one batch; `rows` (B,) on the model's device, `seed` fixes masks and negatives.
@@ -105,16 +123,17 @@ def losses_of(model: Model, batches: Sequence[TermBatch], users: int) -> list[Te
     """
     longest = max(batch.tokens.shape[1] for batch in batches)
     lengths = torch.cat([batch.lengths for batch in batches])
-    if not len(lengths):
+    wanted = [batch.wanted_items for batch in batches]
+    if not len(lengths) and not any(ids.numel() for own in wanted for ids in own):
         return [torch.zeros(users, device=model.device) for _ in batches]
     tokens = torch.cat([F.pad(batch.tokens, (0, longest - batch.tokens.shape[1])) for batch in batches])
     layout = Layout.packed(lengths)
     shown, marked = model.lay(tokens, layout)
-    wanted = [batch.wanted_items for batch in batches]
     gathered, (laid, *known) = _gather(
         model, [shown, *(ids for own in wanted for ids in own)], any(batch.wants_all for batch in batches)
     )
-    states = model.states_of(gathered, laid, layout, marked)
+    nothing = gathered.vectors.new_zeros(0, model.item_table.width)
+    states = model.states_of(gathered, laid, layout, marked) if len(lengths) else nothing
     rows = iter(known)
     starts = torch.split(layout.start, [len(batch.owner) for batch in batches])
     return [

@@ -22,6 +22,7 @@ from llmser_tasks.core.workspace import Artefact
 FOLDER = Path(reachable.__file__).parents[1]
 TRAININGS = {"reverse", "forward", "base/42", "llmser/42", "llmser-mended/42", "asrep/42", "llm-esr/42", "sra-cl/42"}
 SEARCHED = {"search", "searched/42", "searched+content/42"}  # whatever the methods that are tried depend on
+TRAININGS |= {"cities/42", "melt/42", "rlmrec/42"}
 MODELS = TRAININGS | {"ccg", "rcs", "prior-items", "evaluation"}  # steps that train a model or rank with one
 
 
@@ -247,6 +248,16 @@ OTHERS: dict[str, tuple[Any, set[str]]] = {
     "sra_view_contrast": (0.0, {"sra-cl/42"}),
     "sra_replaced": (0.5, {"sra-cl/42"}),
     "sra_temperature": (0.1, {"sra-cl/42"}),
+    "cities_seen": (2, {"cities/42"}),
+    "cities_contexts": (2, {"cities/42"}),
+    "cities_learning_rate": (0.01, {"cities/42"}),
+    "melt_users": (0.0, {"melt/42"}),
+    "melt_items": (0.0, {"melt/42"}),
+    "melt_epochs": (20, {"melt/42"}),
+    "rlmrec_alignment": ("generative", {"rlmrec/42"}),
+    "rlmrec_weight": (0.0, {"rlmrec/42"}),
+    "rlmrec_temperature": (0.5, {"rlmrec/42"}),
+    "rlmrec_masked": (0.5, set()),  # of generative alignment alone
     "omega": ("cosine", {"llmser-mended/42", "evaluation"}),
     "mark": (False, {"llmser-mended/42", "evaluation"}),
     "pseudo_targets": (True, {"llmser/42", "llmser-mended/42"}),

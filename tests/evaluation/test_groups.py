@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from llmser_tasks.evaluation.groups import COLD, groups, head_items
+from llmser_tasks.evaluation.groups import COLD, groups
+from llmser_tasks.sequences.head_items import head_items
 
 COUNTS = np.array([0, 9, 1, 7, 1, 1, 0, 1, 8, 1, 1])  # items 1 … 10; 1 and 8 are the top fifth
 

@@ -161,6 +161,11 @@ class DualView(Table):
         table.load_state_dict({name: values for name, values in self.state_dict().items() if name in own})
         return table
 
+    @torch.no_grad()
+    def put(self, ids: Tensor, vectors: Tensor) -> None:
+        assert self.ids is not None and ADAPTER in self.without, "both views, finished; one alone is finished as ids"
+        self.ids.weight[ids], self.feature("item_vectors")[ids] = torch.split(vectors, self.view_width, dim=1)
+
     def _states_apart(
         self, encoders: Sequence[Encoder], gathered: Gathered, views: Sequence[Tensor], laid: Tensor, layout: Layout
     ) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from llmser_tasks.core.kinds import ItemTable
@@ -23,6 +24,10 @@ class Ids(Table):
     def all(self) -> Tensor:
         """The table itself: nothing is copied, and its gradient holds every row."""
         return self.ids.weight
+
+    @torch.no_grad()
+    def put(self, ids: Tensor, vectors: Tensor) -> None:
+        self.ids.weight[ids] = vectors
 
 
 ITEM_TABLE = Ids

@@ -5,12 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from llmser_tasks.core.config import Recommender
+from llmser_tasks.core.errors import InputError
 from llmser_tasks.recommenders.initial_weights import draw_weights
 from llmser_tasks.recommenders.kernels.attention import Attention
 from llmser_tasks.recommenders.kernels.gather import pick_distinct
@@ -113,6 +114,15 @@ class Table(nn.Module, ABC):
         """What is left of it in a model that nobody trains further, where it is not read plainly; by default all."""
         return self
 
+    def put(self, ids: Tensor, vectors: Tensor) -> None:
+        """Give items (N,) other vectors (N, width), in a table that is finished (`finished.finish`).
+
+        Raises:
+            InputError: it has no place for them.
+        """
+        del ids, vectors
+        raise InputError(f"The item table {self.name} makes items' vectors itself and takes no others; choose another.")
+
     def initialise(self, deviation: float) -> None:
         """How a fresh table begins; a backbone calls it where it draws its own weights.
 
@@ -156,7 +166,18 @@ class PerItem(nn.Embedding):
 
     def __init__(self, table: Table, width: int) -> None:
         super().__init__(table.size, width, padding_idx=0)
+        register: Any = self.weight.register_hook  # torch gives it no types
+        register(_without_padding)
 
     def rows(self, ids: Tensor) -> Tensor:
         """(R, width) rows of ascending distinct ids (R,)."""
         return pick_distinct(self.weight, ids)
+
+
+@torch.no_grad()
+def _without_padding(gradient: Tensor) -> None:
+    """Whoever is shown padding in the place of an item (`terms.text_reconstruction`) must not train it. Of sparse
+    gradients it is taken out where rows are gathered.
+    """
+    if not gradient.is_sparse:
+        gradient[0] = 0

@@ -10,13 +10,13 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from llmser_tasks.core.config import Recommender
@@ -27,10 +27,12 @@ from llmser_tasks.recommenders.devices import pick_device
 from llmser_tasks.recommenders.load import DESCRIPTION, make_model, no_usable_model, read_description
 from llmser_tasks.recommenders.loop.optimiser import Adam
 from llmser_tasks.recommenders.model import Model
+from llmser_tasks.recommenders.parts import Part
 
 WEIGHTS = "model.safetensors"
 CHECKPOINT = ".checkpoint.safetensors"
 FEATURE = "feature/"  # begins the names of what an item table was given, beside weights, whose names have no /
+PARTS = "parts."  # begins the names of what terms have trained beside the model
 
 STATE = "state.json"  # name of the tensor that holds the JSON state's bytes
 
@@ -41,7 +43,9 @@ def save_weights(folder: Path, model: Model) -> None:
     A reader sees the former file or the whole new one.
     """
     features = {f"{FEATURE}{name}": values for name, values in model.item_table.features.items()}
-    _write(folder / WEIGHTS, dict(model.state_dict()) | features)
+    gone = tuple(f"{PARTS}{name}." for name, part in model.parts.items() if not cast(Part, part).kept)
+    kept = {name: values for name, values in model.state_dict().items() if not name.startswith(gone)}
+    _write(folder / WEIGHTS, kept | features)
 
 
 def save_description(
@@ -52,12 +56,22 @@ def save_description(
     item_table: str = ITEM_TABLES.default,
     table_without: Sequence[str] = (),
     marks: bool = False,
+    parts: Sequence[str] = (),
 ) -> None:
     """Write what `load` needs to rebuild the model, and facts about its training."""
     description = {"recommender": config.model_dump(mode="json"), "items": items, "item_table": item_table}
     left_out = {"item_table_without": list(table_without)} if table_without else {}
     marking = {"marks": True} if marks else {}
-    write_json(folder / DESCRIPTION, description | left_out | marking | dict(facts))
+    having = {"parts": list(parts)} if parts else {}
+    write_json(folder / DESCRIPTION, description | left_out | marking | having | dict(facts))
+
+
+def describe(folder: Path, model: Model, facts: Mapping[str, Any]) -> None:
+    """`save_description` of this very model."""
+    table = model.item_table
+    parts = [name for name, part in model.parts.items() if cast(Part, part).kept]
+    about = (table.name, table.without, model.mark is not None, parts)
+    save_description(folder, model.config, model.items, facts, *about)
 
 
 def load(folder: Path, device: str | None = None) -> Model:
@@ -70,7 +84,7 @@ def load(folder: Path, device: str | None = None) -> Model:
     try:
         tensors = load_file(folder / WEIGHTS)
         features = {name: values.numpy() for name, values in _part(tensors, FEATURE).items()}
-        about = (described.item_table, features, described.table_without, described.marks)
+        about = (described.item_table, features, described.table_without, described.marks, described.parts)
         model = make_model(described.recommender, described.items, *about)
         model.load_state_dict({name: values for name, values in tensors.items() if not name.startswith(FEATURE)})
     except (OSError, ValueError, KeyError, TypeError, SafetensorError, RuntimeError, InputError) as error:
@@ -80,7 +94,7 @@ def load(folder: Path, device: str | None = None) -> Model:
 
 def save_checkpoint(
     folder: Path,
-    model: Model,
+    model: nn.Module,
     average: AveragedModel | None,
     optimiser: Adam,
     state: Mapping[str, Any],
@@ -97,7 +111,7 @@ def save_checkpoint(
 
 def restore_checkpoint(
     folder: Path,
-    model: Model,
+    model: nn.Module,
     average: AveragedModel | None,
     optimiser: Adam,
     signature: str,

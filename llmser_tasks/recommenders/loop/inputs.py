@@ -79,13 +79,17 @@ class TrainingInputs:
         )
 
     @property
+    def term_names(self) -> list[str]:
+        return [term.name for term in self.terms]
+
+    @property
     def signature(self) -> str:
         """Digest of all that a training depends on, so that a checkpoint is never continued on other data.
 
         The number of processes does not count: a training may go on with more or fewer.
         """
         start = file_digest(self.start_from / WEIGHTS) if self.start_from else ""
-        terms = " ".join(term.name for term in self.terms)
+        terms = " ".join(self.term_names)
         settings = f"{self.config.model_dump_json()} {self.items} {self.seed} {self.device} {start}"
         digest = hashlib.sha256(f"{settings} {self.item_table} {terms}".encode())
         digest.update(" ".join(sorted(self.table_without)).encode())
@@ -99,7 +103,7 @@ class TrainingInputs:
         save_file(self._arrays(), folder / ARRAYS)
         settings = {
             "config": self.config.model_dump(mode="json"),
-            "terms": [term.name for term in self.terms],
+            "terms": self.term_names,
             "items": self.items,
             "seed": self.seed,
             "folder": str(self.folder.absolute()),

@@ -40,15 +40,21 @@ class Sequences:
             rows: (B,) row numbers on the same device.
 
         Returns:
-            tokens (B, longest), lengths (B,). `longest` is at least 1.
+            tokens (B, longest), lengths (B,).
         """
         ends = self.offsets[rows + 1]
         lengths = (ends - self.offsets[rows]).clamp(max=most)
-        longest = max(int(lengths.max()), 1) if len(rows) else 1
-        places = torch.arange(longest, device=rows.device)
+        return self.before(ends, lengths), lengths
+
+    def before(self, ends: Tensor, lengths: Tensor) -> Tensor:
+        """(B, longest) the `lengths` (B,) items before each of these places (B,), oldest first, padded with 0 on the
+        right; `longest` is at least 1.
+        """
+        longest = max(int(lengths.max()), 1) if len(ends) else 1
+        places = torch.arange(longest, device=ends.device)
         real = places < lengths[:, None]
         tokens = self.items[torch.where(real, (ends - lengths)[:, None] + places, 0)]
-        return tokens.masked_fill_(~real, 0), lengths
+        return tokens.masked_fill_(~real, 0)
 
 
 def users_per_step(config: Recommender, users: int) -> int:

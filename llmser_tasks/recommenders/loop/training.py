@@ -25,10 +25,10 @@ from llmser_tasks.recommenders.devices import own_gpu, pick_device
 from llmser_tasks.recommenders.features import Features, refuse_unused
 from llmser_tasks.recommenders.load import make_model
 from llmser_tasks.recommenders.loop.checkpoints import (
+    describe,
     remove_checkpoint,
     restore_checkpoint,
     save_checkpoint,
-    save_description,
     save_weights,
 )
 from llmser_tasks.recommenders.loop.early_stopping import Seen, Watch, ndcg_at_10
@@ -40,6 +40,7 @@ from llmser_tasks.recommenders.loop.process_group import ALONE, ProcessGroup
 from llmser_tasks.recommenders.loop.warm_start import begin_from
 from llmser_tasks.recommenders.model import Model
 from llmser_tasks.recommenders.objective import Objective
+from llmser_tasks.recommenders.parts import make_parts
 from llmser_tasks.recommenders.terms.term import WeightedTerm
 
 log = logging.getLogger(__name__)
@@ -133,7 +134,9 @@ def run(inputs: TrainingInputs, device: torch.device, group: ProcessGroup, progr
     with pinned_threads() as threads, _own_randomness(device):
         torch.manual_seed(inputs.seed)
         about = (inputs.item_table, inputs.features, inputs.table_without, inputs.marks)
-        model = make_model(config, inputs.items, *about).to(device)
+        model = make_model(config, inputs.items, *about)
+        model.parts.update(make_parts(inputs.term_names, model.item_table.width, inputs.features))
+        model.to(device)
         if inputs.start_from:
             begin_from(model, inputs.start_from, inputs.old_rows)
         optimiser = Adam(model.parameters(), config.learning_rate)
@@ -143,28 +146,30 @@ def run(inputs: TrainingInputs, device: torch.device, group: ProcessGroup, progr
         found = restore_checkpoint(folder, model, average, optimiser, signature)
         state = _State(**found) if found else _State(signature, [])
         seen: Seen | None = None
+        shown = objective.completed(judged, trained=False)
         if found:
             log.info("Training goes on after epoch %d (%s)", len(state.log), folder)
         elif inputs.start_from and len(watch.contexts):  # epoch 0: what it begins with may stay the best
-            seen = Seen.by(judged, watch, group)
-            state.best = ndcg_at_10(judged, watch, seen, group)
+            seen = Seen.by(shown, watch, group)
+            state.best = ndcg_at_10(shown, watch, seen, group)
             if group.leads:
-                save_weights(folder, judged)
+                save_weights(folder, shown)
         while len(state.log) < _last_epoch(state, config):
             epoch = len(state.log) + 1
             started = time.monotonic()
-            objective.begin_epoch(judged, group, seen)
+            objective.begin_epoch(judged, group, seen if shown is judged else None, epoch=epoch)
             seen = None  # it is as large as users are many
             loss = _run_epoch(model, optimiser, objective, batch_size, inputs.seed, epoch, group)
             if average is not None:
                 average.update_parameters(model)
-            seen = Seen.by(judged, watch, group)
-            ndcg = ndcg_at_10(judged, watch, seen, group)
+            shown = objective.completed(judged, trained=True)
+            seen = Seen.by(shown, watch, group)
+            ndcg = ndcg_at_10(shown, watch, seen, group)
             better = ndcg > state.best or not len(watch.contexts)
             if better:
                 state.best, state.best_epoch = ndcg, epoch
             if better and group.leads:
-                save_weights(folder, judged)
+                save_weights(folder, shown)
             seconds = round(time.monotonic() - started, 3)
             state.log.append({"epoch": epoch, "loss": loss, "ndcg@10": ndcg, "seconds": seconds})
             if group.leads:
@@ -182,8 +187,7 @@ def run(inputs: TrainingInputs, device: torch.device, group: ProcessGroup, progr
     )
     if group.leads:
         facts = {"seed": inputs.seed, "training": asdict(summary)}
-        described = (inputs.item_table, inputs.table_without, inputs.marks)
-        save_description(folder, config, inputs.items, facts, *described)
+        describe(folder, shown, facts)
         remove_checkpoint(folder)
     return summary
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from llmser_tasks.core.errors import InputError
 from llmser_tasks.recommenders.items.table import Table
-from llmser_tasks.recommenders.loop.checkpoints import load
+from llmser_tasks.recommenders.loop.checkpoints import PARTS, load
 from llmser_tasks.recommenders.model import Model
 
 ARCHITECTURE = ("backbone", "dimension", "layers", "heads", "max_length")
@@ -25,7 +25,7 @@ ITEM_TABLE = "item_table."  # prefix to the names of its weights in a model
 def begin_from(model: Model, folder: Path, old_rows: NDArray[np.int64] | None = None) -> None:
     """Give a fresh model the weights of an earlier one. Items that this one did not know keep the rows that they begin
     with (`Table.beginnings`: random ones, or what the earlier model's other weights make of their texts), made as long
-    as a trained row is on average. Features stay the fresh model's own.
+    as a trained row is on average. Features stay the fresh model's own, and so does what terms train beside it.
 
     Short rows, as a fresh model has them, hardly compete with the trained ones. With a tenth of the items of 5,000
     Beauty users withheld from the earlier SASRec, validation NDCG@10 for targets among these items was .019 with short
@@ -49,7 +49,9 @@ def begin_from(model: Model, folder: Path, old_rows: NDArray[np.int64] | None = 
             f"The model in {folder} knows items 1–{old.items} and this training 1–{model.items}; "
             "say which item was which."
         )
-    weights, per_item = old.state_dict(), _per_item(model)
+    weights = {name: values for name, values in old.state_dict().items() if not name.startswith(PARTS)}
+    weights |= {name: values for name, values in model.state_dict().items() if name.startswith(PARTS)}
+    per_item = _per_item(model)
     model.load_state_dict({name: values for name, values in weights.items() if name not in per_item}, strict=False)
     if model.mark is not None and old.mark is None:  # it begins at zero, as ever
         weights[MARK] = torch.zeros_like(model.mark)
@@ -94,9 +96,10 @@ def _refuse_another_architecture(model: Model, old: Model, folder: Path) -> None
 
 
 def _shapes(model: Model) -> dict[str, tuple[int, ...]]:
-    """Of all weights; of those that have a row for every item, whose number may be another, of such a row."""
+    """Of all weights but terms' own; of what has a row for every item, whose number may be another, of such a row."""
     per_item = _per_item(model)
-    return {name: tuple(v.shape[name in per_item :]) for name, v in model.state_dict().items()}
+    weights = {name: v for name, v in model.state_dict().items() if not name.startswith(PARTS)}
+    return {name: tuple(v.shape[name in per_item :]) for name, v in weights.items()}
 
 
 def _per_item(model: Model) -> set[str]:

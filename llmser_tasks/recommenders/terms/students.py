@@ -65,7 +65,10 @@ class Taught(UserTerm):
         learning: NDArray[np.bool_] = self.teachers.learning.cpu().numpy()
         return learning
 
-    def begin_epoch(self, model: Model, group: ProcessGroup = ALONE, seen: Seen | None = None) -> None:
+    def begin_epoch(
+        self, model: Model, group: ProcessGroup = ALONE, seen: Seen | None = None, *, epoch: int = 1
+    ) -> None:
+        del epoch
         self.teachers.begin_epoch(model, group, seen)
 
     def students(self, model: Model, rows: Tensor, wanted: Tensor, seed: int) -> tuple[Tensor, Tensor, Tensor]:

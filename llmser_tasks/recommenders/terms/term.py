@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -113,13 +114,22 @@ class TermBatch(ABC):
 
 
 class UserTerm(ABC):
-    """Something to minimise, per user. A term's file has `make_term(inputs: TermInputs)`, which makes one."""
+    """Something to minimise, per user. A term's file has `make_term(inputs: TermInputs)`, which makes one; what it
+    trains beside the model is a `Part`, which its `make_part` makes.
+
+    Attributes:
+        completes: whether it changes the model that is judged and kept (`complete`).
+    """
+
+    completes: ClassVar[bool] = False
 
     @abstractmethod
     def teaches(self) -> NDArray[np.bool_]:
         """(U,) the users who have a loss."""
 
-    def begin_epoch(self, model: Model, group: ProcessGroup = ALONE, seen: Seen | None = None) -> None:
+    def begin_epoch(
+        self, model: Model, group: ProcessGroup = ALONE, seen: Seen | None = None, *, epoch: int = 1
+    ) -> None:
         """Work out anew what a whole epoch needs; most terms need nothing.
 
         It follows from the weights alone, so that a killed training goes on as if it had never stopped; what is random
@@ -129,8 +139,15 @@ class UserTerm(ABC):
             model: with the weights as early stopping judges them; it must be left as it is.
             group: all processes of the training, each of which is called.
             seen: what the model made of the watched contexts when it was judged; None where it was not.
+            epoch: its number, from 1.
         """
-        del model, group, seen  # nothing
+        del model, group, seen, epoch  # nothing
+
+    def complete(self, model: Model) -> None:
+        """Change a copy of the model, with a finished item table, that is judged after an epoch and kept if it is the
+        best; training goes on from what was copied. It follows from the weights alone.
+        """
+        del model  # it is complete
 
     @abstractmethod
     def batch(self, model: Model, rows: Tensor, wanted: Tensor, seed: int) -> TermBatch:
