@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 
 from llmser_tasks import recommenders
 from llmser_tasks.core.threads import pinned_threads
-from llmser_tasks.evaluation.groups import head_items
 from llmser_tasks.evaluation.metrics import Floats
 from llmser_tasks.recommenders.finished import finish
 from llmser_tasks.recommenders.items.projection import moments, signs
+from llmser_tasks.sequences.head_items import head_items
 from llmser_tasks.texts.neighbours import neighbours
 from llmser_tasks.texts.vectors import ItemVectors
 

@@ -32,7 +32,7 @@ from llmser_tasks.methods.trained import Lessons, watch
 from llmser_tasks.recommenders import WeightedTerm, finished
 from llmser_tasks.recommenders.devices import own_gpu, pick_device
 from llmser_tasks.recommenders.loop.checkpoints import describe, save_weights
-from llmser_tasks.recommenders.loop.early_stopping import ndcg_at_10
+from llmser_tasks.recommenders.loop.early_stopping import Seen, ndcg_at_10
 from llmser_tasks.recommenders.loop.training import LOG
 from llmser_tasks.sequences.head_items import head_items
 from llmser_tasks.sequences.histories import Histories
@@ -76,7 +76,8 @@ def finish(run: Run, refs: Refs, reference: Artefact, into: Path, seed: int, pro
         function, learned = teacher.learn(into, own.cities_learning_rate, epochs, patience, progress)
         if len(rare):
             model.item_table.put(torch.from_numpy(rare).to(model.device), teacher.infer(function, rare))
-        ndcg = ndcg_at_10(model, watch(run, refs, histories, prior(run, refs)))
+        watched = watch(run, refs, histories, prior(run, refs))
+        ndcg = ndcg_at_10(model, watched, Seen.by(model, watched))
     summary = run.workspace.summary(reference)
     made = {"taught": len(taught), "inferred": len(rare), "inference_epochs": len(learned.errors)}
     save_weights(into, model)

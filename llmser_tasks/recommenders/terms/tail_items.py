@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from llmser_tasks.core.kinds import Term
+from llmser_tasks.recommenders.loop.early_stopping import Seen
 from llmser_tasks.recommenders.loop.minibatches import Sequences
 from llmser_tasks.recommenders.loop.process_group import ALONE, ProcessGroup
 from llmser_tasks.recommenders.model import Model
@@ -130,8 +131,10 @@ class TailItems(UserTerm):
     def teaches(self) -> NDArray[np.bool_]:
         return self.users if len(self.taught) else np.zeros_like(self.users)
 
-    def begin_epoch(self, model: Model, group: ProcessGroup = ALONE, *, epoch: int = 1) -> None:
-        del group
+    def begin_epoch(
+        self, model: Model, group: ProcessGroup = ALONE, seen: Seen | None = None, *, epoch: int = 1
+    ) -> None:
+        del group, seen
         self.weights = torch.from_numpy(curriculum(self.sizes, epoch, self.epochs)).to(model.device)
 
     def batch(self, model: Model, rows: Tensor, wanted: Tensor, seed: int) -> BeforeItems:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from llmser_tasks.core.kinds import Term
+from llmser_tasks.recommenders.loop.early_stopping import Seen
 from llmser_tasks.recommenders.loop.minibatches import Sequences
 from llmser_tasks.recommenders.loop.process_group import ALONE, ProcessGroup
 from llmser_tasks.recommenders.model import Model
@@ -102,7 +103,10 @@ class TailUsers(UserTerm):
         teaches[self.head] = True
         return teaches
 
-    def begin_epoch(self, model: Model, group: ProcessGroup = ALONE, *, epoch: int = 1) -> None:
+    def begin_epoch(
+        self, model: Model, group: ProcessGroup = ALONE, seen: Seen | None = None, *, epoch: int = 1
+    ) -> None:
+        del seen
         own = self.head[group.own(len(self.head)).numpy()]
         full = torch.zeros(len(self.histories), model.item_table.width, device=model.device)
         full[torch.from_numpy(own).to(model.device)] = states_of(model, self.histories.select(own))
