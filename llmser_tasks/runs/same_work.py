@@ -12,7 +12,7 @@ from typing import Any
 from llmser_tasks.core import config as settings
 from llmser_tasks.core.config import RunConfig, digest
 from llmser_tasks.core.kinds import METHODS, QUESTION_STEPS, STEPS, Step
-from llmser_tasks.core.run import model_name
+from llmser_tasks.core.run import left_out, model_name
 
 # Where dumps lie says nothing of what is in them; the rest comes after the questions, or only divides them.
 NOT_ASKED = {"reviews", "items", "without", "beta", "pseudo_targets", "enhance_inference", "encoder", "pseudo_items",
@@ -34,7 +34,7 @@ def questions(config: RunConfig, *, whatever_model: bool = False) -> dict[str, s
     common = chosen | {"seed": config.seed, "picks": config.augmentation.picks_asked}
     found = {}
     for name in [name for name in config.chain if name in QUESTION_STEPS]:
-        if QUESTION_STEPS.load(name).left_out(config) is None:
+        if _left_out(name, config) is None:
             before = _before(name, config.chain)
             missing = {step: _left_out(step, config) for step in before}
             shown = config.augmentation.pseudo_items if any(step in QUESTION_STEPS for step in before) else None
@@ -82,5 +82,4 @@ def _before(name: str, chain: Mapping[str, Step]) -> list[str]:
 
 def _left_out(step: str, config: RunConfig) -> str | None:
     kind = QUESTION_STEPS if step in QUESTION_STEPS else STEPS
-    missing: str | None = kind.load(step).left_out(config)
-    return missing
+    return left_out(kind.load(step), config)

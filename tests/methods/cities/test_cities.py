@@ -19,7 +19,7 @@ from llmser_tasks.core.workspace import Workspace
 from llmser_tasks.methods import trained
 from llmser_tasks.methods.cities.contexts import Contexts
 from llmser_tasks.recommenders import Model
-from llmser_tasks.recommenders.loop.early_stopping import ndcg_at_10
+from llmser_tasks.recommenders.loop.early_stopping import Seen, ndcg_at_10
 from llmser_tasks.sequences.head_items import head_items
 from llmser_tasks.sequences.histories import Histories
 
@@ -72,7 +72,7 @@ def test_what_it_came_to_is_that_of_the_finished_model(world: World) -> None:
     assert summary.keys() > of_base.keys() and summary["epochs"] == of_base["epochs"]
     loaded = recommenders.load(run.workspace.folder(model), "cpu")
     watched = trained.watch(run, refs, world.histories, Histories.of([], []))
-    assert summary["ndcg"] == ndcg_at_10(loaded, watched)
+    assert summary["ndcg"] == ndcg_at_10(loaded, watched, Seen.by(loaded, watched))
     assert set(manifest["files"]) == {"config.json", "model.safetensors", "log.jsonl"}
     assert trained.train(run, refs, "cities", 42).unchanged
 

@@ -187,9 +187,9 @@ def test_teachers_are_those_of_the_averaged_weights(
     seen: list[torch.Tensor] = []
     genuine = Objective.begin_epoch
 
-    def begin_epoch(self: Objective, model: Model, *group: Any) -> None:
+    def begin_epoch(self: Objective, model: Model, *given: Any, **named: Any) -> None:
         seen.append(next(iter(model.item_table.per_item().values())).detach().clone())
-        genuine(self, model, *group)
+        genuine(self, model, *given, **named)
 
     monkeypatch.setattr(Objective, "begin_epoch", begin_epoch)
     nobody = Histories.of([], [])

@@ -14,7 +14,7 @@ from teaching_world import CONFIG, CPU, VECTORS, everybody
 from llmser_tasks.core.config import Recommender
 from llmser_tasks.recommenders import Watch, WeightedTerm, load, train
 from llmser_tasks.recommenders.load import make_model
-from llmser_tasks.recommenders.loop.training import ndcg_at_10
+from llmser_tasks.recommenders.loop.early_stopping import Seen, ndcg_at_10
 from llmser_tasks.recommenders.model import Model
 from llmser_tasks.recommenders.objective import Objective, losses_of
 from llmser_tasks.recommenders.parts import make_parts
@@ -142,7 +142,7 @@ def test_what_is_judged_is_what_is_kept_and_training_goes_on_from_what_it_was(
     terms = [WeightedTerm(ring), WeightedTerm(ring, np.full(len(ring), 0.3, np.float32), name=NAME)]
     summary = train(config, terms, 30, 1, tmp_path, watch=watch, features=FEATURES_OF_ONE, device="cpu")
     kept = load(tmp_path, "cpu")
-    assert ndcg_at_10(kept, watch) == pytest.approx(summary.ndcg)
+    assert ndcg_at_10(kept, watch, Seen.by(kept, watch)) == pytest.approx(summary.ndcg)
     assert not len(kept.parts), "the map is in the vectors"
 
 
