@@ -241,9 +241,9 @@ class _UsableShare:
             prune = f"llmser answers prune {'' if self._repeated else '--unusable '}--model {self._endpoint.model}"
             raise Nonsense(
                 f"Only {self._usable} of {self._answers} answers of LLM endpoint {self._endpoint.name} (model "
-                f"{self._endpoint.model}) {self._kind.say}{besides}, which is nonsense; one of them: “{said}” (finish_reason "
-                f"{ended}). Choose another model; or, once it works, have it asked again "
-                f"(`{prune}`); or lower least_usable."
+                f"{self._endpoint.model}) {self._kind.say}{besides}, which is nonsense; one of them: “{said}” "
+                f"(finish_reason {ended}). Choose another model; or, once it works, have it asked again (`{prune}`); "
+                "or lower least_usable."
             )
 
     def _was_said(self, content: str) -> bool:
