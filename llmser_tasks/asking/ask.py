@@ -17,6 +17,7 @@ The way of one answer:
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -164,7 +165,7 @@ def ask(
         if accepted:
             outcomes = fanout.known(endpoint, questions, warehouse)
         else:
-            usable = _UsableShare(endpoint, llm.least_usable, answers.say)
+            usable = _UsableShare(endpoint, llm.least_usable, answers)
             answer = provider_batches.answer if llm.mode == "batch" else fanout.answer
             outcomes = answer(endpoint, questions, warehouse, progress, account=account, check=usable.count)
     except Waiting as waiting:
@@ -212,17 +213,17 @@ def ask(
 
 
 class _UsableShare:
-    """Counts usable answers, and ends a batch early where there are too few: nonsense costs as much as good answers."""
+    """Counts usable answers, and ends a batch early where there are too few: nonsense costs as much as good answers.
 
-    def __init__(self, endpoint: Endpoint, least: float, say: str) -> None:
-        """
-        Args:
-            say: what a usable answer does, in words.
-        """
+    So does the same text about everybody, of which the first alone counts.
+    """
+
+    def __init__(self, endpoint: Endpoint, least: float, answers: Answers[Any]) -> None:
         self._endpoint = endpoint
         self._least = least
-        self._say = say
-        self._answers = self._usable = 0
+        self._kind = answers
+        self._answers = self._usable = self._repeated = 0
+        self._said: set[bytes] = set()
 
     def count(self, answer: Answer) -> None:
         """
@@ -230,16 +231,27 @@ class _UsableShare:
             Nonsense: too few of the answers so far are usable.
         """
         self._answers += 1
-        self._usable += answer.usable
+        again = answer.usable and self._kind.own and self._was_said(answer.content)
+        self._repeated += again
+        self._usable += answer.usable and not again
         if self._answers >= JUDGED_FROM and self._usable < self._least * self._answers:
             said = clean_title(answer.content, 120) or ""
             ended = clean_title(answer.finish_reason, 40) or "unknown"
+            besides = " that was not said of others" if self._repeated else ""
+            prune = f"llmser answers prune {'' if self._repeated else '--unusable '}--model {self._endpoint.model}"
             raise Nonsense(
                 f"Only {self._usable} of {self._answers} answers of LLM endpoint {self._endpoint.name} (model "
-                f"{self._endpoint.model}) {self._say}, which is nonsense; one of them: “{said}” (finish_reason "
-                f"{ended}). Choose another model; or, once it works, have it asked again "
-                f"(`llmser answers prune --unusable --model {self._endpoint.model}`); or lower least_usable."
+                f"{self._endpoint.model}) {self._kind.say}{besides}, which is nonsense; one of them: “{said}” "
+                f"(finish_reason {ended}). Choose another model; or, once it works, have it asked again (`{prune}`); "
+                "or lower least_usable."
             )
+
+    def _was_said(self, content: str) -> bool:
+        """Of another question of this batch."""
+        short = hashlib.sha256(content.encode()).digest()
+        before = short in self._said
+        self._said.add(short)
+        return before
 
 
 def _without_answer(outcomes: Outcomes) -> dict[str, int]:

@@ -51,6 +51,7 @@ class _Answers:
     """Answers that name candidates of their question."""
 
     say = "name a candidate"
+    own = False
 
     def obstacle(self, *, ranker: bool) -> None:
         del ranker  # ranking is what it does

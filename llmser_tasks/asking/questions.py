@@ -65,9 +65,11 @@ class Answers(Protocol[Row]):
 
     Attributes:
         say: what a usable answer does, in words: "name a candidate".
+        own: questions that differ have answers that differ; what was said of somebody else already is of no use.
     """
 
     say: str
+    own: bool
 
     def obstacle(self, *, ranker: bool) -> str | None:
         """Why an endpoint cannot give such answers, and what to do; None: it can.

@@ -45,6 +45,7 @@ class TextAnswers:
     """Answers in a model's own words."""
 
     say = "say anything of anybody"
+    own = True
 
     def __init__(self, otherwise: str) -> None:
         """

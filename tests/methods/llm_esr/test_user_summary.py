@@ -197,6 +197,18 @@ def test_a_model_that_declines_is_stopped(ask: Ask, llm: Double, monkeypatch: py
     assert (counts["texts"], counts["without_text"][NO_USABLE_ANSWER]) == (0, 4)
 
 
+def test_a_model_that_says_the_same_of_everybody_is_stopped(
+    ask: Ask, llm: Double, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asking, "JUDGED_FROM", 3)
+    llm.script = lambda *_: "I would rather talk about cats."
+    with pytest.raises(Nonsense, match=r"Only 1 of 3 answers .* say anything of anybody that was not said of others, "):
+        ask()
+    with pytest.raises(Nonsense, match=r"`llmser answers prune --model "):
+        ask()
+    assert ask(least_usable=0)["texts"] == 4
+
+
 def test_the_embedded_ranker_is_refused_before_it_is_asked(ask: Ask, llm: Double) -> None:
     with pytest.raises(InputError) as told:
         ask(endpoint=replace(llm.endpoint, model=RANKER_MODEL))
