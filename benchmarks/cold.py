@@ -21,7 +21,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -44,7 +44,7 @@ from llmser_tasks.methods.additions.near_history import NearHistory
 from llmser_tasks.methods.additions.near_texts import NearTexts
 from llmser_tasks.recommenders import Watch, WeightedTerm, load, ranks, ranks_by_share, top_k, train
 from llmser_tasks.recommenders.load import DESCRIPTION
-from llmser_tasks.recommenders.negatives import Negatives, Sampler, target_counts
+from llmser_tasks.recommenders.negatives import BatchPositives, Negatives, Sampler, WholeCatalogue, target_counts
 from llmser_tasks.sequences.artefacts import threshold_of
 from llmser_tasks.sequences.histories import Histories
 from llmser_tasks.sequences.targets import read_targets
@@ -148,20 +148,21 @@ def last_of(every: Histories, taken: NDArray[np.bool_]) -> Asked:
 
 @dataclass(frozen=True)
 class Seen:
-    """The configured loss's shared negatives, drawn from the items that are in a training history alone."""
+    """The usual loss's shared negatives, drawn from the items that are in a training history alone.
 
+    Attributes:
+        sampler: knows these items alone, numbered 1 … S in the order of their ids.
+        ids: (S + 1,) of each number.
+        numbers: (I + 1,) of each id.
+    """
+
+    sampler: Sampler
     ids: torch.Tensor
-    share: torch.Tensor
-    count: int
+    numbers: torch.Tensor
 
     def draw(self, rows: torch.Tensor, positives: torch.Tensor, generator: torch.Generator) -> Negatives:
-        del rows
-        if self.count >= len(self.ids):
-            return Negatives(self.ids, torch.zeros(len(self.ids)))
-        uniform = self.ids[torch.randint(0, len(self.ids), (self.count,), generator=generator)]
-        distinct, times = torch.unique(torch.cat([positives, uniform]), return_counts=True)
-        expected = len(positives) * self.share[distinct] + self.count / len(self.ids)
-        return Negatives(distinct, (times / expected).log())
+        drawn = self.sampler.draw(rows, self.numbers[positives], generator)
+        return replace(drawn, items=self.ids[drawn.items], whole=False)
 
 
 def seen(
@@ -171,10 +172,12 @@ def seen(
     device: torch.device,
     context: NDArray[np.int64] | None = None,
 ) -> Sampler:
-    del device
-    counts = target_counts(histories, items, context)
-    ids = torch.from_numpy(np.flatnonzero(histories.counts(items)))
-    return Seen(ids, torch.from_numpy(counts / max(1, counts.sum())).float(), config.negatives_drawn)
+    had = histories.counts(items) > 0
+    ids, numbers = np.concatenate([[0], np.flatnonzero(had)]), np.where(had, np.cumsum(had), 0)
+    count, all_ = config.negatives_drawn, len(ids) - 1
+    counts = target_counts(histories, items, context)[ids]
+    sampler = WholeCatalogue(all_, device) if count >= all_ else BatchPositives(counts, count, device)
+    return Seen(sampler, torch.from_numpy(ids).to(device), torch.from_numpy(numbers).to(device))
 
 
 @contextmanager

@@ -55,7 +55,7 @@ def application() -> FastAPI:
     from llmser_tasks.commands.formats import comma_separated
     from llmser_tasks.core.errors import InputError, LlmserError
     from llmser_tasks.core.kinds import ADDITIONS, BACKBONES, ITEM_TABLES, METHODS, QUESTION_STEPS, REFERENCE, reported
-    from llmser_tasks.core.names import BY_PART, CONDITIONAL, INTERVALS, OF_ITEM_MAPS, ONE_SEED
+    from llmser_tasks.core.names import BY_PART, CONDITIONAL, INTERVALS, OF_ITEM_MAPS, ONE_SEED, SHOWN_TRIED
     from llmser_tasks.warehouse import address, queries
     from llmser_tasks.warehouse.pages import (
         costs,
@@ -169,7 +169,7 @@ def application() -> FastAPI:
     def get_results(run: str) -> Response:
         told = {"conditional": CONDITIONAL, "intervals": INTERVALS, "one_seed": ONE_SEED, "by_part": BY_PART}
         told |= {"of_item_maps": OF_ITEM_MAPS}
-        return json(results.results(address.warehouse(), run) | told)
+        return json(results.results(address.warehouse(), run) | told | {"shown_tried": SHOWN_TRIED})
 
     @app.get("/api/costs")
     def get_costs(run: str) -> Response:

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+from llmser_tasks.core.decimals import decimal
 from llmser_tasks.core.kinds import (
     ADDITIONS,
     COUNTERS,
@@ -66,7 +67,7 @@ def what_was_tried(found: Mapping[str, Any]) -> str:
         found: the summary of the step that searched.
     """
     best = next(row for row in found["tried"] if row["chosen"])
-    ends = f"{_decimal(best['ndcg'])}; {METHODS[REFERENCE].title} {_decimal(found['reference'])}"
+    ends = f"{decimal(best['ndcg'])}; {METHODS[REFERENCE].title} {decimal(found['reference'])}"
     counted = f"{len(found['tried']):,} of {found['listed']:,} ways to train, in {found['epochs']:,} epochs"
     full = f"a full training is {found['full']:,}, the budget {_budget(found['budget'])}"
     by = " by the run that this one refreshes" if found["taken_over"] else ""
@@ -75,10 +76,6 @@ def what_was_tried(found: Mapping[str, Any]) -> str:
 
 def _budget(budget: str) -> str:
     return f"{budget.removesuffix('m')} minutes" if budget.endswith("m") else f"{budget} of these"
-
-
-def _decimal(value: float) -> str:
-    return f"{value:.4f}".removeprefix("0")
 
 
 def why_chosen(by: str, validation: Mapping[str, float]) -> str:
@@ -90,7 +87,7 @@ def why_chosen(by: str, validation: Mapping[str, float]) -> str:
     """
     if by == "name":
         return "as the settings say"
-    figures = ", ".join(f"{title_of(name)} {_decimal(ndcg)}" for name, ndcg in validation.items())
+    figures = ", ".join(f"{title_of(name)} {decimal(ndcg)}" for name, ndcg in validation.items())
     return f"the best on validation items (N@10: {figures})"
 
 

@@ -17,9 +17,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from llmser_tasks.core.decimals import decimal, signed
 from llmser_tasks.core.kinds import METHODS, REFERENCE
 from llmser_tasks.core.names import titles_of_parts
-from llmser_tasks.evaluation.decimals import decimal, signed
 
 REFERENCE_TITLE = METHODS[REFERENCE].title
 # Stand-ins that matplotlib can draw with; each becomes the page's own colour of that name.

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from llmser_tasks import __version__
 from llmser_tasks.asking.questions import asked_steps
 from llmser_tasks.core.config import RunConfig, parameters, to_flat
+from llmser_tasks.core.decimals import decimal, signed
 from llmser_tasks.core.kinds import BACKBONES, METHODS, REFERENCE, Method, reported
 from llmser_tasks.core.names import (
     BY_PART,
@@ -29,7 +30,6 @@ from llmser_tasks.core.names import (
     why_chosen,
 )
 from llmser_tasks.evaluation import figures
-from llmser_tasks.evaluation.decimals import decimal, signed
 from llmser_tasks.evaluation.examples import Example
 from llmser_tasks.evaluation.groups import COLD
 from llmser_tasks.evaluation.ladder import beside_reference

@@ -19,7 +19,7 @@ import orjson
 from llmser_tasks.core.text import clean_title
 from llmser_tasks.llm.answers import LONGEST, LONGEST_BROKEN
 from llmser_tasks.llm.prompts import DATA, QuestionFormat, shown_history
-from llmser_tasks.llm.question import Answer, Question
+from llmser_tasks.llm.question import Answer, Question, messages_of
 from llmser_tasks.llm.server_cases.finishes import is_cut_off
 from llmser_tasks.llm.thinking import TEXT, aloud
 
@@ -100,10 +100,7 @@ def build_text_question(
     return TextQuestion(
         step=step,
         prompt_version=prompt_version,
-        messages=(
-            {"role": "system", "content": f"{instructions.strip()}\n\n{RULES}"},
-            {"role": "user", "content": orjson.dumps(block).decode()},
-        ),
+        messages=messages_of(instructions, RULES, block),
         max_tokens=put.max_tokens or MOST_TOKENS,
         temperature=put.temperature,
     )

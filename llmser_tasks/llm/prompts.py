@@ -18,7 +18,7 @@ import orjson
 from llmser_tasks.core.errors import InputError
 from llmser_tasks.core.text import clean_title
 from llmser_tasks.llm.answers import PickAnswer, parse
-from llmser_tasks.llm.question import Question
+from llmser_tasks.llm.question import Question, messages_of
 
 MOST_CHOICES = 99  # ids have two digits; a fixed width is what makes a truncated id recognisable
 UNTITLED = "(untitled)"
@@ -126,10 +126,7 @@ def build_question(
     return PickQuestion(
         step=step,
         prompt_version=prompt_version,
-        messages=(
-            {"role": "system", "content": f"{instructions.strip()}\n\n{answer_rules(picks)}"},
-            {"role": "user", "content": orjson.dumps(block).decode()},
-        ),
+        messages=messages_of(instructions, answer_rules(picks), block),
         choices=tuple(titles),
         picks=picks,
         shown=() if told == titles else tuple(told),

@@ -15,6 +15,14 @@ from typing import Any
 import orjson
 
 
+def messages_of(instructions: str, rules: str, data: Mapping[str, Any]) -> tuple[dict[str, str], ...]:
+    """A question's messages: what to do and how to answer in our own words, what it is about as one JSON block."""
+    return (
+        {"role": "system", "content": f"{instructions.strip()}\n\n{rules}"},
+        {"role": "user", "content": orjson.dumps(data).decode()},
+    )
+
+
 @dataclass(frozen=True)
 class Answer(ABC):
     """What a reply says to its question.

@@ -12,6 +12,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from llmser_tasks.core.decimals import decimal
 from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.core.kinds import METHODS, REFERENCE, reported
 from llmser_tasks.core.names import CONDITIONAL, ONE_SEED, title_of, what_was_tried, why_chosen
@@ -111,8 +112,7 @@ def _against_reference(compared: DataFrame, dataset: str, narrow: bool) -> Table
 
 
 def _decimal(value: Any, places: int, narrow: bool) -> str:
-    told = f"{value:.{places}f}"
-    return told.removeprefix("0") if narrow else told
+    return decimal(value, places) if narrow else f"{value:.{places}f}"
 
 
 def _in_order(methods: Iterable[str]) -> list[str]:

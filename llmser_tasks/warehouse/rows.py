@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from typing import Any
 
@@ -47,6 +47,39 @@ def replace_rows(
     statement = sql.SQL("delete from {} where {}").format(sql.Identifier(table), sql.SQL(" and ").join(conditions))
     cursor.execute(statement, list(where.values()))
     return copy_rows(connection, table, columns, rows)
+
+
+def take_over_rows(
+    connection: Connection,
+    table: str,
+    columns: Sequence[str],
+    key: Sequence[str],
+    run_id: str,
+    earlier: str,
+    user_ids: Collection[str],
+) -> int:
+    """Give a run the rows that an earlier one has of these users, in place of its own; returns how many.
+
+    Args:
+        columns: of the table, `run_id` among them.
+        key: those of its primary key.
+    """
+    cursor = cursor_of(connection)
+    names = sql.SQL(", ").join(map(sql.Identifier, columns))
+    given = sql.SQL(", ").join(sql.Placeholder() if name == "run_id" else sql.Identifier(name) for name in columns)
+    fresh = [sql.SQL("{0} = excluded.{0}").format(sql.Identifier(name)) for name in columns if name not in key]
+    statement = sql.SQL(
+        "insert into {table} ({names}) select {given} from {table} where run_id = %s and user_id = any(%s)"
+        " on conflict ({key}) do update set {fresh}"
+    ).format(
+        table=sql.Identifier(table),
+        names=names,
+        given=given,
+        key=sql.SQL(", ").join(map(sql.Identifier, key)),
+        fresh=sql.SQL(", ").join(fresh),
+    )
+    cursor.execute(statement, [run_id, earlier, list(user_ids)])
+    return int(cursor.rowcount)
 
 
 def cursor_of(connection: Connection) -> extensions.cursor:

@@ -12,10 +12,10 @@ import pytest
 from evaluated_world import HOSTILE, T, Trained
 
 from llmser_tasks.core.config import from_flat
+from llmser_tasks.core.decimals import decimal, signed
 from llmser_tasks.core.kinds import COUNTERS
 from llmser_tasks.core.names import BY_PART, CONDITIONAL, INTERVALS, OF_ITEM_MAPS, ONE_SEED, about_item_map
 from llmser_tasks.evaluation import figures
-from llmser_tasks.evaluation.decimals import decimal, signed
 from llmser_tasks.evaluation.examples import Example, examples, spread
 from llmser_tasks.evaluation.groups import COLD
 from llmser_tasks.evaluation.item_maps import read_maps

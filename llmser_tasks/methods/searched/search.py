@@ -41,11 +41,6 @@ STEP = "search"
 TRIALS = ".trials"  # hidden: nobody's result
 
 
-def left_out(config: RunConfig) -> str | None:
-    del config
-    return None
-
-
 @dataclass
 class Purse:
     """What a search may spend: epochs, or seconds of training.

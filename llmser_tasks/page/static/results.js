@@ -128,11 +128,9 @@ function itemMaps({ item_maps: rows, of_item_maps: told }, of) {
 }
 
 // What a search on validation items tried, the best first.
-const SHOWN_TRIED = 20;
-
-function searched({ tried, told_of_search: told }, of) {
+function searched({ tried, told_of_search: told, shown_tried: shown }, of) {
   if (!told) return [];
-  const more = tried.length - SHOWN_TRIED;
+  const more = tried.length - shown;
   return [card("What the search tried", table(
     [
       ["Tried", (row) => row.title, "text"],
@@ -142,7 +140,7 @@ function searched({ tried, told_of_search: told }, of) {
       ["Best", (row) => whole(row.best_epoch)],
       ["How it ended", (row) => row.how, "text"],
     ],
-    tried.slice(0, SHOWN_TRIED),
+    tried.slice(0, shown),
     { csv: csv("tried", of), caption: `${told}${more > 0 ? ` ${whole(more)} more were tried and were no better.` : ""}`, mark: (row) => (row.chosen ? "ours" : null) },
   ))];
 }

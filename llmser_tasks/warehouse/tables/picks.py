@@ -9,19 +9,11 @@ from sqlalchemy import Connection, text
 
 from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.warehouse.engine import transaction
-from llmser_tasks.warehouse.rows import replace_rows
+from llmser_tasks.warehouse.rows import replace_rows, take_over_rows
 
 _COLUMNS = ("run_id", "step", "user_id", "question_key", "shuffle_seed", "item_ids", "sources", "reason",
             "invented")  # fmt: skip
 _READ = text("select user_id, item_ids, sources, reason from picks where run_id = :run_id and step = :step")
-_TAKE_OVER = text(
-    "insert into picks (run_id, step, user_id, question_key, shuffle_seed, item_ids, sources, reason, invented)"
-    " select :run, step, user_id, question_key, shuffle_seed, item_ids, sources, reason, invented"
-    " from picks where run_id = :earlier and user_id = any(:users)"
-    " on conflict (run_id, step, user_id) do update set question_key = excluded.question_key,"
-    " shuffle_seed = excluded.shuffle_seed, item_ids = excluded.item_ids, sources = excluded.sources,"
-    " reason = excluded.reason, invented = excluded.invented"
-)
 
 
 @dataclass(frozen=True)
@@ -73,5 +65,4 @@ def read(warehouse: Warehouse, run_id: str, step: str) -> list[PickRow]:
 
 def take_over(connection: Connection, run_id: str, earlier: str, user_ids: Collection[str]) -> int:
     """Give a run the picks that another one has of these users; returns how many rows."""
-    given = {"run": run_id, "earlier": earlier, "users": list(user_ids)}
-    return int(connection.execute(_TAKE_OVER, given).rowcount)
+    return take_over_rows(connection, "picks", _COLUMNS, _COLUMNS[:3], run_id, earlier, user_ids)

@@ -9,17 +9,10 @@ from sqlalchemy import Connection, text
 
 from llmser_tasks.core.handle import Warehouse
 from llmser_tasks.warehouse.engine import transaction
-from llmser_tasks.warehouse.rows import replace_rows
+from llmser_tasks.warehouse.rows import replace_rows, take_over_rows
 
 _COLUMNS = ("run_id", "step", "user_id", "question_key", "text", "source", "reason")
 _READ = text("select user_id, text, reason from user_texts where run_id = :run_id and step = :step")
-_TAKE_OVER = text(
-    "insert into user_texts (run_id, step, user_id, question_key, text, source, reason)"
-    " select :run, step, user_id, question_key, text, source, reason"
-    " from user_texts where run_id = :earlier and user_id = any(:users)"
-    " on conflict (run_id, step, user_id) do update set question_key = excluded.question_key,"
-    " text = excluded.text, source = excluded.source, reason = excluded.reason"
-)
 
 
 @dataclass(frozen=True)
@@ -68,5 +61,4 @@ def read(warehouse: Warehouse, run_id: str, step: str) -> list[TextRow]:
 
 def take_over(connection: Connection, run_id: str, earlier: str, user_ids: Collection[str]) -> int:
     """Give a run the texts that another one has of these users; returns how many rows."""
-    given = {"run": run_id, "earlier": earlier, "users": list(user_ids)}
-    return int(connection.execute(_TAKE_OVER, given).rowcount)
+    return take_over_rows(connection, "user_texts", _COLUMNS, _COLUMNS[:3], run_id, earlier, user_ids)
