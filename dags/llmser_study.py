@@ -8,7 +8,6 @@ exactly what is open.
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
@@ -153,6 +152,5 @@ with DAG(
         max_active_tis_per_dagrun=AT_ONCE,
         map_index_template="{{ task.trigger_run_id }}",
         retry_policy=llmser_retries.Retries([*llmser_retries.KINDS, FAILED]),
-        execution_timeout=timedelta(minutes=10),  # of starting it; waiting is not bound
     ).expand_kwargs(opened)
     cells >> close_study(opened=opened)
