@@ -39,6 +39,8 @@ FAILED = llmser_retries.Kind(
 class Cell(TriggerDagRunOperator):
     """Starts a cell's run, or takes a failed one up again; waits where it is at work already."""
 
+    template_fields = ()  # settings are what they are, braces or not
+
     def execute(self, context: Context) -> None:
         run_id = str(self.trigger_run_id)
         if context["ti"].get_dr_count(RUNS, run_ids=[run_id], states=["queued", "running"]):  # else it would be reset

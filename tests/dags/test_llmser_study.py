@@ -104,6 +104,17 @@ def test_cells_come_in_order_with_what_their_runs_are_started_with(
     assert [each.state for each in studies.standings(warehouse, "small").values()] == ["open", "open"]
 
 
+def test_no_setting_of_a_cell_is_taken_for_a_template(dag: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Airflow spares mapped values, but not those within a mapped dictionary, from being rendered."""
+    mapped = dag.get_task("cell")
+    asked = {"trigger_run_id": "{{ 2 }}", "conf": {"noun": "{{ 1 }}"}}
+    spared = {id(asked["trigger_run_id"])}
+    monkeypatch.setattr(type(mapped), "_expand_mapped_kwargs", lambda self, context: (asked, spared))
+    context: Any = {"ti": SimpleNamespace(task=None), "dag": dag, "dag_run": SimpleNamespace(conf={})}
+    mapped.render_template_fields(context)
+    assert context["task"].conf == {"noun": "{{ 1 }}"} and context["task"].trigger_run_id == "{{ 2 }}"
+
+
 def succeed(warehouse: Warehouse, run_id: str) -> None:
     with transaction(warehouse) as connection:
         runs.finish(connection, run_id)
