@@ -366,7 +366,7 @@ def memory(device: torch.device, small: bool) -> Rows:
             torch.autograd.backward(objective(model, torch.arange(users, device=device), 16))
         least = users * 200 * compared[-1] * 4
         peak = torch.cuda.max_memory_allocated() - before if device.type == "cuda" else None
-        passed = None if peak is None else peak < 4 * least
+        passed = None if peak is None else peak < 2 * least
         what = f"P {users * 200:,} K {compared[-1]:,}, {drawn:,} drawn"
         found.append(said(what, passed, scores_bytes=least, peak_bytes=peak,
                           times=None if peak is None else peak / least))  # fmt: skip
